@@ -1,0 +1,201 @@
+"""The deploy graph: the training model rewritten into the form that every converter handles.
+
+The same function, fewer surprises:
+
+- the batch is 1 and inputs and outputs carry the contract's names;
+- dropout and other training-time noise is gone;
+- batch normalization after a linear convolution or dense layer is folded into its weights;
+- any other batch normalization of a picture-shaped tensor becomes a 1x1 depthwise convolution with bias. Left as
+  multiply and add, TensorFlow Lite's calibrator reads the convolution's output after it was overwritten in place, and
+  the int8 file is wrong without a word (tensorflow/tensorflow#127842).
+
+Weights travel by layer name. `require_parity` then compares the two models and names the layer where they part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.quiet import quiet
+from sepilot_runtime.contract import Contract
+from sepilot_runtime.errors import RunError
+
+__all__ = ["FLOAT_PARITY", "deploy_graph", "load_training_model", "predict", "require_parity"]
+
+FLOAT_PARITY = 1e-5
+"""Largest difference, in output values, between two float32 forms of one model. 5e-7 is usual."""
+
+_DROPPED = ("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity",
+            "SpatialDropout1D", "SpatialDropout2D")  # fmt: skip
+_FOLDS_INTO = ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
+
+
+def load_training_model(path: Path, contract: Contract) -> Any:
+    """Load `model.keras` and check its inputs and outputs against `contract`.
+
+    Raises:
+        RunError: it cannot be loaded, is no Functional model, or its shapes are not the contract's.
+    """
+    with quiet(f"loading {path}"):
+        import keras
+
+        try:
+            model = keras.models.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError, KeyError) as e:
+            raise RunError(f"{path}: is not a Keras model that loads here: {str(e).splitlines()[0]}") from e
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise RunError(f"{path}: a Functional Keras model expected, found {type(model).__name__}")
+    expected = (None, *contract.picture.shape)
+    found = [tuple(t.shape) for t in model.inputs]
+    if found != [expected]:
+        raise RunError(f"{path}: one input of {expected} expected from the contract, found {found}")
+    if len(model.outputs) != len(contract.outputs):
+        raise RunError(f"{path}: {len(contract.outputs)} outputs expected from the contract, found {len(model.outputs)}")
+    return model
+
+
+def predict(model: Any, pictures: NDArray[np.uint8], *, batch: int = 256) -> NDArray[np.float32]:
+    """First output for uint8 pictures (n, h, w, c), in output values, (n,)."""
+    import keras
+
+    parts = []
+    for start in range(0, len(pictures), batch):
+        image = pictures[start : start + batch].astype(np.float32) * np.float32(1.0 / 255.0)
+        (first, *_) = keras.tree.flatten(model(image, training=False))
+        parts.append(np.asarray(keras.ops.convert_to_numpy(first), np.float32).reshape(len(image)))
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def deploy_graph(model: Any, contract: Contract) -> Any:
+    """The deploy graph of a Functional `model`: a new Keras model, inputs (1, h, w, c), outputs a dict by contract name."""
+    import keras
+
+    scales = {layer.name: _scale_and_shift(layer) for layer in model.layers if _is_norm(layer)}
+    folded = _foldable(model)
+
+    def clone(layer: Any) -> Any:
+        if layer.name in folded or type(layer).__name__ in _DROPPED:
+            return keras.layers.Identity(name=layer.name)
+        if layer.name in scales and len(layer.output.shape) == 4:
+            return keras.layers.DepthwiseConv2D(1, use_bias=True, name=layer.name)
+        config = layer.get_config()
+        if layer.name in folded.values():
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        # Keras passes `mask` on to layers that take none. An identity is not called, so it leaves no operation behind.
+        kwargs.pop("mask", None)
+        return args[0] if isinstance(layer, keras.layers.Identity) else layer(*args, **kwargs)
+
+    image = keras.Input(batch_shape=(1, *contract.picture.shape), dtype="float32", name=contract.picture.name)
+    inputs = keras.tree.pack_sequence_as(model.input, [image])
+    copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, call_function=call)
+    outputs = dict(zip((o.name for o in contract.outputs), copy.outputs, strict=True))
+    deployed = keras.Model(image, outputs, name=model.name)
+    _carry_weights(model, deployed, scales, folded)
+    return deployed
+
+
+def _is_norm(layer: Any) -> bool:
+    if type(layer).__name__ != "BatchNormalization":
+        return False
+    rank = len(layer.output.shape)
+    axis: int = layer.axis
+    return axis in (-1, rank - 1)
+
+
+def _scale_and_shift(norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A trained batch normalization is `x * scale + shift` per channel."""
+    mean, variance = np.asarray(norm.moving_mean, np.float64), np.asarray(norm.moving_variance, np.float64)
+    gamma = np.asarray(norm.gamma, np.float64) if norm.scale else np.ones_like(mean)
+    beta = np.asarray(norm.beta, np.float64) if norm.center else np.zeros_like(mean)
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    return scale, beta - mean * scale
+
+
+def _foldable(model: Any) -> dict[str, str]:
+    """Batch normalizations that fold, each with the layer that it folds into."""
+    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
+    folded = {}
+    for node in nodes:
+        layer = node.operation
+        if not _is_norm(layer) or sum(n.operation is layer for n in nodes) > 1:
+            continue
+        (parent,) = node.parent_nodes
+        source = parent.operation
+        linear = type(source).__name__ in _FOLDS_INTO and source.activation.__name__ == "linear"
+        consumers = sum(parent in n.parent_nodes for n in nodes)
+        uses = sum(n.operation is source for n in nodes)
+        is_output = any(parent.outputs[0] is tensor for tensor in model.outputs)
+        if linear and consumers == 1 and uses == 1 and not is_output:
+            folded[layer.name] = source.name
+    return folded
+
+
+def _carry_weights(model: Any, deployed: Any, scales: Mapping[str, Any], folded: Mapping[str, str]) -> None:
+    norm_of = {source: norm for norm, source in folded.items()}
+    for layer in deployed.layers:
+        source = model.get_layer(layer.name) if layer.weights else None
+        if source is None:
+            continue
+        if layer.name in scales and type(layer).__name__ == "DepthwiseConv2D":
+            scale, shift = scales[layer.name]
+            layer.set_weights([scale.reshape(1, 1, -1, 1), shift])
+        elif layer.name in norm_of:
+            layer.set_weights(_folded_weights(source, *scales[norm_of[layer.name]]))
+        else:
+            layer.set_weights(source.get_weights())
+
+
+def _folded_weights(layer: Any, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Weights of a linear layer followed by `x * scale + shift`, with a bias whether it had one or not."""
+    *kernels, bias = [np.asarray(w, np.float64) for w in layer.get_weights()] + ([] if layer.use_bias else [np.zeros_like(scale)])
+    last = kernels[-1]
+    kernels[-1] = last * (scale.reshape(last.shape[2:]) if type(layer).__name__ == "DepthwiseConv2D" else scale)
+    return [*kernels, bias * scale + shift]
+
+
+def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> float:
+    """Largest difference between the two over `pictures` (n, h, w, c), in output values.
+
+    Raises:
+        RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or the same answer to every picture.
+    """
+    expected = predict(model, pictures)
+    found = predict(deployed, pictures, batch=1)
+    if not np.isfinite(expected).all():
+        raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")
+    if np.ptp(expected) < 1e-6:
+        raise RunError(
+            f"the training model answers {expected[0]:.4f} to each of {len(pictures)} pictures: it does not depend on its input"
+        )
+    worst = float(np.abs(expected - found).max())
+    if not worst <= FLOAT_PARITY:
+        raise RunError(
+            f"the deploy graph differs from the training model by {worst:.2e}, at most {FLOAT_PARITY:.0e} allowed; "
+            f"first at layer {_first_difference(model, deployed, pictures[:1])}"
+        )
+    return worst
+
+
+def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> str:
+    import keras
+
+    image = picture.astype(np.float32) / 255.0
+    for layer in model.layers:
+        kept = next((x for x in deployed.layers if x.name == layer.name and x.weights), None)
+        if kept is None or layer.name in _foldable(model).values():
+            continue
+        before = np.asarray(keras.Model(model.inputs, layer.output)(image, training=False))
+        after = np.asarray(keras.Model(deployed.inputs, kept.output)(image, training=False))
+        if before.shape != after.shape or np.abs(before - after).max() > 10 * FLOAT_PARITY * max(1.0, np.abs(before).max()):
+            return f"{layer.name} ({type(layer).__name__})"
+    return "the output"

@@ -1,0 +1,130 @@
+"""ONNX files from the deploy graph: tf2onnx for float32, ONNX Runtime's tools for float16 and int8.
+
+Opset 17: above it, global average pooling becomes a transpose and a mean. Input and output keep the contract's names and
+the channels-last layout; with one channel the change of layout is free.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.contract import Contract
+from sepilot_runtime.errors import RunError
+from sepilot_runtime.quantization import INT8_INPUT
+
+__all__ = ["OPSET", "convert_float32", "quantize", "to_float16"]
+
+OPSET = 17
+
+
+def convert_float32(deployed: Any, contract: Contract) -> bytes:
+    """The deploy graph as a float32 ONNX file.
+
+    Raises:
+        RunError: tf2onnx left out an operation, which it only logs, or the file does not pass the ONNX checker.
+    """
+    import tensorflow as tf
+    import tf2onnx
+
+    names = [output.name for output in contract.outputs]
+
+    def answers(image: Any) -> dict[str, Any]:
+        # tf2onnx names an output after the operation that makes it.
+        found = deployed(image, training=False)
+        return {name: tf.identity(found[name], name=name) for name in names}
+
+    spec = (tf.TensorSpec((1, *contract.picture.shape), tf.float32, name=contract.picture.name),)
+    model, _ = tf2onnx.convert.from_function(tf.function(answers), input_signature=spec, opset=OPSET)
+    _require_standard(model)
+    return _checked(model)
+
+
+def to_float16(float32: bytes) -> bytes:
+    """A float32 ONNX file with float16 weights and arithmetic, float32 in and out."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    model = convert_float_to_float16(onnx.load_model_from_string(float32), keep_io_types=True)
+    # It appends the casts of inputs and outputs at the end, which ONNX Runtime forgives and the standard does not.
+    OnnxModel.graph_topological_sort(model.graph)
+    return _checked(model)
+
+
+def quantize(float32: bytes, contract: Contract, pictures: NDArray[np.uint8], ranges: dict[str, tuple[float, float]]) -> bytes:
+    """A float32 ONNX file as int8 with quantize / dequantize pairs, float32 in and out.
+
+    Args:
+        pictures: calibration pictures (n, h, w, c) uint8.
+        ranges: output name to its (low, high).
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    overrides: dict[str, list[dict[str, Any]]] = {
+        name: [{"quant_type": QuantType.QInt8, "rmin": np.float32(low), "rmax": np.float32(high)}]
+        for name, (low, high) in ranges.items()
+    }
+    overrides[contract.picture.name] = [
+        {
+            "quant_type": QuantType.QInt8,
+            "scale": np.array(INT8_INPUT.scale, np.float32),
+            "zero_point": np.array(INT8_INPUT.zero_point, np.int8),
+        }
+    ]
+    with tempfile.TemporaryDirectory(prefix="sepilot-onnx-") as folder:
+        source, prepared, result = (Path(folder) / n for n in ("float32.onnx", "prepared.onnx", "int8.onnx"))
+        source.write_bytes(float32)
+        # Symbolic shapes need sympy, and there are none: the batch is fixed.
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(result),
+            _Reader(contract.picture.name, pictures),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"TensorQuantOverrides": overrides},
+        )
+        return _checked(onnx.load(str(result)))
+
+
+class _Reader:
+    """Feeds pictures to the calibrator, one a time, as float32."""
+
+    def __init__(self, name: str, pictures: NDArray[np.uint8]) -> None:
+        self._feed: Iterator[dict[str, Any]] = (
+            {name: p[None].astype(np.float32) * np.float32(1 / 255)} for p in pictures
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._feed, None)
+
+
+def _require_standard(model: Any) -> None:
+    foreign = sorted({n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx", "ai.onnx.ml")})
+    from onnx.defs import has
+
+    unknown = sorted({n.op_type for n in model.graph.node if n.domain in ("", "ai.onnx") and not has(n.op_type)})
+    if foreign or unknown:
+        raise RunError(f"conversion to ONNX: no standard operation for {', '.join(foreign + unknown)}")
+
+
+def _checked(model: Any) -> bytes:
+    import onnx
+
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise RunError(f"conversion to ONNX: the file is not valid: {str(e).splitlines()[0]}") from e
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content

@@ -1,0 +1,78 @@
+"""Keeps the terminal clean while TensorFlow and the converters run.
+
+TensorFlow's C++ side writes to file descriptor 2 before any of its own switches apply, the quantizer draws progress bars
+on either stream, and tf2onnx reports failures as log lines only. So the descriptors themselves are pointed at a log
+file; when the block fails, the file is kept and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from sepilot_runtime.errors import RunError, SepilotError
+
+__all__ = ["quiet"]
+
+
+@contextlib.contextmanager
+def quiet(doing: str) -> Iterator[Path]:
+    """Send everything written to stdout and stderr, and warnings, to a log file, whose path it gives.
+
+    The log is removed when the block succeeds. Blocks may be nested.
+
+    Args:
+        doing: what is done, for the message: "conversion to float32.onnx".
+
+    Raises:
+        RunError: whatever the block raised, if it was no `SepilotError`, with the log's path.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    handle, name = tempfile.mkstemp(prefix="sepilot-", suffix=".log")
+    log = Path(name)
+    keep = False
+    with _redirected(handle), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield log
+        except (SepilotError, MemoryError):
+            raise
+        except Exception as e:  # noqa: BLE001
+            # The converters raise whatever they like, from KeyError to types of their own. Here it becomes one line that
+            # names the cause; the whole story is in the log.
+            keep = True
+            traceback.print_exc()
+            text = str(e).strip().splitlines()
+            raise RunError(f"{doing}: {type(e).__name__}: {text[0] if text else 'no message'}; log: {log}") from e
+        finally:
+            if not keep:
+                log.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _redirected(handle: int) -> Iterator[None]:
+    """Point descriptors 1 and 2 at `handle`, which is closed, and back again."""
+    _flush()
+    saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    for descriptor in saved:
+        os.dup2(handle, descriptor)
+    os.close(handle)
+    try:
+        yield
+    finally:
+        _flush()
+        for descriptor, original in saved.items():
+            os.dup2(original, descriptor)
+            os.close(original)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(ValueError):  # A test's stream that was closed already.
+            stream.flush()

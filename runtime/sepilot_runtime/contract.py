@@ -1,0 +1,309 @@
+"""The contract: what a model file promises, written into the file itself.
+
+It says what the picture is, what the numbers are, where the model comes from and what proves that it still works.
+Training, export, check, bench and drive all read it from the file; there is no second place where a crop or a sign is
+written down.
+
+Serialized as canonical JSON (sorted keys, no spaces) with a `digest`, the SHA-256 of the same JSON without it. ONNX
+files carry it in `metadata_props`, TFLite files in a metadata buffer, both under `METADATA_KEY`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.errors import ContractError
+from sepilot_runtime.schema import parse
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "METADATA_KEY",
+    "Contract",
+    "FrameStatistics",
+    "Golden",
+    "Output",
+    "Picture",
+    "Provenance",
+    "golden_frame",
+    "golden_from",
+]
+
+CONTRACT_VERSION = "1.0"
+"""Major.minor. A reader refuses another major; an unknown key of a newer minor is refused by name."""
+
+METADATA_KEY = "sepilot.contract"
+
+Precision = Literal["float32", "float16", "dynamic", "int8", "int8-float-head"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What the model sees: frame -> crop -> bilinear resize -> gray (or not) -> value range.
+
+    Attributes:
+        name: the model's input tensor.
+        height, width: of the picture in pixels.
+        color: "gray" (one channel, BT.601 luma) or "bgr" (three).
+        crop_top, crop_bottom, crop_left, crop_right: fractions of the frame that are cut off, each in [0, 1).
+        source: colour order of the frames that come in; OpenCV's.
+        resize: the method, applied to the cropped frame before the conversion to gray.
+        scale, offset: the float input is `uint8 * scale + offset`; the int8 input is the same number quantized with
+            scale 1/255 and zero point -128, which is exact: `uint8 - 128`.
+        layout: of the input tensor; the batch is always 1.
+    """
+
+    height: int
+    width: int
+    color: Literal["gray", "bgr"] = "gray"
+    crop_top: float = 0.0
+    crop_bottom: float = 0.0
+    crop_left: float = 0.0
+    crop_right: float = 0.0
+    name: str = "image"
+    source: Literal["bgr"] = "bgr"
+    resize: Literal["linear"] = "linear"
+    scale: float = 1.0 / 255.0
+    offset: float = 0.0
+    layout: Literal["NHWC"] = "NHWC"
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height <= 4096 and 1 <= self.width <= 4096):
+            raise ContractError(f"picture: height and width must be 1 to 4096, found {self.height}x{self.width}")
+        for name in ("crop_top", "crop_bottom", "crop_left", "crop_right"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ContractError(f"picture.{name}: must be in [0, 1), found {getattr(self, name)}")
+        if self.crop_top + self.crop_bottom >= 1.0 or self.crop_left + self.crop_right >= 1.0:
+            raise ContractError("picture: the crop leaves nothing of the frame")
+        if not (math.isclose(self.scale, 1.0 / 255.0, rel_tol=1e-9) and self.offset == 0.0):
+            raise ContractError(
+                f"picture: value range must be scale 1/255 and offset 0, found {self.scale} and {self.offset}"
+            )
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.height, self.width, self.channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What one output tensor means.
+
+    Attributes:
+        name: the model's output tensor.
+        unit, scale: `value * scale` is in `unit` ("deg": full scale 1.0 is `scale` degrees).
+        low, high: the range of meaningful values; the runtime clips to it and `check` counts saturation.
+        positive: the direction of a positive value.
+    """
+
+    name: str = "steering"
+    unit: str = "deg"
+    scale: float = 25.0
+    low: float = -1.0
+    high: float = 1.0
+    positive: str = "right"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ContractError(f"outputs.{self.name}.scale: must be positive, found {self.scale}")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ContractError(f"outputs.{self.name}: low must lie below high, found {self.low} and {self.high}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """A small frame with the answer that the training model gave to it.
+
+    Attributes:
+        frame_png: the BGR frame as PNG, base64.
+        expected: output name to value, in the output's own numbers (before `Output.scale`).
+    """
+
+    frame_png: str
+    expected: Mapping[str, float]
+
+    def frame_bytes(self) -> bytes:
+        """The PNG file.
+
+        Raises:
+            ContractError: `frame_png` is not base64.
+        """
+        try:
+            return base64.b64decode(self.frame_png, validate=True)
+        except (binascii.Error, ValueError) as e:
+            raise ContractError("golden.frame_png: not base64") from e
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameStatistics:
+    """How the training pictures were distributed, for a novelty monitor on the car.
+
+    Each tuple holds the 1st, 50th and 99th percentile over the training pictures.
+
+    Attributes:
+        brightness: mean gray level of a picture, 0 to 255.
+        contrast: standard deviation of its gray levels.
+        sharpness: mean absolute difference of horizontal neighbours.
+    """
+
+    brightness: tuple[float, float, float]
+    contrast: tuple[float, float, float]
+    sharpness: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a model comes from.
+
+    Attributes:
+        recipe: name of the recipe; `recipe_sha256` of its resolved text.
+        dataset_fingerprint: SHA-256 over the training drives' names, labels and sizes.
+        drives: ids of the drives it was trained on; `validation_drives`, those it was judged on.
+        validation: figures such as r2, mae, constant_mae.
+        versions: package name to version.
+        precision: of this file's weights and arithmetic.
+        sparsity: fraction of zero weights.
+        created: ISO 8601 time in UTC.
+    """
+
+    recipe: str
+    recipe_sha256: str
+    dataset_fingerprint: str
+    drives: tuple[str, ...]
+    validation_drives: tuple[str, ...]
+    validation: Mapping[str, float]
+    versions: Mapping[str, str]
+    precision: Precision = "float32"
+    sparsity: float = 0.0
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """Everything that a model file promises.
+
+    Attributes:
+        task: what the outputs are for; "steering" so far.
+        tolerance: largest deviation from `golden` expectations that this precision may show, in output values.
+    """
+
+    task: str
+    picture: Picture
+    outputs: tuple[Output, ...]
+    provenance: Provenance
+    statistics: FrameStatistics | None = None
+    golden: tuple[Golden, ...] = ()
+    tolerance: float = 1e-3
+    version: str = field(default=CONTRACT_VERSION)
+
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            raise ContractError("outputs: at least one is needed, found none")
+        if len({o.name for o in self.outputs}) != len(self.outputs):
+            raise ContractError("outputs: names must differ")
+        if not (math.isfinite(self.tolerance) and 0 < self.tolerance <= 0.2):
+            raise ContractError(f"tolerance: must be in (0, 0.2], found {self.tolerance}")
+
+    def output(self, name: str) -> Output:
+        """The output called `name`.
+
+        Raises:
+            ContractError: there is none.
+        """
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        raise ContractError(f"outputs: {name!r} expected, found {', '.join(o.name for o in self.outputs)}")
+
+    def to_json(self) -> str:
+        """Canonical JSON with its digest."""
+        body = dataclasses.asdict(self)
+        return _canonical({**body, "digest": _digest(body)})
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Contract:
+        """Read a contract strictly.
+
+        Args:
+            where: the file that it came from, for messages.
+
+        Raises:
+            ContractError: not JSON, of another major version, changed since it was written, an unknown or missing key,
+                a value of the wrong type or out of range.
+        """
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as e:
+            raise ContractError(f"{where}: the contract is not JSON ({e.msg} at {e.pos})") from e
+        if not isinstance(raw, dict):
+            raise ContractError(f"{where}: the contract must be a JSON object, found {type(raw).__name__}")
+        _require_version(raw.get("version"), where)
+        body = {key: value for key, value in raw.items() if key != "digest"}
+        if raw.get("digest") != _digest(body):
+            raise ContractError(
+                f"{where}: the contract's digest does not match its text: it was changed after export; export the file again"
+            )
+        try:
+            return parse(cls, body, "", ContractError, complete=True)
+        except ContractError as e:
+            raise ContractError(f"{where}: contract: {e}") from e
+
+
+def golden_from(frame: NDArray[np.uint8], expected: Mapping[str, float]) -> Golden:
+    """Pack a BGR frame (h, w, 3) and its expected outputs."""
+    from sepilot_runtime.opencv import cv2
+
+    ok, png = cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if not ok:
+        raise ContractError("golden: the frame cannot be encoded as PNG")
+    return Golden(frame_png=base64.b64encode(png.tobytes()).decode("ascii"), expected=dict(expected))
+
+
+def golden_frame(golden: Golden) -> NDArray[np.uint8]:
+    """The BGR frame (h, w, 3), uint8.
+
+    Raises:
+        ContractError: it does not decode.
+    """
+    from sepilot_runtime.opencv import cv2
+
+    data = np.frombuffer(golden.frame_bytes(), np.uint8)
+    frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if frame is None:
+        raise ContractError("golden.frame_png: not a PNG picture")
+    return frame.astype(np.uint8, copy=False)
+
+
+def _canonical(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    try:
+        return hashlib.sha256(_canonical(body).encode()).hexdigest()
+    except ValueError as e:
+        raise ContractError(f"contract: {e}") from e
+
+
+def _require_version(found: object, where: str) -> None:
+    expected_major = CONTRACT_VERSION.split(".")[0]
+    if not isinstance(found, str) or found.split(".")[0] != expected_major:
+        raise ContractError(
+            f"{where}: contract version {CONTRACT_VERSION} expected, found {found!r}; export the model again with this "
+            "sepilot, or install the one that made the file"
+        )

@@ -1,0 +1,36 @@
+"""OpenCV, or a clear word on why it cannot load.
+
+`opencv-python` needs the system's libGL; a bare server or a Pi without desktop often lacks it, and the import then
+fails with a linker's message that helps nobody. `opencv-python-headless` needs none and works the same here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sepilot_runtime.errors import SepilotError
+
+try:
+    import cv2
+except ModuleNotFoundError as e:
+    if e.name != "cv2":
+        raise
+    raise SepilotError("OpenCV is not installed; run: pip install opencv-python-headless") from e
+except ImportError as e:
+    raise SepilotError(
+        f"OpenCV cannot load ({e}); either install the system library (Debian: apt install libgl1 libglib2.0-0) or run: "
+        "pip uninstall -y opencv-python && pip install opencv-python-headless"
+    ) from e
+
+__all__ = ["cv2", "silenced"]
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep OpenCV's own warnings off stderr where a failure is reported by an error of ours."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

@@ -1,0 +1,176 @@
+"""The pilot: frame in, steering out, and the proof at load that it still answers as it was trained to.
+
+A model file carries golden frames, small pictures with the answers of the training model. They go through the whole
+path at every load: a changed OpenCV, a broken kernel, a wrong crop or a damaged weight shows before the car moves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.contract import Contract, golden_frame
+from sepilot_runtime.engines import Engine, open_engine
+from sepilot_runtime.errors import ContractError, ModelFileError
+from sepilot_runtime.preprocess import Preprocessor, write_input
+
+__all__ = ["STEERING", "Pilot", "Prediction", "load_pilot", "verify_golden"]
+
+STEERING = "steering"
+"""Task and output name that a pilot needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the model says to one frame.
+
+    Attributes:
+        steering: in [low, high] of the contract, [-1, 1] by default, + = right.
+        raw: the model's number before it was clipped.
+        steering_deg: `steering` in degrees at the wheel, by the contract's full scale.
+        preprocess_us: from frame to picture.
+        infer_us: from picture to number: writing the input, running the model, dequantizing.
+    """
+
+    steering: float
+    raw: float
+    steering_deg: float
+    preprocess_us: float
+    infer_us: float
+
+
+class Pilot:
+    """Steers by one engine. Its buffers are allocated once; not for use by two threads at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        """
+        Raises:
+            ContractError: the engine's contract is for another task, or has no steering output.
+        """
+        contract = engine.contract
+        if contract.task != STEERING:
+            raise ContractError(f"{engine.path}: a model for {STEERING!r} expected, its task is {contract.task!r}")
+        self.engine = engine
+        self.contract = contract
+        self._output = contract.output(STEERING)
+        self._preprocessor = Preprocessor(contract.picture)
+
+    def picture_of(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the model sees of a frame: (h, w, c) uint8, valid until the next call. Raises FrameError."""
+        return self._preprocessor.picture_of(frame)
+
+    def infer_picture(self, pixels: NDArray[np.uint8]) -> float:
+        """The model's raw number for a picture (h, w, c) uint8 that was cropped and resized before.
+
+        Raises:
+            FrameError: not the shape that the model takes.
+            ModelFileError: the model answered with NaN or infinity.
+        """
+        write_input(pixels, self.engine.input_tensor())
+        self.engine.invoke()
+        value = self.engine.output(STEERING)
+        if not math.isfinite(value):
+            raise ModelFileError(f"{self.engine.path}: the model answered {value}, not a steering number")
+        return value
+
+    def infer(self, frame: NDArray[np.uint8]) -> float:
+        """The model's raw number for a frame (H, W, 3) uint8 BGR. Raises FrameError and ModelFileError."""
+        return self.infer_picture(self._preprocessor.picture_of(frame))
+
+    def steer(self, frame: NDArray[np.uint8]) -> Prediction:
+        """Steering for a frame (H, W, 3) uint8 BGR, with the time that each stage took.
+
+        Raises:
+            FrameError: another shape or dtype.
+            ModelFileError: the model answered with NaN or infinity.
+        """
+        start = time.perf_counter_ns()
+        pixels = self._preprocessor.picture_of(frame)
+        seen = time.perf_counter_ns()
+        raw = self.infer_picture(pixels)
+        done = time.perf_counter_ns()
+        output = self._output
+        steering = min(max(raw, output.low), output.high)
+        return Prediction(
+            steering=steering,
+            raw=raw,
+            steering_deg=steering * output.scale,
+            preprocess_us=(seen - start) / 1000,
+            infer_us=(done - seen) / 1000,
+        )
+
+
+def load_pilot(path: Path, *, threads: int = 1, verify: bool = True) -> Pilot:
+    """Open a model file and, with `verify`, run its golden frames.
+
+    Raises:
+        ModelFileError: unreadable, damaged, not what its contract says, or it fails its golden frames.
+        ContractError: no contract in it, one that is foreign or was changed, or one for another task.
+        MissingExtraError: the interpreter is not installed.
+    """
+    pilot = Pilot(open_engine(path, threads=threads))
+    if verify:
+        verify_golden(pilot.engine)
+    return pilot
+
+
+def verify_golden(engine: Engine) -> float:
+    """Run the golden frames of an engine's contract through it.
+
+    Returns:
+        The largest deviation from the expected values, in output values.
+
+    Raises:
+        ModelFileError: there are none; one deviates by more than the contract's tolerance, or is NaN; or the model
+            gives one and the same answer to frames that have different ones.
+        ContractError: a golden frame cannot be read or names other outputs than the contract.
+    """
+    contract = engine.contract
+    if not contract.golden:
+        raise ModelFileError(f"{engine.path}: carries no golden frames to prove it; export it with `sepilot export`")
+    answers = _golden_answers(engine, contract)
+    worst = 0.0
+    for index, (golden, answer) in enumerate(zip(contract.golden, answers, strict=True)):
+        for name, expected in golden.expected.items():
+            deviation = abs(answer[name] - expected)
+            if not deviation <= contract.tolerance:  # Also true for NaN.
+                raise ModelFileError(
+                    f"{engine.path}: golden frame {index}: {name} {expected:.6f} within {contract.tolerance:g} "
+                    f"expected, found {answer[name]:.6f} on {engine.name}; the file or this machine's interpreter is broken"
+                )
+            worst = max(worst, deviation)
+    _require_dependence(engine, contract, answers)
+    return worst
+
+
+def _golden_answers(engine: Engine, contract: Contract) -> list[dict[str, float]]:
+    preprocessor = Preprocessor(contract.picture)
+    names = {output.name for output in contract.outputs}
+    answers = []
+    for index, golden in enumerate(contract.golden):
+        if set(golden.expected) != names:
+            raise ContractError(f"{engine.path}: golden frame {index}: values for {', '.join(sorted(names))} expected")
+        try:
+            frame = golden_frame(golden)
+        except ContractError as e:
+            raise ContractError(f"{engine.path}: golden frame {index}: {e}") from e
+        write_input(preprocessor.picture_of(frame), engine.input_tensor())
+        engine.invoke()
+        answers.append({name: engine.output(name) for name in names})
+    return answers
+
+
+def _require_dependence(engine: Engine, contract: Contract, answers: list[dict[str, float]]) -> None:
+    """A model that ignores its input may pass a wide tolerance; frames with different answers show it."""
+    for output in contract.outputs:
+        expected = [golden.expected[output.name] for golden in contract.golden]
+        found = [answer[output.name] for answer in answers]
+        if max(expected) - min(expected) > contract.tolerance and max(found) == min(found):
+            raise ModelFileError(
+                f"{engine.path}: {output.name} is {found[0]:.6f} for every golden frame; the model ignores its input"
+            )

@@ -1,0 +1,223 @@
+"""How many frames per second three ways of feeding the same net get through, same batch size, same optimizer.
+
+    sepilot      frames decoded once, held on the device as uint8, gathered and augmented inside the compiled step
+    generator    a Python generator that decodes a JPEG, crops, resizes and augments frame by frame, in NumPy and OpenCV
+    tf.data      JPEGs decoded, cropped, resized and augmented by TensorFlow operations in parallel, prefetched
+
+Each round runs all of them in a new random order for the same number of steps; the first round of each, which compiles,
+is not counted. Medians over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import keras
+import numpy as np
+
+from sepilot_runtime.contract import Picture
+from sepilot_runtime.preprocess import picture_of
+from sepilot_train.drives import Drive, ReaderOptions, load_pictures, open_drives
+from sepilot_train.learner import Samples, fit
+from sepilot_train.models import build_model
+from sepilot_train.recipe import Recipe, load_recipe
+
+Run = Callable[[], float]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench-training", description=__doc__.splitlines()[0])
+    parser.add_argument("tub", nargs="?", type=Path, help="a Donkeycar tub")
+    parser.add_argument("--frames", type=int, help="synthetic frames instead, and sepilot's pipeline alone")
+    parser.add_argument("--recipe", default="swift")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--steps", type=int, default=30, help="steps per round (default: 30)")
+    parser.add_argument("--rounds", type=int, default=4, help="counted rounds (default: 4)")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.frames:
+        variants: dict[str, Run] = {"sepilot": ours(synthetic(recipe, arguments.frames), recipe, arguments.steps)}
+    elif arguments.tub:
+        drive = open_drives([arguments.tub], ReaderOptions())[0]
+        variants = {
+            "sepilot": ours(decoded(drive, recipe), recipe, arguments.steps),
+            "generator": generator(drive, recipe, arguments.steps),
+            "tf.data": tf_data(drive, recipe, arguments.steps),
+        }
+    else:
+        parser.error("a TUB or --frames N is needed")
+    frames = measure(variants, arguments.rounds, arguments.steps * recipe.training.batch_size)
+    report(frames, recipe, arguments)
+    return 0
+
+
+def measure(variants: dict[str, Run], rounds: int, frames: int) -> dict[str, list[float]]:
+    """Frames per second of each variant in each counted round."""
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    order = list(variants)
+    for number in range(rounds + 1):
+        random.Random(number).shuffle(order)
+        for name in order:
+            seconds = variants[name]()
+            if number:
+                found[name].append(frames / seconds)
+            print(f"round {number}: {name} {frames / seconds:,.0f} frames/s", file=sys.stderr)
+    return found
+
+
+def net_of(recipe: Recipe) -> Any:
+    keras.utils.set_random_seed(0)
+    return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+
+
+def decoded(drive: Drive, recipe: Recipe) -> Samples:
+    begin = time.perf_counter()
+    pictures = load_pictures(drive, recipe.picture, progress=False)
+    print(f"decoding {len(pictures.steering):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    return Samples(pictures=np.array(pictures.pictures), labels=pictures.steering.astype(np.float32))
+
+
+def synthetic(recipe: Recipe, count: int) -> Samples:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (count, *recipe.picture.shape), np.uint8)
+    return Samples(pictures=pictures, labels=rng.uniform(-1, 1, count).astype(np.float32))
+
+
+def ours(samples: Samples, recipe: Recipe, steps: int) -> Run:
+    """sepilot's own training step, timed over `steps` batches."""
+    from sepilot_train.learner import _compiled
+
+    model, data = _compiled(net_of(recipe), samples, recipe.training, recipe.augmentation)
+    return timed(model, FirstSteps(data, steps), steps)
+
+
+class FirstSteps(keras.utils.PyDataset):  # type: ignore[misc]
+    """The first `steps` batches of another dataset, over and over; a new epoch of it each time it is through."""
+
+    def __init__(self, data: Any, steps: int) -> None:
+        super().__init__()
+        self.data, self.steps, self.place = data, steps, 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Any:
+        batch = self.data[self.place % len(self.data)]
+        self.place += 1
+        if self.place % len(self.data) == 0:
+            self.data.epoch += 1
+        return batch
+
+
+def timed(model: Any, data: Any, steps: int) -> Run:
+    def run() -> float:
+        begin = time.perf_counter()
+        model.fit(data, steps_per_epoch=steps, epochs=1, verbose=0, shuffle=False)
+        return time.perf_counter() - begin
+
+    return run
+
+
+def compiled(recipe: Recipe) -> Any:
+    model = net_of(recipe)
+    model.compile(optimizer=keras.optimizers.AdamW(recipe.training.learning_rate), loss="mse", jit_compile=False)
+    return model
+
+
+def generator(drive: Drive, recipe: Recipe, steps: int) -> Run:
+    def batches() -> Iterator[tuple[Any, Any]]:
+        rng = np.random.default_rng(0)
+        size = recipe.training.batch_size
+        while True:
+            rows = rng.integers(0, len(drive.steering), size)
+            made = [augmented(drive.frames.read(int(i)), float(drive.steering[i]), recipe.picture, rng) for i in rows]
+            yield np.stack([m[0] for m in made]), np.array([[m[1]] for m in made], np.float32)
+
+    return timed(compiled(recipe), batches(), steps)
+
+
+def augmented(frame: Any, label: float, picture: Picture, rng: np.random.Generator) -> tuple[Any, float]:
+    """The augmentation of the `swift` recipe for a single frame: mirror, shift, light, tone, shadow, blur, noise."""
+    x = picture_of(frame, picture)
+    height, width = x.shape[:2]
+    if rng.random() < 0.5:
+        x, label = x[:, ::-1], -label
+    move = np.float32([[1, 0, rng.uniform(-0.06, 0.06) * width], [0, 1, rng.uniform(-0.06, 0.06) * height]])
+    x = cv2.warpAffine(np.ascontiguousarray(x), move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.3:
+        x = cv2.GaussianBlur(x, (3, 3), 0)
+    value = x.reshape(height, width, -1).astype(np.float32) / 255
+    value = (value - 0.5) * rng.uniform(0.7, 1.3) + 0.5 + rng.uniform(-0.15, 0.15)
+    value = np.clip(value, 0, 1) ** rng.uniform(0.7, 1.4)
+    if rng.random() < 0.4:
+        mask = np.zeros((height, width), np.float32)
+        corners = rng.uniform([0, 0], [width, height], (4, 2)).astype(np.int32)
+        cv2.fillConvexPoly(mask, cv2.convexHull(corners), 1.0)
+        value = value * (1 - 0.5 * mask[..., None])
+    value += rng.normal(0, 0.03, value.shape).astype(np.float32)
+    return np.clip(value, 0, 1).astype(np.float32), label
+
+
+def tf_data(drive: Drive, recipe: Recipe, steps: int) -> Run:
+    import tensorflow as tf
+
+    folder = Path(tempfile.mkdtemp(prefix="sepilot-bench-"))
+    rows = np.linspace(0, len(drive.steering) - 1, min(4000, len(drive.steering))).astype(int)
+    paths = []
+    for row in rows:
+        path = folder / f"{row}.jpg"
+        cv2.imwrite(str(path), drive.frames.read(int(row)), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        paths.append(str(path))
+    picture = recipe.picture
+
+    def load(path: Any, label: Any) -> tuple[Any, Any]:
+        x = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        top = tf.cast(tf.cast(tf.shape(x)[0], tf.float32) * picture.crop_top, tf.int32)
+        x = tf.image.resize(x[top:], (picture.height, picture.width)) / 255.0
+        x = tf.image.rgb_to_grayscale(x) if picture.channels == 1 else x[..., ::-1]
+        flip = tf.random.uniform(()) < 0.5
+        x = tf.where(flip, x[:, ::-1], x)
+        x = tf.image.random_contrast(tf.image.random_brightness(x, 0.15), 0.7, 1.3)
+        x = tf.clip_by_value(x, 0.0, 1.0) ** tf.random.uniform((), 0.7, 1.4)
+        x = x + tf.random.normal(tf.shape(x), stddev=0.03)
+        return tf.clip_by_value(x, 0.0, 1.0), tf.where(flip, -label, label)
+
+    data = tf.data.Dataset.from_tensor_slices((paths, drive.steering[rows, None].astype(np.float32)))
+    data = data.shuffle(len(paths)).repeat().map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    data = data.batch(recipe.training.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return timed(compiled(recipe), data, steps)
+
+
+def report(found: dict[str, list[float]], recipe: Recipe, arguments: argparse.Namespace) -> None:
+    medians = {name: statistics.median(rates) for name, rates in found.items()}
+    print(f"\n{recipe.name}, batch {recipe.training.batch_size}, {platform.processor() or platform.machine()}, "
+          f"{os.cpu_count()} cores, Keras {keras.__version__} on {keras.backend.backend()}, "
+          f"{len(next(iter(found.values())))} rounds of {arguments.steps} steps")  # fmt: skip
+    for name, rate in medians.items():
+        ratio = medians["sepilot"] / rate
+        print(f"  {name:<10} {rate:>10,.0f} frames/s   sepilot is {ratio:.1f} times as fast" if name != "sepilot"
+              else f"  {name:<10} {rate:>10,.0f} frames/s")  # fmt: skip
+    if arguments.frames:
+        seconds = arguments.frames * 150 / medians["sepilot"]
+        print(f"  150 epochs of {arguments.frames:,} frames would take {seconds:,.0f} s")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"recipe": recipe.name, "frames_per_s": medians, "rounds": found}, indent=2))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,201 @@
+"""The demo: the commands that a user would type, one after the other, and one summary of what they said.
+
+Everything lies under demo/. A step whose result is there already is kept, and says so; once a step runs, all later ones
+run again. `--fresh` starts over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEMO = Path("demo")
+DRIVES, UNSEEN, RUN, EXPORT = DEMO / "drives", DEMO / "unseen", DEMO / "run", DEMO / "export"
+CHECK, BENCH, CLOSED_LOOP = EXPORT / "check.json", DEMO / "bench.json", DEMO / "closed_loop.json"
+OVERLAY, REPORT, SUMMARY = DEMO / "overlay.mp4", DEMO / "report.html", DEMO / "summary.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One command. `result` is what it leaves behind; `capture` says that this is its standard output."""
+
+    title: str
+    result: Path
+    arguments: Callable[[], Sequence[str | Path]]
+    capture: bool = False
+    may_fail_gate: bool = False
+
+
+def steps() -> list[Step]:
+    return [
+        Step(
+            title="record expert drives in simulated worlds",
+            result=DRIVES,
+            arguments=lambda: ["record", "--simulator", "builtin", "--drives", "10", "--frames", "500", "--out", DRIVES],
+        ),
+        Step(
+            title="record one drive in a world that nobody trains on",
+            result=UNSEEN,
+            arguments=lambda: [
+                "record", "--simulator", "builtin", "--drives", "1", "--frames", "300", "--seed", "900", "--no-kicks",
+                "--out", UNSEEN,
+            ],
+        ),
+        Step(
+            title="train swift",
+            result=RUN / "model.keras",
+            arguments=lambda: [
+                "train", DRIVES, "--recipe", "swift", "--set", "training.epochs=16", "--out", RUN,
+                *(["--resume"] if (RUN / "checkpoint").exists() else []),
+            ],
+        ),
+        Step(title="export every format", result=EXPORT, arguments=lambda: ["export", RUN, "--out", EXPORT]),
+        Step(
+            title="check every file against the training model",
+            result=CHECK,
+            arguments=lambda: ["check", EXPORT],
+            may_fail_gate=True,
+        ),
+        Step(
+            title="measure latency, frame to angle",
+            result=BENCH,
+            arguments=lambda: ["bench", *files(), "--json"],
+            capture=True,
+        ),
+        Step(
+            title="drive unseen worlds in closed loop",
+            result=CLOSED_LOOP,
+            arguments=lambda: ["closed-loop", *files(), "--run", RUN, "--worlds", "3", "--steps", "300", "--json"],
+            capture=True,
+        ),
+        Step(
+            title="drive over the unseen recording, with an overlay video",
+            result=OVERLAY,
+            arguments=lambda: [
+                "drive", EXPORT / "swift-int8-float-head.tflite", "--source", first_tub(UNSEEN), "--overlay", OVERLAY,
+                "--output", DEMO / "overlay.jsonl",
+            ],
+        ),
+        Step(
+            title="write the report",
+            result=REPORT,
+            arguments=lambda: [
+                "report", RUN, "--export", EXPORT, "--bench", BENCH, "--closed-loop", CLOSED_LOOP, "--out", REPORT,
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--fresh", action="store_true", help="remove demo/ and start over")
+    arguments = parser.parse_args()
+    if arguments.fresh:
+        shutil.rmtree(DEMO, ignore_errors=True)
+    DEMO.mkdir(exist_ok=True)
+    begin = time.perf_counter()
+    code = run_all()
+    if code in (0, 1):
+        write_summary()
+        print(f"\n{time.perf_counter() - begin:.0f} s. Open {REPORT} in a browser; {OVERLAY} shows the drive.")
+    return code
+
+
+def run_all() -> int:
+    everything = steps()
+    stale = False
+    worst = 0
+    for number, step in enumerate(everything, start=1):
+        head = f"[{number}/{len(everything)}] {step.title}"
+        if step.result.exists() and not stale:
+            print(f"{head}: kept {step.result} (--fresh starts over)", flush=True)
+            continue
+        stale = True
+        code = run(head, step)
+        if code == 1 and step.may_fail_gate:
+            worst = 1
+        elif code != 0:
+            return code
+    return worst
+
+
+def run(head: str, step: Step) -> int:
+    command = ["sepilot", *map(str, step.arguments())]
+    print(f"\n{head}\n$ {' '.join(command)}", flush=True)
+    if step.result.is_file():
+        step.result.unlink()
+    elif step.result.is_dir():
+        shutil.rmtree(step.result)
+    begin = time.perf_counter()
+    call = [sys.executable, "-m", "sepilot_runtime", *command[1:]]
+    if step.capture:
+        done = subprocess.run(call, stdout=subprocess.PIPE, check=False)
+        if done.returncode == 0:
+            part = step.result.with_suffix(".part")
+            part.write_bytes(done.stdout)
+            part.replace(step.result)
+    else:
+        done = subprocess.run(call, check=False)
+    print(f"({time.perf_counter() - begin:.0f} s)", flush=True)
+    return done.returncode
+
+
+def files() -> list[Path]:
+    return sorted(p for p in EXPORT.iterdir() if p.suffix in (".tflite", ".onnx"))
+
+
+def first_tub(folder: Path) -> Path:
+    return next(p.parent for p in sorted(folder.rglob("manifest.json")))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_summary() -> None:
+    validation = read(RUN / "validation.json")
+    latency = {row["file"]: row for row in read(BENCH)["rows"]}
+    SUMMARY.write_text(
+        json.dumps(
+            {
+                "train": {
+                    "r2": validation["metrics"]["r2"],
+                    "mae": validation["metrics"]["mae"],
+                    "constant_mae": validation["metrics"]["constant_mae"],
+                    "seconds": validation["seconds"],
+                },
+                "formats": [
+                    {
+                        **{
+                            key: row[key]
+                            for key in (
+                                "file", "precision", "engine", "mean_error_deg", "p99_error_deg", "max_error_deg",
+                                "task_mae", "bytes", "passed",
+                            )
+                        },
+                        "us_p50": latency[row["file"]]["us_p50"],
+                    }
+                    for row in read(CHECK)["files"]
+                ],
+                "closed_loop": [
+                    {key: row[key] for key in ("driver", "worlds", "survived", "mean_cte_m")}
+                    for row in read(CLOSED_LOOP)["results"]
+                ],
+            },
+            indent=2,
+        )
+        + "\n",
+        encoding="utf-8",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,254 @@
+"""Tiny real model files with contracts, made without TensorFlow.
+
+The model is one dense layer whose weights are a horizontal ramp: a picture that is brighter on the right steers right.
+`steering_of` is the same in numpy, so a test knows the right answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.contract import METADATA_KEY, Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.preprocess import picture_of
+
+PICTURE = Picture(height=12, width=20, crop_top=0.25)
+BIAS = 0.05
+OUTPUT_SCALE, OUTPUT_ZERO_POINT = 2.0 / 255.0, 3
+INT8_TOLERANCE = 0.03
+
+
+def weights_of(picture: Picture) -> NDArray[np.float32]:
+    """(h, w, c): a ramp over the columns, with full steering for black on the left and white on the right."""
+    height, width, channels = picture.shape
+    ramp = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :, None] * np.ones((height, 1, channels), np.float32)
+    return (ramp / (np.clip(ramp, 0, None).sum() * 1.25)).astype(np.float32)
+
+
+def steering_of(pixels: NDArray[np.uint8], picture: Picture = PICTURE) -> float:
+    """The right answer for a picture (h, w, c)."""
+    return float((pixels.astype(np.float64) / 255.0 * weights_of(picture)).sum() + BIAS)
+
+
+def frames(count: int, *, height: int = 48, width: int = 64, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """BGR frames with a bright band that wanders from left to right."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(count):
+        frame = rng.integers(0, 90, (height, width, 3), np.uint8)
+        center = int((i + 0.5) / count * width)
+        frame[:, max(center - width // 6, 0) : center + width // 6] += 120
+        made.append(frame)
+    return made
+
+
+def contract_of(picture: Picture = PICTURE, *, golden: int = 3, **changes: Any) -> Contract:
+    """A contract whose golden frames the factory's models fulfil."""
+    contract = Contract(
+        task="steering",
+        picture=picture,
+        outputs=(Output(),),
+        provenance=Provenance(
+            recipe="ramp",
+            recipe_sha256="0" * 64,
+            dataset_fingerprint="1" * 64,
+            drives=("synthetic",),
+            validation_drives=(),
+            validation={"r2": 0.5},
+            versions={"numpy": np.__version__},
+        ),
+        golden=tuple(
+            golden_from(frame, {"steering": steering_of(picture_of(frame, picture), picture)})
+            for frame in frames(golden, seed=7)
+        ),
+        tolerance=1e-4,
+    )
+    return dataclasses.replace(contract, **changes)
+
+
+def with_precision(contract: Contract, precision: str) -> Contract:
+    """The contract of the int8 file: another precision and a wider tolerance."""
+    provenance = dataclasses.replace(contract.provenance, precision=precision)  # type: ignore[arg-type]
+    return dataclasses.replace(contract, provenance=provenance, tolerance=INT8_TOLERANCE)
+
+
+def write_tflite(
+    path: Path,
+    contract: Contract | None = None,
+    *,
+    text: str | None = None,
+    int8: bool = False,
+    bias: float = BIAS,
+    input_scale: float = 1.0 / 255.0,
+    input_name: str = "image",
+    output_name: str = "steering",
+    gain: float = 1.0,
+) -> Path:
+    """Write the ramp model as .tflite.
+
+    Args:
+        contract: goes into the file (its precision is set to int8 with `int8`).
+        text: instead of the contract's JSON, "" for a file without a contract.
+        input_scale, input_name, output_name, gain, bias: for planted faults.
+    """
+    contract = contract or contract_of()
+    if int8:
+        contract = with_precision(contract, "int8")
+    weights = weights_of(contract.picture).reshape(1, -1) * gain
+    graph = _Graph()
+    shape = [1, *contract.picture.shape]
+    if int8:
+        weight_scale = float(np.abs(weights).max() / 127)
+        kernel = np.rint(weights / weight_scale).astype(np.int8)
+        bias_data = np.array([round(bias / (input_scale * weight_scale))], np.int32)
+        image = graph.tensor(f"serve_{input_name}:0", shape, "INT8", scale=input_scale, zero_point=-128)
+        flat = graph.tensor("flat", [1, weights.size], "INT8", scale=input_scale, zero_point=-128)
+        w = graph.tensor("w", [1, weights.size], "INT8", data=kernel, scale=weight_scale, zero_point=0)
+        b = graph.tensor("b", [1], "INT32", data=bias_data, scale=input_scale * weight_scale, zero_point=0)
+        out = graph.tensor("out:0", [1, 1], "INT8", scale=OUTPUT_SCALE, zero_point=OUTPUT_ZERO_POINT)
+    else:
+        image = graph.tensor(f"serve_{input_name}:0", shape, "FLOAT32")
+        flat = graph.tensor("flat", [1, weights.size], "FLOAT32")
+        w = graph.tensor("w", [1, weights.size], "FLOAT32", data=weights)
+        b = graph.tensor("b", [1], "FLOAT32", data=np.array([bias], np.float32))
+        out = graph.tensor("out:0", [1, 1], "FLOAT32")
+    target = graph.tensor("target", [2], "INT32", data=np.array([1, -1], np.int32))
+    graph.reshape(image, target, flat)
+    graph.fully_connected(flat, w, b, out)
+    if text is None:
+        text = contract.to_json()
+    path.write_bytes(graph.finish({input_name: image}, {output_name: out}, {METADATA_KEY: text} if text else {}))
+    return path
+
+
+class _Graph:
+    """A TFLite model under construction, in the schema's own object form."""
+
+    def __init__(self) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.schema = schema
+        self.buffers: list[Any] = [schema.BufferT()]
+        self.tensors: list[Any] = []
+        self.operators: list[Any] = []
+        self.codes: list[Any] = []
+
+    def tensor(
+        self,
+        name: str,
+        shape: list[int],
+        kind: str,
+        *,
+        data: NDArray[Any] | None = None,
+        scale: float | None = None,
+        zero_point: int = 0,
+    ) -> int:
+        tensor = self.schema.TensorT()
+        tensor.name, tensor.shape = name.encode(), shape
+        tensor.type = getattr(self.schema.TensorType, kind)
+        tensor.buffer = self._buffer(data.tobytes()) if data is not None else 0
+        if scale is not None:
+            tensor.quantization = self.schema.QuantizationParametersT()
+            tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [zero_point]
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def reshape(self, source: int, shape: int, result: int) -> None:
+        options = self.schema.ReshapeOptionsT()
+        self._operator("RESHAPE", "ReshapeOptions", options, [source, shape], result)
+
+    def fully_connected(self, source: int, weights: int, bias: int, result: int) -> None:
+        options = self.schema.FullyConnectedOptionsT()
+        self._operator("FULLY_CONNECTED", "FullyConnectedOptions", options, [source, weights, bias], result)
+
+    def finish(self, inputs: dict[str, int], outputs: dict[str, int], metadata: dict[str, str]) -> bytes:
+        import flatbuffers
+
+        schema = self.schema
+        graph = schema.SubGraphT()
+        graph.name = b"main"
+        graph.tensors, graph.operators = self.tensors, self.operators
+        graph.inputs, graph.outputs = list(inputs.values()), list(outputs.values())
+        signature = schema.SignatureDefT()
+        signature.signatureKey = b"serve"
+        signature.inputs = [self._map(name, index) for name, index in inputs.items()]
+        signature.outputs = [self._map(name, index) for name, index in outputs.items()]
+        model = schema.ModelT()
+        model.version = 3
+        model.operatorCodes, model.subgraphs, model.signatureDefs = self.codes, [graph], [signature]
+        model.metadata = []
+        for name, text in metadata.items():
+            entry = schema.MetadataT()
+            entry.name, entry.buffer = name.encode(), self._buffer(text.encode())
+            model.metadata.append(entry)
+        model.buffers = self.buffers
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    def _buffer(self, data: bytes) -> int:
+        buffer = self.schema.BufferT()
+        buffer.data = np.frombuffer(data, np.uint8)
+        self.buffers.append(buffer)
+        return len(self.buffers) - 1
+
+    def _operator(self, code: str, option_kind: str, options: Any, inputs: list[int], result: int) -> None:
+        schema = self.schema
+        operator_code = schema.OperatorCodeT()
+        operator_code.builtinCode = getattr(schema.BuiltinOperator, code)
+        operator_code.deprecatedBuiltinCode = operator_code.builtinCode
+        operator_code.version = 4 if code == "FULLY_CONNECTED" else 1
+        self.codes.append(operator_code)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = len(self.codes) - 1
+        operator.inputs, operator.outputs = inputs, [result]
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, option_kind)
+        operator.builtinOptions = options
+        self.operators.append(operator)
+
+    def _map(self, name: str, index: int) -> Any:
+        entry = self.schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        return entry
+
+
+def write_onnx(
+    path: Path,
+    contract: Contract | None = None,
+    *,
+    text: str | None = None,
+    input_name: str = "image",
+    output_name: str = "steering",
+    gain: float = 1.0,
+) -> Path:
+    """Write the ramp model as .onnx; the arguments are those of `write_tflite`."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    contract = contract or contract_of()
+    weights = weights_of(contract.picture).reshape(-1, 1) * np.float32(gain)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", [input_name, "target"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w", "b"], [output_name]),
+        ],
+        "ramp",
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, [1, *contract.picture.shape])],
+        [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [1, 1])],
+        [
+            numpy_helper.from_array(np.array([1, -1], np.int64), "target"),
+            numpy_helper.from_array(weights, "w"),
+            numpy_helper.from_array(np.array([BIAS], np.float32), "b"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if text is None:
+        text = contract.to_json()
+    if text:
+        helper.set_model_props(model, {METADATA_KEY: text})
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from sepilot_runtime.errors import DriveError
+from sepilot_train.drives import PictureSet
+from sepilot_train.split import Split, measure_leak, split_frames
+
+
+def picture_set(name: str, n: int = 1200, rate_hz: float = 20.0, seed: int = 0) -> PictureSet:
+    """A drive whose pictures drift slowly, so that neighbours look alike, and whose steering cannot be seen in them."""
+    rng = np.random.default_rng([seed, n])
+    drift = np.cumsum(rng.normal(0, 4, (n, 16, 24, 1)), axis=0)
+    steering = np.clip(np.cumsum(rng.normal(0, 0.05, n)), -1, 1)
+    return PictureSet(
+        drive_id=name,
+        pictures=(128 + drift - drift.min()).clip(0, 255).astype(np.uint8),
+        time_s=np.arange(n) / rate_hz,
+        steering=steering.astype(np.float32),
+        throttle=np.full(n, np.nan, np.float32),
+        camera=np.zeros(n, np.int8),
+        names=tuple(f"{i}.jpg" for i in range(n)),
+        skipped={},
+        fingerprint=name,
+        full_scale_deg=25.0,
+        rate_hz=rate_hz,
+    )
+
+
+def split_of(sets: list[PictureSet], seed: int = 0) -> Split:
+    return split_frames(sets, fraction=0.2, block_s=5.0, guard_s=2.0, seed=seed)
+
+
+def test_one_drive_is_split_by_blocks_with_a_guard() -> None:
+    drive = picture_set("a")
+    split = split_of([drive])
+    train, held = drive.time_s[split.train[0]], drive.time_s[split.validation[0]]
+    assert split.kind == "blocks"
+    assert 0.15 < len(held) / len(drive.time_s) < 0.25
+    assert np.abs(train[:, None] - held[None, :]).min() >= 2.0 - 1e-9
+
+
+def test_many_drives_are_held_out_whole() -> None:
+    sets = [picture_set(f"d{i}", n=100, seed=i) for i in range(8)]
+    split = split_of(sets)
+    assert split.kind == "drives"
+    for s, train, held in zip(sets, split.train, split.validation, strict=True):
+        assert {len(train), len(held)} == {0, len(s.steering)}
+    assert 0 < split.counts()[1] < split.counts()[0]
+
+
+def test_the_split_follows_the_seed() -> None:
+    drive = [picture_set("a")]
+    same = np.array_equal(split_of(drive, 3).validation[0], split_of(drive, 3).validation[0])
+    other = np.array_equal(split_of(drive, 3).validation[0], split_of(drive, 4).validation[0])
+    assert same and not other
+
+
+@pytest.mark.parametrize("n", [1, 2, 20])
+def test_a_drive_too_short_to_split_is_an_error(n: int) -> None:
+    with pytest.raises(DriveError, match=rf"a: {n} usable frames are too few"):
+        split_of([picture_set("a", n=n)])
+
+
+def shuffled(sets: list[PictureSet]) -> Split:
+    """The planted fault: frames dealt at random, as train_test_split does."""
+    n = len(sets[0].steering)
+    order = np.random.default_rng(0).permutation(n)
+    return Split(kind="blocks", train=(np.sort(order[n // 5 :]),), validation=(np.sort(order[: n // 5]),))
+
+
+@pytest.mark.parametrize(("make", "leaks"), [(split_of, False), (shuffled, True)])
+def test_the_leak_figure_tells_a_shuffled_split(make: Callable[[list[PictureSet]], Split], leaks: bool) -> None:
+    sets = [picture_set("a")]
+    leak = measure_leak(sets, make(sets))
+    assert (leak.close_in_time > 0.99) is leaks
+    assert (leak.lookup_mae < 0.5 * leak.constant_mae) is leaks

@@ -1,0 +1,110 @@
+"""`sepilot inspect`: the layer table of a recipe's net or of a model file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sepilot_runtime.errors import ModelFileError
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  sepilot inspect swift                          a shipped recipe
+  sepilot inspect my-recipe.toml --set model.builder=v27
+  sepilot inspect demo/run                       what was trained
+  sepilot inspect demo/export/swift-int8.tflite  what runs on the car
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="sepilot inspect",
+        description="Print each layer's output size, parameters, multiply-accumulates, receptive field and stride, the "
+        "totals, and what will cost latency or accuracy on the car.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="NAME|FILE", help="a recipe, or a run directory, .keras, .tflite or .onnx file")
+    parser.add_argument("--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override one value of the recipe")
+    parser.add_argument("--json", action="store_true", help="print `layers`, `total` and `warnings` as JSON")
+    arguments = parser.parse_args(argv)
+
+    from sepilot_train.layers import LayerTable, layer_table
+
+    nodes, warnings = _read(arguments.model, arguments.overrides)
+    table: LayerTable = layer_table(nodes, warnings)
+    if arguments.json:
+        print(json.dumps(table.to_json(), indent=2))
+    else:
+        _print(arguments.model, table)
+    return 0
+
+
+def _read(model: str, overrides: Sequence[str]) -> tuple[list, list[str]]:  # type: ignore[type-arg]
+    from sepilot_train import graphs
+
+    path = Path(model)
+    if path.is_file() and path.suffix in (".tflite", ".onnx"):
+        read = graphs.tflite_nodes if path.suffix == ".tflite" else graphs.onnx_nodes
+        return read(path), []
+    net = _keras_model(path, model, overrides)
+    return graphs.keras_nodes(net), graphs.keras_warnings(net)
+
+
+def _keras_model(path: Path, model: str, overrides: Sequence[str]):  # type: ignore[no-untyped-def]
+    if path.is_dir():
+        from sepilot_train.run import open_run
+
+        return open_run(path).load_model()
+    if path.suffix == ".keras":
+        import keras
+
+        if not path.is_file():
+            raise ModelFileError(f"{path}: no such file")
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError) as e:
+            raise ModelFileError(f"{path}: not a Keras model: {str(e).splitlines()[0]}") from e
+    if path.suffix in (".tflite", ".onnx"):
+        raise ModelFileError(f"{path}: no such file")
+    from sepilot_train.models import build_model
+    from sepilot_train.recipe import load_recipe
+
+    recipe = load_recipe(model, overrides)
+    return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+
+
+def _print(model: str, table) -> None:  # type: ignore[no-untyped-def]
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    grid = Table(title=model, title_justify="left", box=None, pad_edge=False)
+    for name in ("layer", "kind", "output"):
+        grid.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name in ("parameters", "MACs", "field", "stride"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for row in table.rows:
+        grid.add_row(
+            row.name,
+            row.kind,
+            "x".join(map(str, row.output_shape)),
+            f"{row.parameters:,}" if row.parameters else "",
+            f"{row.macs:,}" if row.macs else "",
+            "all" if row.role == "global" else _size(row.receptive_field),
+            "" if row.role == "global" else _size(row.stride),
+        )
+    console.print(grid)
+    console.print(
+        f"\n{table.parameters:,} parameters, {table.macs:,} MACs, receptive field {table.receptive_field} pixels "
+        "(last window)", highlight=False
+    )
+    for warning in table.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
+
+
+def _size(size: tuple[int, int]) -> str:
+    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"

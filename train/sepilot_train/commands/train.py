@@ -1,0 +1,166 @@
+"""`sepilot train`: drives in, a run directory out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepilot_runtime.errors import UsageError
+from sepilot_runtime.files import require_new
+
+if TYPE_CHECKING:
+    from sepilot_train.recipe import Recipe
+    from sepilot_train.run import Request, Run
+    from sepilot_train.training import Material
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  sepilot train ~/mycar/data --out runs/first
+  sepilot train tubs/monday tubs/tuesday --val tubs/friday --recipe swift --out runs/week
+  sepilot train tubs/* --recipe v27 --set training.epochs=30 --seed 1 --out runs/v27
+  sepilot train --resume --out runs/week          after a kill, to the same result
+  sepilot train tubs/* --preview sheet.png        look at the augmentation, train nothing
+
+Without --val whole drives are held out (five drives or more), or blocks of time with a guard gap.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    _quieten()
+    out: Path | None = arguments.out
+    if arguments.preview is None and out is None:
+        raise UsageError("--out DIR: where the run is to be written is missing")
+    if not arguments.drives and not arguments.resume:
+        raise UsageError("DRIVE: at least one recording is needed, found none")
+    request, recipe = _asked(arguments)
+    if arguments.preview is not None:
+        return _preview(arguments.preview, request, recipe)
+    assert out is not None
+    return _train(out, request, recipe, resume=arguments.resume, as_json=arguments.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from sepilot_train.drives import add_filter_arguments, add_reader_arguments
+
+    parser = argparse.ArgumentParser(
+        prog="sepilot train",
+        description="Train a steering model on recorded drives. Writes a run directory: model, resolved recipe, split, "
+        "history, figures, and predictions on frames that were held out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("drives", metavar="DRIVE", nargs="*", type=Path, help="a recording, or a folder of recordings")
+    parser.add_argument("--recipe", default="swift", help="a shipped recipe or a .toml file (default: swift)")
+    parser.add_argument("--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override one value of the recipe")  # noqa: E501
+    parser.add_argument("--val", metavar="DRIVE", nargs="+", type=Path, default=[], help="drives to judge on, never trained on")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the run directory to write")
+    parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch in --out")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split (default: 0)")
+    parser.add_argument("--preview", metavar="PNG", type=Path, help="write a sheet of augmented frames and stop")
+    parser.add_argument("--json", action="store_true", help="print validation.json instead of the table")
+    add_reader_arguments(parser)
+    add_filter_arguments(parser)
+    return parser
+
+
+def _quieten() -> None:
+    # TensorFlow's start-up lines say nothing that a user can act on; errors still come through.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
+    from sepilot_train.drives import drive_filter, reader_options
+    from sepilot_train.recipe import load_recipe
+    from sepilot_train.run import Request, read_request
+
+    if arguments.resume and not arguments.drives:
+        return read_request(arguments.out), load_recipe(str(arguments.out / "recipe.toml"))
+    request = Request(
+        drives=tuple(str(p.resolve()) for p in arguments.drives),
+        validation_drives=tuple(str(p.resolve()) for p in arguments.val),
+        reader=reader_options(arguments),
+        filter=drive_filter(arguments),
+        seed=arguments.seed,
+    )
+    return request, load_recipe(arguments.recipe, arguments.overrides)
+
+
+def _train(out: Path, request: Request, recipe: Recipe, *, resume: bool, as_json: bool) -> int:
+    from sepilot_train.training import gather, start_run, summary, train_run
+
+    if not resume:
+        require_new(out)
+    progress = sys.stderr.isatty()
+    material = gather(request, recipe, progress=progress)
+    _announce(request, recipe, material)
+    start_run(out, request, recipe, resume=resume)
+    run = train_run(out, request, recipe, material, resume=resume, progress=progress)
+    if as_json:
+        print(json.dumps(summary(run), indent=2))
+    else:
+        _report(run, summary(run))
+    return 0
+
+
+def _announce(request: Request, recipe: Recipe, material: Material) -> None:
+    train, held = material.split.counts()
+    skipped = sum(sum(s.skipped.values()) for s in material.sets)
+    how = {
+        "given": "on the drives named with --val",
+        "drives": "on whole drives held out",
+        "blocks": f"on blocks of time, {recipe.data.guard_s:g} s of guard around each",
+    }[material.split.kind]
+    print(
+        f"{recipe.name}: {train:,} frames to train on, {held:,} to judge on ({how}); {skipped:,} skipped; seed {request.seed}",
+        file=sys.stderr,
+    )
+
+
+def _report(run: Run, figures: dict) -> None:  # type: ignore[type-arg]
+    from rich.console import Console
+    from rich.table import Table
+
+    m, leak, scale = figures["metrics"], figures["leak"], figures["full_scale_deg"]
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, title=f"{m['count']:,} held-out frames", title_justify="left")
+    for name, justify in (("", "left"), ("R²", "right"), ("MAE", "right"), ("MAE °", "right"), ("MAE label≠0", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_row(
+        run.recipe.name, _number(m["r2"]), _number(m["mae"]), _number(m["mae"], scale, 2), _number(m["mae_nonzero"])
+    )
+    table.add_row(
+        "constant", _number(m["constant_r2"]), _number(m["constant_mae"]), _number(m["constant_mae"], scale, 2), ""
+    )
+    table.add_row("look-up (leak figure)", "", _number(leak["lookup_mae"]), _number(leak["lookup_mae"], scale, 2), "")
+    console.print(table)
+    if leak["lookup_mae"] < m["mae"]:
+        console.print(
+            "warning: looking up the nearest training picture beats the model: the split leaks, or the model is poor",
+            style="yellow",
+        )
+    console.print(
+        f"\n{figures['epochs']} epochs in {figures['seconds']:.0f} s, epoch {figures['kept_epoch']} kept -> {run.path}\n"
+        f"next: sepilot export {run.path} --out {run.path.parent / (run.path.name + '-export')}"
+    )
+
+
+def _number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
+    return "n/a" if value is None else f"{value * scale:.{digits}f}"
+
+
+def _preview(path: Path, request: Request, recipe: Recipe) -> int:
+    from sepilot_train.preview import draw_preview
+    from sepilot_train.training import gather
+
+    material = gather(request, recipe, progress=sys.stderr.isatty())
+    draw_preview(material.samples("train"), recipe.augmentation, path, seed=request.seed)
+    print(path)
+    return 0

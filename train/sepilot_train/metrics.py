@@ -1,0 +1,96 @@
+"""How good a steering model is on frames that it was not trained on, always beside the constant prediction."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BIN_EDGES", "BinError", "SteeringMetrics", "steering_metrics"]
+
+BIN_EDGES = (-1.0, -0.6, -0.3, -0.05, 0.05, 0.3, 0.6, 1.0)
+"""Edges of the steering bins, in label units: hard left to hard right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinError:
+    """Error where the label lies in [low, high). `mae` and `bias` (mean signed error) are NaN for an empty bin."""
+
+    low: float
+    high: float
+    count: int
+    mae: float
+    bias: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteeringMetrics:
+    """All errors in label units ([-1, 1] is full scale).
+
+    Attributes:
+        r2: coefficient of determination against the mean of these labels; NaN where the labels do not vary.
+        mae_nonzero: MAE where the label is not exactly 0; NaN where all are.
+        constant_mae, constant_r2: of always answering `constant`, the training labels' mean.
+        sign_errors: share of frames steered to the wrong side, where label and prediction both exceed 0.05.
+    """
+
+    count: int
+    r2: float
+    mae: float
+    rmse: float
+    mae_nonzero: float
+    constant: float
+    constant_mae: float
+    constant_r2: float
+    sign_errors: float
+    bins: tuple[BinError, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, NaN as None."""
+        return {k: _finite(v) for k, v in asdict(self).items() if k != "bins"} | {
+            "bins": [{k: _finite(v) for k, v in asdict(b).items()} for b in self.bins]
+        }
+
+
+def steering_metrics(labels: NDArray[np.floating], predictions: NDArray[np.floating], constant: float) -> SteeringMetrics:
+    """Compare (n,) predictions with (n,) labels, n >= 1; `constant` is the mean of the training labels."""
+    y = labels.astype(np.float64)
+    p = predictions.astype(np.float64)
+    error = p - y
+    nonzero = y != 0.0
+    turning = (np.abs(y) > 0.05) & (np.abs(p) > 0.05)
+    return SteeringMetrics(
+        count=int(y.size),
+        r2=_r2(y, p),
+        mae=float(np.abs(error).mean()),
+        rmse=float(np.sqrt((error**2).mean())),
+        mae_nonzero=float(np.abs(error[nonzero]).mean()) if nonzero.any() else float("nan"),
+        constant=constant,
+        constant_mae=float(np.abs(y - constant).mean()),
+        constant_r2=_r2(y, np.full_like(y, constant)),
+        sign_errors=float((np.sign(y[turning]) != np.sign(p[turning])).mean()) if turning.any() else 0.0,
+        bins=tuple(_bin(y, error, low, high) for low, high in zip(BIN_EDGES, BIN_EDGES[1:], strict=False)),
+    )
+
+
+def _r2(y: NDArray[np.float64], p: NDArray[np.float64]) -> float:
+    spread = float(((y - y.mean()) ** 2).sum())
+    return 1.0 - float(((y - p) ** 2).sum()) / spread if spread > 0 else float("nan")
+
+
+def _bin(y: NDArray[np.float64], error: NDArray[np.float64], low: float, high: float) -> BinError:
+    inside = (y >= low) & ((y < high) if high < BIN_EDGES[-1] else (y <= high))
+    here = error[inside]
+    return BinError(
+        low=low,
+        high=high,
+        count=int(here.size),
+        mae=float(np.abs(here).mean()) if here.size else float("nan"),
+        bias=float(here.mean()) if here.size else float("nan"),
+    )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value

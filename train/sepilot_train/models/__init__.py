@@ -1,0 +1,48 @@
+"""The nets, by name: `build_model("swift", (66, 100, 1), {})`."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sepilot_runtime.errors import RecipeError
+from sepilot_train.models import steering
+
+__all__ = ["BUILDERS", "build_model"]
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "v27": steering.build_v27,
+    "v27-foldable": steering.build_v27_foldable,
+    "swift": steering.build_swift,
+    "pilotnet": steering.build_pilotnet,
+    "donkey-linear": steering.build_donkey_linear,
+}
+
+
+def build_model(builder: str, picture_shape: tuple[int, int, int], options: Mapping[str, Any], K: Any = None) -> Any:
+    """Build the net `builder` for pictures of (height, width, channels).
+
+    `options` are the builder's keyword arguments. `K` is the layer namespace; Keras 3 when not given.
+
+    Raises:
+        RecipeError: the builder or an option is not known, or the picture is too small for the net.
+    """
+    if builder not in BUILDERS:
+        raise RecipeError(f"model.builder: expected one of {', '.join(BUILDERS)}; found {builder!r}")
+    build = BUILDERS[builder]
+    known = [name for name, p in inspect.signature(build).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise RecipeError(
+            f"model.options: {builder} has no option {unknown[0]!r}; it knows {', '.join(known) or 'none'}"
+        )
+    if K is None:
+        import keras
+
+        K = keras
+    try:
+        return build(K, picture_shape, **options)
+    except (TypeError, ValueError) as e:
+        # Keras names the layer and the size in the first line; the rest is a list of arguments.
+        height, width, channels = picture_shape
+        reason = str(e).strip().splitlines()[0]
+        raise RecipeError(f"model: {builder} cannot be built for {height}x{width}x{channels}: {reason}") from e

@@ -1,0 +1,135 @@
+"""The steering nets. Input "image": float32 in [0, 1], NHWC; output "steering": (batch, 1), + = right.
+
+Each builder takes the layer namespace `K` (`keras` or `tf_keras`), the picture's (height, width, channels), and
+keyword options, which a recipe may set.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sepilot_train.models import blocks
+
+Shape = tuple[int, int, int]
+
+
+def _finish(K: Any, image: Any, features: Any, name: str) -> Any:
+    steering = K.layers.Dense(1, name="steering")(features)
+    return K.Model(image, steering, name=name)
+
+
+def build_v27(
+    K: Any,
+    picture_shape: Shape,
+    *,
+    filters: Sequence[int] = (8, 16, 32, 64, 128),
+    dense: Sequence[int] = (128, 64, 32, 16, 8),
+    dropout: float = 0.5,
+) -> Any:
+    """The source material's separable-convolution net: 64,546 parameters at 66x100x1.
+
+    Its batch normalization follows the ReLU, so no exporter can fold it into the convolution.
+    """
+    image = x = K.Input(picture_shape, name="image")
+    for number, width in enumerate(filters, start=1):
+        name = f"block{number}"
+        for half in (1, 2):
+            x = K.layers.SeparableConv2D(
+                width, 3, padding="same", use_bias=False, activation="relu", name=f"{name}_separable{half}"
+            )(x)
+        x = K.layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = K.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+    x = K.layers.Dropout(dropout, name="dropout")(x)
+    x = K.layers.GlobalAveragePooling2D(name="average")(x)
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27")
+
+
+def build_v27_foldable(
+    K: Any,
+    picture_shape: Shape,
+    *,
+    filters: Sequence[int] = (8, 16, 32, 64, 128),
+    dense: Sequence[int] = (128, 64, 32, 16, 8),
+    dropout: float = 0.5,
+) -> Any:
+    """`v27` with the batch normalization before the last ReLU of each block: same parameters, foldable."""
+    image = x = K.Input(picture_shape, name="image")
+    for number, width in enumerate(filters, start=1):
+        name = f"block{number}"
+        x = K.layers.SeparableConv2D(
+            width, 3, padding="same", use_bias=False, activation="relu", name=f"{name}_separable1"
+        )(x)
+        x = K.layers.SeparableConv2D(width, 3, padding="same", use_bias=False, name=f"{name}_separable2")(x)
+        x = blocks.norm_relu(K, x, name)
+        x = K.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+    x = K.layers.Dropout(dropout, name="dropout")(x)
+    x = K.layers.GlobalAveragePooling2D(name="average")(x)
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27_foldable")
+
+
+def build_swift(
+    K: Any,
+    picture_shape: Shape,
+    *,
+    stem: int = 16,
+    stem_kernel: int = 3,
+    stem_stride: int = 2,
+    widths: Sequence[int] = (24, 40, 64, 96),
+    repeats: Sequence[int] = (1, 1, 1, 1),
+    kernels: Sequence[int] = (3, 3, 3, 3),
+    residual: bool = False,
+    head: str = "average",
+    dense: Sequence[int] = (64,),
+    dropout: float = 0.0,
+) -> Any:
+    image = K.Input(picture_shape, name="image")
+    x = blocks.conv(K, image, stem, "stem", kernel=stem_kernel, stride=stem_stride)
+    for number, (width, repeat, kernel) in enumerate(zip(widths, repeats, kernels, strict=True), start=1):
+        name = f"stage{number}"
+        x = blocks.separable(K, x, width, f"{name}_down", kernel=kernel, stride=2)
+        for again in range(1, repeat + 1):
+            if residual:
+                x = blocks.residual_separable(K, x, f"{name}_block{again}", kernel=kernel)
+            else:
+                x = blocks.separable(K, x, width, f"{name}_block{again}", kernel=kernel)
+    if head == "average":
+        x = K.layers.GlobalAveragePooling2D(name="average")(x)
+    elif head == "depthwise":
+        x = K.layers.DepthwiseConv2D(x.shape[1:3], use_bias=False, name="global_depthwise")(x)
+        x = K.layers.Flatten(name="flat")(x)
+    else:
+        x = K.layers.Flatten(name="flat")(x)
+    if dropout:
+        x = K.layers.Dropout(dropout, name="dropout")(x)
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "swift")
+
+
+def build_pilotnet(K: Any, picture_shape: Shape, *, dense: Sequence[int] = (100, 50, 10)) -> Any:
+    """NVIDIA's PilotNet (Bojarski et al. 2016, arXiv 1604.07316, figure 4): 252,219 parameters at 66x200x3.
+
+    The paper's fixed input normalization is what the contract does (pixels / 255); it names no activation.
+    """
+    image = x = K.Input(picture_shape, name="image")
+    for number, (filters, kernel, stride) in enumerate(
+        ((24, 5, 2), (36, 5, 2), (48, 5, 2), (64, 3, 1), (64, 3, 1)), start=1
+    ):
+        x = K.layers.Conv2D(filters, kernel, strides=stride, activation="relu", name=f"conv{number}")(x)
+    x = K.layers.Flatten(name="flat")(x)
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "pilotnet")
+
+
+def build_donkey_linear(K: Any, picture_shape: Shape, *, dropout: float = 0.2) -> Any:
+    """Donkeycar's default `linear` net with one output: 816,977 parameters at 120x160x3.
+
+    The original has a second output for throttle, 51 parameters more (817,028).
+    """
+    image = x = K.Input(picture_shape, name="image")
+    for number, (filters, kernel, stride) in enumerate(
+        ((24, 5, 2), (32, 5, 2), (64, 5, 2), (64, 3, 1), (64, 3, 1)), start=1
+    ):
+        x = K.layers.Conv2D(filters, kernel, strides=stride, activation="relu", name=f"conv{number}")(x)
+        x = K.layers.Dropout(dropout, name=f"conv{number}_dropout")(x)
+    x = K.layers.Flatten(name="flat")(x)
+    for number, width in enumerate((100, 50), start=1):
+        x = K.layers.Dense(width, activation="relu", name=f"dense{number}")(x)
+        x = K.layers.Dropout(dropout, name=f"dense{number}_dropout")(x)
+    return _finish(K, image, x, "donkey_linear")
