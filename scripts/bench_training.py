@@ -145,7 +145,7 @@ def generator(drive: Drive, recipe: Recipe, steps: int) -> Run:
         size = recipe.training.batch_size
         while True:
             rows = rng.integers(0, len(drive.steering), size)
-            made = [augmented(drive.frames.read(int(i)), float(drive.steering[i]), recipe.picture, rng) for i in rows]
+            made = [augmented(drive.read(int(i)), float(drive.steering[i]), recipe.picture, rng) for i in rows]
             yield np.stack([m[0] for m in made]), np.array([[m[1]] for m in made], np.float32)
 
     return timed(compiled(recipe), batches(), steps)
@@ -181,7 +181,7 @@ def tf_data(drive: Drive, recipe: Recipe, steps: int) -> Run:
     paths = []
     for row in rows:
         path = folder / f"{row}.jpg"
-        cv2.imwrite(str(path), drive.frames.read(int(row)), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        cv2.imwrite(str(path), drive.read(int(row)), [cv2.IMWRITE_JPEG_QUALITY, 95])
         paths.append(str(path))
     picture = recipe.picture
 

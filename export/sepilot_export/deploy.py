@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from sepilot_export.quiet import quiet
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
+from sepilot_train.learner import predict
 
-__all__ = ["FLOAT_PARITY", "deploy_graph", "load_training_model", "predict", "require_parity"]
+__all__ = ["FLOAT_PARITY", "deploy_graph", "load_training_model", "require_parity"]
 
 FLOAT_PARITY = 1e-5
 """Largest difference, in output values, between two float32 forms of one model. 5e-7 is usual."""
@@ -59,18 +60,6 @@ def load_training_model(path: Path, contract: Contract) -> Any:
     if len(model.outputs) != len(contract.outputs):
         raise RunError(f"{path}: {len(contract.outputs)} outputs expected from the contract, found {len(model.outputs)}")
     return model
-
-
-def predict(model: Any, pictures: NDArray[np.uint8], *, batch: int = 256) -> NDArray[np.float32]:
-    """First output for uint8 pictures (n, h, w, c), in output values, (n,)."""
-    import keras
-
-    parts = []
-    for start in range(0, len(pictures), batch):
-        image = pictures[start : start + batch].astype(np.float32) * np.float32(1.0 / 255.0)
-        (first, *_) = keras.tree.flatten(model(image, training=False))
-        parts.append(np.asarray(keras.ops.convert_to_numpy(first), np.float32).reshape(len(image)))
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def deploy_graph(model: Any, contract: Contract) -> Any:
@@ -170,7 +159,7 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
         RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or the same answer to every picture.
     """
     expected = predict(model, pictures)
-    found = predict(deployed, pictures, batch=1)
+    found = np.array([_answer(deployed, picture) for picture in pictures], np.float32)
     if not np.isfinite(expected).all():
         raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")
     if np.ptp(expected) < 1e-6:
@@ -184,6 +173,13 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
             f"first at layer {_first_difference(model, deployed, pictures[:1])}"
         )
     return worst
+
+
+def _answer(deployed: Any, picture: NDArray[np.uint8]) -> float:
+    import keras
+
+    answers = deployed(picture[None].astype(np.float32) * np.float32(1.0 / 255.0), training=False)
+    return float(keras.ops.convert_to_numpy(next(iter(answers.values()))).item())
 
 
 def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> str:

@@ -7,7 +7,7 @@ the channels-last layout; with one channel the change of layout is free.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,9 @@ def to_float16(float32: bytes) -> bytes:
     return _checked(model)
 
 
-def quantize(float32: bytes, contract: Contract, pictures: NDArray[np.uint8], ranges: dict[str, tuple[float, float]]) -> bytes:
+def quantize(
+    float32: bytes, contract: Contract, pictures: NDArray[np.uint8], ranges: Mapping[str, tuple[float, float]]
+) -> bytes:
     """A float32 ONNX file as int8 with quantize / dequantize pairs, float32 in and out.
 
     Args:

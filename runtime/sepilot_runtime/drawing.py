@@ -48,8 +48,16 @@ def text(
             cv2.putText(canvas, words, (x + dx, y + dx), ink, _FACES["sans"], round(size), weight)
         else:
             scale, stroke = size / 30, 2 if weight >= 600 else 1
-            cv2.putText(canvas, words.translate(_ASCII), (x + dx, y + dx), cv2.FONT_HERSHEY_SIMPLEX, scale, ink,
-                        stroke, cv2.LINE_AA)
+            cv2.putText(
+                canvas,
+                words.translate(_ASCII),
+                (x + dx, y + dx),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                scale,
+                ink,
+                stroke,
+                cv2.LINE_AA,
+            )
 
 
 def text_width(words: str, *, size: float, weight: int = 400) -> float:
@@ -63,20 +71,23 @@ def text_width(words: str, *, size: float, weight: int = 400) -> float:
 
 def blend(canvas: Canvas, color: Color, mask: NDArray[np.uint8]) -> None:
     """Paint `color` onto a part of a canvas (h, w, 3) through `mask` (h, w); 255 covers fully."""
-    alpha = mask.astype(np.uint16)[:, :, None]
-    mixed = canvas * (255 - alpha) + np.asarray(color, np.uint16) * alpha
-    # Exact for x <= 255 * 255 to within one half: division by 255 as two shifts.
-    canvas[:] = (mixed + (mixed >> 8) + 128) >> 8
+    paint = np.empty_like(canvas)
+    paint[:] = color
+    _mix(canvas, paint, mask)
 
 
 def paste(canvas: Canvas, picture: Canvas, mask: NDArray[np.uint8], at: tuple[int, int]) -> None:
     """Lay `picture` (h, w, 3) onto a canvas through `mask` (h, w), its upper left corner at x, y; all of it inside."""
     x, y = at
     height, width = mask.shape
-    region = canvas[y : y + height, x : x + width]
-    alpha = mask.astype(np.uint16)[:, :, None]
-    mixed = region * (255 - alpha) + picture * alpha
-    region[:] = (mixed + (mixed >> 8) + 128) >> 8
+    _mix(canvas[y : y + height, x : x + width], picture, mask)
+
+
+def _mix(region: Canvas, paint: Canvas, mask: NDArray[np.uint8]) -> None:
+    # OpenCV's saturating arithmetic takes a twentieth of the time of numpy's here.
+    cover = cv2.merge([mask, mask, mask])
+    rest = cv2.multiply(region, cv2.bitwise_not(cover), scale=1 / 255)
+    region[:] = cv2.add(rest, cv2.multiply(paint, cover, scale=1 / 255))
 
 
 def card(canvas: Canvas, box: tuple[int, int, int, int], *, radius: int, color: Color, opacity: float) -> None:
@@ -86,8 +97,12 @@ def card(canvas: Canvas, box: tuple[int, int, int, int], *, radius: int, color: 
     ink = round(255 * opacity)
     cv2.rectangle(mask, (radius, 0), (width - radius - 1, height - 1), ink, cv2.FILLED)
     cv2.rectangle(mask, (0, radius), (width - 1, height - radius - 1), ink, cv2.FILLED)
-    for corner in ((radius, radius), (width - radius - 1, radius), (radius, height - radius - 1),
-                   (width - radius - 1, height - radius - 1)):
+    for corner in (
+        (radius, radius),
+        (width - radius - 1, radius),
+        (radius, height - radius - 1),
+        (width - radius - 1, height - radius - 1),
+    ):
         cv2.circle(mask, corner, radius, ink, cv2.FILLED, cv2.LINE_AA)
     blend(canvas[y : y + height, x : x + width], color, mask)
 

@@ -27,11 +27,9 @@ class Latency:
     max_us: float
 
 
-def latency_of(samples_us: NDArray[np.floating] | Sequence[float]) -> Latency | None:
-    """Summarize samples in microseconds; None where there are none."""
+def latency_of(samples_us: NDArray[np.floating] | Sequence[float]) -> Latency:
+    """Summarize samples in microseconds; at least one."""
     samples = np.sort(np.asarray(samples_us, np.float64))
-    if samples.size == 0:
-        return None
     p50, p90, p99 = np.percentile(samples, [50, 90, 99], method="higher")
     return Latency(
         count=int(samples.size),

@@ -15,7 +15,10 @@ from sepilot_runtime.pilot import Pilot
 from sepilot_runtime.sinks import Sink, Step
 from sepilot_runtime.sources import Frame, Source
 
-__all__ = ["DriveSummary", "drive_frames", "paced", "paced_at"]
+__all__ = ["DriveSummary", "Pace", "drive_frames", "paced", "paced_at"]
+
+Pace = Callable[[Iterable[Frame]], Iterator[Frame]]
+"""Delays frames that come faster than wanted."""
 
 LONGEST_WAIT_S = 1.0
 """Pacing by time stamps skips gaps in a recording that are longer than this."""
@@ -50,16 +53,16 @@ def drive_frames(
     sinks: Sequence[Sink],
     *,
     max_frames: int | None = None,
-    pace: Callable[[Iterable[Frame]], Iterator[Frame]] = iter,
+    pace: Pace = iter,
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> DriveSummary:
     """Steer by every frame of `source` and pass each step on to `sinks`, in their order.
 
-    Ctrl-C, or a source that fails on the way, ends the drive and not the program: what was driven until then stays valid
-    and the summary says how it ended. A frame of an impossible shape is counted in `lost`.
+    Ctrl-C, or a source that fails on the way, ends the drive and not the program: what was driven until then stays
+    valid and the summary says how it ended. A frame of an impossible shape is counted in `lost`.
 
     Args:
-        pace: delays frames that come faster than wanted; `paced` or `paced_at`.
+        pace: `paced` or `paced_at`; without, as fast as they come.
 
     Raises:
         DriveError: the source failed before the first frame.
@@ -77,9 +80,9 @@ def drive_frames(
             except FrameError as e:
                 refused[e.reason] += 1
                 continue
+            _record(stages, step)
             for sink in sinks:
                 sink.write(step)
-            _record(stages, step)
             if len(stages[0]) == max_frames:
                 ended = "max-frames"
                 break
@@ -89,15 +92,14 @@ def drive_frames(
         if not stages[0]:
             raise
         ended = str(e)
-    preprocess, infer, total, age = stages
-    aged = latency_of(age)
+    preprocess, infer, total, age = (latency_of(stage) if stage else None for stage in stages)
     return DriveSummary(
-        frames=len(total),
+        frames=len(stages[0]),
         seconds=time.perf_counter() - start,
-        preprocess=latency_of(preprocess),
-        infer=latency_of(infer),
-        total=latency_of(total),
-        age_p50_ms=aged.p50_us / 1000 if aged else None,
+        preprocess=preprocess,
+        infer=infer,
+        total=total,
+        age_p50_ms=age.p50_us / 1000 if age else None,
         lost=dict(Counter(source.lost) + refused),
         ended=ended,
     )
@@ -145,7 +147,7 @@ def paced_at(
     *,
     clock_ns: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], None] = time.sleep,
-) -> Callable[[Iterable[Frame]], Iterator[Frame]]:
+) -> Pace:
     """Give at most `rate_hz` frames per second. A turn that comes late does not hurry those after it."""
     period_ns = round(1e9 / rate_hz)
 

@@ -141,7 +141,7 @@ def verify_golden(engine: Engine) -> float:
             if not deviation <= contract.tolerance:  # Also true for NaN.
                 raise ModelFileError(
                     f"{engine.path}: golden frame {index}: {name} {expected:.6f} within {contract.tolerance:g} "
-                    f"expected, found {answer[name]:.6f} on {engine.name}; the file or this machine's interpreter is broken"
+                    f"expected, found {answer[name]:.6f} on {engine.name}; the file or the interpreter is broken"
                 )
             worst = max(worst, deviation)
     _require_dependence(engine, contract, answers)

@@ -119,4 +119,4 @@ def shrink_frame(frame: NDArray[np.uint8], max_width: int = 48) -> NDArray[np.ui
     if frame.shape[1] <= max_width:
         return frame.copy()
     height = max(1, round(frame.shape[0] * max_width / frame.shape[1]))
-    return cv2.resize(frame, (max_width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(frame, (max_width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

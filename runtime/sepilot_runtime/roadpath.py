@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["RoadView", "ribbon"]
 
 WHEELBASE = 2.2
-HALF_WIDTH = 0.5
+HALF_WIDTH = 0.4
 LENGTH = 9.0
 FOCAL_LENGTH = 0.6
 """In widths of the picture: 80° from side to side."""

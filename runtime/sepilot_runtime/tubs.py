@@ -6,6 +6,7 @@ Only what playing a drive back needs. Reading drives for training, with filters 
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections import Counter
@@ -97,7 +98,7 @@ def _number(value: object) -> float | None:
 def _timeline(stamps_ms: list[float | None]) -> tuple[list[float], float]:
     """Seconds since the first row and the usual rate; by the row's number where the stamps are of no use."""
     known = [stamp for stamp in stamps_ms if stamp is not None]
-    steps = [(b - a) / 1000 for a, b in zip(known, known[1:], strict=False)]
+    steps = [(b - a) / 1000 for a, b in itertools.pairwise(known)]
     usual_s = statistics.median(steps) if steps else 0.0
     if len(known) < len(stamps_ms) or min(steps, default=0.0) < 0 or not 0.005 < usual_s < 2:
         return [i / DEFAULT_RATE_HZ for i in range(len(stamps_ms))], DEFAULT_RATE_HZ

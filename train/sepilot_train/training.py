@@ -258,7 +258,7 @@ def _golden_frames(
     for place in np.linspace(0, len(order) - 1, min(count, len(order))).astype(int):
         drive, index = owners[order[place]]
         try:
-            frames.append(shrink_frame(drive.frames.read(index)))
+            frames.append(shrink_frame(drive.read(index)))
         except FrameError:
             continue
     if not frames:
@@ -269,7 +269,7 @@ def _golden_frames(
 
 
 def _validation_frames(material: Material) -> list[tuple[Drive, list[int]]]:
-    """Each drive with the indices of its held-out frames in `drive.frames`."""
+    """Each drive with the indices of its held-out frames in the drive."""
     result = []
     for drive, pictures, held in zip(material.drives, material.sets, material.split.validation, strict=True):
         place = {name: i for i, name in enumerate(drive.names)}

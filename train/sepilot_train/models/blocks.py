@@ -12,11 +12,10 @@ from typing import Any
 NORM_MOMENTUM = 0.95
 
 
-def norm_relu(K: Any, x: Any, name: str, *, normalize: bool = True, limit: float | None = None) -> Any:
-    """Batch normalization (foldable: it follows a linear layer) and ReLU, capped at `limit` if given."""
-    if normalize:
-        x = K.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
-    return K.layers.ReLU(max_value=limit, name=f"{name}_relu")(x)
+def norm_relu(K: Any, x: Any, name: str) -> Any:
+    """Batch normalization, which folds into the linear layer before it, and ReLU."""
+    x = K.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
+    return K.layers.ReLU(name=f"{name}_relu")(x)
 
 
 def conv(K: Any, x: Any, filters: int, name: str, *, kernel: int = 3, stride: int = 1) -> Any:

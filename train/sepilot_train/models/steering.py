@@ -12,6 +12,13 @@ from sepilot_train.models import blocks
 Shape = tuple[int, int, int]
 
 
+def _require_equal_lengths(**lists: Sequence[Any]) -> None:
+    if len({len(values) for values in lists.values()}) > 1:
+        raise ValueError(
+            " and ".join(f"{len(values)} {name}" for name, values in lists.items()) + " given, not as many"
+        )
+
+
 def _finish(K: Any, image: Any, features: Any, name: str) -> Any:
     steering = K.layers.Dense(1, name="steering")(features)
     return K.Model(image, steering, name=name)
@@ -73,14 +80,28 @@ def build_swift(
     stem: int = 16,
     stem_kernel: int = 3,
     stem_stride: int = 2,
-    widths: Sequence[int] = (24, 40, 64, 96),
-    repeats: Sequence[int] = (1, 1, 1, 1),
+    widths: Sequence[int] = (16, 32, 48, 64),
+    repeats: Sequence[int] = (1, 1, 2, 2),
     kernels: Sequence[int] = (3, 3, 3, 3),
     residual: bool = False,
     head: str = "average",
     dense: Sequence[int] = (64,),
     dropout: float = 0.0,
 ) -> Any:
+    """sepilot's own net for the edge.
+
+    An ordinary stride-2 convolution instead of full-resolution depthwise ones (which leave most of a vector register
+    empty at few channels), stride-2 depthwise instead of pooling, batch normalization that folds, and depth where the
+    picture is small already.
+
+    Args:
+        stem: filters of the first convolution.
+        widths: filters of the stages; each begins by halving the picture.
+        repeats: separable blocks of each stage after the halving one.
+        dense: widths of the layers between the average and the output.
+        dropout: of the averaged features.
+    """
+    _require_equal_lengths(widths=widths, repeats=repeats, kernels=kernels)
     image = K.Input(picture_shape, name="image")
     x = blocks.conv(K, image, stem, "stem", kernel=stem_kernel, stride=stem_stride)
     for number, (width, repeat, kernel) in enumerate(zip(widths, repeats, kernels, strict=True), start=1):

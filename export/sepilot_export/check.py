@@ -1,0 +1,177 @@
+"""Every exported file against the training model, frame by frame, through the interpreter that will run it on the car.
+
+Needs neither TensorFlow nor Keras: the training model's answers lie in reference.npz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.fidelity import Fidelity, measure
+from sepilot_export.formats import FORMATS, Format, Limits, format_named
+from sepilot_export.gates import contract_reasons, judge, override
+from sepilot_export.reference import EXPORT_NAME, Reference
+from sepilot_runtime.errors import ContractError, ModelFileError, RunError, UsageError
+from sepilot_runtime.files import read_json
+from sepilot_runtime.modelfile import MODEL_SUFFIXES
+from sepilot_runtime.pilot import Pilot, load_pilot, verify_golden
+from sepilot_runtime.schema import parse
+from sepilot_train.metrics import SteeringMetrics
+
+__all__ = ["Candidate", "FileCheck", "candidates_of", "check_file", "check_files", "stand_in"]
+
+Tick = Callable[[], None]
+"""Told of every frame that was run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A file to check, with its gates."""
+
+    path: Path
+    form: Format
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FileCheck:
+    """What came of one file.
+
+    Attributes:
+        answers: (n,) for the reference's frames; empty where the file did not get so far.
+        fidelity, task: None where there are no answers; `task` also where there are no labels.
+        golden_error: largest deviation on the golden frames, in output values; None where they failed.
+        opened: it could be loaded at all.
+        reasons: why it fails; empty when it passes.
+    """
+
+    candidate: Candidate
+    bytes: int
+    answers: NDArray[np.float32]
+    fidelity: Fidelity | None
+    task: SteeringMetrics | None
+    golden_error: float | None
+    opened: bool
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
+    """The files that export.json lists, each with the gates that it was exported with, or those of `gates.override`.
+
+    Raises:
+        RunError: no export directory, export.json is damaged, or there is a model file that it does not list.
+        UsageError: see `gates.override`.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}")
+    where = folder / EXPORT_NAME
+    record = read_json(where, RunError)
+    try:
+        listed = [(folder / Path(f["file"]).name, format_named(f["format"]), f["limits"]) for f in record["files"]]
+    except (KeyError, TypeError, UsageError) as e:
+        raise RunError(f"{where}: damaged, export again: {e}") from e
+    found = [
+        Candidate(
+            path=path,
+            form=form,
+            limits=override(parse(Limits, limits, f"{where}: limits", RunError, complete=True), form.precision, gates),
+        )
+        for path, form, limits in listed
+    ]
+    strangers = sorted(p for p in folder.iterdir() if p.suffix in MODEL_SUFFIXES and p not in {c.path for c in found})
+    if strangers:
+        raise RunError(f"{strangers[0]}: not of this export ({EXPORT_NAME} does not list it); move it elsewhere")
+    if not found:
+        raise RunError(f"{where}: lists no files")
+    order = [f.name for f in FORMATS]
+    return sorted(found, key=lambda c: order.index(c.form.name))
+
+
+def check_files(candidates: Sequence[Candidate], reference: Reference, tick: Tick = lambda: None) -> Iterator[FileCheck]:
+    """Check one file after the other."""
+    for candidate in candidates:
+        yield check_file(candidate, reference, tick)
+
+
+def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: None) -> FileCheck:
+    """Load a file, run its golden frames and all frames of the reference, and judge it.
+
+    What is wrong with the file becomes a reason, not an error.
+    """
+    path = candidate.path
+    try:
+        pilot = load_pilot(path, verify=False)
+    except (ModelFileError, ContractError) as e:
+        return _failed(candidate, [_without_path(e, path)], opened=False)
+    reasons = list(contract_reasons(pilot.contract, reference.contract, candidate.form))
+    golden = None
+    try:
+        golden = verify_golden(pilot.engine)
+    except (ModelFileError, ContractError) as e:
+        reasons.append(_without_path(e, path))
+    if pilot.contract.picture.shape != reference.contract.picture.shape:
+        return _failed(candidate, reasons, opened=True)
+    try:
+        answers = _run(pilot, reference.pictures, tick)
+    except ModelFileError as e:
+        return _failed(candidate, [*reasons, _without_path(e, path)], opened=True)
+    output = reference.contract.outputs[0]
+    fidelity = measure(answers, reference.predictions, reference.labels, reference.drives, output)
+    return FileCheck(
+        candidate=candidate,
+        bytes=path.stat().st_size,
+        answers=answers,
+        fidelity=fidelity,
+        task=reference.task(answers),
+        golden_error=golden,
+        opened=True,
+        reasons=(*reasons, *judge(fidelity, candidate.limits, output, len(answers))),
+    )
+
+
+def _failed(candidate: Candidate, reasons: Sequence[str], *, opened: bool) -> FileCheck:
+    return FileCheck(
+        candidate=candidate,
+        bytes=candidate.path.stat().st_size if candidate.path.is_file() else 0,
+        answers=np.empty(0, np.float32),
+        fidelity=None,
+        task=None,
+        golden_error=None,
+        opened=opened,
+        reasons=tuple(reasons),
+    )
+
+
+def _run(pilot: Pilot, pictures: NDArray[np.uint8], tick: Tick) -> NDArray[np.float32]:
+    answers = np.empty(len(pictures), np.float32)
+    for i, picture in enumerate(pictures):
+        answers[i] = pilot.infer_picture(picture)
+        tick()
+    return answers
+
+
+def _without_path(error: Exception, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+def stand_in(checks: Sequence[FileCheck]) -> FileCheck:
+    """The float32 file that may stand in for the training model where that is not at hand.
+
+    Raises:
+        UsageError: none has passed.
+    """
+    for check in checks:
+        if check.passed and check.candidate.form.precision == "float32":
+            return check
+    raise UsageError(
+        "--drives: other drives are compared with a float32 file that passed on the held-out frames, and there is none"
+    )

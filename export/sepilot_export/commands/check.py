@@ -1,0 +1,127 @@
+"""`sepilot check`: every exported file against the training model, without TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from sepilot_export.check import Candidate, FileCheck, Tick
+    from sepilot_export.reference import Reference
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  sepilot check runs/week-export
+  sepilot check runs/week-export --drives tubs/sunday
+  sepilot check runs/week-export --gate int8.max_error=0.08 --json
+
+All held-out frames go one by one through the interpreter that will run the file on the car. Other drives (--drives)
+are compared with a float32 file, once that has passed on the held-out frames.
+
+Exit code: 0 all files pass, 1 a gate failed, 2 a file cannot be opened.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    from sepilot_export.check import candidates_of, check_files
+    from sepilot_export.presentation import draw, print_table, to_json
+    from sepilot_export.reference import read_reference
+    from sepilot_runtime.files import write_json
+
+    folder: Path = arguments.directory
+    candidates = candidates_of(folder, arguments.gate)
+    reference = read_reference(folder)
+    with _progress(candidates, reference) as tick:
+        checks = list(check_files(candidates, reference, tick))
+    sections = [(checks, reference)]
+    if arguments.drives:
+        sections.append(_on_other_drives(arguments, folder, candidates, checks, reference))
+    record: dict[str, Any] = to_json(*sections[0]) | {"conditions": _conditions()}
+    for section in sections[1:]:
+        record["drives"] = to_json(*section)
+    write_json(folder / "check.json", record)
+    draw(*sections[-1], arguments.png or folder / "check.png")
+    if arguments.json:
+        print(json.dumps(record, indent=2))
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for section in sections:
+            print_table(*section, console)
+    everything = [check for section, _ in sections for check in section]
+    if not all(check.opened for check in everything):
+        return 2
+    return 0 if all(check.passed for check in everything) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from sepilot_train.drives import add_reader_arguments
+
+    parser = argparse.ArgumentParser(
+        prog="sepilot check",
+        description="Compare every file of an export with the training model, frame by frame, and judge it by its gates.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("directory", metavar="DIR", type=Path, help="the directory of `sepilot export`")
+    parser.add_argument("--drives", metavar="PATH", nargs="+", type=Path, default=[], help="check on these drives as well")
+    parser.add_argument(
+        "--gate", metavar="[PRECISION.]KEY=VALUE", action="append", default=[],
+        help="another limit: max_error (of full scale), mae_increase, sign_flips, saturated (shares of frames)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print check.json instead of the table")
+    parser.add_argument("--png", metavar="FILE", type=Path, help="where to draw the errors (default: DIR/check.png)")
+    add_reader_arguments(parser)
+    return parser
+
+
+def _on_other_drives(
+    arguments: argparse.Namespace,
+    folder: Path,
+    candidates: Sequence[Candidate],
+    checks: Sequence[FileCheck],
+    reference: Reference,
+) -> tuple[list[FileCheck], Reference]:
+    from sepilot_export.check import check_files, stand_in
+    from sepilot_export.other_drives import reference_on
+    from sepilot_train.drives import reader_options
+
+    model = stand_in(checks).candidate.path
+    other = reference_on(arguments.drives, reader_options(arguments), model, reference, folder, progress=sys.stderr.isatty())
+    with _progress(candidates, other) as tick:
+        return list(check_files(candidates, other, tick)), other
+
+
+@contextlib.contextmanager
+def _progress(candidates: Sequence[Candidate], reference: Reference) -> Iterator[Tick]:
+    """A bar over all files and frames on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("checking", total=len(candidates) * len(reference.pictures))
+        yield lambda: bar.advance(task)
+
+
+def _conditions() -> dict[str, str]:
+    """Kernels differ between machines and versions, so the figures are those of this one."""
+    import platform
+    from importlib import metadata
+
+    found = {"machine": platform.machine(), "python": platform.python_version()}
+    for package in ("ai-edge-litert", "onnxruntime", "numpy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -1,0 +1,91 @@
+"""What a file must keep to pass, and why it did not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sepilot_export.fidelity import Fidelity
+from sepilot_export.formats import FORMATS, Format, Limits
+from sepilot_runtime.contract import Contract, Output
+from sepilot_runtime.errors import UsageError
+
+__all__ = ["contract_reasons", "judge", "override"]
+
+
+def judge(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> Iterator[str]:
+    """The gates that a file does not keep, one reason each."""
+    if not fidelity.max_error <= limits.max_error * output.scale:
+        yield (
+            f"max error {fidelity.max_error:.4g} {output.unit}, at most {limits.max_error * output.scale:.4g} allowed "
+            f"({limits.max_error:g} of full scale)"
+        )
+    increase = fidelity.mae_increase
+    if increase is not None and not increase.high <= limits.mae_increase:
+        yield (
+            f"task MAE {increase.mean:+.5f}, 95 % interval up to {increase.high:+.5f}, at most {limits.mae_increase:+.5f} "
+            "allowed" + (": too few frames to tell" if increase.mean <= limits.mae_increase else "")
+        )
+    if fidelity.sign_flips > limits.sign_flips * frames:
+        yield f"{fidelity.sign_flips} of {frames} frames steered to the other side"
+    if fidelity.saturated > limits.saturated * frames:
+        yield f"{fidelity.saturated} of {frames} frames saturated: the file cannot steer as far as they ask for"
+
+
+def contract_reasons(found: Contract, expected: Contract, form: Format) -> Iterator[str]:
+    """Where a file's contract is not the training run's."""
+    if found.provenance.precision != form.precision:
+        yield f"its contract says {found.provenance.precision}, {form.precision} expected"
+    pairs: tuple[tuple[str, Any, Any], ...] = (
+        ("picture", found.picture, expected.picture),
+        ("outputs", found.outputs, expected.outputs),
+        ("provenance.recipe_sha256", found.provenance.recipe_sha256, expected.provenance.recipe_sha256),
+        ("provenance.dataset_fingerprint", found.provenance.dataset_fingerprint, expected.provenance.dataset_fingerprint),
+        ("golden", found.golden, expected.golden),
+    )
+    for key, a, b in pairs:
+        if a != b:
+            yield f"its contract is not this run's: {_first_difference(key, a, b)}"
+            return
+
+
+def _first_difference(key: str, found: Any, expected: Any) -> str:
+    if dataclasses.is_dataclass(found):
+        for field in dataclasses.fields(found):
+            a, b = getattr(found, field.name), getattr(expected, field.name)
+            if a != b:
+                return f"{key}.{field.name}: {b!r} expected, found {a!r}"
+    if isinstance(found, tuple) and found and len(found) == len(expected):
+        return next(_first_difference(f"{key}[{i}]", a, b) for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+    return f"{key} differs" if len(str(found)) > 80 else f"{key}: {expected!r} expected, found {found!r}"
+
+
+def override(limits: Limits, precision: str, words: Sequence[str]) -> Limits:
+    """The limits of a file of `precision` with those that the command line sets instead.
+
+    Args:
+        words: "KEY=VALUE" for all files or "PRECISION.KEY=VALUE" for some, keys as in `Limits`.
+
+    Raises:
+        UsageError: an unknown precision or key, or no number from 0 on.
+    """
+    keys = [f.name for f in dataclasses.fields(Limits)]
+    precisions = dict.fromkeys(f.precision for f in FORMATS)
+    for word in words:
+        name, _, text = word.partition("=")
+        only, _, key = name.rpartition(".")
+        if key not in keys or (only and only not in precisions):
+            raise UsageError(
+                f"--gate {word}: [PRECISION.]KEY=VALUE expected, KEY one of {', '.join(keys)}, "
+                f"PRECISION one of {', '.join(precisions)}"
+            )
+        try:
+            value = float(text)
+        except ValueError as e:
+            raise UsageError(f"--gate {word}: a number expected, found {text!r}") from e
+        if not value >= 0:
+            raise UsageError(f"--gate {word}: a number from 0 on expected")
+        if only in ("", precision):
+            limits = dataclasses.replace(limits, **{key: value})
+    return limits

@@ -1,0 +1,53 @@
+"""A reference on drives that the run has never seen, for `sepilot check --drives`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sepilot_export.reference import EXPORT_NAME, Reference
+from sepilot_runtime.errors import RunError
+from sepilot_runtime.files import read_json
+from sepilot_runtime.pilot import load_pilot
+from sepilot_train.drives import ReaderOptions, load_pictures, open_drives
+from sepilot_train.run import standing_still_left_out
+
+__all__ = ["reference_on"]
+
+
+def reference_on(
+    paths: Sequence[Path], options: ReaderOptions, model: Path, known: Reference, folder: Path, *, progress: bool
+) -> Reference:
+    """Pictures and labels of other drives, with the answers of the float32 file `model`.
+
+    Args:
+        known: the export's own reference.
+        folder: the export, whose export.json says which frames count as standing still.
+
+    Raises:
+        DriveError: a drive cannot be read, or has no frames.
+        RunError: it is one that the model was trained on or already judged on.
+    """
+    min_throttle = float(read_json(folder / EXPORT_NAME, RunError)["min_throttle"])
+    provenance = known.contract.provenance
+    drives = [standing_still_left_out(d, min_throttle) for d in open_drives(paths, options)]
+    for drive in drives:
+        if drive.id in provenance.drives:
+            raise RunError(f"{drive.path}: the model was trained on this drive; name others with --drives")
+    sets = [load_pictures(drive, known.contract.picture, progress=progress) for drive in drives]
+    pictures = np.concatenate([s.pictures for s in sets])
+    if not len(pictures):
+        raise RunError(f"{paths[0]}: no usable frame")
+    pilot = load_pilot(model)
+    return dataclasses.replace(
+        known,
+        pictures=pictures,
+        drives=tuple(s.drive_id for s in sets for _ in s.names),
+        names=tuple(name for s in sets for name in s.names),
+        labels=np.concatenate([s.steering for s in sets]).astype(np.float32),
+        predictions=np.array([pilot.infer_picture(p) for p in pictures], np.float32),
+        source=f"{model.name}, which passed above",
+    )

@@ -1,0 +1,204 @@
+"""What `sepilot check` shows: plain values for JSON, a table for the terminal, a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.markup import escape
+
+from sepilot_export.check import FileCheck
+from sepilot_export.reference import Reference
+from sepilot_runtime.contract import Output
+from sepilot_train.metrics import SteeringMetrics
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["draw", "print_table", "to_json", "witnesses"]
+
+
+def to_json(checks: Sequence[FileCheck], reference: Reference) -> dict[str, Any]:
+    """Plain values: the reference's own figures, one row per file, the witnesses, and the verdict."""
+    output = reference.contract.outputs[0]
+    task = reference.task(reference.predictions)
+    return {
+        "reference": {
+            "source": reference.source,
+            "frames": len(reference.predictions),
+            "drives": list(dict.fromkeys(reference.drives)),
+            "full_scale_deg": output.scale,
+            **_task(task),
+            "constant_mae": task.constant_mae if task else None,
+        },
+        "files": [_row(c) for c in checks],
+        "witnesses": witnesses(checks, output),
+        "passed": all(c.passed for c in checks),
+    }
+
+
+def _row(check: FileCheck) -> dict[str, Any]:
+    candidate, fidelity = check.candidate, check.fidelity
+    increase = fidelity.mae_increase if fidelity else None
+    return {
+        "file": candidate.path.name,
+        "format": candidate.form.name,
+        "precision": candidate.form.precision,
+        "engine": candidate.form.engine,
+        "bytes": check.bytes,
+        "frames": len(check.answers),
+        "mean_error_deg": fidelity.mean_error if fidelity else None,
+        "p99_error_deg": fidelity.p99_error if fidelity else None,
+        "max_error_deg": fidelity.max_error if fidelity else None,
+        "sign_flips": fidelity.sign_flips if fidelity else None,
+        "saturated": fidelity.saturated if fidelity else None,
+        **_task(check.task),
+        "mae_increase": dataclasses.asdict(increase) if increase else None,
+        "golden_error": check.golden_error,
+        "limits": dataclasses.asdict(candidate.limits),
+        "passed": check.passed,
+        "reasons": list(check.reasons),
+    }
+
+
+def _task(task: SteeringMetrics | None) -> dict[str, float | None]:
+    return {"task_mae": task.mae if task else None, "r2": task.r2 if task and np.isfinite(task.r2) else None}
+
+
+def witnesses(checks: Sequence[FileCheck], output: Output) -> list[dict[str, Any]]:
+    """For each precision made for two engines, how far the two files are from each other, in the output's unit.
+
+    Quantizer and interpreter of one have nothing in common with the other's: where they agree, both are right, or the
+    calibration frames are wrong.
+    """
+    found = []
+    done = [c for c in checks if c.answers.size]
+    for i, a in enumerate(done):
+        for b in done[i + 1 :]:
+            forms = a.candidate.form, b.candidate.form
+            if forms[0].precision == forms[1].precision:
+                gap = np.abs(a.answers.astype(np.float64) - b.answers) * output.scale
+                found.append(
+                    {"files": [a.candidate.path.name, b.candidate.path.name], "precision": forms[0].precision,
+                     "mean_deg": float(gap.mean()), "max_deg": float(gap.max())}
+                )  # fmt: skip
+    return found
+
+
+def print_table(checks: Sequence[FileCheck], reference: Reference, console: Console) -> None:
+    """The table, 80 columns, with a line for every reason to fail."""
+    from rich.table import Table
+
+    output = reference.contract.outputs[0]
+    console.print(_headline(reference, output))
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    grid.add_column("file", no_wrap=True)
+    unit = "°" if output.unit == "deg" else f" {output.unit}"
+    for name in ("kB", f"mean{unit}", f"p99{unit}", f"max{unit}", "flips", "satur.", "MAE change", ""):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for check in checks:
+        grid.add_row(*_cells(check))
+    console.print(grid)
+    for pair in witnesses(checks, output):
+        if pair["precision"].startswith("int8"):
+            console.print(
+                f"witness: {' and '.join(pair['files'])} differ by {pair['mean_deg']:.3f}{unit} in the mean, "
+                f"{pair['max_deg']:.3f}{unit} at most"
+            )
+    for check in checks:
+        for reason in check.reasons:
+            console.print(f"[red]FAIL[/red] {check.candidate.path.name}: {escape(reason)}")
+
+
+def _headline(reference: Reference, output: Output) -> str:
+    task = reference.task(reference.predictions)
+    text = f"{len(reference.predictions):,} held-out frames, compared with {reference.source}"
+    if task is None:
+        return f"{text}; without labels"
+    return (
+        f"{text}:\nR² {task.r2:.3f}, MAE {task.mae:.4f} ({task.mae * output.scale:.2f} {output.unit}); "
+        f"constant prediction MAE {task.constant_mae:.4f}"
+    )
+
+
+def _cells(check: FileCheck) -> list[str]:
+    verdict = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
+    fidelity = check.fidelity
+    start = [check.candidate.form.name, f"{check.bytes / 1000:.1f}"]
+    if fidelity is None:
+        return [*start, *["-"] * 6, verdict]
+    increase = fidelity.mae_increase
+    change = "-"
+    if increase is not None:
+        change = f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}"
+    errors = (fidelity.mean_error, fidelity.p99_error, fidelity.max_error)
+    counts = (fidelity.sign_flips, fidelity.saturated)
+    return [*start, *map(_short, errors), *map(str, counts), change, verdict]
+
+
+def _short(value: float) -> str:
+    """A number in six characters that keeps two digits of a very small one."""
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 5e-4 else f"{value:.3f}"
+
+
+def draw(checks: Sequence[FileCheck], reference: Reference, path: Path) -> None:
+    """A PNG with the distribution of each file's error, and each file's answers against the reference's."""
+    from sepilot_train import figures
+
+    shown = [c for c in checks if c.answers.size]
+    if not shown:
+        return
+    columns = min(4, len(shown))
+    bands = -(-len(shown) // columns)
+    fig = figures.figure(3.0 * columns, 4.9 * bands + 0.4)
+    provenance = reference.contract.provenance
+    fig.suptitle(
+        f"{provenance.recipe}: {len(reference.predictions):,} held-out frames, each file against {reference.source}",
+        x=0.01, ha="left", fontsize=12, color=figures.INK,
+    )  # fmt: skip
+    grid = fig.add_gridspec(2 * bands, columns, height_ratios=[1.0, 1.35] * bands)
+    for i, check in enumerate(shown):
+        band, column = divmod(i, columns)
+        _draw_errors(fig, grid[2 * band, column], check, reference)
+        _draw_answers(fig, grid[2 * band + 1, column], check, reference)
+    figures.save(fig, path)
+
+
+def _draw_errors(fig: Any, cell: Any, check: FileCheck, reference: Reference) -> None:
+    from sepilot_train import figures
+
+    output = reference.contract.outputs[0]
+    error = (check.answers.astype(np.float64) - reference.predictions) * output.scale
+    reach = max(float(np.abs(error).max()), 1e-9) * 1.4
+    ax = figures.axes(fig, check.candidate.form.name, f"error [{output.unit}]", "frames", cell)
+    ax.hist(error, bins=np.linspace(-reach, reach, 61).tolist(), color=figures.ACCENT)
+    ax.set_yscale("log")
+    ax.set_xlim(-reach, reach)
+    ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    limit = check.candidate.limits.max_error * output.scale
+    for side in (-limit, limit):
+        if abs(side) <= reach:
+            ax.axvline(side, color=figures.SECOND, linewidth=1)
+    ax.set_ylim(0.6, None)
+    verdict, colour = ("pass", "#1a7f37") if check.passed else ("FAIL", "#c62828")
+    style = {"transform": ax.transAxes, "va": "top", "fontsize": 9}
+    ax.text(0.97, 0.97, verdict, ha="right", color=colour, fontweight="bold", **style)
+    worst = float(np.abs(error).max())
+    ax.text(0.03, 0.97, f"max {worst:.2g}\ngate {limit:.2g}", ha="left", color=figures.INK, **style)
+
+
+def _draw_answers(fig: Any, cell: Any, check: FileCheck, reference: Reference) -> None:
+    from sepilot_train import figures
+
+    output = reference.contract.outputs[0]
+    said, expected = check.answers * output.scale, reference.predictions * output.scale
+    ax = figures.axes(fig, "", f"training model [{output.unit}]", f"file [{output.unit}]", cell)
+    reach = float(max(np.abs(said).max(), np.abs(expected).max(), 1e-3)) * 1.05
+    ax.plot([-reach, reach], [-reach, reach], color=figures.SECOND, linewidth=0.8)
+    ax.scatter(expected, said, s=3, alpha=0.3, color=figures.ACCENT, linewidths=0, rasterized=True)
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    ax.set_aspect("equal")

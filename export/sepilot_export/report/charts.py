@@ -1,0 +1,191 @@
+"""Plots as inline SVG, coloured by the page's CSS variables so that they follow its light or dark scheme.
+
+One unit of a plot is one CSS pixel, and every plot that fills its column is drawn twice, for a desktop's column and for
+a phone: shrinking one drawing to both would leave its letters unreadable on one of them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.report.inputs import ClosedLoop, Histogram
+from sepilot_train.figures import ACCENT, FAINT, INK, SECOND, axes
+from sepilot_train.run import Predictions
+
+__all__ = ["Chart", "draw_bins", "draw_delay", "draw_driving", "draw_histogram", "draw_history", "draw_scatter"]
+
+GRID = "#e8edf1"
+_VARIABLES = {INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--faint", GRID: "--grid"}
+
+COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 150)
+"""Width and height in CSS pixels."""
+
+STRETCH = 600
+"""Frames of the driving plot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """SVG elements; `label` says in words what they show. `narrow` is "" where one drawing serves all widths."""
+
+    label: str
+    wide: str
+    narrow: str = ""
+
+
+def draw_history(history: Mapping[str, Sequence[float]]) -> Chart:
+    """Loss by epoch, training and held out, and the learning rate."""
+    epochs = np.arange(1, len(history["loss"]) + 1)
+
+    def draw(fig: Any) -> None:
+        ax = axes(fig, "", "epoch", "loss")
+        marker = "o" if len(epochs) < 3 else ""
+        ax.plot(epochs, history["loss"], color=FAINT, linewidth=2, marker=marker)
+        if held := history.get("val_loss"):
+            ax.plot(epochs, held, color=ACCENT, linewidth=2, marker=marker)
+            best = int(np.argmin(held))
+            ax.plot(epochs[best], held[best], "o", color=ACCENT, markersize=7)
+        ax.set_yscale("log")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if rates := history.get("learning_rate"):
+            right = ax.twinx()
+            right.plot(epochs, rates, color=SECOND, linewidth=1.2, linestyle=(0, (2, 2)))
+            right.set_ylabel("learning rate", color=SECOND)
+            right.tick_params(colors=SECOND, labelsize=11)
+            right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+            right.spines[["top", "left", "bottom", "right"]].set_visible(False)
+
+    return _both("history", f"loss over {len(epochs)} epochs", draw, COLUMN)
+
+
+def draw_scatter(predictions: Predictions, scale_deg: float) -> Chart:
+    """Prediction against label, one dot per held-out frame."""
+    limit = scale_deg * 1.05
+
+    def draw(fig: Any) -> None:
+        ax = axes(fig, "", "driver [°], + = right", "model [°]")
+        ax.plot([-limit, limit], [-limit, limit], color=SECOND, linewidth=1)
+        # Thousands of dots as one picture inside the SVG: as elements they would weigh megabytes.
+        ax.scatter(
+            predictions.labels * scale_deg, predictions.predictions * scale_deg, s=5, alpha=0.3, color=ACCENT, linewidths=0,
+            rasterized=True,
+        )  # fmt: skip
+        ax.set_xlim(-limit, limit)
+        ax.set_ylim(-limit, limit)
+        ax.set_aspect("equal")
+
+    return _both("scatter", f"model against driver on {len(predictions.labels):,} held-out frames", draw, COLUMN)
+
+
+def draw_driving(predictions: Predictions, scale_deg: float) -> Chart:
+    """Driver and model over the held-out stretch where the driver steered most."""
+    start = _liveliest(predictions.labels, STRETCH)
+    part = slice(start, start + STRETCH)
+    x = np.arange(len(predictions.labels[part])) + start
+
+    def draw(fig: Any) -> None:
+        ax = axes(fig, "", "held-out frame", "steering [°]")
+        ax.axhline(0, color=FAINT, linewidth=0.8)
+        ax.plot(x, predictions.labels[part] * scale_deg, color=SECOND, linewidth=1.3)
+        ax.plot(x, predictions.predictions[part] * scale_deg, color=ACCENT, linewidth=1.6)
+        ax.margins(x=0.01)
+
+    return _both("driving", f"steering of driver and model over {len(x)} held-out frames", draw, FULL)
+
+
+def draw_bins(bins: Sequence[Mapping[str, Any]], scale_deg: float, constant_mae: float) -> Chart:
+    """Mean absolute error by how far the driver steered; `bins` as in validation.json."""
+    names = [f"{b['low'] * scale_deg:.0f}…{b['high'] * scale_deg:.0f}".replace("-", "−") for b in bins]
+    heights = [(b["mae"] or 0.0) * scale_deg for b in bins]
+
+    def draw(fig: Any) -> None:
+        ax = axes(fig, "", "driver's steering [°]", "mean error [°]")
+        bars = ax.bar(names, heights, color=ACCENT, width=0.7)
+        ax.bar_label(bars, [f"{b['count']:,}" for b in bins], fontsize=10, color=INK, padding=2)
+        ax.axhline(constant_mae * scale_deg, color=SECOND, linewidth=1.2)
+        ax.grid(False, axis="x")
+        ax.margins(y=0.15)
+        if fig.get_figwidth() < 5:
+            ax.tick_params(axis="x", labelrotation=40, labelsize=10)
+
+    return _both("bins", "mean error by steering angle", draw, COLUMN)
+
+
+def draw_histogram(histogram: Histogram, name: str, limit_deg: float) -> Chart:
+    """Frames by absolute error, for one file, on the same logarithmic axis for all; a line where its gate stands."""
+    edges, counts = np.array(histogram.edges_deg), np.array(histogram.counts, np.float64)
+
+    def draw(fig: Any) -> None:
+        ax = axes(fig, "", "error [°]", "frames")
+        ax.stairs(counts, edges, fill=True, color=ACCENT)
+        ax.axvline(limit_deg, color=SECOND, linewidth=1.4)
+        ax.set_xscale("log")
+        ax.set_xlim(edges[0], edges[-1])
+        ax.set_ylim(0, max(counts.max(), 1) * 1.08)
+        ax.locator_params(axis="y", nbins=4)
+        ax.minorticks_off()
+
+    return Chart(label=f"frames by error of {name}", wide=_drawn(f"error {name}", f"frames by error of {name}", draw, SMALL))
+
+
+def draw_delay(loop: ClosedLoop, drivers: Sequence[str], colors: Sequence[str]) -> Chart:
+    """Worlds survived against added delay, one line per driver."""
+
+    def draw(fig: Any) -> None:
+        ax = axes(fig, "", "added delay [ms]", "worlds survived [%]")
+        for driver, color in zip(drivers, colors, strict=True):
+            rows = sorted((r for r in loop.rows if r.driver == driver), key=lambda r: r.delay_ms)
+            shares = [100 * r.survived / r.worlds for r in rows]
+            ax.plot([r.delay_ms for r in rows], shares, color=color, linewidth=2, marker="o", markersize=4)
+        ax.set_ylim(-4, 104)
+
+    return _both("delay", "worlds survived by added delay", draw, COLUMN)
+
+
+def _both(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, int]) -> Chart:
+    return Chart(
+        label=label,
+        wide=_drawn(f"{name} wide", label, draw, wide),
+        narrow=_drawn(f"{name} narrow", label, draw, PHONE),
+    )
+
+
+def _drawn(salt: str, label: str, draw: Callable[[Any], None], pixels: tuple[int, int]) -> str:
+    """One SVG element. `salt` keeps the ids inside apart from those of the page's other plots."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from markupsafe import escape
+
+    settings = {"svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.size": 11}
+    with mpl.rc_context(settings):
+        fig = Figure(figsize=(pixels[0] / 72, pixels[1] / 72), layout="constrained")
+        fig.patch.set_visible(False)
+        draw(fig)
+        for ax in fig.axes:
+            ax.patch.set_visible(False)
+            ax.tick_params(labelsize=11, length=0)
+        text = io.StringIO()
+        fig.savefig(text, format="svg", dpi=144, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+
+
+def _liveliest(labels: NDArray[np.floating], frames: int) -> int:
+    """Where the stretch of `frames` labels with the most steering begins."""
+    if len(labels) <= frames:
+        return 0
+    work = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(labels)))])
+    return int((work[frames:] - work[:-frames]).argmax())

@@ -1,0 +1,176 @@
+"""Everything that one page shows, gathered from a run directory and from what later verbs wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepilot_export.report.fields import Fields, read_object
+from sepilot_export.report.inputs import (
+    Bench,
+    Check,
+    ClosedLoop,
+    Export,
+    read_bench,
+    read_check,
+    read_closed_loop,
+    read_export,
+    read_history,
+)
+from sepilot_export.report.samples import Sample, golden_samples, held_out_samples
+from sepilot_runtime.errors import DriveError, RunError
+from sepilot_train.layers import LayerTable, layer_table
+from sepilot_train.run import Predictions, Run, open_run
+
+__all__ = ["Material", "Validation", "gather"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """validation.json. Errors in label units; r2 and mae_nonzero are None where the labels do not allow them."""
+
+    split: str
+    train_frames: int
+    frames: int
+    train_drives: tuple[str, ...]
+    drives: tuple[str, ...]
+    scale_deg: float
+    r2: float | None
+    mae: float
+    mae_nonzero: float | None
+    constant_mae: float
+    sign_errors: float
+    bins: tuple[Mapping[str, Any], ...]
+    lookup_mae: float
+    close_in_time: float
+    epochs: int
+    kept_epoch: int
+    stopped_early: bool
+    seconds: float
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Material:
+    """One page's worth. What is None or empty is left out, with a line on how to make it.
+
+    Attributes:
+        export_path: the export directory, None where none was named.
+        samples_note: why the sample frames are not the drives' own; "" where they are.
+    """
+
+    run: Run
+    recipe_toml: str
+    validation: Validation
+    history: Mapping[str, Sequence[float]]
+    predictions: Predictions
+    table: LayerTable
+    export_path: Path | None
+    export: Export | None
+    check: Check | None
+    bench: Bench | None
+    closed_loop: ClosedLoop | None
+    samples: tuple[Sample, ...]
+    samples_note: str
+
+
+def gather(
+    run_path: Path,
+    *,
+    export_path: Path | None = None,
+    bench_path: Path | None = None,
+    closed_loop_path: Path | None = None,
+    moved_to: Sequence[Path] = (),
+) -> Material:
+    """Read it all.
+
+    Args:
+        moved_to: where the run's drives are now, when not where they were at training.
+
+    Raises:
+        RunError: an input is missing, damaged or of another kind; one line that names file and key.
+    """
+    run = open_run(run_path)
+    validation = _read_validation(run_path / "validation.json")
+    predictions = run.predictions()
+    if not len(predictions.labels):
+        raise RunError(f"{run_path / 'predictions.npz'}: at least one held-out frame expected, found none")
+    export, check = _read_export_directory(export_path)
+    samples, note = _samples(run, predictions, validation.scale_deg, moved_to)
+    return Material(
+        run=run,
+        recipe_toml=(run_path / "recipe.toml").read_text(encoding="utf-8"),
+        validation=validation,
+        history=read_history(run_path / "history.csv"),
+        predictions=predictions,
+        table=_layers(run),
+        export_path=export_path,
+        export=export,
+        check=check,
+        bench=read_bench(bench_path) if bench_path else None,
+        closed_loop=read_closed_loop(closed_loop_path) if closed_loop_path else None,
+        samples=tuple(samples),
+        samples_note=note,
+    )
+
+
+def _read_export_directory(folder: Path | None) -> tuple[Export | None, Check | None]:
+    if folder is None:
+        return None, None
+    if not (folder / "export.json").exists():
+        raise RunError(f"{folder}: a directory of `sepilot export` expected (no export.json)")
+    check = folder / "check.json"
+    return read_export(folder / "export.json"), read_check(check) if check.exists() else None
+
+
+def _layers(run: Run) -> LayerTable:
+    from sepilot_train.graphs import keras_nodes, keras_warnings
+
+    model = run.load_model()
+    return layer_table(keras_nodes(model), keras_warnings(model))
+
+
+def _samples(
+    run: Run, predictions: Predictions, scale_deg: float, moved_to: Sequence[Path]
+) -> tuple[list[Sample], str]:
+    try:
+        return held_out_samples(run, predictions, scale_deg, moved_to), ""
+    except DriveError as e:
+        return golden_samples(run, scale_deg), str(e)
+
+
+def _read_validation(path: Path) -> Validation:
+    top = read_object(path)
+    metrics, leak = top.inner("metrics"), top.inner("leak")
+    return Validation(
+        split=top.text("split"),
+        train_frames=top.whole("train_frames"),
+        frames=top.whole("validation_frames"),
+        train_drives=tuple(map(str, top.values("train_drives"))),
+        drives=tuple(map(str, top.values("validation_drives"))),
+        scale_deg=top.number("full_scale_deg"),
+        r2=metrics.optional("r2"),
+        mae=metrics.number("mae"),
+        mae_nonzero=metrics.optional("mae_nonzero"),
+        constant_mae=metrics.number("constant_mae"),
+        sign_errors=metrics.number("sign_errors"),
+        bins=tuple(_bin(b) for b in metrics.objects("bins")),
+        lookup_mae=leak.number("lookup_mae"),
+        close_in_time=leak.number("close_in_time"),
+        epochs=top.whole("epochs"),
+        kept_epoch=top.whole("kept_epoch"),
+        stopped_early=top.flag("stopped_early"),
+        seconds=top.number("seconds"),
+        skipped=_skipped(top),
+    )
+
+
+def _bin(b: Fields) -> dict[str, Any]:
+    return {"low": b.number("low"), "high": b.number("high"), "count": b.whole("count"), "mae": b.optional("mae")}
+
+
+def _skipped(top: Fields) -> int:
+    drives = top.inner("skipped")
+    return sum(drives.inner(d).whole(reason) for d in drives.keys() for reason in drives.inner(d).keys())

@@ -1,0 +1,148 @@
+"""Held-out frames with the driver's and the model's steering drawn in.
+
+They come from the drives themselves. Where those have moved away, the small golden frames inside the contract stand in.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.contract import golden_frame
+from sepilot_runtime.errors import DriveError, FrameError
+from sepilot_runtime.opencv import cv2
+from sepilot_runtime.preprocess import shrink_frame
+from sepilot_train.run import Predictions, Run
+
+__all__ = ["Sample", "golden_samples", "held_out_samples"]
+
+SPREAD, WORST = 6, 2
+"""Frames from hardest left to hardest right, and frames with the largest errors."""
+
+MAX_WIDTH = 320
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One frame as a JPEG data URL. Angles in degrees, + = right; `label_deg` is None where nobody steered."""
+
+    url: str
+    width: int
+    height: int
+    drive: str
+    name: str
+    label_deg: float | None
+    prediction_deg: float
+    worst: bool
+
+    @property
+    def label_tip(self) -> tuple[float, float] | None:
+        return None if self.label_deg is None else self._tip(self.label_deg)
+
+    @property
+    def prediction_tip(self) -> tuple[float, float]:
+        return self._tip(self.prediction_deg)
+
+    @property
+    def foot(self) -> tuple[float, float]:
+        """Where both arrows begin, in pixels."""
+        return self.width / 2, self.height * 0.96
+
+    def _tip(self, angle_deg: float) -> tuple[float, float]:
+        angle, length = math.radians(angle_deg), self.height * 0.5
+        x, y = self.foot
+        return round(x + length * math.sin(angle), 2), round(y - length * math.cos(angle), 2)
+
+
+def held_out_samples(run: Run, predictions: Predictions, scale_deg: float, moved_to: Sequence[Path] = ()) -> list[Sample]:
+    """A few held-out frames: spread over the driver's steering, and where the model is furthest off.
+
+    Raises:
+        DriveError: the drives are not where the run says, nor at `moved_to`.
+    """
+    from sepilot_train.drives import open_drives
+
+    paths = list(moved_to) or [Path(p) for p in (*run.request.drives, *run.request.validation_drives)]
+    if gone := [p for p in paths if not p.exists()]:
+        raise DriveError(f"{gone[0]}: the drive is no longer there")
+    drives = {drive.id: drive for drive in open_drives(paths, run.request.reader)}
+    chosen = _choose(predictions)
+    samples = []
+    for index, worst in chosen:
+        drive, name = drives.get(predictions.drives[index]), predictions.names[index]
+        if drive is None or name not in drive.names:
+            continue
+        try:
+            frame = drive.read(drive.names.index(name))
+        except FrameError:
+            continue
+        samples.append(
+            _sample(
+                frame,
+                drive=drive.id,
+                name=name,
+                label_deg=float(predictions.labels[index]) * scale_deg,
+                prediction_deg=float(predictions.predictions[index]) * scale_deg,
+                worst=worst,
+            )
+        )
+    if not samples:
+        raise DriveError(f"{paths[0]}: none of the held-out frames is there any more")
+    return samples
+
+
+def golden_samples(run: Run, scale_deg: float) -> list[Sample]:
+    """The contract's golden frames with the training model's answers."""
+    return [
+        _sample(
+            golden_frame(golden),
+            drive="golden frame",
+            name=f"{number}",
+            label_deg=None,
+            prediction_deg=float(golden.expected["steering"]) * scale_deg,
+            worst=False,
+        )
+        for number, golden in enumerate(run.contract.golden, start=1)
+    ]
+
+
+def _choose(predictions: Predictions) -> list[tuple[int, bool]]:
+    """Indices, and whether each is there for its error."""
+    error = np.abs(predictions.predictions - predictions.labels)
+    order = np.argsort(predictions.labels, kind="stable")
+    # Most frames go straight; evenly spaced angles show more of the road than evenly spaced ranks.
+    wanted = np.linspace(predictions.labels.min(), predictions.labels.max(), SPREAD)
+    places = np.searchsorted(predictions.labels[order], wanted).clip(0, len(order) - 1)
+    spread = list(dict.fromkeys(int(order[p]) for p in places))
+    worst = [int(i) for i in np.argsort(error)[::-1] if int(i) not in spread]
+    apart: list[int] = []
+    for index in worst:
+        # Neighbours of the worst frame are nearly the same picture.
+        if all(abs(index - other) > 20 for other in apart):
+            apart.append(index)
+        if len(apart) == WORST:
+            break
+    return [(i, False) for i in spread] + [(i, True) for i in apart]
+
+
+def _sample(
+    frame: NDArray[np.uint8], *, drive: str, name: str, label_deg: float | None, prediction_deg: float, worst: bool
+) -> Sample:
+    small = shrink_frame(frame, MAX_WIDTH)
+    _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return Sample(
+        url="data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii"),
+        width=small.shape[1],
+        height=small.shape[0],
+        drive=drive,
+        name=name,
+        label_deg=label_deg,
+        prediction_deg=prediction_deg,
+        worst=worst,
+    )

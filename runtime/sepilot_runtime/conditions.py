@@ -1,0 +1,137 @@
+"""The conditions of a measurement: what a latency figure is worth nothing without."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["Conditions", "conditions_now", "last_level_cache_bytes", "versions"]
+
+PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "ai-edge-litert", "onnxruntime")
+SYSFS = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """One machine at one moment. What it does not tell is None.
+
+    Attributes:
+        board: the computer's product name.
+        cpu: the processor's name.
+        cores: that the system has; `affinity`, those that this process may run on.
+        clock_mhz: of the first core, now.
+        governor: of the first core's clock; anything but "performance" makes short measurements slow and unsteady.
+        load: average number of running processes over one minute, this one among them.
+        temperature_c: of the hottest zone.
+        versions: package name to version.
+    """
+
+    board: str | None
+    cpu: str
+    cores: int
+    affinity: tuple[int, ...] | None
+    clock_mhz: float | None
+    governor: str | None
+    load: float | None
+    temperature_c: float | None
+    system: str
+    python: str
+    versions: dict[str, str]
+
+    def __str__(self) -> str:
+        """Two or three lines for people."""
+        allowed = f", {len(self.affinity)} usable" if self.affinity and len(self.affinity) < self.cores else ""
+        machine = [f"{self.cpu}, {self.cores} cores{allowed}"]
+        if self.board:
+            machine.insert(0, self.board)
+        state = [
+            f"{self.clock_mhz:.0f} MHz" if self.clock_mhz else None,
+            f"governor {self.governor or 'unknown'}",
+            f"load {self.load:.1f}" if self.load is not None else None,
+            f"{self.temperature_c:.0f} °C" if self.temperature_c is not None else None,
+        ]
+        software = [self.system, f"Python {self.python}", *(f"{name} {v}" for name, v in self.versions.items())]
+        return "\n".join([", ".join(machine), ", ".join(s for s in state if s), ", ".join(software)])
+
+
+def conditions_now() -> Conditions:
+    """Read this machine's state. Never fails; what cannot be read is None."""
+    return Conditions(
+        board=_first_of(Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name")),
+        cpu=_cpu_name(),
+        cores=os.cpu_count() or 1,
+        affinity=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
+        clock_mhz=_clock_mhz(),
+        governor=_first_of(SYSFS / "cpu0/cpufreq/scaling_governor"),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        temperature_c=_temperature_c(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=versions(PACKAGES),
+    )
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Name to version of those that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def last_level_cache_bytes(default: int = 32 << 20) -> int:
+    """Size of the largest cache of the first core."""
+    sizes = [_bytes_of(_first_of(path)) for path in (SYSFS / "cpu0/cache").glob("index*/size")]
+    return max((size for size in sizes if size), default=default)
+
+
+def _bytes_of(text: str | None) -> int:
+    if not text:
+        return 0
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1], 1)
+    digits = text.rstrip("KMG")
+    return int(digits) * unit if digits.isdecimal() else 0
+
+
+def _first_of(*paths: Path) -> str | None:
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+        except OSError:
+            continue
+        if text:
+            return text
+    return None
+
+
+def _cpuinfo(key: str) -> str | None:
+    for line in (_first_of(Path("/proc/cpuinfo")) or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return None
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or _cpuinfo("Model") or platform.processor() or platform.machine()
+
+
+def _clock_mhz() -> float | None:
+    khz = _first_of(SYSFS / "cpu0/cpufreq/scaling_cur_freq")
+    text = str(int(khz) / 1000) if khz and khz.isdecimal() else _cpuinfo("cpu MHz")
+    try:
+        return round(float(text), 1) if text else None
+    except ValueError:
+        return None
+
+
+def _temperature_c() -> float | None:
+    texts = [_first_of(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    values = [int(text) / 1000 for text in texts if text and text.lstrip("-").isdecimal()]
+    return max(values, default=None)

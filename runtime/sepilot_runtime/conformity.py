@@ -1,0 +1,64 @@
+"""Holding a model file's tensors against its contract, whichever interpreter opened it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sepilot_runtime.errors import ModelFileError
+from sepilot_runtime.modelfile import ModelFile
+from sepilot_runtime.quantization import INT8_INPUT, UINT8_INPUT, Affine
+
+__all__ = ["first_line", "require_input", "require_names", "require_scalar"]
+
+
+def require_names(file: ModelFile, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+    """The input tensor that takes the picture."""
+    expected = [file.contract.picture.name]
+    if list(inputs) != expected:
+        raise ModelFileError(f"{file.path}: input {expected[0]!r} expected by its contract, found {_listed(inputs)}")
+    expected = sorted(o.name for o in file.contract.outputs)
+    if sorted(outputs) != expected:
+        raise ModelFileError(
+            f"{file.path}: output {_listed(expected)} expected by its contract, found {_listed(sorted(outputs))}"
+        )
+    return inputs[file.contract.picture.name]
+
+
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, names)) or "none"
+
+
+def require_input(file: ModelFile, shape: tuple[Any, ...], dtype: np.dtype[Any], affine: Affine | None) -> None:
+    picture = file.contract.picture
+    if shape != (1, *picture.shape):
+        raise ModelFileError(
+            f"{file.path}: input {picture.name!r}: shape {(1, *picture.shape)} expected by its contract, found {shape}"
+        )
+    if dtype == np.float32:
+        return
+    expected = {np.dtype(np.int8): INT8_INPUT, np.dtype(np.uint8): UINT8_INPUT}.get(dtype)
+    if expected is None:
+        raise ModelFileError(f"{file.path}: input {picture.name!r}: float32, int8 or uint8 expected, found {dtype}")
+    # The scale stands in the file as float32.
+    if (
+        affine is None
+        or np.float32(affine.scale) != np.float32(expected.scale)
+        or affine.zero_point != expected.zero_point
+    ):
+        found = f"scale {affine.scale:.9g} and zero point {affine.zero_point}" if affine else "no scale"
+        raise ModelFileError(
+            f"{file.path}: input {picture.name!r}: scale 1/255 and zero point {expected.zero_point} expected, "
+            f"found {found}"
+        )
+
+
+def require_scalar(file: ModelFile, name: str, shape: tuple[Any, ...]) -> None:
+    if any(n != 1 for n in shape):
+        raise ModelFileError(f"{file.path}: output {name!r}: one number per picture expected, found shape {shape}")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

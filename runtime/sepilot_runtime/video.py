@@ -1,0 +1,99 @@
+"""Writing the overlay as a video file: beside its destination, checked, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from sepilot_runtime.drawing import Canvas
+from sepilot_runtime.errors import OutputError, UsageError
+from sepilot_runtime.files import atomic_file, require_new
+from sepilot_runtime.opencv import cv2, silenced
+from sepilot_runtime.overlay import Overlay
+from sepilot_runtime.sinks import Step
+
+__all__ = ["VIDEO_CODECS", "OverlaySink", "VideoWriter", "overlay_video"]
+
+VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP80"}
+"""Encoders that every OpenCV wheel has. MPEG-4 is quick and plays in video players, VP8 plays in browsers as well."""
+
+
+class VideoWriter:
+    """Frames of one size to a file; the first frame decides the size."""
+
+    def __init__(self, path: Path, shown_as: Path, rate_hz: float) -> None:
+        self._path, self._shown_as, self._rate_hz = path, shown_as, rate_hz
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self.count = 0
+
+    def write(self, canvas: Canvas) -> None:
+        """Add (h, w, 3) uint8 BGR; one of another size than the first is scaled to it.
+
+        Raises:
+            OutputError: the encoder cannot be opened.
+        """
+        if self._writer is None:
+            self._size = (canvas.shape[1], canvas.shape[0])
+            codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._path.suffix])
+            with silenced():
+                self._writer = cv2.VideoWriter(str(self._path), cv2.CAP_FFMPEG, codec, self._rate_hz, self._size)
+            if not self._writer.isOpened():
+                raise OutputError(f"{self._shown_as}: this OpenCV cannot write {self._path.suffix} videos")
+        elif (canvas.shape[1], canvas.shape[0]) != self._size:
+            canvas = cv2.resize(canvas, self._size).astype(canvas.dtype, copy=False)
+        self._writer.write(canvas)
+        self.count += 1
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            OutputError: fewer frames arrived in it than were written; OpenCV itself keeps silent when the disk is full.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        with silenced():
+            check = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+            arrived = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+            check.release()
+        if arrived < self.count:
+            raise OutputError(f"{self._shown_as}: {arrived} of {self.count} frames could be written; is the disk full?")
+
+
+class OverlaySink:
+    """Draws each step and adds it to a video."""
+
+    def __init__(self, overlay: Overlay, writer: VideoWriter) -> None:
+        self._overlay, self._writer = overlay, writer
+
+    def write(self, step: Step) -> None:
+        self._writer.write(self._overlay.draw(step))
+
+
+@contextlib.contextmanager
+def overlay_video(path: Path, overlay: Overlay, *, rate_hz: float) -> Iterator[OverlaySink]:
+    """A sink whose video appears at `path` when the block ends without an error and at least one frame was written.
+
+    Raises:
+        UsageError: the suffix is not one of `VIDEO_CODECS`.
+        OutputError: `path` exists or cannot be written.
+    """
+    require_video_path(path)
+    with atomic_file(path) as part:
+        writer = VideoWriter(part, path, rate_hz)
+        try:
+            yield OverlaySink(overlay, writer)
+        finally:
+            writer.close()
+        if not writer.count:
+            raise OutputError(f"{path}: not written, as there was no frame to draw")
+
+
+def require_video_path(path: Path) -> None:
+    """Refuse a path that cannot become a new video, before any work is done for it. Raises as `overlay_video`."""
+    if path.suffix not in VIDEO_CODECS:
+        raise UsageError(f"{path}: an overlay ends in {' or '.join(VIDEO_CODECS)}")
+    require_new(path)

@@ -1,0 +1,59 @@
+"""How sure a figure from a few simulated worlds is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Estimate", "bootstrap_mean", "bootstrap_ratio", "wilson_interval"]
+
+Z_95 = 1.959963984540054
+DRAWS = 4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A value with the ends of its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95 % confidence interval of a share; honest for 24 of 24, where the textbook's interval has no width.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+
+    Raises:
+        ValueError: not 0 <= successes <= trials, or no trials.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} of {trials} is not a share")
+    p, z2 = successes / trials, Z_95**2
+    middle = p + z2 / (2 * trials)
+    reach = Z_95 * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials**2))
+    low, high = ((middle + side * reach) / (1 + z2 / trials) for side in (-1.0, 1.0))
+    return max(low, 0.0), min(high, 1.0)
+
+
+def bootstrap_mean(values: NDArray[np.float64], *, seed: int = 0) -> Estimate:
+    """Mean of (n,) worlds, n >= 1; its interval by drawing whole worlds anew. Worlds differ far more than steps do."""
+    means = values[_drawn(len(values), seed)].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate(value=float(values.mean()), low=float(low), high=float(high))
+
+
+def bootstrap_ratio(values: NDArray[np.float64], reference: NDArray[np.float64], *, seed: int = 0) -> Estimate:
+    """Mean of `values` over the mean of `reference`, (n,) each, from the same worlds, which are drawn in pairs."""
+    drawn = _drawn(len(values), seed)
+    ratios = values[drawn].mean(axis=1) / reference[drawn].mean(axis=1)
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return Estimate(value=float(values.mean() / reference.mean()), low=float(low), high=float(high))
+
+
+def _drawn(count: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, count, (DRAWS, count))

@@ -1,0 +1,172 @@
+"""`sepilot closed-loop`: model files drive simulated worlds that nobody trained on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepilot_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from sepilot_train.closed_loop import ClosedLoopResult, Driver
+    from sepilot_train.simulator.protocol import Simulator
+
+__all__ = ["main"]
+
+MODEL_SUFFIXES = (".onnx", ".tflite")
+
+EPILOG = """examples:
+  sepilot closed-loop runs/week-export/*.tflite --run runs/week
+  sepilot closed-loop runs/week-export --delay-ms 0,50,100,150,200
+  sepilot closed-loop swift-int8.tflite --worlds 100 --min-survived 95 --json
+  sepilot closed-loop                              the controls alone: are the worlds fair?
+
+The worlds are simulated. A model that fails here has a fault; one that drives well here has proven
+nothing about a real road. CTE is the cross-track error: the car's distance from the road's centre line.
+
+A car that leaves the road is put back and goes on; that world does not count as survived. Steering is
+delayed by --delay-ms on top of the model's own time, which does not pass in the simulator and is told
+in metres instead.
+
+Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived, 2 something cannot be opened.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from sepilot_train.closed_loop import evaluation_seeds, sweep_delays
+    from sepilot_train.closed_loop_tables import print_tables, to_json
+    from sepilot_train.simulator import open_simulator
+
+    _require_sense(arguments)
+    files = _model_files(arguments.files)
+    simulator = open_simulator(arguments.simulator)
+    drivers = _open_drivers(files, arguments.run, simulator)
+    seeds = evaluation_seeds(arguments.worlds, arguments.seed)
+    with _progress(len(seeds) * len(drivers) * len(arguments.delay_ms)) as tick:
+        results = sweep_delays(simulator, drivers, seeds, arguments.steps, arguments.delay_ms, tick)
+    if arguments.json:
+        print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions()), indent=2))
+    else:
+        from rich.console import Console
+
+        print_tables(simulator, seeds, arguments.steps, results, Console(highlight=False))
+    return 0 if _enough_survived(results, arguments.min_survived) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepilot closed-loop",
+        description="Let model files, the training model, the simulator's expert and a locked wheel drive through "
+        "simulated worlds that nobody trained on. Simulated driving proves nothing about a real road.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="*", type=Path, help="model files, or directories of them")
+    add("--run", metavar="DIR", type=Path, help="drive the training model of this run as well, to compare with")
+    add("--simulator", default="builtin", metavar="NAME", help="builtin (default), carracing, panda3d")
+    add("--worlds", type=int, default=24, metavar="N", help="how many worlds (default: 24)")
+    add("--steps", type=int, default=600, metavar="N", help="steps in each world (default: 600)")
+    add("--delay-ms", type=_delays, default=[0.0], metavar="MS,…", help="delays of the steering (default: 0)")
+    add("--seed", type=int, default=0, metavar="OFFSET", help="start at another world (default: 0)")
+    add("--min-survived", type=int, metavar="N", help="exit 1 if a file survives fewer at the least delay")
+    add("--json", action="store_true", help="print the figures as JSON instead of tables")
+    return parser
+
+
+def _delays(text: str) -> list[float]:
+    try:
+        delays = sorted({float(word) for word in text.split(",")})
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"numbers with commas between them expected, found {text!r}") from e
+    if not all(0 <= delay <= 10_000 for delay in delays):
+        raise argparse.ArgumentTypeError(f"milliseconds from 0 to 10000 expected, found {text!r}")
+    return delays
+
+
+def _require_sense(arguments: argparse.Namespace) -> None:
+    for name, least in (("worlds", 1), ("steps", 1), ("seed", 0)):
+        value = getattr(arguments, name)
+        if value < least:
+            raise UsageError(f"--{name}: {least} or more expected, found {value}")
+    wanted = arguments.min_survived
+    if wanted is not None and not 0 <= wanted <= arguments.worlds:
+        raise UsageError(f"--min-survived: 0 to --worlds {arguments.worlds} expected, found {wanted}")
+    if wanted is not None and not arguments.files:
+        raise UsageError("--min-survived: a FILE to judge expected, found none")
+
+
+def _model_files(paths: Sequence[Path]) -> list[Path]:
+    """The files themselves; of a directory its model files by name."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(p for p in path.iterdir() if p.suffix in MODEL_SUFFIXES)
+        if not found:
+            raise UsageError(f"{path}: .tflite or .onnx files expected, found none")
+        files += found
+    return files
+
+
+def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator) -> list[Driver]:
+    """Everything is opened before anything drives, so that a bad file costs seconds and not the whole measurement."""
+    from sepilot_train.closed_loop_drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
+
+    drivers: list[Driver] = [*open_file_drivers(files)]
+    if run is not None:
+        from sepilot_train.run import open_run
+
+        drivers.append(ModelDriver(open_run(run)))
+    return [*drivers, ExpertDriver(simulator), ConstantDriver(0.0)]
+
+
+@contextlib.contextmanager
+def _progress(drives: int) -> Iterator[Callable[[], None]]:
+    """A bar over all drives on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("driving"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("driving", total=drives)
+        yield lambda: bar.advance(task)
+
+
+def _conditions() -> dict[str, str]:
+    """Latency is that of this machine, and worlds look slightly different in another OpenCV."""
+    import platform
+    from importlib import metadata
+
+    from sepilot_runtime.opencv import cv2
+
+    found = {"machine": platform.machine(), "python": platform.python_version(), "opencv": cv2.__version__}
+    for package in ("ai-edge-litert", "onnxruntime", "numpy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _enough_survived(results: Sequence[ClosedLoopResult], wanted: int | None) -> bool:
+    """Judged at the smallest delay: what more delay costs is what the others are there to show."""
+    from sepilot_train.closed_loop import DriverKind
+
+    if wanted is None:
+        return True
+    least = min(r.delay_ms for r in results)
+    short = [r for r in results if r.kind is DriverKind.FILE and r.delay_ms == least and r.survived < wanted]
+    for result in short:
+        print(f"FAIL {result.driver}: {wanted} worlds survived expected, found {result.survived}", file=sys.stderr)
+    return not short

@@ -1,0 +1,148 @@
+"""`sepilot drives`: what is in a recording, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sepilot_train.drives import Drive
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  sepilot drives ~/mycar/data
+  sepilot drives tubs/ --min-throttle 0.05 --sheet tubs.jpg
+  sepilot drives driving_log.csv --cameras all
+  sepilot drives clips/ --csv-unit deg --positive left
+
+Reads Donkeycar tubs (v1, v2), Udacity logs, angle-in-file-name pictures, video + CSV, plain pictures
+and videos. Nothing is written into a recording.
+"""
+
+BARS = " ▁▂▃▄▅▆▇█"
+BINS = 21
+
+
+def main(argv: Sequence[str]) -> int:
+    from sepilot_train.drives.options import add_filter_arguments, add_reader_arguments
+
+    parser = argparse.ArgumentParser(
+        prog="sepilot drives",
+        description="List recorded drives: frames kept and skipped and why, duration, rate, and how the steering is spread.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a recording, or a folder of recordings")
+    parser.add_argument("--sheet", metavar="FILE", type=Path, help="write a contact sheet, .jpg or .png")
+    parser.add_argument("--verify", action="store_true", help="decode every frame, to find the corrupt ones")
+    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+    add_reader_arguments(parser)
+    add_filter_arguments(parser)
+    arguments = parser.parse_args(argv)
+
+    from sepilot_train.drives import drive_filter, open_drives, reader_options
+
+    wanted = drive_filter(arguments)
+    drives = [d.filtered(wanted) for d in open_drives(arguments.paths, reader_options(arguments))]
+    rows = [_row(d, _corrupt(d) if arguments.verify else {}) for d in drives]
+    if arguments.json:
+        print(json.dumps({"drives": rows}, indent=2))
+    else:
+        _print(rows)
+    if arguments.sheet is not None:
+        from sepilot_train.sheet import draw_sheet
+
+        draw_sheet(drives, arguments.sheet)
+        if not arguments.json:
+            print(f"contact sheet: {arguments.sheet}")
+    return 0
+
+
+def _corrupt(drive: Drive) -> dict[str, int]:
+    from collections import Counter
+
+    from sepilot_runtime.errors import FrameError
+
+    found: Counter[str] = Counter()
+    for index in range(len(drive)):
+        try:
+            drive.read(index)
+        except FrameError as e:
+            found[e.reason] += 1
+    return dict(found)
+
+
+def _row(drive: Drive, corrupt: dict[str, int]) -> dict[str, Any]:
+    labels = drive.steering[np.isfinite(drive.steering)]
+    throttle = drive.throttle[np.isfinite(drive.throttle)]
+    counts = np.histogram(labels, bins=BINS, range=(-1, 1))[0]
+    skipped = dict(drive.skipped)
+    for reason, count in corrupt.items():
+        skipped[reason] = skipped.get(reason, 0) + count
+    return {
+        "id": drive.id,
+        "path": str(drive.path),
+        "kind": drive.kind,
+        "frames": len(drive) - sum(corrupt.values()),
+        "skipped": skipped,
+        "duration_s": round(drive.duration_s, 3),
+        "rate_hz": round(drive.rate_hz, 3),
+        "full_scale_deg": drive.full_scale_deg,
+        "labelled": drive.labelled,
+        "zero_share": float((labels == 0).mean()) if labels.size else None,
+        "mean_steering": float(labels.mean()) if labels.size else None,
+        "throttle": [float(throttle.min()), float(throttle.max())] if throttle.size else None,
+        "histogram": counts.tolist(),
+        "notes": list(drive.notes),
+    }
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("drive", overflow="fold")
+    table.add_column("kind", no_wrap=True)
+    for name in ("frames", "skipped", "s", "Hz"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("left … steering … right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["id"],
+            row["kind"],
+            f"{row['frames']:,}",
+            f"{sum(row['skipped'].values()):,}" if row["skipped"] else "",
+            f"{row['duration_s']:.0f}",
+            f"{row['rate_hz']:.0f}",
+            _bars(row["histogram"]) if row["labelled"] else "no labels",
+        )
+    console.print(table)
+    for row in rows:
+        for line in _remarks(row):
+            console.print(f"{row['id']}: {line}", style="dim", soft_wrap=True)
+
+
+def _bars(counts: Sequence[int]) -> str:
+    top = max(counts) or 1
+    # Square root: a tub's straight frames would otherwise flatten all the others.
+    return "".join(BARS[0 if not c else max(1, round((c / top) ** 0.5 * (len(BARS) - 1)))] for c in counts)
+
+
+def _remarks(row: dict[str, Any]) -> list[str]:
+    lines = [f"{count:,} skipped: {reason}" for reason, count in sorted(row["skipped"].items(), key=lambda i: -i[1])]
+    lines += row["notes"]
+    if row["labelled"]:
+        if row["zero_share"] > 0.3:
+            lines.append(f"{row['zero_share']:.0%} of the labels are exactly 0")
+        if abs(row["mean_steering"]) > 0.1:
+            side = "right" if row["mean_steering"] > 0 else "left"
+            lines.append(f"steers {side} on average ({row['mean_steering']:+.2f}): keep the mirror augmentation on")
+    return lines
