@@ -22,13 +22,18 @@ __all__ = ["atomic_directory", "atomic_file", "read_json", "require_new", "sha25
 
 
 def require_new(path: Path) -> None:
-    """Refuse an output path that exists, before any work is done for it.
+    """Refuse an output path that exists or cannot be made, before any work is done for it.
 
     Raises:
-        OutputError: something is at `path` already.
+        OutputError: something is at `path` already, or the folder that it would lie in takes no new entry.
     """
     if path.exists() or path.is_symlink():
         raise OutputError(f"{path}: exists already; name a new path or remove it first")
+    parent = next(p for p in path.absolute().parents if p.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{path}: cannot be written: {parent} is not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written: no permission in {parent}")
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def test_options_reach_the_builder() -> None:
     ("builder", "options", "message"),
     [
         ("swfit", {}, "expected one of v27.*swift.*found 'swfit'"),
-        ("swift", {"stems": 8}, "swift has no option 'stems'; it knows stem, widths"),
+        ("swift", {"stems": 8}, "swift has no option 'stems'; it knows stem, widths, repeats"),
         ("swift", {"widths": [8, 16], "repeats": [1]}, "2 widths and 1 repeats"),
         ("pilotnet", {"dense": "many"}, "pilotnet"),
     ],

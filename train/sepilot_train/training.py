@@ -25,11 +25,11 @@ from sepilot_train.drives import Drive, PictureSet
 from sepilot_train.learner import History, Samples, fit, predict
 from sepilot_train.metrics import SteeringMetrics, steering_metrics
 from sepilot_train.models import build_model
-from sepilot_train.recipe import Recipe, to_toml
-from sepilot_train.run import Predictions, Request, Run, load_sets, open_run, same_request, write_text
+from sepilot_train.recipe import Recipe, load_recipe, to_toml
+from sepilot_train.run import Predictions, Request, Run, load_sets, open_run, read_request, same_request, write_text
 from sepilot_train.split import Leak, Split
 
-__all__ = ["Material", "gather", "start_run", "train_run"]
+__all__ = ["Material", "gather", "require_same", "start_run", "summary", "train_run"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -104,20 +104,18 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
         )
 
 
-def start_run(out: Path, request: Request, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run directory, or make sure that the one to resume was asked for in the same way.
+def start_run(out: Path, request: Request, recipe: Recipe) -> None:
+    """Make the run directory with what was asked for. Raises OutputError."""
+    write_text(out / "recipe.toml", to_toml(recipe))
+    write_json(out / "request.json", dataclasses.asdict(request))
+
+
+def require_same(out: Path, request: Request, recipe: Recipe) -> None:
+    """Make sure that the run to resume was asked for in the same way.
 
     Raises:
-        RunError: there is nothing to resume, or it was asked for differently.
-        OutputError: the directory exists or cannot be written.
+        RunError: there is none, or it was asked for differently.
     """
-    if not resume:
-        write_text(out / "recipe.toml", to_toml(recipe))
-        write_json(out / "request.json", dataclasses.asdict(request))
-        return
-    from sepilot_train.recipe import load_recipe
-    from sepilot_train.run import read_request
-
     difference = same_request(read_request(out), request)
     if difference:
         raise RunError(f"{out}: cannot be resumed with another {difference.replace('_', ' ')}; train into a new directory")

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +52,14 @@ def draw_history(history: Mapping[str, Sequence[float]]) -> Chart:
             ax.plot(epochs, held, color=ACCENT, linewidth=2, marker=marker)
             best = int(np.argmin(held))
             ax.plot(epochs[best], held[best], "o", color=ACCENT, markersize=7)
-        ax.set_yscale("log")
+        _log_scale(ax.yaxis)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if rates := history.get("learning_rate"):
             right = ax.twinx()
             right.plot(epochs, rates, color=SECOND, linewidth=1.2, linestyle=(0, (2, 2)))
             right.set_ylabel("learning rate", color=SECOND)
             right.tick_params(colors=SECOND, labelsize=11)
-            right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+            right.yaxis.set_major_formatter("{x:g}")
             right.spines[["top", "left", "bottom", "right"]].set_visible(False)
 
     return _both("history", f"loss over {len(epochs)} epochs", draw, COLUMN)
@@ -102,7 +102,7 @@ def draw_driving(predictions: Predictions, scale_deg: float) -> Chart:
 
 def draw_bins(bins: Sequence[Mapping[str, Any]], scale_deg: float, constant_mae: float) -> Chart:
     """Mean absolute error by how far the driver steered; `bins` as in validation.json."""
-    names = [f"{b['low'] * scale_deg:.0f}…{b['high'] * scale_deg:.0f}".replace("-", "−") for b in bins]
+    names = [f"{b['low'] * scale_deg:.3g}…{b['high'] * scale_deg:.3g}".replace("-", "−") for b in bins]
     heights = [(b["mae"] or 0.0) * scale_deg for b in bins]
 
     def draw(fig: Any) -> None:
@@ -126,27 +126,38 @@ def draw_histogram(histogram: Histogram, name: str, limit_deg: float) -> Chart:
         ax = axes(fig, "", "error [°]", "frames")
         ax.stairs(counts, edges, fill=True, color=ACCENT)
         ax.axvline(limit_deg, color=SECOND, linewidth=1.4)
-        ax.set_xscale("log")
+        _log_scale(ax.xaxis, every=2)
         ax.set_xlim(edges[0], edges[-1])
         ax.set_ylim(0, max(counts.max(), 1) * 1.08)
         ax.locator_params(axis="y", nbins=4)
-        ax.minorticks_off()
 
     return Chart(label=f"frames by error of {name}", wide=_drawn(f"error {name}", f"frames by error of {name}", draw, SMALL))
 
 
-def draw_delay(loop: ClosedLoop, drivers: Sequence[str], colors: Sequence[str]) -> Chart:
-    """Worlds survived against added delay, one line per driver."""
+def draw_delay(loop: ClosedLoop, color_of: Callable[[str], str], measure: Literal["survived", "mean_cte_m"]) -> Chart | None:
+    """Worlds survived, or mean metres off the centre, against added delay; one line per driver.
+
+    Returns:
+        None where fewer than two delays were driven, or nothing was measured.
+    """
+    lines = []
+    for driver in loop.drivers:
+        rows = sorted((row for row in loop.rows if row.driver == driver), key=lambda row: row.delay_ms)
+        if measure == "survived":
+            points = [(row.delay_ms, 100 * row.survived / row.worlds) for row in rows]
+        else:
+            points = [(row.delay_ms, row.mean_cte_m) for row in rows if row.mean_cte_m is not None]
+        lines.append((color_of(driver), points))
+    if len(loop.delays_ms) < 2 or not any(points for _, points in lines):
+        return None
 
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", "added delay [ms]", "worlds survived [%]")
-        for driver, color in zip(drivers, colors, strict=True):
-            rows = sorted((r for r in loop.rows if r.driver == driver), key=lambda r: r.delay_ms)
-            shares = [100 * r.survived / r.worlds for r in rows]
-            ax.plot([r.delay_ms for r in rows], shares, color=color, linewidth=2, marker="o", markersize=4)
-        ax.set_ylim(-4, 104)
+        ax = axes(fig, "", "added delay [ms]", "worlds survived [%]" if measure == "survived" else "mean off centre [m]")
+        for color, points in lines:
+            ax.plot(*zip(*points, strict=True), color=color, linewidth=2, marker="o", markersize=4)
+        ax.set_ylim(*((-4, 104) if measure == "survived" else (0, None)))
 
-    return _both("delay", "worlds survived by added delay", draw, COLUMN)
+    return _both(measure, f"{measure.replace('_', ' ')} by added delay", draw, COLUMN)
 
 
 def _both(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, int]) -> Chart:
@@ -163,7 +174,7 @@ def _drawn(salt: str, label: str, draw: Callable[[Any], None], pixels: tuple[int
     from matplotlib.figure import Figure
     from markupsafe import escape
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.size": 11}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 11}
     with mpl.rc_context(settings):
         fig = Figure(figsize=(pixels[0] / 72, pixels[1] / 72), layout="constrained")
         fig.patch.set_visible(False)
@@ -181,6 +192,24 @@ def _drawn(salt: str, label: str, draw: Callable[[Any], None], pixels: tuple[int
     for color, variable in _VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+
+
+def _log_scale(axis: Any, every: int = 0) -> None:
+    """A logarithmic axis with words that SVG text can show: 1-2-5 steps, or each `every`th power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    if every:
+        axis.set_major_locator(LogLocator(base=10.0**every, numticks=20))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: "10" + str(round(np.log10(x))).translate(_RAISED)))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _liveliest(labels: NDArray[np.floating], frames: int) -> int:

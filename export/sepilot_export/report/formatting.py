@@ -41,7 +41,7 @@ def count(value: float | None) -> str:
 
 def percent(value: float | None, digits: int = 0) -> str:
     """A fraction as a percentage."""
-    return NONE if value is None else f"{_minus(f'{value * 100:.{digits}f}')} %"
+    return NONE if value is None else f"{fixed(value * 100, digits)} %"
 
 
 def kilobytes(value: float | None) -> str:
@@ -62,7 +62,7 @@ def size(pair: Sequence[int]) -> str:
 def span(low: float, high: float, write: Callable[[float], str]) -> str:
     """A range, or one number where both ends read the same."""
     first, last = write(low), write(high)
-    return first if first == last else f"{first} – {last}"
+    return first if first == last else f"{first}–{last}"
 
 
 def _minus(text: str) -> str:

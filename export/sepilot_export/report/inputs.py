@@ -157,6 +157,10 @@ class ClosedLoop:
     def delays_ms(self) -> tuple[float, ...]:
         return tuple(sorted({row.delay_ms for row in self.rows}))
 
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.driver for row in self.rows))
+
     def at(self, delay_ms: float) -> tuple[LoopRow, ...]:
         return tuple(row for row in self.rows if row.delay_ms == delay_ms)
 

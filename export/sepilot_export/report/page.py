@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sepilot_export.report import charts
-from sepilot_export.report.charts import Chart
 from sepilot_export.report.formatting import FILTERS, count, degrees, fixed, kilobytes, microseconds, span
-from sepilot_export.report.inputs import Bench, BenchRow, Check, ClosedLoop, Export, LoopRow
+from sepilot_export.report.inputs import Bench, Check, ClosedLoop, Export
 from sepilot_export.report.material import Material, Validation
+from sepilot_train.figures import ACCENT, FAINT, INK, SECOND
 
 __all__ = ["Stage", "render", "stages_of"]
 
@@ -34,8 +33,6 @@ def render(material: Material) -> str:
     """The HTML document. Every text that came from a file is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from sepilot_train import figures
-
     environment = Environment(
         loader=PackageLoader("sepilot_export.report"),
         autoescape=True,
@@ -52,10 +49,10 @@ def render(material: Material) -> str:
         charts=_charts(material),
         bench_end=max((row.us_p50 for row in material.bench.rows), default=1.0) if material.bench else 1.0,
         references=(EXPERT, CONTROL),
-        ink=figures.INK,
-        accent=figures.ACCENT,
-        second=figures.SECOND,
-        faint=figures.FAINT,
+        ink=INK,
+        accent=ACCENT,
+        second=SECOND,
+        faint=FAINT,
         grid=charts.GRID,
     )
 
@@ -125,7 +122,7 @@ def _check(check: Check | None) -> Stage:
 def _bench(bench: Bench | None) -> Stage:
     if bench is None or not bench.rows:
         return _missing("Bench", "latency")
-    best: BenchRow = min(bench.rows, key=lambda row: row.us_p50)
+    best = min(bench.rows, key=lambda row: row.us_p50)
     return Stage(
         title="Bench",
         anchor="latency",
@@ -140,46 +137,31 @@ def _closed_loop(loop: ClosedLoop | None) -> Stage:
     rows = loop.at(loop.delays_ms[0])
     files = [row for row in rows if row.driver not in (EXPERT, CONTROL)]
     shown = files or list(rows)
-    others = ", ".join(f"{row.driver}: {row.survived}" for row in rows if row.driver in (EXPERT, CONTROL))
+    others = ", ".join(f"{row.driver}: {row.survived}" for row in rows if row not in shown)
     return Stage(
         title="Closed loop",
         anchor="closed-loop",
         figure=f"{span(min(r.survived for r in shown), max(r.survived for r in shown), count)} of {shown[0].worlds}",
-        detail=f"unseen worlds survived by the model's files{f' ({others})' if others and files else ''}",
+        detail=f"unseen worlds survived{f'; {others}' if others else ''}",
     )
 
 
-def _charts(material: Material) -> dict[str, Chart | None | list[Chart | None]]:
-    v = material.validation
-    found: dict[str, Any] = {
+def _charts(material: Material) -> dict[str, Any]:
+    v, loop = material.validation, material.closed_loop
+    check = material.check
+    return {
         "history": charts.draw_history(material.history) if material.history.get("loss") else None,
         "scatter": charts.draw_scatter(material.predictions, v.scale_deg),
         "driving": charts.draw_driving(material.predictions, v.scale_deg),
         "bins": charts.draw_bins(v.bins, v.scale_deg, v.constant_mae),
-        "errors": _histograms(material.check) if material.check else [],
-        "delay": _delay(material.closed_loop) if material.closed_loop else None,
+        "errors": [
+            (f, charts.draw_histogram(f.histogram, f.file, f.limit_deg)) for f in (check.files if check else ()) if f.histogram
+        ],
+        "survived": charts.draw_delay(loop, _color_of, "survived") if loop else None,
+        "off_centre": charts.draw_delay(loop, _color_of, "mean_cte_m") if loop else None,
     }
-    return found
 
 
-def _histograms(check: Check) -> list[tuple[Any, Chart]]:
-    return [(f, charts.draw_histogram(f.histogram, f.file, f.limit_deg)) for f in check.files if f.histogram]
-
-
-def _delay(loop: ClosedLoop) -> Chart | None:
-    if len(loop.delays_ms) < 2:
-        return None
-    drivers: Sequence[str] = list(dict.fromkeys(row.driver for row in loop.rows))
-    return charts.draw_delay(loop, drivers, [color_of(driver) for driver in drivers])
-
-
-def color_of(driver: str) -> str:
+def _color_of(driver: str) -> str:
     """Expert and control stand apart; the files share a colour, as their lines lie upon each other."""
-    from sepilot_train import figures
-
-    return {EXPERT: figures.SECOND, CONTROL: figures.FAINT}.get(driver, figures.ACCENT)
-
-
-def rows_of(loop: ClosedLoop, driver: str) -> list[LoopRow]:
-    """A driver's rows, by delay."""
-    return sorted((row for row in loop.rows if row.driver == driver), key=lambda row: row.delay_ms)
+    return {EXPERT: SECOND, CONTROL: FAINT}.get(driver, ACCENT)

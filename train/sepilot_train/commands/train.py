@@ -94,14 +94,18 @@ def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
 
 
 def _train(out: Path, request: Request, recipe: Recipe, *, resume: bool, as_json: bool) -> int:
-    from sepilot_train.training import gather, start_run, summary, train_run
+    from sepilot_train.training import gather, require_same, start_run, summary, train_run
 
-    if not resume:
+    # Whatever speaks against the directory is said before minutes go into decoding.
+    if resume:
+        require_same(out, request, recipe)
+    else:
         require_new(out)
     progress = sys.stderr.isatty()
     material = gather(request, recipe, progress=progress)
     _announce(request, recipe, material)
-    start_run(out, request, recipe, resume=resume)
+    if not resume:
+        start_run(out, request, recipe)
     run = train_run(out, request, recipe, material, resume=resume, progress=progress)
     if as_json:
         print(json.dumps(summary(run), indent=2))

@@ -18,27 +18,27 @@ def norm_relu(K: Any, x: Any, name: str) -> Any:
     return K.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def conv(K: Any, x: Any, filters: int, name: str, *, kernel: int = 3, stride: int = 1) -> Any:
+def conv(K: Any, x: Any, filters: int, name: str, *, stride: int = 1) -> Any:
     """Ordinary convolution, batch normalization, ReLU: the stem, where one input channel starves a depthwise."""
     x = K.layers.Conv2D(
-        filters, kernel, strides=stride, padding="same", use_bias=False,
+        filters, 3, strides=stride, padding="same", use_bias=False,
         kernel_initializer="he_normal", name=f"{name}_conv",
     )(x)  # fmt: skip
     return norm_relu(K, x, name)
 
 
-def separable(K: Any, x: Any, filters: int, name: str, *, kernel: int = 3, stride: int = 1) -> Any:
+def separable(K: Any, x: Any, filters: int, name: str, *, stride: int = 1) -> Any:
     """Depthwise and 1x1 convolution, then batch normalization and ReLU; the depthwise carries the stride."""
-    x = K.layers.DepthwiseConv2D(kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
+    x = K.layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
     x = K.layers.Conv2D(
         filters, 1, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_pointwise"
     )(x)
     return norm_relu(K, x, name)
 
 
-def residual_separable(K: Any, x: Any, name: str, *, kernel: int = 3) -> Any:
+def residual_separable(K: Any, x: Any, name: str) -> Any:
     """A separable block of unchanged size, added to its input."""
-    y = separable(K, x, int(x.shape[-1]), name, kernel=kernel)
+    y = separable(K, x, int(x.shape[-1]), name)
     return K.layers.Add(name=f"{name}_add")([x, y])
 
 

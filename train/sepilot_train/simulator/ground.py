@@ -133,7 +133,8 @@ def paint_ground(
         bare = cv2.LUT(section, _cross_section(track, paint, texel_m, edges=True, centre=False))
         cv2.copyTo(bare, np.take(gap.astype(np.uint8), sample), ground)
     if paint.wear > 0:
-        worn = cv2.compare(grain, 128 + 70 * (0.5 - paint.wear), cv2.CMP_GT)
+        limit = float(np.quantile(grain[::16, ::16], 1 - paint.wear))
+        worn = cv2.compare(grain, limit, cv2.CMP_GT)
         bare = cv2.LUT(section, _cross_section(track, paint, texel_m, edges=False, centre=False))
         cv2.copyTo(bare, worn, ground)
     _draw_cracks(ground, paint, track, origin_m, texel_m, rng)

@@ -98,7 +98,8 @@ def _draw_posts(track: Track, rng: np.random.Generator, count: int) -> tuple[Pos
         away = rng.choice([-1, 1]) * rng.uniform(track.half_width_m + 0.2, track.half_width_m + 1.4)
         x, y = track.points_m[beside] + away * normals[beside]
         width, height = rng.uniform(0.04, 0.3), rng.uniform(0.1, 0.6)
-        blue, green, red = (float(c) for c in rng.uniform(20, 230, 3))
+        gray, vividness = rng.uniform(30, 220), rng.uniform(0.1, 0.6)
+        blue, green, red = (float(c) for c in gray + (rng.uniform(20, 230, 3) - gray) * vividness)
         if np.hypot(*(track.points_m[::10] - (x, y)).T).min() > track.half_width_m + width / 2 + 0.05:
             posts.append(
                 Post(x_m=float(x), y_m=float(y), width_m=width, height_m=height, bgr=(blue, green, red))

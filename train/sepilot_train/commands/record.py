@@ -1,0 +1,90 @@
+"""`sepilot record`: drives from a simulator, as ordinary Donkeycar tubs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sepilot_train.recorder import Recording
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  sepilot record --simulator builtin --out drives            10 drives of 600 frames
+  sepilot record --simulator carracing --drives 4 --seed 100 --out drives
+  sepilot train drives/* --recipe swift --out run            what to do with them
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+
+    from sepilot_runtime.files import require_new
+    from sepilot_train.recorder import record
+    from sepilot_train.simulator import open_simulator
+
+    require_new(arguments.out)
+    simulator = open_simulator(arguments.simulator)
+    with _progress(arguments.drives * arguments.frames) as advance:
+        recordings = record(
+            simulator,
+            arguments.out,
+            drives=arguments.drives,
+            frames=arguments.frames,
+            seed=arguments.seed,
+            kicks=arguments.kicks,
+            progress=advance,
+        )
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(recording) for recording in recordings], indent=2))
+    else:
+        _print(arguments.out, recordings)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepilot record",
+        description="Let an expert that knows the track drive through simulated worlds, one drive each, and write what "
+        "its camera saw with what it steered. Random kicks on the steering, which the labels do not follow, record the "
+        "way back to the middle. The worlds are synthetic and say nothing about real roads.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--simulator", metavar="NAME", default="builtin", help="builtin, carracing or panda3d (default: builtin)")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder for the drives")
+    parser.add_argument("--drives", metavar="N", type=int, default=10, help="drives, each in a world of its own (default: 10)")
+    parser.add_argument("--frames", metavar="N", type=int, default=600, help="frames per drive (default: 600)")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the first world; the next drives take the next (default: 0)")
+    parser.add_argument("--no-kicks", dest="kicks", action="store_false", help="perfect driving only; nets trained on it get lost")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    return parser
+
+
+def _print(out: Path, recordings: Sequence[Recording]) -> None:
+    print(f"{out}: {len(recordings)} drives, {sum(recording.frames for recording in recordings)} frames")
+    print(f"{'drive':<12}{'world':>8}{'frames':>8}{'mean |cte| m':>14}{'max |cte| m':>13}{'put back':>10}")
+    for r in recordings:
+        print(f"{r.name:<12}{r.seed:>8}{r.frames:>8}{r.mean_cte_m:>14.3f}{r.max_cte_m:>13.3f}{r.recentred:>10}")
+
+
+@contextmanager
+def _progress(frames: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal; nothing where stderr goes elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("recording", total=frames)
+        yield lambda: bar.advance(task)
