@@ -8,6 +8,7 @@ the float32 TFLite file, one thread, all variants interleaved in a new random or
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -21,7 +22,6 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 
 from sepilot_export.deploy import deploy_graph
@@ -30,18 +30,33 @@ from sepilot_export.tflite import convert, save_graph
 from sepilot_runtime.engines import Engine, open_engine
 from sepilot_runtime.errors import SepilotError
 from sepilot_runtime.files import write_json
-from sepilot_train.drives import DriveFilter, ReaderOptions
+from sepilot_train.commands.train import main as train_command
 from sepilot_train.graphs import keras_nodes
 from sepilot_train.layers import layer_table
 from sepilot_train.recipe import load_recipe
-from sepilot_train.run import Request, Run, open_run
-from sepilot_train.training import gather, start_run, train_run
+from sepilot_train.run import Run, open_run
+
+V27_PICTURE = ("picture.height=66", "picture.width=100")
 
 #: What each variant changes of the `swift` recipe.
 VARIANTS: Mapping[str, Sequence[str]] = {
-    "v27": ["model.builder=v27"],
-    "v27-foldable": ["model.builder=v27-foldable"],
+    "v27": ["model.builder=v27", *V27_PICTURE],
+    "v27-foldable": ["model.builder=v27-foldable", *V27_PICTURE],
     "swift": [],
+    "swift-66x100": V27_PICTURE,
+    "swift-48x80": ["picture.height=48", "picture.width=80"],
+    "swift-narrow": ["model.options.widths=[16, 32, 48, 64]"],
+    "swift-wide": ["model.options.widths=[32, 64, 96, 128]", "model.options.repeats=[1, 1, 1, 1]"],
+    "swift-shallow": ["model.options.widths=[16, 32, 64, 128]", "model.options.repeats=[1, 1, 1, 1]"],
+    "swift-residual": ["model.options.residual=true"],
+    "pilotnet": ["model.builder=pilotnet", "picture.height=66", "picture.width=200", "picture.color=bgr"],
+    "donkey-linear": [
+        "model.builder=donkey-linear",
+        "picture.height=120",
+        "picture.width=160",
+        "picture.color=bgr",
+        "picture.crop_top=0",
+    ],
 }
 
 BASELINE = "v27"
@@ -100,27 +115,21 @@ def parser() -> argparse.ArgumentParser:
 
 def trained(name: str, seed: int, common: Sequence[str], arguments: argparse.Namespace) -> Run:
     out = arguments.out / name / str(seed)
-    recipe = load_recipe("swift", [*common, *VARIANTS[name]])
+    overrides = [*common, *VARIANTS[name]]
     if (out / "model.keras").exists():
         run = open_run(out)
-        if run.recipe.sha256 != recipe.sha256:
+        if run.recipe.sha256 != load_recipe("swift", overrides).sha256:
             raise SepilotError(f"{out}: was trained by another recipe; remove it or choose another --out")
         return run
-    request = Request(
-        drives=tuple(str(p.resolve()) for p in arguments.drives),
-        validation_drives=tuple(str(p.resolve()) for p in arguments.val),
-        reader=ReaderOptions(),
-        filter=DriveFilter(),
-        seed=seed,
-    )
-    resume = (out / "checkpoint" / "state.npz").exists()
-    keras.backend.clear_session()
-    material = gather(request, recipe, progress=sys.stderr.isatty())
-    start_run(out, request, recipe, resume=resume)
-    begin = time.perf_counter()
-    run = train_run(out, request, recipe, material, resume=resume, progress=sys.stderr.isatty())
-    print(f"{name}, seed {seed}: R² {figures(run)['r2']:.4f}, {time.perf_counter() - begin:.0f} s", file=sys.stderr)
-    return run
+    words = [*map(str, arguments.drives), "--val", *map(str, arguments.val), "--recipe", "swift", "--seed", str(seed)]
+    words += [word for override in overrides for word in ("--set", override)]
+    words += ["--out", str(out)]
+    if (out / "checkpoint" / "state.npz").exists():
+        words.append("--resume")
+    print(f"{name}, seed {seed}", file=sys.stderr)
+    with contextlib.redirect_stdout(sys.stderr):
+        train_command(words)
+    return open_run(out)
 
 
 def figures(run: Run) -> dict[str, Any]:

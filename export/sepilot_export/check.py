@@ -72,7 +72,9 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
         UsageError: see `gates.override`.
     """
     if not folder.is_dir():
-        raise RunError(f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}")
+        raise RunError(
+            f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}"
+        )
     where = folder / EXPORT_NAME
     record = read_json(where, RunError)
     try:
@@ -96,7 +98,9 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
     return sorted(found, key=lambda c: order.index(c.form.name))
 
 
-def check_files(candidates: Sequence[Candidate], reference: Reference, tick: Tick = lambda: None) -> Iterator[FileCheck]:
+def check_files(
+    candidates: Sequence[Candidate], reference: Reference, tick: Tick = lambda: None
+) -> Iterator[FileCheck]:
     """Check one file after the other."""
     for candidate in candidates:
         yield check_file(candidate, reference, tick)
@@ -125,7 +129,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
     except ModelFileError as e:
         return _failed(candidate, [*reasons, _without_path(e, path)], opened=True)
     output = reference.contract.outputs[0]
-    fidelity = measure(answers, reference.predictions, reference.labels, reference.drives, output)
+    fidelity = measure(answers, reference.predictions, reference.labels, reference.drives, reference.pictures, output)
     return FileCheck(
         candidate=candidate,
         bytes=path.stat().st_size,

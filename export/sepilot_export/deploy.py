@@ -58,12 +58,14 @@ def load_training_model(path: Path, contract: Contract) -> Any:
     if found != [expected]:
         raise RunError(f"{path}: one input of {expected} expected from the contract, found {found}")
     if len(model.outputs) != len(contract.outputs):
-        raise RunError(f"{path}: {len(contract.outputs)} outputs expected from the contract, found {len(model.outputs)}")
+        raise RunError(
+            f"{path}: {len(contract.outputs)} outputs expected from the contract, found {len(model.outputs)}"
+        )
     return model
 
 
 def deploy_graph(model: Any, contract: Contract) -> Any:
-    """The deploy graph of a Functional `model`: a new Keras model, inputs (1, h, w, c), outputs a dict by contract name."""
+    """The deploy graph of a Functional `model`: a new Keras model, input (1, h, w, c), outputs a dict by name."""
     import keras
 
     scales = {layer.name: _scale_and_shift(layer) for layer in model.layers if _is_norm(layer)}
@@ -103,9 +105,10 @@ def _is_norm(layer: Any) -> bool:
 
 def _scale_and_shift(norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A trained batch normalization is `x * scale + shift` per channel."""
-    mean, variance = np.asarray(norm.moving_mean, np.float64), np.asarray(norm.moving_variance, np.float64)
-    gamma = np.asarray(norm.gamma, np.float64) if norm.scale else np.ones_like(mean)
-    beta = np.asarray(norm.beta, np.float64) if norm.center else np.zeros_like(mean)
+    weights = [np.asarray(w, np.float64) for w in norm.get_weights()]
+    variance, mean = weights.pop(), weights.pop()
+    beta = weights.pop() if norm.center else np.zeros_like(mean)
+    gamma = weights.pop() if norm.scale else np.ones_like(mean)
     scale = gamma / np.sqrt(variance + norm.epsilon)
     return scale, beta - mean * scale
 
@@ -146,7 +149,8 @@ def _carry_weights(model: Any, deployed: Any, scales: Mapping[str, Any], folded:
 
 def _folded_weights(layer: Any, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Weights of a linear layer followed by `x * scale + shift`, with a bias whether it had one or not."""
-    *kernels, bias = [np.asarray(w, np.float64) for w in layer.get_weights()] + ([] if layer.use_bias else [np.zeros_like(scale)])
+    weights = [np.asarray(w, np.float64) for w in layer.get_weights()]
+    *kernels, bias = weights if layer.use_bias else [*weights, np.zeros_like(scale)]
     last = kernels[-1]
     kernels[-1] = last * (scale.reshape(last.shape[2:]) if type(layer).__name__ == "DepthwiseConv2D" else scale)
     return [*kernels, bias * scale + shift]
@@ -156,7 +160,7 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
     """Largest difference between the two over `pictures` (n, h, w, c), in output values.
 
     Raises:
-        RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or the same answer to every picture.
+        RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or one answer to all pictures.
     """
     expected = predict(model, pictures)
     found = np.array([_answer(deployed, picture) for picture in pictures], np.float32)
@@ -164,7 +168,8 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
         raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")
     if np.ptp(expected) < 1e-6:
         raise RunError(
-            f"the training model answers {expected[0]:.4f} to each of {len(pictures)} pictures: it does not depend on its input"
+            f"the training model answers {expected[0]:.4f} to each of {len(pictures)} pictures: "
+            "it does not depend on its input"
         )
     worst = float(np.abs(expected - found).max())
     if not worst <= FLOAT_PARITY:
@@ -190,8 +195,11 @@ def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> 
         kept = next((x for x in deployed.layers if x.name == layer.name and x.weights), None)
         if kept is None or layer.name in _foldable(model).values():
             continue
-        before = np.asarray(keras.Model(model.inputs, layer.output)(image, training=False))
-        after = np.asarray(keras.Model(deployed.inputs, kept.output)(image, training=False))
-        if before.shape != after.shape or np.abs(before - after).max() > 10 * FLOAT_PARITY * max(1.0, np.abs(before).max()):
+        before, after = (
+            keras.ops.convert_to_numpy(keras.Model(m.inputs, x.output)(image, training=False))
+            for m, x in ((model, layer), (deployed, kept))
+        )
+        allowed = 10 * FLOAT_PARITY * max(1.0, float(np.abs(before).max()))
+        if before.shape != after.shape or np.abs(before - after).max() > allowed:
             return f"{layer.name} ({type(layer).__name__})"
     return "the output"

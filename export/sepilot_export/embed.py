@@ -46,7 +46,11 @@ def tflite_weights(content: bytes) -> list[NDArray[Any]]:
     """Constant tensors of two and more dimensions: kernels, not biases and shapes."""
     from ai_edge_litert import schema_py_generated as schema
 
-    types = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16, schema.TensorType.INT8: np.int8}
+    types = {
+        schema.TensorType.FLOAT32: np.float32,
+        schema.TensorType.FLOAT16: np.float16,
+        schema.TensorType.INT8: np.int8,
+    }
     model = _tflite_model(content)
     return [
         np.asarray(model.buffers[t.buffer].data, np.uint8).view(types[t.type])
@@ -62,9 +66,7 @@ def onnx_weights(content: bytes) -> list[NDArray[Any]]:
 
     kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8)
     model = onnx.load_model_from_string(content)
-    return [
-        onnx.numpy_helper.to_array(t) for t in model.graph.initializer if len(t.dims) > 1 and t.data_type in kinds
-    ]
+    return [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if len(t.dims) > 1 and t.data_type in kinds]
 
 
 def sparsity(weights: list[NDArray[Any]]) -> float:

@@ -59,9 +59,10 @@ def measure(
     reference: NDArray[np.floating],
     labels: NDArray[np.floating],
     drives: Sequence[str],
+    pictures: NDArray[np.uint8],
     output: Output,
 ) -> Fidelity:
-    """Compare (n,) answers of a file with the reference's for the same frames, n >= 1; labels may be NaN."""
+    """Compare (n,) answers of a file with the reference's for the same pictures, n >= 1; labels may be NaN."""
     said = np.clip(answers.astype(np.float64), output.low, output.high)
     expected = np.clip(reference.astype(np.float64), output.low, output.high)
     error = np.abs(said - expected) * output.scale
@@ -76,17 +77,17 @@ def measure(
         p99_error=float(np.quantile(error, 0.99)),
         max_error=float(error.max()),
         sign_flips=int(((said * expected < 0) & (np.minimum(np.abs(said), np.abs(expected)) > DEAD_BAND)).sum()),
-        saturated=saturated_frames(said, expected, output),
+        saturated=saturated_frames(said, expected, pictures, output),
         mae_increase=increase,
     )
 
 
-def saturated_frames(said: Values, expected: Values, output: Output) -> int:
+def saturated_frames(said: Values, expected: Values, pictures: NDArray[np.uint8], output: Output) -> int:
     """Frames at the file's own smallest or largest answer that belong beyond it.
 
     Either the reference goes on by more than 0.01 (the range of a quantized output is too narrow), or the reference
-    itself repeats its extreme value again and again (a head with dead units, which can turn no further). The contract's
-    limits are no such end: there the car is at full lock.
+    itself gives its extreme value to many different pictures (a head with dead units, which can turn no further). The
+    contract's limits are no such end: there the car is at full lock.
     """
     count = 0
     for sign, limit in ((-1.0, output.low), (1.0, output.high)):
@@ -95,7 +96,8 @@ def saturated_frames(said: Values, expected: Values, output: Output) -> int:
         if sign * end < sign * limit - 1e-6:
             count += int((at_end & (sign * (expected - end) > 0.01)).sum())
         if sign * last < sign * limit - 1e-6:
-            count += max(0, int((np.abs(expected - last) < 1e-7).sum()) - 1)
+            stuck = np.flatnonzero(np.abs(expected - last) < 1e-7)
+            count += len({pictures[i].tobytes() for i in stuck}) - 1
     return count
 
 

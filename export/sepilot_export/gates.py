@@ -18,14 +18,14 @@ def judge(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> It
     """The gates that a file does not keep, one reason each."""
     if not fidelity.max_error <= limits.max_error * output.scale:
         yield (
-            f"max error {fidelity.max_error:.4g} {output.unit}, at most {limits.max_error * output.scale:.4g} allowed "
-            f"({limits.max_error:g} of full scale)"
+            f"max error {fidelity.max_error:.4g} {output.unit}, at most {limits.max_error * output.scale:.4g} "
+            f"({limits.max_error:g} of full scale) allowed"
         )
     increase = fidelity.mae_increase
     if increase is not None and not increase.high <= limits.mae_increase:
         yield (
-            f"task MAE {increase.mean:+.5f}, 95 % interval up to {increase.high:+.5f}, at most {limits.mae_increase:+.5f} "
-            "allowed" + (": too few frames to tell" if increase.mean <= limits.mae_increase else "")
+            f"task MAE {increase.mean:+.5f}, 95 % up to {increase.high:+.5f}, {limits.mae_increase:+.5f} allowed"
+            + (": too few frames to tell" if increase.mean <= limits.mae_increase else "")
         )
     if fidelity.sign_flips > limits.sign_flips * frames:
         yield f"{fidelity.sign_flips} of {frames} frames steered to the other side"
@@ -41,7 +41,11 @@ def contract_reasons(found: Contract, expected: Contract, form: Format) -> Itera
         ("picture", found.picture, expected.picture),
         ("outputs", found.outputs, expected.outputs),
         ("provenance.recipe_sha256", found.provenance.recipe_sha256, expected.provenance.recipe_sha256),
-        ("provenance.dataset_fingerprint", found.provenance.dataset_fingerprint, expected.provenance.dataset_fingerprint),
+        (
+            "provenance.dataset_fingerprint",
+            found.provenance.dataset_fingerprint,
+            expected.provenance.dataset_fingerprint,
+        ),
         ("golden", found.golden, expected.golden),
     )
     for key, a, b in pairs:
@@ -57,7 +61,11 @@ def _first_difference(key: str, found: Any, expected: Any) -> str:
             if a != b:
                 return f"{key}.{field.name}: {b!r} expected, found {a!r}"
     if isinstance(found, tuple) and found and len(found) == len(expected):
-        return next(_first_difference(f"{key}[{i}]", a, b) for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+        return next(
+            _first_difference(f"{key}[{i}]", a, b)
+            for i, (a, b) in enumerate(zip(found, expected, strict=True))
+            if a != b
+        )
     return f"{key} differs" if len(str(found)) > 80 else f"{key}: {expected!r} expected, found {found!r}"
 
 

@@ -1,7 +1,7 @@
 """ONNX files from the deploy graph: tf2onnx for float32, ONNX Runtime's tools for float16 and int8.
 
-Opset 17: above it, global average pooling becomes a transpose and a mean. Input and output keep the contract's names and
-the channels-last layout; with one channel the change of layout is free.
+Opset 17: above it, global average pooling becomes a transpose and a mean. Input and output keep the contract's names
+and the channels-last layout; with one channel the change of layout is free.
 """
 
 from __future__ import annotations

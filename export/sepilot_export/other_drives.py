@@ -37,6 +37,11 @@ def reference_on(
     for drive in drives:
         if drive.id in provenance.drives:
             raise RunError(f"{drive.path}: the model was trained on this drive; name others with --drives")
+        if drive.full_scale_deg != known.contract.outputs[0].scale:
+            raise RunError(
+                f"{drive.path}: full scale of {known.contract.outputs[0].scale:g} degrees expected, as the model has "
+                f"it, found {drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
+            )
     sets = [load_pictures(drive, known.contract.picture, progress=progress) for drive in drives]
     pictures = np.concatenate([s.pictures for s in sets])
     if not len(pictures):

@@ -115,7 +115,9 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
 
 def _headline(reference: Reference, output: Output) -> str:
     task = reference.task(reference.predictions)
-    text = f"{len(reference.predictions):,} held-out frames, compared with {reference.source}"
+    drives = list(dict.fromkeys(reference.drives))
+    named = ", ".join(drives) if len(", ".join(drives)) <= 30 else f"{len(drives)} drives"
+    text = f"{len(reference.predictions):,} frames of {named}, against {reference.source}"
     if task is None:
         return f"{text}; without labels"
     return (
@@ -156,7 +158,7 @@ def draw(checks: Sequence[FileCheck], reference: Reference, path: Path) -> None:
     fig = figures.figure(3.0 * columns, 4.9 * bands + 0.4)
     provenance = reference.contract.provenance
     fig.suptitle(
-        f"{provenance.recipe}: {len(reference.predictions):,} held-out frames, each file against {reference.source}",
+        f"{provenance.recipe}: {len(reference.predictions):,} frames, each file against {reference.source}",
         x=0.01, ha="left", fontsize=12, color=figures.INK,
     )  # fmt: skip
     grid = fig.add_gridspec(2 * bands, columns, height_ratios=[1.0, 1.35] * bands)

@@ -1,8 +1,8 @@
 """Keeps the terminal clean while TensorFlow and the converters run.
 
-TensorFlow's C++ side writes to file descriptor 2 before any of its own switches apply, the quantizer draws progress bars
-on either stream, and tf2onnx reports failures as log lines only. So the descriptors themselves are pointed at a log
-file; when the block fails, the file is kept and named.
+TensorFlow's C++ side writes to file descriptor 2 before any of its own switches apply, the quantizer draws progress
+bars on either stream, and tf2onnx reports failures as log lines only. So the descriptors themselves are pointed at a
+log file; when the block fails, the file is kept and named.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def quiet(doing: str) -> Iterator[Path]:
             yield log
         except (SepilotError, MemoryError):
             raise
-        except Exception as e:  # noqa: BLE001
-            # The converters raise whatever they like, from KeyError to types of their own. Here it becomes one line that
-            # names the cause; the whole story is in the log.
+        except Exception as e:
+            # The converters raise whatever they like, from KeyError to types of their own. Here it becomes one line
+            # that names the cause; the whole story is in the log.
             keep = True
             traceback.print_exc()
             text = str(e).strip().splitlines()

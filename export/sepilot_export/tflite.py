@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import Contract, Output
+from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.quantization import INT8_INPUT
 
@@ -84,10 +84,11 @@ class Calibrated:
         median = self.stability()["median"]
         if median <= STABLE:
             return []
-        return [
+        warning = (
             f"calibration: two halves of the frames disagree about the range of a typical tensor by {median:.0%} "
             f"(up to {STABLE:.0%} is usual); calibrate on more frames with --calibration-frames"
-        ]
+        )
+        return [warning]
 
 
 def calibrate(float32: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> Calibrated:
@@ -106,7 +107,7 @@ def calibrate(float32: bytes, contract: Contract, pictures: NDArray[np.uint8]) -
     output_ranges = {}
     for output in contract.outputs:
         seen = ranges[tensors.outputs[output.name]]
-        output_ranges[output.name] = output_range(float(seen["min"].min()), float(seen["max"].max()), output)
+        output_ranges[output.name] = output_range(float(seen["min"].min()), float(seen["max"].max()))
     return Calibrated(ranges=ranges, disagreement=disagreement, output_ranges=output_ranges)
 
 
@@ -123,13 +124,10 @@ def _ranges(float32: bytes, input_name: str, pictures: NDArray[np.uint8]) -> Ran
     return ranges
 
 
-def output_range(low: float, high: float, output: Output, headroom: float = 0.1) -> tuple[float, float]:
-    """The range that a quantized output can say: what was seen, some headroom, and zero.
-
-    It need not reach beyond the contract's own limits, where the runtime cuts off anyway.
-    """
+def output_range(low: float, high: float, headroom: float = 0.1) -> tuple[float, float]:
+    """The range that a quantized output can say: what was seen, some headroom, and zero."""
     extra = max(headroom * (high - low), 1e-3)
-    return max(output.low, min(low - extra, 0.0)), min(output.high, max(high + extra, 0.0))
+    return min(low - extra, 0.0), max(high + extra, 0.0)
 
 
 def quantize(float32: bytes, contract: Contract, calibrated: Calibrated, *, float_head: bool = False) -> bytes:

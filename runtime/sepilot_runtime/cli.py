@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from sepilot_runtime import __version__
-from sepilot_runtime.errors import MissingExtraError, SepilotError, UsageError
+from sepilot_runtime.errors import MissingExtraError, OutputError, SepilotError, UsageError
 
 __all__ = ["main", "run_verb"]
 
@@ -83,10 +83,12 @@ def run_verb(call: Callable[[], int]) -> int:
     """Run one verb; errors of the user become one line on stderr and exit code 2, Ctrl-C 130."""
     try:
         code = call()
-        sys.stdout.flush()
+        _flush_stdout()
         return code
     except SepilotError as e:
         print(f"sepilot: {e}", file=sys.stderr)
+        if isinstance(e, OutputError):
+            _forget_stdout()
         return e.exit_code
     except ModuleNotFoundError as e:
         package = (e.name or "").split(".")[0]
@@ -98,9 +100,26 @@ def run_verb(call: Callable[[], int]) -> int:
         print("sepilot: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (`| head`) has gone. Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`| head`) has gone.
+        _forget_stdout()
         return 0
+
+
+def _flush_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise OutputError(f"standard output: cannot be written: {e.strerror or e}") from e
+
+
+def _forget_stdout() -> None:
+    """Where stdout cannot be written: keep Python from complaining once more when it flushes at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _verbs() -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.errors import ContractError
+from sepilot_runtime.errors import ContractError, FrameError
 from sepilot_runtime.schema import parse
 
 __all__ = [
@@ -250,6 +250,8 @@ class Contract:
             raw = json.loads(text)
         except json.JSONDecodeError as e:
             raise ContractError(f"{where}: the contract is not JSON ({e.msg} at {e.pos})") from e
+        except (ValueError, RecursionError) as e:  # A number of thousands of digits; thousands of brackets.
+            raise ContractError(f"{where}: the contract is not JSON that can be read") from e
         if not isinstance(raw, dict):
             raise ContractError(f"{where}: the contract must be a JSON object, found {type(raw).__name__}")
         _require_version(raw.get("version"), where)
@@ -280,13 +282,12 @@ def golden_frame(golden: Golden) -> NDArray[np.uint8]:
     Raises:
         ContractError: it does not decode.
     """
-    from sepilot_runtime.opencv import cv2
+    from sepilot_runtime.images import decode_image
 
-    data = np.frombuffer(golden.frame_bytes(), np.uint8)
-    frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if frame is None:
-        raise ContractError("golden.frame_png: not a PNG picture")
-    return frame.astype(np.uint8, copy=False)
+    try:
+        return decode_image(golden.frame_bytes(), "golden.frame_png")
+    except FrameError as e:
+        raise ContractError(str(e)) from e
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

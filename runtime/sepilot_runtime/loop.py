@@ -158,7 +158,8 @@ def paced_at(
             # First wait, then take: a live source goes on replacing its newest frame in the meantime.
             if (wait_ns := due_ns - clock_ns()) > 0:
                 sleep(wait_ns / 1e9)
-            due_ns = max(due_ns, clock_ns() - period_ns) + period_ns
+            now_ns = clock_ns()
+            due_ns = (due_ns if now_ns - due_ns < period_ns else now_ns) + period_ns
             try:
                 frame = next(waiting)
             except StopIteration:

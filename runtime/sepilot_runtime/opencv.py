@@ -7,9 +7,13 @@ fails with a linker's message that helps nobody. `opencv-python-headless` needs 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from sepilot_runtime.errors import SepilotError
+
+# FFmpeg inside OpenCV writes its own lines to stderr; what matters of them is in our errors.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 try:
     import cv2

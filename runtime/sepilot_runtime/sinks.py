@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from sepilot_runtime.errors import OutputError
 from sepilot_runtime.pilot import Prediction
 from sepilot_runtime.sources import Frame
 
@@ -31,7 +32,7 @@ class Sink(Protocol):
     """Takes what the loop decided."""
 
     def write(self, step: Step) -> None:
-        """Pass one step on. Must not keep the frame's image beyond the call."""
+        """Pass one step on. Raises OutputError where it cannot."""
 
 
 class JsonLinesSink:
@@ -41,8 +42,8 @@ class JsonLinesSink:
     infer_us, total_us, age_ms, and recorded (steering) where the source has it.
     """
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def __init__(self, file: TextIO, shown_as: str = "standard output") -> None:
+        self._file, self._shown_as = file, shown_as
 
     def write(self, step: Step) -> None:
         prediction = step.prediction
@@ -59,8 +60,13 @@ class JsonLinesSink:
         }
         if step.frame.label is not None:
             line["recorded"] = round(step.frame.label, 6)
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            raise OutputError(f"{self._shown_as}: cannot be written: {e.strerror or e}") from e
 
 
 class ListSink:

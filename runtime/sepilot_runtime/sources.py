@@ -5,7 +5,6 @@ A frame carries its own time and the moment at which it arrived here, so that wh
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -226,8 +225,6 @@ class VideoSource(_FileSource):
 
 
 def _open_video(path: Path) -> VideoSource:
-    # FFmpeg writes its own lines to stderr; what matters of them is in the error below.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         with path.open("rb"):
             pass

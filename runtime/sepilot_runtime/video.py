@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ __all__ = ["VIDEO_CODECS", "OverlaySink", "VideoWriter", "overlay_video"]
 VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP80"}
 """Encoders that every OpenCV wheel has. MPEG-4 is quick and plays in video players, VP8 plays in browsers as well."""
 
+FRAMES_PER_SPACE_CHECK = 50
+LEAST_FREE_BYTES = 1 << 20
+
 
 class VideoWriter:
     """Frames of one size to a file; the first frame decides the size."""
@@ -32,7 +36,7 @@ class VideoWriter:
         """Add (h, w, 3) uint8 BGR; one of another size than the first is scaled to it.
 
         Raises:
-            OutputError: the encoder cannot be opened.
+            OutputError: the encoder cannot be opened, or the disk is full.
         """
         if self._writer is None:
             self._size = (canvas.shape[1], canvas.shape[0])
@@ -43,7 +47,10 @@ class VideoWriter:
                 raise OutputError(f"{self._shown_as}: this OpenCV cannot write {self._path.suffix} videos")
         elif (canvas.shape[1], canvas.shape[0]) != self._size:
             canvas = cv2.resize(canvas, self._size).astype(canvas.dtype, copy=False)
-        self._writer.write(canvas)
+        if self.count % FRAMES_PER_SPACE_CHECK == 0 and shutil.disk_usage(self._path.parent).free < LEAST_FREE_BYTES:
+            raise OutputError(f"{self._shown_as}: cannot be written: No space left on device")
+        with silenced():
+            self._writer.write(canvas)
         self.count += 1
 
     def close(self) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.check import Candidate, FileCheck, candidates_of, check_file
+from sepilot_export.conversions import Source
 from sepilot_export.embed import embed_onnx, embed_tflite
-from sepilot_export.exporter import Source, export_source
+from sepilot_export.exporter import export_source
 from sepilot_export.formats import choose_formats, format_named
 from sepilot_export.quiet import quiet
 from sepilot_export.reference import Reference, read_reference
@@ -30,7 +31,7 @@ SMALL_V27: dict[str, Any] = {"filters": (8, 16, 32), "dense": (32, 16), "dropout
 
 
 def bar_frames(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """BGR frames (n, 48, 64, 3) with an orange bar, and its place as the label, as a driver would have it: with noise."""
+    """BGR frames (n, 48, 64, 3) with an orange bar, and its place as the label, with a driver's noise."""
     rng = np.random.default_rng(seed)
     places = rng.uniform(-0.9, 0.9, count)
     frames = rng.normal(rng.uniform(40, 110, (count, 1, 1, 1)), 12, (count, 48, 64, 3))

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from parity.bar_nets import GRAY, Bench, bench_of, fitted, source_for
 
+from parity.bar_nets import GRAY, Bench, bench_of, fitted, source_for
 from sepilot_export import onnx_file, tflite
 from sepilot_export.check import FileCheck, check_file
 from sepilot_export.formats import FORMATS
@@ -50,8 +50,8 @@ def test_ema_calibration(v27: Bench) -> None:
 
     float32, contract = raw_float32(v27), v27.source.contract
     pictures = v27.source.training.pictures[:100]
-    good = tflite.calibrate(float32, contract, pictures)
     with quiet("calibration"):
+        good = tflite.calibrate(float32, contract, pictures)
         manager = recipe_manager.RecipeManager()
         manager.load_quantization_recipe(recipe.static_wi8_ai8())
         worker = calibrator.Calibrator(float32, num_threads=1)
@@ -73,8 +73,6 @@ def test_converter_on_an_unfoldable_batch_norm(v27: Bench, tmp_path: Any) -> Non
     """TensorFlow's int8 calibrator on the training graph: ranges of tensors that were overwritten in place."""
     import keras
     import tensorflow as tf
-
-    contract = v27.source.contract
 
     def convert(model: Any) -> bytes:
         saved = tmp_path / model.name
@@ -122,7 +120,7 @@ def test_file_without_weights(v27: Bench, tmp_path: Any) -> None:
 def test_wrong_channel_order(tmp_path: Any) -> None:
     """Weights that expect RGB behind a runtime that gives BGR."""
     bgr = Picture(height=24, width=40, color="bgr", crop_top=0.25)
-    options = {"stem": 8, "widths": (12, 16), "repeats": (1, 1), "kernels": (3, 3), "dense": (16,)}
+    options = {"stem": 8, "widths": (12, 16), "repeats": (1, 1), "dense": (16,)}
     net = fitted("swift", bgr, options, seed=1, epochs=2)
     bench = bench_of(net, bgr, "swift", tmp_path, ("float32", "int8.onnx"))
     assert check_file(bench.candidate("float32.onnx"), bench.reference).passed
@@ -135,7 +133,8 @@ def test_wrong_channel_order(tmp_path: Any) -> None:
     with quiet("conversion"):
         from sepilot_export import deploy
 
-        content = onnx_file.convert_float32(deploy.deploy_graph(bench.model, bench.source.contract), bench.source.contract)
+        contract = bench.source.contract
+        content = onnx_file.convert_float32(deploy.deploy_graph(bench.model, contract), contract)
     check = bench.plant("float32.onnx", content)
     assert says(check, "max error") and says(check, "golden")
 
@@ -145,9 +144,7 @@ def test_gray_from_the_wrong_channel_order(v27: Bench, monkeypatch: pytest.Monke
     from sepilot_runtime import preprocess
 
     real = preprocess.cv2.cvtColor
-    monkeypatch.setattr(
-        preprocess.cv2, "cvtColor", lambda f, code, **k: real(f, preprocess.cv2.COLOR_RGB2GRAY, **k)
-    )
+    monkeypatch.setattr(preprocess.cv2, "cvtColor", lambda f, code, **k: real(f, preprocess.cv2.COLOR_RGB2GRAY, **k))
     check = check_file(v27.candidate("float32.tflite"), v27.reference)
     assert says(check, "golden frame")
 
@@ -191,7 +188,8 @@ def test_swapped_contract(v27: Bench, tmp_path: Any) -> None:
     from sepilot_train.models import build_model
 
     other = source_for(build_model("v27", GRAY.shape, {"filters": (8, 16), "dense": (16,)}), tmp_path, GRAY, "v27")
-    check = v27.plant("float32.tflite", v27.content("float32.tflite"), dataclasses.replace(other.contract, tolerance=1e-4))
+    contract = dataclasses.replace(other.contract, tolerance=1e-4)
+    check = v27.plant("float32.tflite", v27.content("float32.tflite"), contract)
     assert says(check, "golden frame") and says(check, "not this run's")
     # Its answers are still right: only the contract is wrong.
     assert not says(check, "max error")

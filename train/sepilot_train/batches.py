@@ -33,6 +33,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         pictures: uint8 (n, height, width, channels), or None where the frames are on the device already.
         labels: float32 (n,).
         straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
+        min_frames: of an epoch; a smaller data set is gone through as often as that takes, in a new order each time.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         seed: int,
         straight: NDArray[np.bool_],
         straight_keep: float,
+        min_frames: int = 0,
     ) -> None:
         super().__init__()
         self._pictures = pictures
@@ -53,8 +55,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._straight = np.flatnonzero(straight)
         self._straight_kept = round(straight_keep * len(self._straight))
         used = len(self._turning) + self._straight_kept
-        self._batch_size = min(batch_size, used)
-        self._steps = used // max(self._batch_size, 1)
+        self._passes = max(1, -(-min_frames // max(used, 1)))
+        self._batch_size = min(batch_size, used * self._passes)
+        self._steps = used * self._passes // max(self._batch_size, 1)
         self._plan = lru_cache(maxsize=1)(self._draw)
         self.epoch = 0
 
@@ -69,9 +72,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _draw(self, epoch: int) -> Epoch:
         random = np.random.default_rng([self._seed, epoch])
-        straight = random.choice(self._straight, self._straight_kept, replace=False)
         shape = (self._steps, self._batch_size)
-        order = random.permutation(np.concatenate([self._turning, straight]))[: self._steps * self._batch_size]
+        passes = []
+        for _ in range(self._passes):
+            straight = random.choice(self._straight, self._straight_kept, replace=False)
+            passes.append(random.permutation(np.concatenate([self._turning, straight])))
+        order = np.concatenate(passes)[: self._steps * self._batch_size]
         return Epoch(
             index=order.astype(np.int32).reshape(shape),
             uniforms=random.random((*shape, UNIFORM_COUNT), dtype=np.float32),

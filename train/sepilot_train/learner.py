@@ -21,6 +21,8 @@ class TrainingSettings:
 
     Attributes:
         epochs: passes over the training frames, at most.
+        min_epoch_frames: an epoch of a small data set goes over it as often as it takes to see so many frames, so that a
+            few minutes of driving are trained on for as many steps as a long drive needs.
         batch_size: frames per step.
         optimizer: `sgd` has Nesterov momentum 0.9.
         learning_rate: the highest that the schedule reaches.
@@ -43,6 +45,7 @@ class TrainingSettings:
     """
 
     epochs: int = 30
+    min_epoch_frames: int = 0
     batch_size: int = 128
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = 0.002
@@ -174,6 +177,7 @@ def _compiled(net: Any, train: Samples, settings: TrainingSettings, augmentation
         seed=settings.seed,
         straight=np.zeros(len(train.labels), bool) if straight is None else straight,
         straight_keep=settings.straight_keep,
+        min_frames=settings.min_epoch_frames,
     )
     if len(data) == 0:
         raise RecipeError(

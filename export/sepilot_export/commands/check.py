@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from sepilot_export.check import Candidate, FileCheck, Tick
     from sepilot_export.reference import Reference
@@ -68,12 +67,14 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="sepilot check",
-        description="Compare every file of an export with the training model, frame by frame, and judge it by its gates.",
+        description="Compare every file of an export with the training model, frame by frame, and judge it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("directory", metavar="DIR", type=Path, help="the directory of `sepilot export`")
-    parser.add_argument("--drives", metavar="PATH", nargs="+", type=Path, default=[], help="check on these drives as well")
+    parser.add_argument(
+        "--drives", metavar="PATH", nargs="+", type=Path, default=[], help="check on these drives as well"
+    )
     parser.add_argument(
         "--gate", metavar="[PRECISION.]KEY=VALUE", action="append", default=[],
         help="another limit: max_error (of full scale), mae_increase, sign_flips, saturated (shares of frames)",
@@ -96,7 +97,9 @@ def _on_other_drives(
     from sepilot_train.drives import reader_options
 
     model = stand_in(checks).candidate.path
-    other = reference_on(arguments.drives, reader_options(arguments), model, reference, folder, progress=sys.stderr.isatty())
+    other = reference_on(
+        arguments.drives, reader_options(arguments), model, reference, folder, progress=sys.stderr.isatty()
+    )
     with _progress(candidates, other) as tick:
         return list(check_files(candidates, other, tick)), other
 

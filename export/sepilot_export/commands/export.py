@@ -16,7 +16,7 @@ from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 
 if TYPE_CHECKING:
-    from sepilot_export.exporter import Exported
+    from sepilot_export.conversions import Exported
 
 __all__ = ["main"]
 
@@ -80,10 +80,19 @@ def _parser() -> argparse.ArgumentParser:
         help="names, or groups such as tflite, onnx, int8 (default: all; see --list-formats)",
     )  # fmt: skip
     parser.add_argument(
-        "--drives", metavar="PATH", nargs="+", type=Path, default=[], help="where the run's drives are now, if they moved"
+        "--drives",
+        metavar="PATH",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="where the run's drives are now, if they moved",
     )
     parser.add_argument(
-        "--calibration-frames", metavar="N", type=int, default=300, help="training frames that int8 is calibrated on (300)"
+        "--calibration-frames",
+        metavar="N",
+        type=int,
+        default=300,
+        help="training frames that int8 is calibrated on (300)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of calibration frames (0)")
     parser.add_argument("--list-formats", action="store_true", help="print the formats with their gates, and stop")

@@ -51,11 +51,18 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="the run directory of `sepilot train`")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the HTML file to write; replaced if it exists")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="the HTML file to write; replaced if it exists"
+    )
     parser.add_argument("--export", metavar="DIR", type=Path, help="the directory of `sepilot export`, checked or not")
     parser.add_argument("--bench", metavar="JSON", type=Path, help="what `sepilot bench --json` printed")
     parser.add_argument("--closed-loop", metavar="JSON", type=Path, help="what `sepilot closed-loop --json` printed")
     parser.add_argument(
-        "--drives", metavar="PATH", nargs="+", type=Path, default=[], help="where the run's drives are now, if they moved"
+        "--drives",
+        metavar="PATH",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="where the run's drives are now, if they moved",
     )
     return parser

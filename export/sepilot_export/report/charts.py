@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.report.inputs import ClosedLoop, Histogram
+from sepilot_export.report.exports import Histogram
+from sepilot_export.report.measurements import ClosedLoop, LoopRow
 from sepilot_train.figures import ACCENT, FAINT, INK, SECOND, axes
 from sepilot_train.run import Predictions
 
@@ -24,7 +25,7 @@ __all__ = ["Chart", "draw_bins", "draw_delay", "draw_driving", "draw_histogram",
 GRID = "#e8edf1"
 _VARIABLES = {INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--faint", GRID: "--grid"}
 
-COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 150)
+COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 130)
 """Width and height in CSS pixels."""
 
 STRETCH = 600
@@ -60,6 +61,7 @@ def draw_history(history: Mapping[str, Sequence[float]]) -> Chart:
             right.set_ylabel("learning rate", color=SECOND)
             right.tick_params(colors=SECOND, labelsize=11)
             right.yaxis.set_major_formatter("{x:g}")
+            right.locator_params(axis="y", nbins=4)
             right.spines[["top", "left", "bottom", "right"]].set_visible(False)
 
     return _both("history", f"loss over {len(epochs)} epochs", draw, COLUMN)
@@ -74,9 +76,14 @@ def draw_scatter(predictions: Predictions, scale_deg: float) -> Chart:
         ax.plot([-limit, limit], [-limit, limit], color=SECOND, linewidth=1)
         # Thousands of dots as one picture inside the SVG: as elements they would weigh megabytes.
         ax.scatter(
-            predictions.labels * scale_deg, predictions.predictions * scale_deg, s=5, alpha=0.3, color=ACCENT, linewidths=0,
+            predictions.labels * scale_deg,
+            predictions.predictions * scale_deg,
+            s=5,
+            alpha=0.3,
+            color=ACCENT,
+            linewidths=0,
             rasterized=True,
-        )  # fmt: skip
+        )
         ax.set_xlim(-limit, limit)
         ax.set_ylim(-limit, limit)
         ax.set_aspect("equal")
@@ -131,33 +138,38 @@ def draw_histogram(histogram: Histogram, name: str, limit_deg: float) -> Chart:
         ax.set_ylim(0, max(counts.max(), 1) * 1.08)
         ax.locator_params(axis="y", nbins=4)
 
-    return Chart(label=f"frames by error of {name}", wide=_drawn(f"error {name}", f"frames by error of {name}", draw, SMALL))
+    return Chart(
+        label=f"frames by error of {name}", wide=_drawn(f"error {name}", f"frames by error of {name}", draw, SMALL)
+    )
 
 
-def draw_delay(loop: ClosedLoop, color_of: Callable[[str], str], measure: Literal["survived", "mean_cte_m"]) -> Chart | None:
+def draw_delay(
+    loop: ClosedLoop, color_of: Callable[[LoopRow], str], measure: Literal["survived", "off centre"]
+) -> Chart | None:
     """Worlds survived, or mean metres off the centre, against added delay; one line per driver.
 
     Returns:
-        None where fewer than two delays were driven, or nothing was measured.
+        None where fewer than two delays were driven.
     """
-    lines = []
-    for driver in loop.drivers:
-        rows = sorted((row for row in loop.rows if row.driver == driver), key=lambda row: row.delay_ms)
-        if measure == "survived":
-            points = [(row.delay_ms, 100 * row.survived / row.worlds) for row in rows]
-        else:
-            points = [(row.delay_ms, row.mean_cte_m) for row in rows if row.mean_cte_m is not None]
-        lines.append((color_of(driver), points))
-    if len(loop.delays_ms) < 2 or not any(points for _, points in lines):
+    if len(loop.delays_ms) < 2:
         return None
 
+    y = "worlds survived [%]" if measure == "survived" else "mean off centre [m]"
+
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", "added delay [ms]", "worlds survived [%]" if measure == "survived" else "mean off centre [m]")
-        for color, points in lines:
-            ax.plot(*zip(*points, strict=True), color=color, linewidth=2, marker="o", markersize=4)
+        ax = axes(fig, "", "added delay [ms]", y)
+        for driver in loop.drivers:
+            rows = sorted((row for row in loop.rows if row.driver == driver), key=lambda row: row.delay_ms)
+            delays = [row.delay_ms for row in rows]
+            values = [100 * row.share.mean if measure == "survived" else row.cte_m.mean for row in rows]
+            style: dict[str, Any] = {"color": color_of(rows[0]), "linewidth": 2, "marker": "o", "markersize": 4}
+            if rows[0].kind == "model":
+                # Dashed and on top, as its files lie upon it.
+                style |= {"linestyle": (0, (3, 2)), "zorder": 3}
+            ax.plot(delays, values, **style)
         ax.set_ylim(*((-4, 104) if measure == "survived" else (0, None)))
 
-    return _both(measure, f"{measure.replace('_', ' ')} by added delay", draw, COLUMN)
+    return _both(measure, f"worlds {measure} by added delay", draw, COLUMN)
 
 
 def _both(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, int]) -> Chart:
@@ -171,10 +183,10 @@ def _both(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, i
 def _drawn(salt: str, label: str, draw: Callable[[Any], None], pixels: tuple[int, int]) -> str:
     """One SVG element. `salt` keeps the ids inside apart from those of the page's other plots."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
     from markupsafe import escape
+    from matplotlib.figure import Figure
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 11}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 11}
     with mpl.rc_context(settings):
         fig = Figure(figsize=(pixels[0] / 72, pixels[1] / 72), layout="constrained")
         fig.patch.set_visible(False)

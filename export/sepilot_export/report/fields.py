@@ -1,15 +1,25 @@
-"""JSON objects read strictly: a missing key or a wrong type is one line that names the file, the key and what was found."""
+"""JSON objects read strictly: a missing key or a wrong type is one line that names file, key and what was found."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.files import read_json
 
-__all__ = ["Fields", "read_object"]
+__all__ = ["Fields", "Interval", "read_object"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A mean with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
 class Fields:
@@ -25,7 +35,8 @@ class Fields:
         self._value: dict[str, Any] = value
         self.where = where
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The keys, in the order of the file."""
         return list(self._value)
 
     def has(self, key: str) -> bool:
@@ -77,6 +88,10 @@ class Fields:
         if not self.has(key):
             return {}
         return {k: _plain(v) for k, v in self.inner(key)._value.items() if v is not None}
+
+    def word(self, key: str) -> str:
+        """Anything as text."""
+        return _plain(self._get(key))
 
     def _get(self, key: str) -> Any:
         if key not in self._value:

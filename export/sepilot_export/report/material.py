@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sepilot_export.quiet import quiet
+from sepilot_export.report.exports import Check, Export, read_check, read_export
 from sepilot_export.report.fields import Fields, read_object
-from sepilot_export.report.inputs import (
-    Bench,
-    Check,
-    ClosedLoop,
-    Export,
-    read_bench,
-    read_check,
-    read_closed_loop,
-    read_export,
-    read_history,
-)
+from sepilot_export.report.measurements import Bench, ClosedLoop, read_bench, read_closed_loop
 from sepilot_export.report.samples import Sample, golden_samples, held_out_samples
 from sepilot_runtime.errors import DriveError, RunError
 from sepilot_train.layers import LayerTable, layer_table
@@ -103,7 +96,7 @@ def gather(
         run=run,
         recipe_toml=(run_path / "recipe.toml").read_text(encoding="utf-8"),
         validation=validation,
-        history=read_history(run_path / "history.csv"),
+        history=_read_history(run_path / "history.csv"),
         predictions=predictions,
         table=_layers(run),
         export_path=export_path,
@@ -128,7 +121,8 @@ def _read_export_directory(folder: Path | None) -> tuple[Export | None, Check | 
 def _layers(run: Run) -> LayerTable:
     from sepilot_train.graphs import keras_nodes, keras_warnings
 
-    model = run.load_model()
+    with quiet(f"loading {run.model_path}"):
+        model = run.load_model()
     return layer_table(keras_nodes(model), keras_warnings(model))
 
 
@@ -173,4 +167,21 @@ def _bin(b: Fields) -> dict[str, Any]:
 
 def _skipped(top: Fields) -> int:
     drives = top.inner("skipped")
-    return sum(drives.inner(d).whole(reason) for d in drives.keys() for reason in drives.inner(d).keys())
+    return sum(drives.inner(d).whole(reason) for d in drives.names() for reason in drives.inner(d).names())
+
+
+def _read_history(path: Path) -> dict[str, list[float]]:
+    """history.csv: column to values, one per epoch; empty before the first epoch has ended."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise RunError(f"{path}: cannot be read: {e}") from e
+    history: dict[str, list[float]] = {}
+    for line, row in enumerate(rows, start=2):
+        for key, value in row.items():
+            try:
+                history.setdefault(key, []).append(float(value))
+            except (TypeError, ValueError) as e:
+                raise RunError(f"{path}: line {line}, column {key}: a number expected, found {value!r}") from e
+    return history

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sepilot_export.report import charts
+from sepilot_export.report.exports import Check, Export
 from sepilot_export.report.formatting import FILTERS, count, degrees, fixed, kilobytes, microseconds, span
-from sepilot_export.report.inputs import Bench, Check, ClosedLoop, Export
 from sepilot_export.report.material import Material, Validation
+from sepilot_export.report.measurements import Bench, ClosedLoop, LoopRow
 from sepilot_train.figures import ACCENT, FAINT, INK, SECOND
 
 __all__ = ["Stage", "render", "stages_of"]
 
-EXPERT, CONTROL = "expert", "steering = 0"
-"""Drivers of the closed loop that are no files."""
+EXPERT = "expert"
+"""The driver of the closed loop that knows the track."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,6 @@ def render(material: Material) -> str:
         stages=stages_of(material),
         charts=_charts(material),
         bench_end=max((row.us_p50 for row in material.bench.rows), default=1.0) if material.bench else 1.0,
-        references=(EXPERT, CONTROL),
         ink=INK,
         accent=ACCENT,
         second=SECOND,
@@ -80,11 +80,12 @@ def _drives(v: Validation) -> Stage:
 
 
 def _train(v: Validation) -> Stage:
+    mae, constant = degrees(v.mae * v.scale_deg, 2), degrees(v.constant_mae * v.scale_deg, 2)
     return Stage(
         title="Train",
         anchor="training",
         figure=f"R² {fixed(v.r2)}",
-        detail=f"mean error {degrees(v.mae * v.scale_deg, 2)}, constant answer {degrees(v.constant_mae * v.scale_deg, 2)}",
+        detail=f"mean error {mae}, constant answer {constant}",
     )
 
 
@@ -135,13 +136,13 @@ def _closed_loop(loop: ClosedLoop | None) -> Stage:
     if loop is None or not loop.rows:
         return _missing("Closed loop", "closed-loop")
     rows = loop.at(loop.delays_ms[0])
-    files = [row for row in rows if row.driver not in (EXPERT, CONTROL)]
-    shown = files or list(rows)
-    others = ", ".join(f"{row.driver}: {row.survived}" for row in rows if row not in shown)
+    shown = [row for row in rows if row.kind == "file"] or list(rows)
+    others = ", ".join(f"{row.driver} ({row.survived})" for row in rows if row.kind == "control" and row not in shown)
+    survived = [row.survived for row in shown]
     return Stage(
         title="Closed loop",
         anchor="closed-loop",
-        figure=f"{span(min(r.survived for r in shown), max(r.survived for r in shown), count)} of {shown[0].worlds}",
+        figure=f"{span(min(survived), max(survived), count)} of {shown[0].worlds}",
         detail=f"unseen worlds survived{f'; {others}' if others else ''}",
     )
 
@@ -155,13 +156,17 @@ def _charts(material: Material) -> dict[str, Any]:
         "driving": charts.draw_driving(material.predictions, v.scale_deg),
         "bins": charts.draw_bins(v.bins, v.scale_deg, v.constant_mae),
         "errors": [
-            (f, charts.draw_histogram(f.histogram, f.file, f.limit_deg)) for f in (check.files if check else ()) if f.histogram
+            (f, charts.draw_histogram(f.histogram, f.file, f.limit_deg))
+            for f in (check.files if check else ())
+            if f.histogram
         ],
         "survived": charts.draw_delay(loop, _color_of, "survived") if loop else None,
-        "off_centre": charts.draw_delay(loop, _color_of, "mean_cte_m") if loop else None,
+        "off_centre": charts.draw_delay(loop, _color_of, "off centre") if loop else None,
     }
 
 
-def _color_of(driver: str) -> str:
-    """Expert and control stand apart; the files share a colour, as their lines lie upon each other."""
-    return {EXPERT: SECOND, CONTROL: FAINT}.get(driver, ACCENT)
+def _color_of(row: LoopRow) -> str:
+    """Expert, control and training model stand apart; the files share a colour, as their lines lie upon each other."""
+    if row.kind == "control":
+        return SECOND if row.driver == EXPERT else FAINT
+    return INK if row.kind == "model" else ACCENT

@@ -60,7 +60,9 @@ class Sample:
         return round(x + length * math.sin(angle), 2), round(y - length * math.cos(angle), 2)
 
 
-def held_out_samples(run: Run, predictions: Predictions, scale_deg: float, moved_to: Sequence[Path] = ()) -> list[Sample]:
+def held_out_samples(
+    run: Run, predictions: Predictions, scale_deg: float, moved_to: Sequence[Path] = ()
+) -> list[Sample]:
     """A few held-out frames: spread over the driver's steering, and where the model is furthest off.
 
     Raises:

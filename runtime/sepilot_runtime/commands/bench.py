@@ -26,7 +26,7 @@ picture; infer is picture to number, with writing the input and dequantizing; to
 Figures of different machines, or of a machine under load, do not compare; ratios in one run do.
 """
 
-NAME_WIDTH = 22
+NAME_WIDTH = 23
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,8 +35,11 @@ def main(argv: Sequence[str]) -> int:
 
     from sepilot_runtime.benchmark import Variant, measure, read_frames, synthetic_frames
     from sepilot_runtime.conditions import conditions_now
+    from sepilot_runtime.modelfile import read_contract
     from sepilot_runtime.opencv import cv2
 
+    for path in arguments.files:
+        read_contract(path)  # What cannot be read is said before any work is done.
     # As `sepilot drive` runs.
     cv2.setNumThreads(1)
     variants = [Variant(path=path, threads=threads) for path in arguments.files for threads in arguments.threads]
@@ -59,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     print(before)
     if before.governor not in (None, "performance"):
-        print(f"sepilot: the governor is {before.governor!r}; with 'performance' figures are steadier", file=sys.stderr)
+        print(f"sepilot: the governor is {before.governor!r}; 'performance' gives steadier figures", file=sys.stderr)
     print(
         f"\nframe {width}x{height} ({what['frames']}, {len(frames)} in memory) to angle, microseconds,\n"
         f"{arguments.rounds} rounds x {arguments.calls} calls, interleaved\n"
@@ -102,13 +105,13 @@ def _row(result: Measurement) -> dict[str, Any]:
 
 
 def _table(results: list[Measurement]) -> str:
-    lines = [f"{'file':{NAME_WIDTH}} thr   prep  infer |   min    p50    p90    p99     max | ratio"]
+    lines = [f"{'file':{NAME_WIDTH}} thr  prep infer    min   p50   p90    p99    max  ratio"]
     for r in results:
         head = f"{_short(r.path.name):{NAME_WIDTH}} {r.threads:>3}"
-        stages = f"{_us(r.preprocess.p50_us):>6} {_us(r.infer.p50_us):>6}"
+        stages = f"{_us(r.preprocess.p50_us):>5} {_us(r.infer.p50_us):>5}"
         t = r.total
-        total = f"{_us(t.min_us):>5} {_us(t.p50_us):>6} {_us(t.p90_us):>6} {_us(t.p99_us):>6} {_us(t.max_us):>7}"
-        lines.append(f"{head} {stages} | {total} | {r.ratio:>5.2f}")
+        total = f"{_us(t.min_us):>5} {_us(t.p50_us):>5} {_us(t.p90_us):>5} {_us(t.p99_us):>6} {_us(t.max_us):>6}"
+        lines.append(f"{head} {stages}  {total}  {r.ratio:>5.2f}")
     lines += ["", f"{'file':{NAME_WIDTH}} thr  engine      precision          kB  load ms  first us"]
     for r in results:
         head = f"{_short(r.path.name):{NAME_WIDTH}} {r.threads:>3}"
@@ -118,15 +121,15 @@ def _table(results: list[Measurement]) -> str:
 
 
 def _us(value: float) -> str:
-    return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _short(name: str) -> str:
-    """A name that fits its column; what is cut is the middle, as prefix and suffix tell files apart."""
+    """A name that fits its column. The middle is cut: the end tells files of one model apart."""
     if len(name) <= NAME_WIDTH:
         return name
-    head = (NAME_WIDTH - 1) // 2
-    return f"{name[:head]}…{name[-(NAME_WIDTH - 1 - head) :]}"
+    head = NAME_WIDTH // 3
+    return f"{name[:head]}…{name[head + 1 - NAME_WIDTH :]}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -73,8 +73,11 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
 def _open_sinks(arguments: argparse.Namespace, pilot: Pilot, source: Source, stack: contextlib.ExitStack) -> list[Sink]:
     from sepilot_runtime.sinks import JsonLinesSink
 
-    file = stack.enter_context(_text_output(arguments.output)) if arguments.output else sys.stdout
-    sinks: list[Sink] = [JsonLinesSink(file)]
+    sinks: list[Sink] = []
+    if arguments.output:
+        sinks.append(JsonLinesSink(stack.enter_context(_text_output(arguments.output)), str(arguments.output)))
+    else:
+        sinks.append(JsonLinesSink(sys.stdout))
     if arguments.overlay:
         from sepilot_runtime.overlay import Overlay
         from sepilot_runtime.video import overlay_video

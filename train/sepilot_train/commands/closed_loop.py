@@ -21,20 +21,28 @@ __all__ = ["main"]
 
 MODEL_SUFFIXES = (".onnx", ".tflite")
 
+DESCRIPTION = """\
+Let model files, the training model, the simulator's expert and a locked wheel
+drive through simulated worlds that nobody trained on. Simulated driving proves
+nothing about a real road.
+"""
+
 EPILOG = """examples:
   sepilot closed-loop runs/week-export/*.tflite --run runs/week
   sepilot closed-loop runs/week-export --delay-ms 0,50,100,150,200
   sepilot closed-loop swift-int8.tflite --worlds 100 --min-survived 95 --json
   sepilot closed-loop                              the controls alone: are the worlds fair?
 
-The worlds are simulated. A model that fails here has a fault; one that drives well here has proven
-nothing about a real road. CTE is the cross-track error: the car's distance from the road's centre line.
+The worlds are simulated. A model that fails here has a fault; one that drives
+well here has proven nothing about a real road. CTE is the cross-track error, the
+car's distance from the road's centre line.
 
-A car that leaves the road is put back and goes on; that world does not count as survived. Steering is
-delayed by --delay-ms on top of the model's own time, which does not pass in the simulator and is told
-in metres instead.
+A car that leaves the road is put back and goes on; its world does not count as
+survived. --delay-ms comes on top of the model's own time, which does not pass in
+the simulator and is told in metres instead.
 
-Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived, 2 something cannot be opened.
+Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived,
+2 something cannot be opened.
 """
 
 
@@ -64,8 +72,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sepilot closed-loop",
-        description="Let model files, the training model, the simulator's expert and a locked wheel drive through "
-        "simulated worlds that nobody trained on. Simulated driving proves nothing about a real road.",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -58,12 +58,24 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--simulator", metavar="NAME", default="builtin", help="builtin, carracing or panda3d (default: builtin)")
+    parser.add_argument(
+        "--simulator", metavar="NAME", default="builtin", help="builtin, carracing or panda3d (default: builtin)"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder for the drives")
-    parser.add_argument("--drives", metavar="N", type=int, default=10, help="drives, each in a world of its own (default: 10)")
+    parser.add_argument(
+        "--drives", metavar="N", type=int, default=10, help="drives, each in a world of its own (default: 10)"
+    )
     parser.add_argument("--frames", metavar="N", type=int, default=600, help="frames per drive (default: 600)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the first world; the next drives take the next (default: 0)")
-    parser.add_argument("--no-kicks", dest="kicks", action="store_false", help="perfect driving only; nets trained on it get lost")
+    parser.add_argument(
+        "--seed",
+        metavar="S",
+        type=int,
+        default=0,
+        help="of the first world; the next drives take the next (default: 0)",
+    )
+    parser.add_argument(
+        "--no-kicks", dest="kicks", action="store_false", help="perfect driving only; nets trained on it get lost"
+    )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser
 

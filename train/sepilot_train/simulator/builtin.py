@@ -29,6 +29,8 @@ class BuiltinSimulator:
 
     name = "builtin"
     rate_hz = 20.0
+    camera_type: type[Camera] = Camera
+    """Draws the picture. Another rasterizer of the same worlds replaces it in a subclass."""
 
     def __init__(self, *, mount: Mount | None = None, body: CarBody | None = None, randomize: bool = True) -> None:
         """With `randomize` the given mount is varied by the seed, and the world's looks and light with it."""
@@ -95,7 +97,7 @@ class BuiltinSimulator:
     def _equip(self, rng: np.random.Generator) -> tuple[Camera, tuple[float, float]]:
         """The camera of this drive, and how its exposure swings (amplitude, phase)."""
         if not self._randomize:
-            return Camera(self._mount, Optics(), self.world, rng), (0.0, 0.0)
+            return self.camera_type(self._mount, Optics(), self.world, rng), (0.0, 0.0)
         gain = rng.uniform(0.6, 1.35) * rng.uniform(0.94, 1.06, 3)
         optics = Optics(
             gain_bgr=(float(gain[0]), float(gain[1]), float(gain[2])),
@@ -104,7 +106,7 @@ class BuiltinSimulator:
             noise=rng.uniform(1.0, 6.0),
         )
         swing = (rng.uniform(0, EXPOSURE_SWING), rng.uniform(0, 2 * math.pi))
-        return Camera(vary_mount(self._mount, rng), optics, self.world, rng), swing
+        return self.camera_type(vary_mount(self._mount, rng), optics, self.world, rng), swing
 
 
 def vary_mount(mount: Mount, rng: np.random.Generator) -> Mount:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.opencv import cv2
-from sepilot_train.simulator.world import PANORAMA_STEP_DEG, PANORAMA_TOP_DEG, Post, World
+from sepilot_train.simulator.world import PANORAMA_STEP_DEG, PANORAMA_TOP_DEG, World
 
 __all__ = ["Camera", "Mount", "Optics"]
 
 Floats = NDArray[np.float64]
-Picture = NDArray[np.uint8]
+Picture = NDArray[Any]
+"""uint8 BGR. OpenCV's stubs do not tell the type of what comes back."""
 
 FARTHEST_M = 16.0
 """Ground beyond it is haze."""
@@ -27,6 +29,8 @@ SHARPNESS = 0.6
 """Texels per pixel along the ray at which the next coarser picture of the ground is taken."""
 POST_NEAREST_M, POST_FARTHEST_M = 0.35, 8.0
 NOISE_MARGIN = 64
+ONE_MAP: Any = None
+"""In place of the second map where the first holds both coordinates. OpenCV's stubs know no None here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,7 @@ class Camera:
         self._sky_map = _sky_map(forward, right, up)[: self._sky_rows]
         self._light, self._full = _light_map(mount, optics)
         self._blur_px = optics.blur_px
+        self._post_sizes = np.array([(post.width_m, post.height_m) for post in world.posts]).reshape(-1, 2)
         self._noise, self._noise_rng = _noise_tile(mount, optics.noise, rng), rng
 
     def render(self, x_m: float, y_m: float, yaw_rad: float, exposure: float = 1.0) -> Picture:
@@ -152,7 +157,7 @@ class Camera:
         shift = np.array([[1, 0, turned], [0, 1, 0]], np.float32)
         where = cv2.transform(self._sky_map, shift)
         sky[: self._sky_rows] = cv2.remap(
-            world.panorama, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            world.panorama, where, ONE_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         ground = np.empty((self.mount.height_px - first, self.mount.width_px, 3), np.uint8)
         cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
@@ -163,7 +168,7 @@ class Camera:
             ground[top - first : end - first] = cv2.remap(
                 world.ground[level],
                 where,
-                None,
+                ONE_MAP,
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_CONSTANT,
                 borderValue=world.verge_bgr,
@@ -188,11 +193,11 @@ class Camera:
         order = order[np.argsort(-ahead[order])]
         if not len(order):
             return
-        corners = np.concatenate([_corners(posts[i], ahead[i], right[i]) for i in order])
+        corners = _corners(self._post_sizes[order], ahead[order], right[order])
         pixels, seen = self.project(corners)
         # cv2 takes sixteenths of a pixel, so that a post does not jump as the car drives.
         fixed = np.clip(np.round(pixels * 16), -30000, 30000).astype(np.int32).reshape(-1, 4, 2)
-        whole = seen.reshape(-1, 4).all(axis=1)
+        whole: NDArray[np.bool_] = seen.reshape(-1, 4).min(axis=1)
         for i, quad, visible in zip(order, fixed, whole, strict=True):
             if visible:
                 clear = math.exp(-self._world.haze_per_m * ahead[i])
@@ -207,12 +212,13 @@ def _focal_px(mount: Mount) -> float:
     return mount.width_px / 2 * mount.lens / math.tan(mount.lens * half)
 
 
-def _corners(post: Post, ahead: float, right: float) -> Floats:
-    """(4, 3) corners in the vehicle frame."""
-    half = post.width_m / 2 / math.hypot(ahead, right)
-    dx, dy = -right * half, ahead * half
-    foot, head = (ahead - dx, right - dy), (ahead + dx, right + dy)
-    return np.array([(*foot, 0), (*head, 0), (*head, post.height_m), (*foot, post.height_m)])
+def _corners(sizes: Floats, ahead: Floats, right: Floats) -> Floats:
+    """Boards (n, 2: width, height) that stand at places of the vehicle frame and face it: corners (4 n, 3) there."""
+    half = sizes[:, 0] / 2 / np.hypot(ahead, right)
+    dx, dy, ground, top = -right * half, ahead * half, np.zeros_like(half), sizes[:, 1]
+    left, right_side = (ahead - dx, right - dy), (ahead + dx, right + dy)
+    corners = [(*left, ground), (*right_side, ground), (*right_side, top), (*left, top)]
+    return np.array(corners).transpose(2, 0, 1).reshape(-1, 3)
 
 
 def _sky_map(forward: Floats, right: Floats, up: Floats) -> NDArray[np.float32]:

@@ -104,7 +104,7 @@ class CarRacingSimulator:
     def _speed_mps(self) -> float:
         hull = self._env.car.hull
         vx, vy = hull.linearVelocity
-        return -math.sin(hull.angle) * vx + math.cos(hull.angle) * vy
+        return float(-math.sin(hull.angle) * vx + math.cos(hull.angle) * vy)
 
     def _follow(self) -> None:
         before = self._station

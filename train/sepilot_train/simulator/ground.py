@@ -1,9 +1,10 @@
-"""Painting the ground: road, lines, verge, texture, shadows and stains, from each texel's offset from the centre line."""
+"""Painting the ground: road, lines, verge, texture, shadows and stains, from each texel's offset from the centre."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from sepilot_train.simulator.track import Track
 
 __all__ = ["STYLES", "Paint", "Style", "draw_paint", "offsets", "paint_ground"]
 
-Picture = NDArray[np.uint8]
+Picture = NDArray[Any]
+"""uint8 BGR. OpenCV's stubs do not tell the type of what comes back."""
 Color = tuple[float, float, float]
 
 OFFSET_STEP_M = 0.005
@@ -112,7 +114,9 @@ def offsets(
     normal = track.normals
     at = np.einsum("ij,ij->i", normal, track.points_m - origin_m)
     across = np.take(normal[:, 0].astype(np.float32), sample) * (np.arange(width, dtype=np.float32) * texel_m)
-    across += np.take(normal[:, 1].astype(np.float32), sample) * (np.arange(height, dtype=np.float32) * texel_m)[:, None]
+    across += (
+        np.take(normal[:, 1].astype(np.float32), sample) * (np.arange(height, dtype=np.float32) * texel_m)[:, None]
+    )
     across -= np.take(at.astype(np.float32), sample)
     far = distance > 1.0 / texel_m
     across[far] = np.copysign(10.0, across[far])
@@ -120,7 +124,12 @@ def offsets(
 
 
 def paint_ground(
-    track: Track, origin_m: NDArray[np.float64], texel_m: float, size: tuple[int, int], paint: Paint, rng: np.random.Generator
+    track: Track,
+    origin_m: NDArray[np.float64],
+    texel_m: float,
+    size: tuple[int, int],
+    paint: Paint,
+    rng: np.random.Generator,
 ) -> Picture:
     """The ground seen from above, (height, width, 3) uint8 BGR."""
     offset, sample = offsets(track, origin_m, texel_m, size)
@@ -134,7 +143,7 @@ def paint_ground(
         cv2.copyTo(bare, np.take(gap.astype(np.uint8), sample), ground)
     if paint.wear > 0:
         limit = float(np.quantile(grain[::16, ::16], 1 - paint.wear))
-        worn = cv2.compare(grain, limit, cv2.CMP_GT)
+        worn = (grain > limit).astype(np.uint8)
         bare = cv2.LUT(section, _cross_section(track, paint, texel_m, edges=False, centre=False))
         cv2.copyTo(bare, worn, ground)
     _draw_cracks(ground, paint, track, origin_m, texel_m, rng)
@@ -162,7 +171,8 @@ def _cross_section(track: Track, paint: Paint, texel_m: float, *, edges: bool, c
         for middle in (-line, line) if paint.double_centre else (0.0,):
             part = cover(middle)
             color = color * (1 - part) + np.array(paint.style.centre_bgr) * part
-    return np.clip(np.round(color), 0, 255).astype(np.uint8)[None]
+    table: Picture = np.clip(np.round(color), 0, 255).astype(np.uint8)[None]
+    return table
 
 
 def _grain(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
@@ -174,7 +184,8 @@ def _grain(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
         total += cv2.resize(cell, (side, side), interpolation=cv2.INTER_LINEAR)
     tile = np.clip(128 + 26 * total, 0, 255).astype(np.uint8)
     width, height = size
-    return np.tile(tile, (height // side + 1, width // side + 1))[:height, :width].copy()
+    repeated: Picture = np.tile(tile, (height // side + 1, width // side + 1))[:height, :width].copy()
+    return repeated
 
 
 def _shade(rng: np.random.Generator, size: tuple[int, int], paint: Paint, texel_m: float) -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from sepilot_runtime.opencv import cv2
 
 __all__ = ["PANORAMA_STEP_DEG", "PANORAMA_TOP_DEG", "draw_haze", "paint_panorama"]
 
-Picture = NDArray[np.uint8]
 Color = tuple[float, float, float]
 
 PANORAMA_STEP_DEG = 0.5
@@ -30,7 +30,7 @@ def draw_haze(rng: np.random.Generator, randomize: bool) -> tuple[Color, float]:
     return (blue, green, red), float(dense)
 
 
-def paint_panorama(rng: np.random.Generator, haze_bgr: Color, verge_bgr: Color, randomize: bool) -> Picture:
+def paint_panorama(rng: np.random.Generator, haze_bgr: Color, verge_bgr: Color, randomize: bool) -> NDArray[np.uint8]:
     """(rows, 2 turns, 3) uint8 BGR: two full turns side by side, so that any view lies within.
 
     Column 0 looks along the map's -x; columns grow clockwise by PANORAMA_STEP_DEG, rows downwards from
@@ -40,9 +40,12 @@ def paint_panorama(rng: np.random.Generator, haze_bgr: Color, verge_bgr: Color, 
     blue = np.array([235, 190, 140]) * (rng.uniform(0.55, 1.05) if randomize else 0.9)
     zenith = blue + (np.array(haze_bgr) - blue) * (rng.uniform(0, 0.9) if randomize else 0.2)
     height = (np.clip(elevation / 40, 0, 1) ** 0.6)[:, None, None]
-    sky = np.array(haze_bgr) * (1 - height) + zenith * height * np.ones((1, COLUMNS, 1))
-    cover = np.clip(_clouds(rng, len(elevation)) - rng.uniform(-0.3, 1.2), 0, 1)[..., None] * np.sqrt(height)
-    sky += (np.array([250, 250, 250]) * rng.uniform(0.75, 1.0) - sky) * cover * 0.8
+    sky: NDArray[np.float64] = np.array(haze_bgr) * (1 - height) + zenith * height * np.ones((1, COLUMNS, 1))
+    cover: NDArray[np.float64] = np.clip(_clouds(rng, len(elevation)) - rng.uniform(-0.3, 1.2), 0, 1)[
+        ..., None
+    ] * np.sqrt(height)
+    cloud = 250 * rng.uniform(0.75, 1.0)
+    sky += (cloud - sky) * (0.8 * cover)
     for nearness in (0.25, 0.5, 0.8):
         _draw_ridge(sky, elevation, rng, haze_bgr, verge_bgr, nearness)
     turn = np.clip(sky, 0, 255).astype(np.uint8)
@@ -75,6 +78,6 @@ def _clouds(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
     for cells in (6, 12, 30, 60):
         cell = rng.standard_normal((max(cells // 2, 3), cells), dtype=np.float32)
         # One more turn on either side, so that interpolation at the seam sees its neighbours.
-        wide = cv2.resize(np.tile(cell, (1, 3)), (3 * COLUMNS, rows), interpolation=cv2.INTER_CUBIC)
+        wide: NDArray[Any] = cv2.resize(np.tile(cell, (1, 3)), (3 * COLUMNS, rows), interpolation=cv2.INTER_CUBIC)
         total += wide[:, COLUMNS : 2 * COLUMNS] / math.sqrt(cells / 6)
     return total

@@ -74,7 +74,7 @@ def make_track(rng: np.random.Generator) -> Track:
     """Draw a smooth closed curve around the origin, no tighter than the car can drive, nowhere close to itself."""
     angle = np.linspace(0, 2 * math.pi, 4096, endpoint=False)
     while True:
-        order = np.arange(2, 8)
+        order = np.arange(2.0, 8.0)
         size = BASE_RADIUS_M * rng.normal(0, 0.26, len(order)) / order
         phase = rng.uniform(0, 2 * math.pi, len(order))
         clockwise = rng.random() < 0.5

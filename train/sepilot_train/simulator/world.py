@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,8 @@ class World:
     """Everything a camera can see. The map's axes are those of `track.py`.
 
     Attributes:
-        ground: the ground from above, uint8 BGR, finest first, each level half of the one before. Texel (row, column) of
-            level k lies at origin_m + (column, row) * texel_m * 2**k.
+        ground: the ground from above, uint8 BGR, finest first, each level half of the one before. Texel (row,
+            column) of level k lies at origin_m + (column, row) * texel_m * 2**k.
         panorama: uint8 BGR, see `paint_panorama`.
         verge_bgr: the ground beyond the map.
         haze_bgr, haze_per_m: over distance d everything fades to the haze by 1 - exp(-haze_per_m * d).
@@ -69,7 +70,7 @@ def make_world(seed: int, randomize: bool = True) -> World:
     extent = track.points_m.max(axis=0) + MARGIN_M - origin
     size = (int(extent[0] / TEXEL_M), int(extent[1] / TEXEL_M))
     paint = draw_paint(rng, randomize)
-    levels = [paint_ground(track, origin, TEXEL_M, size, paint, rng)]
+    levels: list[NDArray[Any]] = [paint_ground(track, origin, TEXEL_M, size, paint, rng)]
     for _ in range(LEVELS - 1):
         levels.append(cv2.pyrDown(levels[-1]))
     haze, per_m = draw_haze(rng, randomize)
@@ -101,7 +102,5 @@ def _draw_posts(track: Track, rng: np.random.Generator, count: int) -> tuple[Pos
         gray, vividness = rng.uniform(30, 220), rng.uniform(0.1, 0.6)
         blue, green, red = (float(c) for c in gray + (rng.uniform(20, 230, 3) - gray) * vividness)
         if np.hypot(*(track.points_m[::10] - (x, y)).T).min() > track.half_width_m + width / 2 + 0.05:
-            posts.append(
-                Post(x_m=float(x), y_m=float(y), width_m=width, height_m=height, bgr=(blue, green, red))
-            )
+            posts.append(Post(x_m=float(x), y_m=float(y), width_m=width, height_m=height, bgr=(blue, green, red)))
     return tuple(posts)

@@ -1,0 +1,160 @@
+"""The contract survives the round trip, and every way of spoiling it is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_factory import contract_of, frames
+from sepilot_runtime.contract import Contract, FrameStatistics, Golden, Output, Picture, golden_frame, golden_from
+from sepilot_runtime.errors import ContractError
+
+fractions = st.floats(0, 0.45)
+
+
+@st.composite
+def contracts(draw: st.DrawFn) -> Contract:
+    picture = Picture(
+        height=draw(st.integers(1, 300)),
+        width=draw(st.integers(1, 300)),
+        color=draw(st.sampled_from(["gray", "bgr"])),
+        crop_top=draw(fractions),
+        crop_bottom=draw(fractions),
+        crop_left=draw(fractions),
+        crop_right=draw(fractions),
+    )
+    low = draw(st.floats(-5, 0))
+    outputs = tuple(
+        Output(name=name, scale=draw(st.floats(0.01, 1000)), low=low, high=low + draw(st.floats(0.01, 5)))
+        for name in draw(st.lists(st.sampled_from(["steering", "throttle", "brake"]), min_size=1, unique=True))
+    )
+    values = {output.name: draw(st.floats(-2, 2)) for output in outputs}
+    statistics = FrameStatistics(brightness=(1.0, 2.0, 3.0), contrast=(0.0, 1.5, 9.0), sharpness=(0.1, 0.2, 0.3))
+    return dataclasses.replace(
+        contract_of(golden=0),
+        picture=picture,
+        outputs=outputs,
+        golden=(Golden(frame_png="AAAA", expected=values),),
+        statistics=draw(st.sampled_from([None, statistics])),
+        tolerance=draw(st.floats(1e-6, 0.2)),
+    )
+
+
+@given(contracts())
+def test_round_trip(contract: Contract) -> None:
+    assert Contract.from_json(contract.to_json(), "file") == contract
+
+
+def test_text_is_canonical() -> None:
+    contract = contract_of()
+    assert contract.to_json() == Contract.from_json(contract.to_json(), "file").to_json()
+
+
+def signed(body: dict[str, Any]) -> str:
+    """What a forger would write who knows the digest."""
+    body = {key: value for key, value in body.items() if key != "digest"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return json.dumps({**body, "digest": hashlib.sha256(text.encode()).hexdigest()})
+
+
+def spoil(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(body: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        target: Any = body
+        for key in parents:
+            target = target[int(key)] if isinstance(target, list) else target[key]
+        if value is None:
+            del target[last]
+        else:
+            target[int(last) if isinstance(target, list) else last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("colour", "blue", "colour"),
+        ("picture.crop", 0.2, "crop"),
+        ("outputs.0.factor", 3, "factor"),
+        ("picture.height", None, "height"),
+        ("golden", None, "golden"),
+        ("picture.height", "66", "height"),
+        ("picture.height", 66.5, "height"),
+        ("picture.height", True, "height"),
+        ("picture.height", 0, "height"),
+        ("picture.color", "green", "green"),
+        ("picture.crop_top", 1.5, "crop_top"),
+        ("picture.crop_bottom", 0.9, "crop"),
+        ("picture.scale", 1.0, "1/255"),
+        ("outputs", [], "outputs"),
+        ("outputs.0.scale", -25.0, "scale"),
+        ("outputs.0.low", 2.0, "low"),
+        ("provenance.precision", "int4", "int4"),
+        ("provenance.drives", "all", "drives"),
+        ("golden.0.expected", {"steering": "left"}, "steering"),
+        ("tolerance", 0.9, "tolerance"),
+        ("version", "2.0", "version"),
+        ("version", None, "version"),
+        ("version", 1, "version"),
+    ],
+)
+def test_a_spoilt_contract_is_refused_even_with_a_right_digest(path: str, value: Any, words: str) -> None:
+    body = json.loads(contract_of().to_json())
+    spoil(path, value)(body)
+    with pytest.raises(ContractError) as caught:
+        Contract.from_json(signed(body), "model.tflite")
+    message = str(caught.value)
+    assert message.startswith("model.tflite: ")
+    assert words in message
+    assert "\n" not in message
+
+
+def test_any_change_without_a_new_digest_is_refused() -> None:
+    text = contract_of().to_json()
+    body = json.loads(text)
+    body["picture"]["crop_top"] = 0.3
+    with pytest.raises(ContractError, match="digest"):
+        Contract.from_json(json.dumps(body), "model.tflite")
+    with pytest.raises(ContractError, match="digest"):
+        Contract.from_json(text.replace('"digest":"', '"digest":"f'), "model.tflite")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "[]", "null", '{"version":"1.0"}', "[" * 100_000, '{"version":' + "9" * 10_000 + "}"]
+)
+def test_what_is_no_contract_is_refused(text: str) -> None:
+    with pytest.raises(ContractError, match=r"^model\.onnx: "):
+        Contract.from_json(text, "model.onnx")
+
+
+def test_not_a_number_cannot_be_written() -> None:
+    golden = (Golden(frame_png="AAAA", expected={"steering": float("nan")}),)
+    spoilt = dataclasses.replace(contract_of(golden=0), golden=golden)
+    with pytest.raises(ContractError):
+        spoilt.to_json()
+
+
+def test_golden_frame_round_trip() -> None:
+    frame = frames(1)[0]
+    assert np.array_equal(golden_frame(golden_from(frame, {"steering": 0.5})), frame)
+
+
+@pytest.mark.parametrize("png", ["", "not base64!", "AAAA", golden_from(frames(1)[0], {}).frame_png[:200]])
+def test_a_broken_golden_frame_is_refused(png: str) -> None:
+    with pytest.raises(ContractError, match="golden"):
+        golden_frame(Golden(frame_png=png, expected={"steering": 0.0}))
+
+
+def test_outputs_are_found_by_name() -> None:
+    assert contract_of().output("steering").scale == 25.0
+    with pytest.raises(ContractError, match="throttle"):
+        contract_of().output("throttle")

@@ -1,0 +1,116 @@
+"""Deviation, saturation and the paired interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sepilot_export.fidelity import measure, paired_increase, saturated_frames
+from sepilot_export.formats import Limits
+from sepilot_export.gates import judge
+from sepilot_runtime.contract import Output
+
+OUTPUT = Output(scale=25.0)
+DRIVES = ("a",) * 400
+PICTURES = np.random.default_rng(9).integers(0, 256, (5000, 2, 3, 1), np.uint8)
+
+
+def world(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(-0.8, 0.8, count)
+    return reference, np.clip(reference + rng.normal(0, 0.1, count), -1, 1)
+
+
+def test_a_perfect_file_has_no_error() -> None:
+    reference, labels = world()
+    found = measure(reference, reference, labels, DRIVES, PICTURES, OUTPUT)
+    assert (found.mean_error, found.max_error, found.sign_flips, found.saturated) == (0, 0, 0, 0)
+    assert found.mae_increase is not None and found.mae_increase.mean == found.mae_increase.high == 0
+    assert list(judge(found, Limits(max_error=0, mae_increase=0, saturated=0), OUTPUT, 400)) == []
+
+
+def test_errors_are_in_degrees_after_the_cut_off() -> None:
+    reference, labels = world()
+    answers = reference.copy()
+    answers[3] += 0.02
+    reference[4], answers[4] = 1.3, 1.1  # Both are full lock for the car.
+    found = measure(answers, reference, labels, DRIVES, PICTURES, OUTPUT)
+    assert found.max_error == pytest.approx(0.5)
+    assert found.mean_error == pytest.approx(0.5 / 400)
+
+
+def test_sign_flips_count_outside_the_dead_band() -> None:
+    reference = np.array([0.1, 0.1, 0.005, -0.1, 0.0])
+    answers = np.array([-0.1, -0.01, -0.2, -0.1, 0.3])
+    assert measure(answers, reference, reference, ("a",) * 5, PICTURES, OUTPUT).sign_flips == 1
+
+
+def test_a_clipped_range_saturates_and_full_lock_does_not() -> None:
+    reference = np.linspace(-1.0, 1.0, 201)
+    assert saturated_frames(np.clip(reference, -0.505, 0.505), reference, PICTURES, OUTPUT) == 98
+    at_lock = np.clip(reference * 2, -1, 1)
+    assert saturated_frames(at_lock, at_lock, PICTURES, OUTPUT) == 0
+
+
+def test_a_reference_with_a_dead_head_saturates() -> None:
+    reference = np.minimum(np.linspace(-0.9, 0.9, 181), 0.6)
+    assert saturated_frames(reference + 0.001, reference, PICTURES, OUTPUT) == 30
+    # A car that stands still sees one picture again and again, and that is no fault of the head.
+    standing = PICTURES[:181].copy()
+    standing[151:] = standing[150]
+    assert saturated_frames(reference, reference, standing, OUTPUT) == 0
+
+
+def test_quantized_answers_do_not_saturate_by_their_steps() -> None:
+    reference, _ = world(5000)
+    said = np.round(reference * 128) / 128
+    assert saturated_frames(said, reference, PICTURES, OUTPUT) == 0
+
+
+def test_the_interval_holds_the_truth_and_knows_of_blocks() -> None:
+    """Frames in runs of 25 equal ones carry as much as 1/25 of them; the interval must say so."""
+    rng = np.random.default_rng(1)
+    hits, widths = 0, []
+    for _ in range(60):
+        change = np.repeat(rng.normal(0.01, 0.05, 80), 25)
+        found = paired_increase(change, ("a",) * len(change), samples=400)
+        hits += found.low <= 0.01 <= found.high
+        widths.append(found.high - found.low)
+    assert hits >= 50
+    expected = 2 * 1.96 * 0.05 / np.sqrt(80)
+    assert np.mean(widths) == pytest.approx(expected, rel=0.15)
+
+
+def test_blocks_end_with_their_drive() -> None:
+    change = np.concatenate([np.zeros(30), np.ones(30)])
+    drives = ["a"] * 30 + ["b"] * 30
+    assert paired_increase(change, drives).mean == 0.5
+    assert paired_increase(np.array([0.5]), ["a"]).high == 0.5
+
+
+def test_each_gate_names_its_figure() -> None:
+    reference, labels = world()
+    limits = Limits(max_error=0.01, mae_increase=0.001)
+    shifted = measure(-reference, reference, labels, DRIVES, PICTURES, OUTPUT)
+    reasons = list(judge(shifted, limits, OUTPUT, 400))
+    assert [r.split()[0] for r in reasons[:2]] == ["max", "task"]
+    assert any("other side" in r for r in reasons)
+    clipped = measure(np.clip(reference, -0.1, 0.1), reference, labels, DRIVES, PICTURES, OUTPUT)
+    assert any("saturated" in r for r in judge(clipped, limits, OUTPUT, 400))
+
+
+def test_few_frames_are_not_taken_for_proof() -> None:
+    rng = np.random.default_rng(5)
+    reference, labels = world(40)
+    answers = reference + rng.normal(0, 0.03, 40)
+    found = measure(answers, reference, labels, DRIVES[:40], PICTURES, OUTPUT)
+    assert found.mae_increase is not None
+    limits = Limits(max_error=0.5, mae_increase=found.mae_increase.mean + 1e-4, sign_flips=1)
+    assert any("too few frames to tell" in r for r in judge(found, limits, OUTPUT, 40))
+
+
+def test_drives_without_labels_are_judged_without_the_task() -> None:
+    reference, _ = world()
+    found = measure(reference, reference, np.full(400, np.nan), DRIVES, PICTURES, OUTPUT)
+    assert found.mae_increase is None
+    assert list(judge(found, Limits(max_error=0, mae_increase=0), OUTPUT, 400)) == []

@@ -1,0 +1,189 @@
+"""One preprocessing: the same pixels for training, calibration and the car, and no second place that makes them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sepilot_runtime.contract import Picture
+from sepilot_runtime.errors import FrameError
+from sepilot_runtime.preprocess import Preprocessor, crop_box, picture_of, write_input
+
+ROOT = Path(__file__).resolve().parents[2]
+fractions = st.floats(0, 0.49)
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> Picture:
+    return Picture(
+        height=draw(st.integers(1, 80)),
+        width=draw(st.integers(1, 120)),
+        color=draw(st.sampled_from(["gray", "bgr"])),
+        crop_top=draw(fractions),
+        crop_bottom=draw(fractions),
+        crop_left=draw(fractions),
+        crop_right=draw(fractions),
+    )
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> NDArray[np.uint8]:
+    height, width = draw(st.integers(1, 140)), draw(st.integers(1, 180))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return rng.integers(0, 256, (height, width, 3), np.uint8)
+
+
+def expected_picture(frame: NDArray[np.uint8], picture: Picture) -> NDArray[np.uint8]:
+    """The definition, written down once more: cut, resize, then gray."""
+    top, bottom, left, right = crop_box(*frame.shape[:2], picture)
+    cut = np.ascontiguousarray(frame[top:bottom, left:right])
+    small = cv2.resize(cut, (picture.width, picture.height), interpolation=cv2.INTER_LINEAR)
+    if picture.color == "gray":
+        small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)[:, :, None]
+    return np.asarray(small, np.uint8)
+
+
+@given(frames(), pictures())
+def test_every_way_in_gives_the_same_pixels(frame: NDArray[np.uint8], picture: Picture) -> None:
+    wanted = expected_picture(frame, picture)
+    assert wanted.shape == picture.shape
+    # Training and calibration call the function; the car keeps a Preprocessor, which it meets with buffers in use.
+    driving = Preprocessor(picture)
+    driving.picture_of(255 - frame)
+    assert np.array_equal(picture_of(frame, picture), wanted)
+    assert np.array_equal(driving.picture_of(frame), wanted)
+    # A frame may be a view into a larger one, as a camera driver gives it.
+    padded = np.zeros((frame.shape[0] + 2, frame.shape[1] + 3, 3), np.uint8)
+    padded[1:-1, 2:-1] = frame
+    assert np.array_equal(driving.picture_of(padded[1:-1, 2:-1]), wanted)
+
+
+@given(frames(), pictures())
+def test_every_input_type_holds_the_same_pixels(frame: NDArray[np.uint8], picture: Picture) -> None:
+    pixels = picture_of(frame, picture)
+    as_float, as_int8, as_uint8 = (np.zeros((1, *picture.shape), t) for t in (np.float32, np.int8, np.uint8))
+    for tensor in (as_float, as_int8, as_uint8):
+        write_input(pixels, tensor)
+    assert as_float.min() >= 0 and as_float.max() <= 1
+    assert np.array_equal(np.rint(as_float[0] * 255), pixels)
+    assert np.array_equal(as_int8[0].astype(np.int16) + 128, pixels)
+    assert np.array_equal(as_uint8[0], pixels)
+
+
+def test_float_and_int8_inputs_mean_the_same_number() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    as_float, as_int8 = np.zeros((1, 16, 16, 1), np.float32), np.zeros((1, 16, 16, 1), np.int8)
+    write_input(pixels, as_float)
+    write_input(pixels, as_int8)
+    dequantized = (as_int8.astype(np.float64) + 128) / 255
+    assert np.abs(dequantized - as_float).max() < 1e-7
+    # What training does to the whole batch in its graph.
+    assert np.array_equal(pixels.astype(np.float32) * np.float32(1 / 255), as_float[0])
+
+
+def test_one_preprocessor_takes_frames_of_changing_size() -> None:
+    picture = Picture(height=12, width=20, crop_top=0.25)
+    rng = np.random.default_rng(0)
+    preprocessor = Preprocessor(picture)
+    for height, width in ((48, 64), (480, 640), (48, 64), (7, 5)):
+        frame = rng.integers(0, 256, (height, width, 3), np.uint8)
+        assert np.array_equal(preprocessor.picture_of(frame), expected_picture(frame, picture))
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), pictures())
+def test_crop_box_lies_inside_and_is_never_empty(height: int, width: int, picture: Picture) -> None:
+    top, bottom, left, right = crop_box(height, width, picture)
+    assert 0 <= top < bottom <= height
+    assert 0 <= left < right <= width
+
+
+def test_crop_by_hand() -> None:
+    assert crop_box(480, 640, Picture(height=1, width=1, crop_top=0.25, crop_right=0.1)) == (120, 480, 0, 576)
+    assert crop_box(3, 3, Picture(height=1, width=1, crop_top=0.5, crop_bottom=0.49)) == (2, 3, 0, 3)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((48, 64), np.uint8),
+        np.zeros((48, 64, 4), np.uint8),
+        np.zeros((0, 64, 3), np.uint8),
+        np.zeros((48, 64, 3), np.float32),
+    ],
+)
+def test_impossible_frames_are_refused(frame: NDArray[np.uint8]) -> None:
+    with pytest.raises(FrameError):
+        picture_of(frame, Picture(height=4, width=4))
+
+
+def test_an_impossible_frame_after_a_good_one_is_refused() -> None:
+    preprocessor = Preprocessor(Picture(height=4, width=4))
+    preprocessor.picture_of(np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(FrameError, match="dtype"):
+        preprocessor.picture_of(np.zeros((48, 64, 3), np.int16))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tensor", [np.zeros((1, 4, 5, 1), np.float32), np.zeros((1, 4, 4, 1), np.float64)])
+def test_an_input_of_another_shape_or_type_is_refused(tensor: NDArray[np.generic]) -> None:
+    with pytest.raises(FrameError):
+        write_input(np.zeros((4, 4, 1), np.uint8), tensor)
+
+
+# --- No second place ------------------------------------------------------------------------------------------------
+
+MAY_RESIZE = {
+    "runtime/sepilot_runtime/preprocess.py": "the one implementation, and the shrinking of golden frames",
+    "runtime/sepilot_runtime/overlay.py": "draws for people",
+    "runtime/sepilot_runtime/video.py": "scales a drawn canvas to the video's size",
+    "train/sepilot_train/sheet.py": "contact sheets for people",
+    "train/sepilot_train/simulator/": "textures of the world, before there is a frame",
+}
+"""Module, or folder, to reason. What touches the picture that a model sees must not be added here."""
+
+SUSPECTS = {"resize", "cvtColor", "Resizing", "rgb_to_grayscale", "resize_bilinear", "warpAffine", "warpPerspective"}
+
+
+def suspicious_calls(source: str) -> list[str]:
+    """Calls that change the size or the colour of a picture, as written."""
+    return [
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and _last_name(node.func) in SUSPECTS
+    ]
+
+
+def _last_name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import cv2\ndef f(x):\n    return cv2.resize(x, (100, 66))",
+        "from cv2 import cvtColor\ny = cvtColor(x, 6)",
+        "small = keras.layers.Resizing(66, 100)(image)",
+        "small = tf.image.rgb_to_grayscale(image)",
+    ],
+)
+def test_the_scan_finds_what_it_looks_for(planted: str) -> None:
+    assert suspicious_calls(planted)
+
+
+def test_nothing_else_resizes_or_converts_a_picture() -> None:
+    found = {}
+    for package in ("runtime/sepilot_runtime", "train/sepilot_train", "export/sepilot_export"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            calls = suspicious_calls(path.read_text(encoding="utf-8"))
+            if calls:
+                found[str(path.relative_to(ROOT))] = calls
+    assert "runtime/sepilot_runtime/preprocess.py" in found
+    others = {name: calls for name, calls in found.items() if not name.startswith(tuple(MAY_RESIZE))}
+    assert not others
+    assert all(any(name.startswith(entry) for name in found) for entry in MAY_RESIZE), "an entry is no longer needed"
