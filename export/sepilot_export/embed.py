@@ -15,18 +15,19 @@ __all__ = ["embed_onnx", "embed_tflite", "onnx_weights", "sparsity", "tflite_wei
 def embed_tflite(content: bytes, contract: Contract) -> bytes:
     """The .tflite file `content` with the contract in a metadata buffer, in place of one that it may carry already."""
     import flatbuffers
-
-    model = _tflite_model(content)
-    key = METADATA_KEY.encode()
-    model.metadata = [m for m in model.metadata or [] if m.name not in (key, METADATA_KEY)]
     from ai_edge_litert import schema_py_generated as schema
 
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(contract.to_json().encode(), np.uint8)
-    model.buffers.append(buffer)
-    entry.name, entry.buffer = key, len(model.buffers) - 1
-    model.metadata.append(entry)
-    builder = flatbuffers.Builder(len(content) + len(buffer.data) + 4096)
+    model = _tflite_model(content)
+    model.metadata = model.metadata or []
+    entry = next((m for m in model.metadata if m.name == METADATA_KEY.encode()), None)
+    if entry is None:
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = METADATA_KEY.encode(), len(model.buffers)
+        model.buffers.append(schema.BufferT())
+        model.metadata.append(entry)
+    text = contract.to_json().encode()
+    model.buffers[entry.buffer].data = np.frombuffer(text, np.uint8)
+    builder = flatbuffers.Builder(len(content) + len(text) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 

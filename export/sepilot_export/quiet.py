@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from sepilot_runtime.errors import RunError, SepilotError
 
@@ -37,7 +38,7 @@ def quiet(doing: str) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix="sepilot-", suffix=".log")
     log = Path(name)
     keep = False
-    with _redirected(handle), warnings.catch_warnings():
+    with os.fdopen(handle, "w") as stream, _redirected(stream), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield log
@@ -56,17 +57,18 @@ def quiet(doing: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _redirected(handle: int) -> Iterator[None]:
-    """Point descriptors 1 and 2 at `handle`, which is closed, and back again."""
+def _redirected(log: TextIO) -> Iterator[None]:
+    """Point descriptors 1 and 2, and Python's streams wherever they lead, at `log`, and back again."""
     _flush()
     saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
     for descriptor in saved:
-        os.dup2(handle, descriptor)
-    os.close(handle)
+        os.dup2(log.fileno(), descriptor)
     try:
-        yield
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            yield
     finally:
         _flush()
+        log.flush()
         for descriptor, original in saved.items():
             os.dup2(original, descriptor)
             os.close(original)

@@ -42,7 +42,7 @@ class Conditions:
     versions: dict[str, str]
 
     def __str__(self) -> str:
-        """Two or three lines for people."""
+        """Four lines for people."""
         allowed = f", {len(self.affinity)} usable" if self.affinity and len(self.affinity) < self.cores else ""
         machine = [f"{self.cpu}, {self.cores} cores{allowed}"]
         if self.board:
@@ -53,8 +53,8 @@ class Conditions:
             f"load {self.load:.1f}" if self.load is not None else None,
             f"{self.temperature_c:.0f} °C" if self.temperature_c is not None else None,
         ]
-        software = [self.system, f"Python {self.python}", *(f"{name} {v}" for name, v in self.versions.items())]
-        return "\n".join([", ".join(machine), ", ".join(s for s in state if s), ", ".join(software)])
+        lines = [machine, state, [self.system, f"Python {self.python}"], [f"{n} {v}" for n, v in self.versions.items()]]
+        return "\n".join(", ".join(word for word in line if word) for line in lines)
 
 
 def conditions_now() -> Conditions:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.modelfile import ModelFile
-from sepilot_runtime.quantization import INT8_INPUT, UINT8_INPUT, Affine
+from sepilot_runtime.quantization import INT8_INPUT, Affine
 
 __all__ = ["first_line", "require_input", "require_names", "require_scalar"]
 
@@ -39,19 +39,14 @@ def require_input(file: ModelFile, shape: tuple[Any, ...], dtype: np.dtype[Any],
         )
     if dtype == np.float32:
         return
-    expected = {np.dtype(np.int8): INT8_INPUT, np.dtype(np.uint8): UINT8_INPUT}.get(dtype)
-    if expected is None:
-        raise ModelFileError(f"{file.path}: input {picture.name!r}: float32, int8 or uint8 expected, found {dtype}")
+    if dtype != np.int8:
+        raise ModelFileError(f"{file.path}: input {picture.name!r}: float32 or int8 expected, found {dtype}")
+    scale, zero_point = INT8_INPUT.scale, INT8_INPUT.zero_point
     # The scale stands in the file as float32.
-    if (
-        affine is None
-        or np.float32(affine.scale) != np.float32(expected.scale)
-        or affine.zero_point != expected.zero_point
-    ):
+    if affine is None or np.float32(affine.scale) != np.float32(scale) or affine.zero_point != zero_point:
         found = f"scale {affine.scale:.9g} and zero point {affine.zero_point}" if affine else "no scale"
         raise ModelFileError(
-            f"{file.path}: input {picture.name!r}: scale 1/255 and zero point {expected.zero_point} expected, "
-            f"found {found}"
+            f"{file.path}: input {picture.name!r}: scale 1/255 and zero point {zero_point} expected, found {found}"
         )
 
 

@@ -28,7 +28,7 @@ class Engine(Protocol):
         path: of the model file.
         contract: that the file carries.
         threads: that the interpreter may use.
-        input_dtype: float32, int8 or uint8; what `input_tensor` holds.
+        input_dtype: float32 or int8; what `input_tensor` holds.
     """
 
     @property

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sepilot_runtime.conformity import first_line, require_input, require_names, require_scalar
 from sepilot_runtime.errors import MissingExtraError, ModelFileError
 from sepilot_runtime.modelfile import ModelFile
-from sepilot_runtime.quantization import UINT8_INPUT
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -47,19 +46,16 @@ class OnnxRuntimeEngine:
         inputs = {t.name: t for t in self._session.get_inputs()}
         outputs = {t.name: t for t in self._session.get_outputs()}
         picture = require_names(file, inputs, outputs)
-        self.input_dtype: np.dtype[Any] = _onnx_dtype(file, picture.name, picture.type)
-        # Quantization happens inside an ONNX file; a pure int8 input would carry no scale to check.
-        require_input(
-            file, tuple(picture.shape), self.input_dtype, UINT8_INPUT if self.input_dtype == np.uint8 else None
-        )
+        _require_float(file, picture)
+        self.input_dtype: np.dtype[Any] = np.dtype(np.float32)
+        require_input(file, tuple(picture.shape), self.input_dtype, None)
         self._binding = self._session.io_binding()
-        self._input = np.zeros((1, *file.contract.picture.shape), self.input_dtype)
+        self._input = np.zeros((1, *file.contract.picture.shape), np.float32)
         self._bind(self._binding.bind_input, picture.name, self._input)
         self._outputs: dict[str, NDArray[Any]] = {}
         for name, tensor in outputs.items():
             require_scalar(file, name, tuple(tensor.shape))
-            if _onnx_dtype(file, name, tensor.type) != np.float32:
-                raise ModelFileError(f"{file.path}: output {name!r}: float32 expected, found {tensor.type}")
+            _require_float(file, tensor)
             self._outputs[name] = np.zeros(tensor.shape, np.float32)
             self._bind(self._binding.bind_output, name, self._outputs[name])
 
@@ -80,8 +76,7 @@ class OnnxRuntimeEngine:
         bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
 
 
-def _onnx_dtype(file: ModelFile, name: str, kind: str) -> np.dtype[Any]:
-    known = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
-    if kind not in known:
-        raise ModelFileError(f"{file.path}: tensor {name!r}: {' or '.join(known)} expected, found {kind}")
-    return np.dtype(known[kind])
+def _require_float(file: ModelFile, tensor: Any) -> None:
+    # An int8 ONNX file quantizes inside; a tensor of integers at its edge would carry no scale to check.
+    if tensor.type != "tensor(float)":
+        raise ModelFileError(f"{file.path}: tensor {tensor.name!r}: tensor(float) expected, found {tensor.type}")

@@ -31,6 +31,7 @@ MARGIN = 28
 MODEL_COLOR: Color = (60, 176, 255)
 RECORDED_COLOR: Color = (242, 242, 242)
 QUIET: Color = (176, 170, 164)
+SOFT: Color = (226, 222, 218)
 INK: Color = (26, 20, 16)
 
 WHEEL_SIZE = 132
@@ -121,7 +122,7 @@ class Overlay:
 
     def _draw_title(self, canvas: Canvas, step: Step) -> None:
         drawing.text(canvas, self._title, (MARGIN, 50), size=32, weight=650)
-        drawing.text(canvas, self._subtitle, (MARGIN, 77), size=17, color=QUIET)
+        drawing.text(canvas, self._subtitle, (MARGIN, 77), size=17, color=SOFT)
         median_us = self._latency.median_us()
         x = float(MARGIN)
         for value, name in (
@@ -131,7 +132,7 @@ class Overlay:
         ):
             drawing.text(canvas, value, (x, 108), size=18, weight=600)
             x += drawing.text_width(value, size=18, weight=600) + 6
-            drawing.text(canvas, name, (x, 108), size=15, color=QUIET)
+            drawing.text(canvas, name, (x, 108), size=15, color=SOFT)
             x += drawing.text_width(name, size=15) + 18
 
     def _draw_picture(self, canvas: Canvas, step: Step) -> None:

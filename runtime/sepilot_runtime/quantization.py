@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INT8_INPUT", "UINT8_INPUT", "Affine"]
+__all__ = ["INT8_INPUT", "Affine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,3 @@ class Affine:
 
 INT8_INPUT = Affine(scale=1.0 / 255.0, zero_point=-128)
 """Of every int8 model input: exact for pictures, `stored = pixel - 128`."""
-
-UINT8_INPUT = Affine(scale=1.0 / 255.0, zero_point=0)
-"""Of every uint8 model input: `stored = pixel`."""

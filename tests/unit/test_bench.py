@@ -117,4 +117,4 @@ def test_a_missing_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_conditions_never_fail_and_print_short() -> None:
     now = conditions_now()
     assert now.cores >= 1 and now.cpu and "numpy" in now.versions
-    assert len(str(now).splitlines()) == 3
+    assert len(str(now).splitlines()) == 4

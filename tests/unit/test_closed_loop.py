@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_factory import BIAS, write_tflite
+from model_factory import BIAS, PICTURE, contract_of, frames, weights_of, write_tflite
 from sepilot_runtime.cli import main as sepilot
+from sepilot_runtime.errors import RunError
 from sepilot_train import simulator as simulators
 from sepilot_train.closed_loop import (
     ClosedLoopResult,
@@ -23,7 +24,7 @@ from sepilot_train.closed_loop import (
     run_closed_loop,
     sweep_delays,
 )
-from sepilot_train.closed_loop_drivers import ConstantDriver, ExpertDriver
+from sepilot_train.closed_loop_drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
 from sepilot_train.closed_loop_statistics import bootstrap_mean, bootstrap_ratio, wilson_interval
 from sepilot_train.closed_loop_tables import against_model
 from sepilot_train.simulator.protocol import EVALUATION_SEED, State
@@ -237,6 +238,30 @@ def test_files_are_compared_with_the_model_at_the_same_delay() -> None:
     assert ratios[0] is not None
     assert ratios[0].value == pytest.approx(results[0].mean_cte_m / results[1].mean_cte_m)
     assert ratios[0].low > 2
+
+
+def test_the_training_model_drives_as_its_file_does(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras", reason="keras is not installed (extra train)")
+    from sepilot_train.recipe import load_recipe
+    from sepilot_train.run import Run
+
+    image = keras.Input(PICTURE.shape, name="image")
+    dense = keras.layers.Dense(1, name="steering")
+    net = keras.Model(image, dense(keras.layers.Flatten()(image)))
+    dense.set_weights([weights_of(PICTURE).reshape(-1, 1), np.array([BIAS], np.float32)])
+    net.save(tmp_path / "model.keras")
+    run = Run(path=tmp_path, recipe=load_recipe("swift"), contract=contract_of(), request=None)  # type: ignore[arg-type]
+    (file,) = open_file_drivers([write_tflite(tmp_path / "ramp.tflite")])
+    model = ModelDriver(run)
+    for frame in frames(5):
+        assert model.steer(frame) == pytest.approx(file.steer(frame), abs=1e-6)
+    simulator = FakeSimulator()
+    by_model, by_file = run_closed_loop(simulator, [model, file], evaluation_seeds(2), 20)
+    assert by_file.mean_cte_m == pytest.approx(by_model.mean_cte_m, rel=1e-4)
+    dense.set_weights([weights_of(PICTURE).reshape(-1, 1), np.array([np.nan], np.float32)])
+    net.save(tmp_path / "model.keras")
+    with pytest.raises(RunError, match="answered nan"):
+        ModelDriver(run).steer(frames(1)[0])
 
 
 @pytest.fixture

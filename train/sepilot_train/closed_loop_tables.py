@@ -81,7 +81,8 @@ def _print_delay(
 ) -> None:
     delay_ms = rows[0].delay_ms
     title = f"\nDelay {delay_ms:g} ms = {delay_ms / 1000 * speed_mps:.2f} m" if delay_ms else "\nNo added delay"
-    grid = _grid(title, ("survived", "%", "CTE cm", "max", "laps", "/km", "vs Keras", "µs"))
+    console.print(title, style="bold")
+    grid = _grid(("survived", "share %", "CTE cm", "max", "laps", "/km", "vs Keras", "µs"))
     for row in rows:
         ratio = against_model(row, results)
         half = (row.mean_cte_high_m - row.mean_cte_low_m) / 2
@@ -110,17 +111,18 @@ def _print_survival(
     delays: Sequence[float], results: Sequence[ClosedLoopResult], speed_mps: float, console: Console
 ) -> None:
     headings = [f"{delay_ms:g} ms\n{delay_ms / 1000 * speed_mps:.2f} m" for delay_ms in delays]
-    grid = _grid("\nWorlds survived, by delay and the distance driven in it", headings)
+    console.print("\nWorlds survived, by delay and the distance driven in it", style="bold")
+    grid = _grid(headings)
     for name in dict.fromkeys(r.driver for r in results):
         at = {r.delay_ms: r for r in results if r.driver == name}
         grid.add_row(escape(name), *(f"{at[d].survived}/{at[d].worlds}" for d in delays))
     console.print(grid)
 
 
-def _grid(title: str, columns: Sequence[str]) -> Any:
+def _grid(columns: Sequence[str]) -> Any:
     from rich.table import Table
 
-    grid = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("driver", overflow="fold")
     for name in columns:
         grid.add_column(name, justify="right", no_wrap=True)

@@ -41,8 +41,8 @@ class Chart:
     narrow: str = ""
 
 
-def draw_history(history: Mapping[str, Sequence[float]]) -> Chart:
-    """Loss by epoch, training and held out, and the learning rate."""
+def draw_history(history: Mapping[str, Sequence[float]], kept_epoch: int) -> Chart:
+    """Loss by epoch, training and held out, and the learning rate; a dot at the epoch whose weights were kept."""
     epochs = np.arange(1, len(history["loss"]) + 1)
 
     def draw(fig: Any) -> None:
@@ -51,8 +51,8 @@ def draw_history(history: Mapping[str, Sequence[float]]) -> Chart:
         ax.plot(epochs, history["loss"], color=FAINT, linewidth=2, marker=marker)
         if held := history.get("val_loss"):
             ax.plot(epochs, held, color=ACCENT, linewidth=2, marker=marker)
-            best = int(np.argmin(held))
-            ax.plot(epochs[best], held[best], "o", color=ACCENT, markersize=7)
+            if 1 <= kept_epoch <= len(held):
+                ax.plot(kept_epoch, held[kept_epoch - 1], "o", color=ACCENT, markersize=7)
         _log_scale(ax.yaxis)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if rates := history.get("learning_rate"):
@@ -109,18 +109,19 @@ def draw_driving(predictions: Predictions, scale_deg: float) -> Chart:
 
 def draw_bins(bins: Sequence[Mapping[str, Any]], scale_deg: float, constant_mae: float) -> Chart:
     """Mean absolute error by how far the driver steered; `bins` as in validation.json."""
-    names = [f"{b['low'] * scale_deg:.3g}…{b['high'] * scale_deg:.3g}".replace("-", "−") for b in bins]
+    edges = [bins[0]["low"], *(b["high"] for b in bins)]
+    places = np.arange(len(bins))
     heights = [(b["mae"] or 0.0) * scale_deg for b in bins]
 
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", "driver's steering [°]", "mean error [°]")
-        bars = ax.bar(names, heights, color=ACCENT, width=0.7)
+        ax = axes(fig, "", "driver's steering [°], + = right", "mean error [°]")
+        bars = ax.bar(places + 0.5, heights, color=ACCENT, width=0.8)
         ax.bar_label(bars, [f"{b['count']:,}" for b in bins], fontsize=10, color=INK, padding=2)
         ax.axhline(constant_mae * scale_deg, color=SECOND, linewidth=1.2)
+        # The bins are of unequal width; drawn equally wide, with their edges between them.
+        ax.set_xticks(range(len(edges)), [f"{edge * scale_deg:.3g}".replace("-", "−") for edge in edges])
         ax.grid(False, axis="x")
         ax.margins(y=0.15)
-        if fig.get_figwidth() < 5:
-            ax.tick_params(axis="x", labelrotation=40, labelsize=10)
 
     return _both("bins", "mean error by steering angle", draw, COLUMN)
 

@@ -32,8 +32,21 @@ class BenchRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
+    """What was measured and under which conditions.
+
+    Attributes:
+        load: mean number of running processes around the measurement, None where the system does not say.
+    """
+
     conditions: Mapping[str, str]
+    cores: int
+    load: float | None
     rows: tuple[BenchRow, ...]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the machine had more to do than the benchmark, which keeps one core busy."""
+        return self.load is not None and self.load > self.cores
 
     def median_us(self, file: str) -> float | None:
         """The lowest whole-path median that was measured for a file, None where it was not."""
@@ -86,8 +99,11 @@ class ClosedLoop:
 def read_bench(path: Path) -> Bench:
     """What `sepilot bench --json` printed."""
     top = read_object(path)
+    conditions = top.inner("conditions")
     return Bench(
         conditions=top.words("settings") | top.words("conditions"),
+        cores=conditions.whole("cores"),
+        load=conditions.optional("load"),
         rows=tuple(
             BenchRow(
                 file=row.text("file"),

@@ -151,7 +151,7 @@ def _charts(material: Material) -> dict[str, Any]:
     v, loop = material.validation, material.closed_loop
     check = material.check
     return {
-        "history": charts.draw_history(material.history) if material.history.get("loss") else None,
+        "history": charts.draw_history(material.history, v.kept_epoch) if material.history.get("loss") else None,
         "scatter": charts.draw_scatter(material.predictions, v.scale_deg),
         "driving": charts.draw_driving(material.predictions, v.scale_deg),
         "bins": charts.draw_bins(v.bins, v.scale_deg, v.constant_mae),

@@ -26,7 +26,7 @@ picture; infer is picture to number, with writing the input and dequantizing; to
 Figures of different machines, or of a machine under load, do not compare; ratios in one run do.
 """
 
-NAME_WIDTH = 23
+NAME_WIDTH = 22
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     print(before)
     if before.governor not in (None, "performance"):
-        print(f"sepilot: the governor is {before.governor!r}; 'performance' gives steadier figures", file=sys.stderr)
+        print(f"sepilot: governor {before.governor!r}; 'performance' gives steadier figures", file=sys.stderr)
     print(
         f"\nframe {width}x{height} ({what['frames']}, {len(frames)} in memory) to angle, microseconds,\n"
         f"{arguments.rounds} rounds x {arguments.calls} calls, interleaved\n"
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _document(what: dict[str, Any], before: Conditions, after: Conditions, results: list[Measurement]) -> Any:
-    """Conditions at the start (and load and temperature at the end), settings, and one row per file and thread count."""
+    """Conditions at the start (load and temperature at the end too), settings, one row per file and thread count."""
     from dataclasses import asdict
 
     conditions = {**asdict(before), "load_after": after.load, "temperature_after_c": after.temperature_c}

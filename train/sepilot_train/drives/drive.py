@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,16 +13,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.errors import DriveError, FrameError, UsageError
+from sepilot_runtime.errors import DriveError, FrameError
+from sepilot_train.drives.options import DriveFilter
 
-__all__ = ["Drive", "DriveFilter", "Frames", "Rows", "frames_of"]
+__all__ = ["LABEL_TOLERANCE", "NOMINAL_RATE_HZ", "Drive", "Frames", "Rows", "frames_of"]
 
 NOMINAL_RATE_HZ = 20.0
 """For recordings whose time stamps are missing or cannot be used."""
 
 
 class Frames(Protocol):
-    """The pictures of a whole recording, by row."""
+    """The pictures of a whole recording, by row.
+
+    Attributes:
+        sequential: reading in order is far cheaper than jumping, so one reader at a time should go through it.
+    """
+
+    sequential: bool
 
     def __len__(self) -> int: ...
 
@@ -29,26 +37,13 @@ class Frames(Protocol):
         """BGR (H, W, 3) uint8. Raises FrameError."""
         ...
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of the file that each row comes from; 0 where it is gone."""
+        ...
+
     def stamp(self) -> bytes:
         """Changes whenever the pixels might have."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriveFilter:
-    """Which frames of a drive are taken; None does not limit.
-
-    Attributes:
-        min_throttle: frames at or below, or without a throttle, are left out.
-        from_s, to_s: seconds from the first frame, half open.
-        first, last: positions in the drive as it is read, counted from 0, both included.
-    """
-
-    min_throttle: float | None = None
-    from_s: float | None = None
-    to_s: float | None = None
-    first: int | None = None
-    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -98,6 +93,12 @@ class Drive:
         return float(self.time_s[-1] - self.time_s[0]) if len(self) else 0.0
 
     @property
+    def pauses_s(self) -> NDArray[np.float64]:
+        """Lengths of the stretches of over a second without a frame: the recorder paused, or frames were deleted."""
+        steps = np.diff(self.time_s)
+        return np.asarray(steps[steps > 1.0], np.float64)
+
+    @property
     def rate_hz(self) -> float:
         """Frames per second by the median interval; the nominal rate for a single frame."""
         steps = np.diff(np.unique(self.time_s))
@@ -136,6 +137,10 @@ class Drive:
         return dataclasses.replace(self, names=tuple(self.names[i] for i in index), **arrays)
 
 
+LABEL_TOLERANCE = 1e-6
+"""How far beyond [-1, 1] a label may lie for rounding alone; it is clipped then."""
+
+
 class Rows:
     """Collects rows while a reader goes through a recording; what cannot be taken is counted with its reason."""
 
@@ -143,7 +148,8 @@ class Rows:
         self.path = path
         self.skipped: Counter[str] = Counter()
         self._sources: list[Any] = []
-        self._names: list[str] = []
+        # A name stands for one frame ever after: in splits, manifests and messages.
+        self._names: dict[str, None] = {}
         self._values: list[tuple[float, float, float, int]] = []
 
     def skip(self, reason: str, count: int = 1) -> None:
@@ -159,19 +165,22 @@ class Rows:
         throttle: float = float("nan"),
         camera: int = 0,
     ) -> None:
-        """Take a row, unless its label is no number in [-1, 1]; `steering` None is a row without a label.
+        """Take a row, unless its label is no number in [-1, 1] or its frame was taken before.
 
-        Two per cent beyond are clipped: radians and degrees are rounded in the files.
+        `steering` None is a row without a label.
         """
-        if steering is not None and not np.isfinite(steering):
+        if steering is not None and not math.isfinite(steering):
             self.skip("label is not a number")
             return
-        if steering is not None and abs(steering) > 1.02:
+        if steering is not None and abs(steering) > 1.0 + LABEL_TOLERANCE:
             self.skip("label out of range")
+            return
+        if name in self._names:
+            self.skip("frame named a second time")
             return
         label = float("nan") if steering is None else min(1.0, max(-1.0, steering))
         self._sources.append(source)
-        self._names.append(name)
+        self._names[name] = None
         self._values.append((time_s, label, throttle, camera))
 
     @property
@@ -179,7 +188,9 @@ class Rows:
         """What was given to `add`, one per kept row, for building the `Frames`."""
         return self._sources
 
-    def drive(self, kind: str, frames: Frames, *, full_scale_deg: float, name: str = "", notes: tuple[str, ...] = ()) -> Drive:
+    def drive(
+        self, kind: str, frames: Frames, *, full_scale_deg: float, name: str = "", notes: Sequence[str] = ()
+    ) -> Drive:
         """The finished drive; rows and frames correspond one to one.
 
         Raises:
@@ -189,7 +200,7 @@ class Rows:
             why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common()) or "it is empty"
             raise DriveError(f"{self.path}: no usable frame in this {kind} drive ({why})")
         table = np.array(self._values, np.float64)
-        time_s, time_notes = _usable_time(table[:, 0])
+        time_s, time_notes = _usable_time(table[:, 0], several_cameras=bool(table[:, 3].any()))
         return Drive(
             id=name or self.path.name,
             path=self.path,
@@ -207,33 +218,27 @@ class Rows:
         )
 
 
-def _usable_time(stamps: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _usable_time(stamps: NDArray[np.float64], *, several_cameras: bool) -> tuple[NDArray[np.float64], list[str]]:
     """Seconds from the first frame; replaced by a nominal rate where the stamps cannot be true."""
     nominal = np.arange(len(stamps)) / NOMINAL_RATE_HZ
     if len(stamps) == 1:
-        return np.zeros(1), ()
+        return np.zeros(1), []
     if not np.isfinite(stamps).all():
-        return nominal, (f"no time stamps: {NOMINAL_RATE_HZ:g} Hz assumed",)
+        return nominal, [f"no time stamps: {NOMINAL_RATE_HZ:g} Hz assumed"]
     steps = np.diff(stamps)
+    advancing, backwards = steps[steps > 0], int((steps < 0).sum())
+    usual_s = float(np.median(advancing)) if advancing.size else 0.0
     # Several cameras share a stamp, a paused recording leaves gaps; a median outside of 2 to 200 Hz is no camera's.
-    advancing = steps[steps > 0]
-    plausible = advancing.size and 0.005 <= float(np.median(advancing)) <= 0.5 and (steps < 0).mean() < 0.01
-    if not plausible:
-        return nominal, (f"time stamps cannot be used: {NOMINAL_RATE_HZ:g} Hz assumed",)
-    backwards = int((steps < 0).sum())
-    notes = (f"{backwards} time stamps run backwards: held",) if backwards else ()
-    return np.maximum.accumulate(stamps - stamps[0]), notes
-
-
-def require_full_scale(value: float) -> float:
-    """A wheel angle in degrees that makes sense.
-
-    Raises:
-        UsageError: not in (0, 180].
-    """
-    if not 0.0 < value <= 180.0:
-        raise UsageError(f"--full-scale-deg: an angle in (0, 180] expected, found {value:g}")
-    return value
+    if not 0.005 <= usual_s <= 0.5 or backwards >= 0.01 * len(steps):
+        return nominal, [f"time stamps cannot be used: {NOMINAL_RATE_HZ:g} Hz assumed"]
+    notes = []
+    if (repeated := int((steps == 0).sum())) and not several_cameras:
+        notes.append(f"{repeated:,} frames have the time stamp of the one before")
+    if not backwards:
+        return stamps - stamps[0], notes
+    # The clock was set while recording: what follows is right but for a constant.
+    steps[steps < 0] = usual_s
+    return np.concatenate(([0.0], np.cumsum(steps))), [*notes, f"the clock was set back, {backwards}x: joined there"]
 
 
 def frames_of(drive: Drive) -> Iterator[tuple[str, float, NDArray[np.uint8]]]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.errors import DriveError, FrameError
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.images import read_image
+from sepilot_runtime.opencv import cv2, silenced
 
-__all__ = ["ImageFrames", "VideoFrames"]
+__all__ = ["ImageFrames", "VideoFrames", "VideoInfo", "look_through"]
 
 
 class ImageFrames:
     """One image file per row. May be read by several threads."""
+
+    sequential = False
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
@@ -26,30 +30,22 @@ class ImageFrames:
         return len(self._paths)
 
     def read(self, row: int) -> NDArray[np.uint8]:
-        path = self._paths[row]
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as e:
-            raise FrameError("image is missing", str(path)) from e
-        except OSError as e:
-            raise FrameError("image cannot be read", f"{path}: {e.strerror or e}") from e
-        # The decoder fills the rest of a truncated JPEG with gray and reports success.
-        if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]:
-            raise FrameError("image is truncated", str(path))
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        if frame is None:
-            raise FrameError("image does not decode", str(path))
-        return frame.astype(np.uint8, copy=False)
+        return read_image(self._paths[row])
+
+    def sizes(self) -> NDArray[np.int64]:
+        return np.array([_state(path)[0] for path in self._paths], np.int64)
 
     def stamp(self) -> bytes:
         digest = hashlib.sha256()
         for path in self._paths:
-            digest.update(_stamp(path))
+            digest.update(f"{path.absolute()}\0{_state(path)}\n".encode())
         return digest.digest()
 
 
 class VideoFrames:
-    """The frames of a video file, fastest in their order; `numbers` are those that the rows stand for, from 0."""
+    """Frames of a video file; `numbers` are those that the rows stand for, counted from 0."""
+
+    sequential = True
 
     def __init__(self, path: Path, numbers: Sequence[int]) -> None:
         self._path = path
@@ -66,7 +62,7 @@ class VideoFrames:
         number = self._numbers[row]
         with self._lock:
             if self._capture is None or number < self._next:
-                self._capture = open_video(self._path)
+                self._capture = _open(self._path)
                 self._next = 0
             # Seeking is inexact in many containers; going there frame by frame is not.
             while self._next < number:
@@ -79,38 +75,71 @@ class VideoFrames:
             raise FrameError("frame does not decode", f"{self._path}: frame {number}")
         return np.asarray(frame, np.uint8)
 
+    def sizes(self) -> NDArray[np.int64]:
+        return np.full(len(self), _state(self._path)[0], np.int64)
+
     def stamp(self) -> bytes:
-        return hashlib.sha256(_stamp(self._path) + repr(self._numbers).encode()).digest()
+        return hashlib.sha256(f"{self._path.absolute()}\0{_state(self._path)}\0{self._numbers}".encode()).digest()
 
 
-def open_video(path: Path) -> cv2.VideoCapture:
-    """Open a video file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a video turned out to hold.
+
+    Attributes:
+        frames: that can be decoded.
+        promised: that its header speaks of; 0 where it does not.
+        rate_hz: frames per second by its header; 0 where that makes no sense.
+    """
+
+    frames: int
+    promised: int
+    rate_hz: float
+
+    @property
+    def missing(self) -> int:
+        """Frames that the header promises and that cannot be decoded."""
+        return max(0, self.promised - self.frames)
+
+
+def look_through(path: Path) -> VideoInfo:
+    """Count a video's frames by going through it, as headers are often wrong.
 
     Raises:
-        DriveError: it is not there or does not open.
+        DriveError: not a video, or not one frame of it can be decoded.
     """
+    capture = _open(path)
+    rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
+    promised = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    frames = 0
+    while capture.grab():
+        frames += 1
+    capture.release()
+    if not frames:
+        raise DriveError(f"{path}: not one frame of this video can be decoded")
+    # Some containers promise a negative or an astronomic number.
+    believable = 0 < promised < 1e8
+    return VideoInfo(
+        frames=frames,
+        promised=int(promised) if believable else 0,
+        rate_hz=rate_hz if 0.5 <= rate_hz <= 1000.0 else 0.0,
+    )
+
+
+def _open(path: Path) -> cv2.VideoCapture:
     if not path.is_file():
         raise DriveError(f"{path}: no such file")
-    capture = cv2.VideoCapture(str(path))
+    with silenced():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
-        raise DriveError(f"{path}: not a video that OpenCV can open")
+        raise DriveError(f"{path}: is not a video that OpenCV can read")
     return capture
 
 
-def video_length(path: Path) -> tuple[int, float]:
-    """(frames, frames per second) of a video, counted by going through it, as headers are often wrong."""
-    capture = open_video(path)
-    rate = float(capture.get(cv2.CAP_PROP_FPS))
-    count = 0
-    while capture.grab():
-        count += 1
-    capture.release()
-    return count, rate if 0.5 <= rate <= 1000.0 else 0.0
-
-
-def _stamp(path: Path) -> bytes:
+def _state(path: Path) -> tuple[int, int]:
+    """(size in bytes, time of the last change in ns), zeros for a file that is gone."""
     try:
         status = path.stat()
     except OSError:
-        return f"{path}\0gone\n".encode()
-    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
+        return 0, 0
+    return status.st_size, status.st_mtime_ns

@@ -1,14 +1,23 @@
-"""How recordings are to be understood where the files do not say, and the flags for it."""
+"""How recordings are to be understood where the files do not say, which frames to take, and the flags for both."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sepilot_train.drives.drive import DriveFilter, require_full_scale
+from sepilot_runtime.errors import UsageError
 
-__all__ = ["ReaderOptions", "add_filter_arguments", "add_reader_arguments", "drive_filter", "reader_options"]
+__all__ = [
+    "DriveFilter",
+    "ReaderOptions",
+    "add_filter_arguments",
+    "add_reader_arguments",
+    "drive_filter",
+    "reader_options",
+]
 
 ANGLE_PATTERN = r"(?P<drive>.+)_(?P<frame>\d+)_(?P<angle>\d+(\.\d+)?)"
 
@@ -16,8 +25,8 @@ ANGLE_PATTERN = r"(?P<drive>.+)_(?P<frame>\d+)_(?P<angle>\d+(\.\d+)?)"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderOptions:
     """Attributes:
-    full_scale_deg: wheel angle of full steering; None takes the format's own (Donkeycar 25, Udacity 25, angle in
-        file name 45, video + CSV 30) or what the recording says.
+    full_scale_deg: wheel angle of full steering; None takes what the recording says or the format's own (Donkeycar
+        25, Udacity 25, angle in file name 45, video + CSV 30).
     cameras: Udacity logs: the centre camera, or all three.
     side_camera_correction: added to the left camera's label and taken from the right one's, in label units.
     angle_pattern: regular expression for a file name without suffix, with groups drive, frame and angle (degrees);
@@ -39,6 +48,14 @@ class ReaderOptions:
     csv_frame: str = ""
     csv_unit: Literal["auto", "rad", "deg", "full-scale"] = "auto"
 
+    def __post_init__(self) -> None:
+        if self.full_scale_deg is not None and not 0.0 < self.full_scale_deg <= 180.0:
+            raise UsageError(f"--full-scale-deg: an angle in (0, 180] expected, found {self.full_scale_deg:g}")
+        if not abs(self.side_camera_correction) <= 1.0:
+            raise UsageError(f"--side-camera-correction: -1 to 1 expected, found {self.side_camera_correction:g}")
+        if not math.isfinite(self.angle_straight_deg):
+            raise UsageError(f"--angle-straight-deg: an angle expected, found {self.angle_straight_deg}")
+
     def full_scale(self, default: float) -> float:
         """The full-scale angle, by this option or the format's default."""
         return default if self.full_scale_deg is None else self.full_scale_deg
@@ -48,38 +65,51 @@ class ReaderOptions:
         return 1.0 if self.positive == "right" else -1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveFilter:
+    """Which frames of a drive are taken; None does not limit.
+
+    Attributes:
+        min_throttle: frames at or below, or without a throttle, are left out.
+        from_s, to_s: seconds from the first frame, half open.
+        first, last: positions in the drive as it is read, counted from 0, both included.
+    """
+
+    min_throttle: float | None = None
+    from_s: float | None = None
+    to_s: float | None = None
+    first: int | None = None
+    last: int | None = None
+
+
 def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags for `ReaderOptions`."""
-    default = ReaderOptions()
+    """Flags for `ReaderOptions`, one per field."""
     group = parser.add_argument_group("how to read the recordings")
-    group.add_argument("--full-scale-deg", type=float, metavar="DEG", help="wheel angle of full steering (default: the format's)")
-    group.add_argument("--cameras", choices=("centre", "all"), default=default.cameras, help="of a three-camera log (default: centre)")
-    group.add_argument("--side-camera-correction", type=float, metavar="X", default=default.side_camera_correction, help="steering added for the left and taken for the right camera (default: 0.2)")
-    group.add_argument("--angle-pattern", metavar="REGEX", default=default.angle_pattern, help="file names with groups drive, frame, angle; or none")
-    group.add_argument("--angle-straight-deg", type=float, metavar="DEG", default=default.angle_straight_deg, help="angle that means straight (default: 90)")
-    group.add_argument("--positive", choices=("right", "left"), default=default.positive, help="direction of growing angles in names and CSV files (default: right)")
-    group.add_argument("--csv-steering", metavar="COLUMN", default="", help="steering column beside a video (default: found by name)")
-    group.add_argument("--csv-time", metavar="COLUMN", default="", help="time column beside a video")
-    group.add_argument("--csv-frame", metavar="COLUMN", default="", help="frame number column beside a video")
-    group.add_argument("--csv-unit", choices=("auto", "rad", "deg", "full-scale"), default="auto", help="of the steering column")
+
+    def add(flag: str, says: str, **settings: object) -> None:
+        default = getattr(ReaderOptions(), flag.removeprefix("--").replace("-", "_"))
+        group.add_argument(flag, default=default, help=says, **settings)  # type: ignore[arg-type]
+
+    add("--full-scale-deg", "wheel angle of full steering (default: the format's)", type=float, metavar="DEG")
+    add("--cameras", "of a three-camera log (default: centre)", choices=("centre", "all"))
+    add(
+        "--side-camera-correction",
+        "steering added for the left and taken for the right camera (default: 0.2)",
+        type=float,
+        metavar="X",
+    )
+    add("--angle-pattern", "file names with groups drive, frame, angle; or none", metavar="REGEX")
+    add("--angle-straight-deg", "angle that means straight (default: 90)", type=float, metavar="DEG")
+    add("--positive", "side of growing angles in names and CSV files (default: right)", choices=("right", "left"))
+    add("--csv-steering", "steering column beside a video (default: found by name)", metavar="COLUMN")
+    add("--csv-time", "time column beside a video", metavar="COLUMN")
+    add("--csv-frame", "frame number column beside a video", metavar="COLUMN")
+    add("--csv-unit", "of the steering column", choices=("auto", "rad", "deg", "full-scale"))
 
 
 def reader_options(arguments: argparse.Namespace) -> ReaderOptions:
     """The options of parsed flags. Raises UsageError."""
-    if arguments.full_scale_deg is not None:
-        require_full_scale(arguments.full_scale_deg)
-    return ReaderOptions(
-        full_scale_deg=arguments.full_scale_deg,
-        cameras=arguments.cameras,
-        side_camera_correction=arguments.side_camera_correction,
-        angle_pattern=arguments.angle_pattern,
-        angle_straight_deg=arguments.angle_straight_deg,
-        positive=arguments.positive,
-        csv_steering=arguments.csv_steering,
-        csv_time=arguments.csv_time,
-        csv_frame=arguments.csv_frame,
-        csv_unit=arguments.csv_unit,
-    )
+    return ReaderOptions(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ReaderOptions)})
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,10 +124,4 @@ def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
 
 def drive_filter(arguments: argparse.Namespace) -> DriveFilter:
     """The filter of parsed flags."""
-    return DriveFilter(
-        min_throttle=arguments.min_throttle,
-        from_s=arguments.from_s,
-        to_s=arguments.to_s,
-        first=arguments.first,
-        last=arguments.last,
-    )
+    return DriveFilter(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(DriveFilter)})

@@ -8,6 +8,7 @@ picture. Steering is `user/angle` in [-1, 1], + = right, in both.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,9 @@ from sepilot_runtime.errors import DriveError
 from sepilot_train.drives.drive import Drive, Rows
 from sepilot_train.drives.frames import ImageFrames
 from sepilot_train.drives.options import ReaderOptions
+from sepilot_train.drives.places import FileFinder
 
-__all__ = ["inside", "read_tub_v1", "read_tub_v2"]
+__all__ = ["is_tub_v1", "is_tub_v2", "read_tub_v1", "read_tub_v2"]
 
 FULL_SCALE_DEG = 25.0
 """A tub does not say what a steering of 1 turns the wheels by; this is usual for 1/10 scale cars."""
@@ -26,87 +28,104 @@ FULL_SCALE_DEG = 25.0
 IMAGE, ANGLE, THROTTLE = "cam/image_array", "user/angle", "user/throttle"
 
 
+def is_tub_v2(path: Path) -> bool:
+    """A folder with a manifest that names catalogs, or with a broken one beside catalogs.
+
+    Other tools write a `manifest.json`, too.
+    """
+    manifest = path / "manifest.json"
+    try:
+        return manifest.is_file() and ('"paths"' in manifest.read_text("utf-8", "replace") or _has_catalogs(path))
+    except OSError:
+        return True
+
+
+def is_tub_v1(path: Path) -> bool:
+    """A folder with `record_N.json` files."""
+    return any(path.glob("record_*.json"))
+
+
 def read_tub_v2(path: Path, options: ReaderOptions) -> Drive:
-    """Raises DriveError: no manifest, or a catalog that it names is missing."""
+    """Raises DriveError: no manifest, or a catalog that it names is missing or lies outside."""
     table, recorded_scale = _manifest(path)
-    deleted = {i for i in table.get("deleted_indexes", []) if isinstance(i, int)}
+    deleted = {i for i in table["deleted_indexes"] if isinstance(i, int)}
     rows = Rows(path)
+    finder = FileFinder(path)
     for name in table["paths"]:
-        catalog = inside(path, name)
-        try:
-            text = catalog.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError as e:
-            raise DriveError(f"{path / 'manifest.json'}: names the catalog {name}, which is not there") from e
-        except OSError as e:
-            raise DriveError(f"{catalog}: cannot be read: {e.strerror or e}") from e
-        for line in text.splitlines():
-            if line.strip():
-                _take(rows, path, line, deleted)
-    return rows.drive(
-        "tub-v2",
-        ImageFrames(rows.sources),
-        full_scale_deg=options.full_scale(recorded_scale or FULL_SCALE_DEG),
-    )
+        catalog = finder.find(name)
+        if catalog is None:
+            raise DriveError(f"{path / 'manifest.json'}: names the catalog {name!r}, which is not there")
+        for line in _text(catalog).split("\n"):
+            if line and not line.isspace():
+                _take(rows, finder, line, deleted, images="images/")
+    scale = options.full_scale(recorded_scale or FULL_SCALE_DEG)
+    return rows.drive("tub-v2", ImageFrames(rows.sources), full_scale_deg=scale)
 
 
 def read_tub_v1(path: Path, options: ReaderOptions) -> Drive:
     """Raises DriveError: no usable record."""
     rows = Rows(path)
-    records = sorted(path.glob("record_*.json"), key=lambda p: int(re.sub(r"\D", "", p.stem) or 0))
-    for file in records:
-        text = file.read_text(encoding="utf-8", errors="replace")
-        _take(rows, path, text, set(), images="")
+    finder = FileFinder(path)
+    records = (re.fullmatch(r"record_(\d{1,18})\.json", p.name) for p in path.glob("record_*.json"))
+    for match in sorted((m for m in records if m), key=lambda m: int(m[1])):
+        file = finder.find(match.string)
+        if file is not None:
+            _take(rows, finder, _text(file), set(), images="")
     return rows.drive("tub-v1", ImageFrames(rows.sources), full_scale_deg=options.full_scale(FULL_SCALE_DEG))
 
 
-def inside(root: Path, name: str) -> Path:
-    """`root / name`, which must not lead out of `root`.
+def _has_catalogs(path: Path) -> bool:
+    return any(path.glob("*.catalog"))
 
-    Links that somebody has put into the drive are followed; what a recording's own text says is not trusted.
 
-    Raises:
-        DriveError: `name` is absolute or climbs by `..`.
-    """
-    # Joining an absolute path drops the root; a Windows path is one strange name on POSIX and does no harm.
-    if name.startswith("/") or ".." in name.split("/"):
-        raise DriveError(f"{root}: names the file {name!r}, which lies outside of the drive; refused")
-    return root / name
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as e:
+        raise DriveError(f"{path}: cannot be read: {e.strerror or e}") from e
 
 
 def _manifest(path: Path) -> tuple[dict[str, Any], float | None]:
+    """The line with the catalogs and the deleted indexes, and the full-scale angle if the recorder wrote one."""
     file = path / "manifest.json"
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        documents = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError) as e:
-        raise DriveError(f"{file}: cannot be read: {e}") from e
-    except json.JSONDecodeError as e:
-        raise DriveError(f"{file}: not the JSON lines of a tub's manifest ({e.msg})") from e
-    table = next((d for d in documents if isinstance(d, dict) and "paths" in d), None)
-    if table is None or not all(isinstance(p, str) for p in table["paths"]):
-        raise DriveError(f"{file}: a line with `paths` of the catalogs expected, found none")
-    scales = [d["full_scale_deg"] for d in documents if isinstance(d, dict) and "full_scale_deg" in d]
-    usable = [float(s) for s in scales if isinstance(s, int | float) and 0 < s <= 180]
-    return table, usable[0] if usable else None
+    documents: list[Any] = []
+    for number, line in enumerate(_text(file).split("\n"), 1):
+        try:
+            documents += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as e:
+            raise DriveError(f"{file}: line {number} is not JSON, as each line of a tub's manifest is") from e
+    objects = [d for d in documents if isinstance(d, dict)]
+    table = next((d for d in objects if "paths" in d), None)
+    if table is None or not _is_list_of(table["paths"], str):
+        raise DriveError(f"{file}: a line with `paths`, a list of the catalogs' names, expected, found none")
+    if not _is_list_of(table.setdefault("deleted_indexes", []), int):
+        raise DriveError(f"{file}: deleted_indexes: a list of whole numbers expected")
+    scales = [_number(d, "full_scale_deg") for d in objects]
+    return table, next((scale for scale in scales if 0 < scale <= 180), None)
 
 
-def _take(rows: Rows, root: Path, text: str, deleted: set[int], *, images: str = "images") -> None:
+def _is_list_of(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _take(rows: Rows, finder: FileFinder, text: str, deleted: set[int], *, images: str) -> None:
     """One record, from a line of a catalog or a file of its own."""
     try:
         record = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         rows.skip("broken JSON")
         return
-    if not isinstance(record, dict) or not isinstance(record.get(IMAGE), str):
+    name = record.get(IMAGE) if isinstance(record, dict) else None
+    if not isinstance(name, str):
         rows.skip("record without an image")
         return
-    if record.get("_index") in deleted:
+    index = record.get("_index")
+    if isinstance(index, int) and index in deleted:
         rows.skip("deleted by the author")
         return
-    name = record[IMAGE]
-    path = inside(root / images, name)
-    if not path.is_file():
-        rows.skip("image is missing")
+    path = finder.find(images + name)
+    if path is None:
+        rows.skip("missing image")
         return
     if ANGLE not in record:
         rows.skip("record without user/angle")
@@ -121,8 +140,10 @@ def _take(rows: Rows, root: Path, text: str, deleted: set[int], *, images: str =
 
 
 def _number(record: Mapping[str, Any], *keys: str) -> float:
+    """The first of `keys` that holds a number; NaN when none does."""
     for key in keys:
         value = record.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        # JSON knows whole numbers that no float can hold.
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
             return float(value)
-    return float("nan")
+    return math.nan

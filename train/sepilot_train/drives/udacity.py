@@ -6,16 +6,17 @@ machine that recorded, POSIX or Windows; only their last part counts.
 
 from __future__ import annotations
 
-import csv
+import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PureWindowsPath
 
 from sepilot_runtime.errors import DriveError
-from sepilot_train.drives.drive import Drive, Rows
+from sepilot_train.drives.drive import LABEL_TOLERANCE, Drive, Rows
 from sepilot_train.drives.frames import ImageFrames
 from sepilot_train.drives.options import ReaderOptions
-from sepilot_train.drives.tubs import inside
+from sepilot_train.drives.places import FileFinder
+from sepilot_train.drives.tables import read_table, to_number
 
 __all__ = ["LOG_NAME", "read_udacity"]
 
@@ -30,59 +31,64 @@ _STAMP = re.compile(r"(\d{4}_\d{2}_\d{2}_\d{2}_\d{2}_\d{2}_\d{3})")
 def read_udacity(log: Path, options: ReaderOptions) -> Drive:
     """Raises DriveError: unreadable, without the columns, or without a usable row."""
     folder = log.parent
-    try:
-        lines = log.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as e:
-        raise DriveError(f"{log}: cannot be read: {e.strerror or e}") from e
-    table = [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
+    table = read_table(log)
     columns = list(COLUMNS)
-    if table and not _is_number(table[0][min(3, len(table[0]) - 1)]):
+    if table and _is_header(table[0]):
         columns = [name.lower() for name in table.pop(0)]
         if missing := [name for name in ("center", "steering") if name not in columns]:
             raise DriveError(f"{log}: column {missing[0]!r} expected, found {', '.join(columns)}")
     rows = Rows(folder)
+    finder = FileFinder(folder)
     for row in table:
-        _take(rows, folder, dict(zip(columns, row, strict=False)), options)
+        _take(rows, finder, dict(zip(columns, row, strict=False)), options)
     return rows.drive("udacity", ImageFrames(rows.sources), full_scale_deg=options.full_scale(FULL_SCALE_DEG))
 
 
-def _take(rows: Rows, folder: Path, row: dict[str, str], options: ReaderOptions) -> None:
-    if not _is_number(row.get("steering", "")):
+def _is_header(row: list[str]) -> bool:
+    """Names of columns, rather than a first row that may be damaged."""
+    return not set(COLUMNS).isdisjoint(cell.lower() for cell in row)
+
+
+def _take(rows: Rows, finder: FileFinder, row: dict[str, str], options: ReaderOptions) -> None:
+    label = to_number(row.get("steering", ""))
+    if not math.isfinite(label):
         rows.skip("label is not a number")
         return
+    if abs(label) > 1.0 + LABEL_TOLERANCE:
+        rows.skip("label out of range")
+        return
     for camera, side in CAMERAS.items():
-        if side and options.cameras == "centre":
+        if side and (options.cameras == "centre" or camera not in row):
             continue
         if not row.get(camera):
             rows.skip("row without an image")
             continue
-        path = _picture(folder, row[camera])
+        path = _picture(finder, row[camera])
         if path is None:
-            rows.skip("image is missing")
+            rows.skip("missing image")
             continue
         # The left camera sees what the car would see further left, from where it has to steer more to the right.
-        steering = float(row["steering"]) - side * options.side_camera_correction
-        throttle = row.get("throttle", "")
+        steering = label - side * options.side_camera_correction
         rows.add(
             path.name,
             path,
             time_s=_time(path.name),
-            steering=min(1.0, max(-1.0, steering)) if side else steering,
-            throttle=float(throttle) if _is_number(throttle) else float("nan"),
+            steering=min(1.0, max(-1.0, steering)),
+            throttle=to_number(row.get("throttle", "")),
             camera=side,
         )
 
 
-def _picture(folder: Path, recorded: str) -> Path | None:
-    relative = recorded.replace("\\", "/")
-    if ".." in relative.split("/"):
-        inside(folder, relative)
-    # Windows' rules split at both kinds of slash.
-    name = PureWindowsPath(recorded).name
-    for candidate in (f"IMG/{name}", relative if not _absolute(recorded) else "", name):
-        if candidate and (path := inside(folder, candidate)).is_file():
-            return path
-    return None
+def _picture(finder: FileFinder, recorded: str) -> Path | None:
+    """The picture where the log says, or by its bare name where the simulator puts them.
+
+    An absolute path is the recording machine's own: only its last part means anything here.
+    """
+    as_posix = recorded.replace("\\", "/")
+    if not _absolute(recorded) and (path := finder.find(as_posix)) is not None:
+        return path
+    name = as_posix.rpartition("/")[2]
+    return finder.find(f"IMG/{name}") or finder.find(name)
 
 
 def _absolute(recorded: str) -> bool:
@@ -92,14 +98,11 @@ def _absolute(recorded: str) -> bool:
 def _time(name: str) -> float:
     found = _STAMP.search(name)
     if not found:
-        return float("nan")
-    # The simulator writes milliseconds; the standard library reads microseconds.
-    return datetime.strptime(found[1] + "000", "%Y_%m_%d_%H_%M_%S_%f").timestamp()
-
-
-def _is_number(text: str) -> bool:
+        return math.nan
     try:
-        float(text)
+        # The simulator writes milliseconds; the standard library reads microseconds. Read as UTC, which has no
+        # hour that comes twice.
+        moment = datetime.strptime(found[1] + "000", "%Y_%m_%d_%H_%M_%S_%f")
     except ValueError:
-        return False
-    return True
+        return math.nan
+    return moment.replace(tzinfo=UTC).timestamp()
