@@ -1,4 +1,4 @@
-"""`python runtime VERB …`: the runtime folder copied alone to a device, nothing installed but its three dependencies."""
+"""`python runtime VERB …`: the runtime folder copied alone to a device, with nothing installed but what it imports."""
 
 from sepilot_runtime.cli import main
 

@@ -32,7 +32,7 @@ import numpy as np
 from sepilot_runtime.contract import Picture
 from sepilot_runtime.preprocess import picture_of
 from sepilot_train.drives import Drive, ReaderOptions, load_pictures, open_drives
-from sepilot_train.learner import Samples, fit
+from sepilot_train.learner import Samples
 from sepilot_train.models import build_model
 from sepilot_train.recipe import Recipe, load_recipe
 
@@ -216,7 +216,9 @@ def report(found: dict[str, list[float]], recipe: Recipe, arguments: argparse.Na
         seconds = arguments.frames * 150 / medians["sepilot"]
         print(f"  150 epochs of {arguments.frames:,} frames would take {seconds:,.0f} s")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"recipe": recipe.name, "frames_per_s": medians, "rounds": found}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"recipe": recipe.name, "frames_per_s": medians, "rounds": found}, indent=2)
+        )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def steps() -> list[Step]:
         Step(
             title="record expert drives in simulated worlds",
             result=DRIVES,
-            arguments=lambda: ["record", "--simulator", "builtin", "--drives", "10", "--frames", "500", "--out", DRIVES],
+            arguments=lambda: ["record", "--drives", "12", "--frames", "500", "--out", DRIVES],
         ),
         Step(
             title="record one drive in a world that nobody trains on",

@@ -53,7 +53,12 @@ def write_tub(folder: Path, count: int = 40, *, throttle: float | Sequence[float
         "deleted_indexes": list(changes.get("deleted", ())),
     }
     table.update(changes.get("manifest", {}))
-    head = [["cam/image_array", "user/angle", "user/throttle", "user/mode"], ["image_array", "float", "float", "str"], {}, {}]
+    head = [
+        ["cam/image_array", "user/angle", "user/throttle", "user/mode"],
+        ["image_array", "float", "float", "str"],
+        {},
+        {},
+    ]
     (folder / "manifest.json").write_text("\n".join(json.dumps(d) for d in (*head, table)) + "\n")
     return folder
 
@@ -63,7 +68,12 @@ def write_tub_v1(folder: Path, count: int = 12) -> Path:
     (folder / "meta.json").write_text('{"inputs": ["cam/image_array", "user/angle", "user/throttle"]}')
     for i, angle in enumerate(angles(count)):
         cv2.imwrite(str(folder / f"{i}_cam-image_array_.jpg"), frame(angle))
-        record = {"cam/image_array": f"{i}_cam-image_array_.jpg", "user/angle": angle, "user/throttle": 0.3, "milliseconds": 50 * i}
+        record = {
+            "cam/image_array": f"{i}_cam-image_array_.jpg",
+            "user/angle": angle,
+            "user/throttle": 0.3,
+            "milliseconds": 50 * i,
+        }
         (folder / f"record_{i}.json").write_text(json.dumps(record))
     return folder
 

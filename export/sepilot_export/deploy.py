@@ -196,7 +196,7 @@ def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> 
         if kept is None or layer.name in _foldable(model).values():
             continue
         before, after = (
-            keras.ops.convert_to_numpy(keras.Model(m.inputs, x.output)(image, training=False))
+            keras.ops.convert_to_numpy(keras.Model(m.inputs, x.output)([image], training=False))
             for m, x in ((model, layer), (deployed, kept))
         )
         allowed = 10 * FLOAT_PARITY * max(1.0, float(np.abs(before).max()))

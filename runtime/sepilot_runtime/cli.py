@@ -1,7 +1,7 @@
 """`sepilot VERB …`: finds the verbs, runs one, and turns errors into one line and an exit code.
 
-Verbs are entry points of the group `sepilot.verbs`, each `main(argv) -> int`. Nothing of a verb is imported before it is
-named, so that `--help` answers at once and the car never meets TensorFlow.
+Verbs are entry points of the group `sepilot.verbs`, each `main(argv) -> int`. Nothing of a verb is imported before it
+is named, so that `--help` answers at once and the car never meets TensorFlow.
 
 Exit codes: 0 done, 1 a gate failed, 2 a user's mistake or a missing thing, 130 Ctrl-C.
 """

@@ -53,7 +53,8 @@ class Conditions:
             f"load {self.load:.1f}" if self.load is not None else None,
             f"{self.temperature_c:.0f} °C" if self.temperature_c is not None else None,
         ]
-        lines = [machine, state, [self.system, f"Python {self.python}"], [f"{n} {v}" for n, v in self.versions.items()]]
+        packages = [f"{name} {version}" for name, version in self.versions.items()]
+        lines: list[list[str | None]] = [[*machine], state, [self.system, f"Python {self.python}"], [*packages]]
         return "\n".join(", ".join(word for word in line if word) for line in lines)
 
 

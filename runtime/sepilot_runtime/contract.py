@@ -258,7 +258,8 @@ class Contract:
         body = {key: value for key, value in raw.items() if key != "digest"}
         if raw.get("digest") != _digest(body):
             raise ContractError(
-                f"{where}: the contract's digest does not match its text: it was changed after export; export the file again"
+                f"{where}: the contract's digest does not match its text: it was changed after export; "
+                "export the file again"
             )
         try:
             return parse(cls, body, "", ContractError, complete=True)

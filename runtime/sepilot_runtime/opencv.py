@@ -23,8 +23,8 @@ except ModuleNotFoundError as e:
     raise SepilotError("OpenCV is not installed; run: pip install opencv-python-headless") from e
 except ImportError as e:
     raise SepilotError(
-        f"OpenCV cannot load ({e}); either install the system library (Debian: apt install libgl1 libglib2.0-0) or run: "
-        "pip uninstall -y opencv-python && pip install opencv-python-headless"
+        f"OpenCV cannot load ({e}); either install the system library (Debian: apt install libgl1 libglib2.0-0) "
+        "or run: pip uninstall -y opencv-python && pip install opencv-python-headless"
     ) from e
 
 __all__ = ["cv2", "silenced"]

@@ -3,8 +3,8 @@
 Training, calibration, check and drive all come through here, so a crop cannot differ between laptop and car. Nothing
 else in sepilot resizes or converts what a model sees.
 
-The order, crop -> bilinear resize -> gray, touches the fewest pixels: on a 640x480 frame it takes a tenth of the time of
-gray -> area resize, and it is fixed because each order gives slightly different pixels.
+The order, crop -> bilinear resize -> gray, touches the fewest pixels: on a 640x480 frame it takes a tenth of the time
+of gray -> area resize, and it is fixed because each order gives slightly different pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREPROCESS_VERSION = 1
 def crop_box(frame_height: int, frame_width: int, picture: Picture) -> tuple[int, int, int, int]:
     """Rows and columns that are kept: (top, bottom, left, right), half open, never empty.
 
-    Fractions are rounded to the nearest pixel, halves up, by integer arithmetic on the result: the same on every machine.
+    Fractions are rounded to the nearest pixel, halves up, by integer arithmetic on the result: the same everywhere.
     """
     top = min(int(frame_height * picture.crop_top + 0.5), frame_height - 1)
     bottom = max(frame_height - int(frame_height * picture.crop_bottom + 0.5), top + 1)

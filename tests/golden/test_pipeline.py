@@ -1,4 +1,4 @@
-"""The command line from end to end, as a user runs it: record, train, export, check, bench, drive, closed loop, report."""
+"""The command line from end to end, as a user runs it: record, train, export, check, bench, drive, closed loop."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_a_run_directory_holds_what_it_promises(run: Path) -> None:
         assert len(data["names"]) == len(data["predictions"]) == found["validation_frames"]
 
 
-def test_every_format_passes_check_without_the_original_drives(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_format_passes_check_without_the_original_drives(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert main(["check", str(exported), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["files"]
@@ -141,11 +143,16 @@ def test_a_second_training_refuses_the_same_directory(
 
 
 def test_resuming_with_another_recipe_is_refused(drives: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", str(drives), "--recipe", "swift", "--set", "training.epochs=9", "--resume", "--out", str(run)]) == 2
+    assert (
+        main(["train", str(drives), "--recipe", "swift", "--set", "training.epochs=9", "--resume", "--out", str(run)])
+        == 2
+    )
     assert "another recipe" in capsys.readouterr().err
 
 
-def test_a_run_whose_drive_has_gone_says_so(run: Path, drives: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_whose_drive_has_gone_says_so(
+    run: Path, drives: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     moved = folder / "moved"
     shutil.copytree(drives, folder / "copy")
     (folder / "copy").rename(moved)

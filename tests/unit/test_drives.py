@@ -35,7 +35,9 @@ class TestTubV2:
         assert bar_position(drive.read(9)) == pytest.approx(drive.steering[9], abs=0.06)
 
     def test_deleted_missing_and_broken_rows_are_counted(self, tmp_path: Path) -> None:
-        folder = make.write_tub(tmp_path / "tub", deleted=[3, 4, 39], records={8: {"user/angle": None}, 9: {"cam/image_array": None}})
+        folder = make.write_tub(
+            tmp_path / "tub", deleted=[3, 4, 39], records={8: {"user/angle": None}, 9: {"cam/image_array": None}}
+        )
         (folder / "images" / "7_cam_image_array_.jpg").unlink()
         with (folder / "catalog_0.catalog").open("a") as file:
             file.write('{"_index": 99, "cam/im\n')
@@ -49,7 +51,9 @@ class TestTubV2:
         }
         assert len(drive) == 34 and "3_cam_image_array_.jpg" not in drive.names
 
-    @pytest.mark.parametrize(("label", "reason"), [("NaN", "not a number"), ("1.5", "out of range"), ('"left"', "not a number")])
+    @pytest.mark.parametrize(
+        ("label", "reason"), [("NaN", "not a number"), ("1.5", "out of range"), ('"left"', "not a number")]
+    )
     def test_impossible_labels_are_skipped(self, tmp_path: Path, label: str, reason: str) -> None:
         folder = make.write_tub(tmp_path / "tub", records={5: {"user/angle": "@"}})
         catalog = folder / "catalog_0.catalog"

@@ -16,7 +16,16 @@ from sepilot_train.recipe import Recipe, load_recipe
 from sepilot_train.run import Request, open_run, standing_still_left_out
 from sepilot_train.training import Material, gather
 
-TINY = ["--set", "picture.height=24", "--set", "picture.width=32", "--set", "training.epochs=1", "--set", "training.batch_size=16"]
+TINY = [
+    "--set",
+    "picture.height=24",
+    "--set",
+    "picture.width=32",
+    "--set",
+    "training.epochs=1",
+    "--set",
+    "training.batch_size=16",
+]
 
 
 def asked(*drives: Path, val: tuple[Path, ...] = (), **options: object) -> Material:
@@ -49,7 +58,7 @@ def test_side_cameras_train_but_do_not_judge(tmp_path: Path) -> None:
 
 def test_a_drive_may_not_train_and_judge(tmp_path: Path) -> None:
     a = make.write_tub(tmp_path / "a")
-    with pytest.raises(DriveError, match="must not train and judge|given twice"):
+    with pytest.raises(DriveError, match=r"must not train and judge|given twice"):
         asked(a, val=(a,))
 
 
@@ -65,7 +74,9 @@ def test_drives_of_different_full_scale_are_not_mixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("throttle", "left"), [([0.0] * 10 + [0.4] * 30, 30), (0.0, 40), (0.3, 40)])
-def test_standing_still_is_left_out_where_the_throttle_tells(tmp_path: Path, throttle: float | list[float], left: int) -> None:
+def test_standing_still_is_left_out_where_the_throttle_tells(
+    tmp_path: Path, throttle: float | list[float], left: int
+) -> None:
     (drive,) = open_drives([make.write_tub(tmp_path / "a", throttle=throttle)], ReaderOptions())
     assert len(standing_still_left_out(drive, 0.05)) == left
 
@@ -88,7 +99,12 @@ def test_a_users_mistake_is_one_line_and_leaves_nothing(
 ) -> None:
     tub = make.write_tub(tmp_path / "tub")
     (tmp_path / "file").write_text("")
-    places = {"TUB": tub, "OUT": tmp_path / "out", "NOWHERE": tmp_path / "nowhere", "FILE/run": tmp_path / "file" / "run"}
+    places = {
+        "TUB": tub,
+        "OUT": tmp_path / "out",
+        "NOWHERE": tmp_path / "nowhere",
+        "FILE/run": tmp_path / "file" / "run",
+    }
     assert main(["train", *(str(places.get(a, a)) for a in arguments)]) == 2
     error = capsys.readouterr().err
     assert expected in error and "Traceback" not in error

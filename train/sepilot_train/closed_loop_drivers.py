@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from sepilot_runtime.errors import RunError
 from sepilot_runtime.pilot import STEERING, Pilot, load_pilot
 from sepilot_runtime.preprocess import Preprocessor, write_input
 from sepilot_train.closed_loop import DriverKind
-from sepilot_train.run import Run
-from sepilot_train.simulator.protocol import Simulator
+
+if TYPE_CHECKING:
+    from sepilot_train.run import Run
+    from sepilot_train.simulator.protocol import Simulator
 
 __all__ = ["ConstantDriver", "ExpertDriver", "FileDriver", "ModelDriver", "open_file_drivers"]
 

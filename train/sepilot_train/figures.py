@@ -71,7 +71,11 @@ def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
 
 
 def draw_scatter(
-    labels: NDArray[np.floating], predictions: NDArray[np.floating], metrics: SteeringMetrics, scale_deg: float, path: Path
+    labels: NDArray[np.floating],
+    predictions: NDArray[np.floating],
+    metrics: SteeringMetrics,
+    scale_deg: float,
+    path: Path,
 ) -> None:
     """Prediction against label on held-out frames, in degrees."""
     fig = figure(4.8, 4.6)

@@ -37,7 +37,11 @@ def keras_nodes(model: Any) -> list[Node]:
         for node in by_depth[depth]:
             layer = node.operation
             again = layer.name in counted
-            name = f"{layer.name}#{sum(n.split('#')[0] == layer.name for n in names.values()) + 1}" if again else layer.name
+            name = (
+                f"{layer.name}#{sum(n.split('#')[0] == layer.name for n in names.values()) + 1}"
+                if again
+                else layer.name
+            )
             names[id(node)] = name
             inputs = tuple(names[id(parent)] for parent in node.parent_nodes)
             nodes.append(_keras_node(layer, node, name, inputs, count_parameters=not again))
@@ -120,8 +124,8 @@ def keras_warnings(model: Any) -> list[str]:
     if unfoldable:
         found.insert(
             0,
-            f"batch normalization that cannot be folded: {', '.join(unfoldable)}; it stays as two operations per value, "
-            "and int8 conversion must rewrite it. Put it before the activation",
+            f"batch normalization that cannot be folded: {', '.join(unfoldable)}; it stays as two operations per "
+            "value, and int8 conversion must rewrite it. Put it before the activation",
         )
     return found + _starved_warning(model)
 
@@ -152,11 +156,12 @@ def _starved_warning(model: Any) -> list[str]:
     share = sum(n.macs for n in full) / total if total else 0.0
     if share < 0.1:
         return []
-    return [
+    warning = (
         f"{', '.join(n.name for n in full)}: {share:.0%} of all MACs are depthwise-separable at full resolution with "
         "fewer than 16 channels, where vector units run mostly empty; a 3x3 stride-2 convolution as the first layer is "
         "several times faster"
-    ]
+    )
+    return [warning]
 
 
 def tflite_nodes(path: Path) -> list[Node]:
@@ -174,7 +179,13 @@ def tflite_nodes(path: Path) -> list[Node]:
     graph = model.subgraphs[0]
     kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     nodes = [
-        Node(name=_text(graph.tensors[i].name), kind="INPUT", role="input", inputs=(), output_shape=_tail(graph.tensors[i]))
+        Node(
+            name=_text(graph.tensors[i].name),
+            kind="INPUT",
+            role="input",
+            inputs=(),
+            output_shape=_tail(graph.tensors[i]),
+        )
         for i in graph.inputs
     ]
     for op in graph.operators:
@@ -187,7 +198,9 @@ def tflite_nodes(path: Path) -> list[Node]:
 def _tflite_node(graph: Any, model: Any, op: Any, kind: str) -> Node:
     output = graph.tensors[op.outputs[0]]
     shape = _tail(output)
-    constants = [graph.tensors[i] for i in op.inputs if i >= 0 and model.buffers[graph.tensors[i].buffer].data is not None]
+    constants = [
+        graph.tensors[i] for i in op.inputs if i >= 0 and model.buffers[graph.tensors[i].buffer].data is not None
+    ]
     weights = constants[0].shape if constants else ()
     role, kernel, stride, dilation, macs = "pointwise", (1, 1), (1, 1), (1, 1), 0
     options = op.builtinOptions
@@ -253,7 +266,9 @@ def onnx_nodes(path: Path) -> list[Node]:
     return nodes
 
 
-def _onnx_node(op: Any, constants: dict[str, tuple[int, ...]], shapes: dict[str, tuple[int, ...]], alias: dict[str, str]) -> Node:
+def _onnx_node(
+    op: Any, constants: dict[str, tuple[int, ...]], shapes: dict[str, tuple[int, ...]], alias: dict[str, str]
+) -> Node:
     attributes = {a.name: list(a.ints) or a.i for a in op.attribute}
     shape = _channels_last(shapes.get(op.output[0], ()))
     weights = [constants[name] for name in op.input if name in constants]

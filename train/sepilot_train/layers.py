@@ -1,8 +1,8 @@
 """The layer table: output size, parameters, MACs, receptive field and stride of every layer.
 
 Receptive field and stride follow the standard recurrence (Araujo, Norris, Sim: "Computing Receptive Fields of
-Convolutional Neural Networks", Distill 2019): with `r` the field and `j` the stride of a layer's input in input pixels, a
-window of `k` pixels at dilation `d` and stride `s` gives
+Convolutional Neural Networks", Distill 2019): with `r` the field and `j` the stride of a layer's input, both in pixels
+of the picture, a window of `k` pixels at dilation `d` and stride `s` gives
 
     r' = r + (k - 1) * d * j        j' = j * s
 

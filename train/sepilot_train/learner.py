@@ -21,8 +21,8 @@ class TrainingSettings:
 
     Attributes:
         epochs: passes over the training frames, at most.
-        min_epoch_frames: an epoch of a small data set goes over it as often as it takes to see so many frames, so that a
-            few minutes of driving are trained on for as many steps as a long drive needs.
+        min_epoch_frames: an epoch of a small data set goes over it as often as it takes to see so many frames, so that
+            a few minutes of driving are trained on for as many steps as a long drive.
         batch_size: frames per step.
         optimizer: `sgd` has Nesterov momentum 0.9.
         learning_rate: the highest that the schedule reaches.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,9 @@ class SteeringMetrics:
         }
 
 
-def steering_metrics(labels: NDArray[np.floating], predictions: NDArray[np.floating], constant: float) -> SteeringMetrics:
+def steering_metrics(
+    labels: NDArray[np.floating], predictions: NDArray[np.floating], constant: float
+) -> SteeringMetrics:
     """Compare (n,) predictions with (n,) labels, n >= 1; `constant` is the mean of the training labels."""
     y = labels.astype(np.float64)
     p = predictions.astype(np.float64)
@@ -71,7 +74,7 @@ def steering_metrics(labels: NDArray[np.floating], predictions: NDArray[np.float
         constant_mae=float(np.abs(y - constant).mean()),
         constant_r2=_r2(y, np.full_like(y, constant)),
         sign_errors=float((np.sign(y[turning]) != np.sign(p[turning])).mean()) if turning.any() else 0.0,
-        bins=tuple(_bin(y, error, low, high) for low, high in zip(BIN_EDGES, BIN_EDGES[1:], strict=False)),
+        bins=tuple(_bin(y, error, low, high) for low, high in pairwise(BIN_EDGES)),
     )
 
 

@@ -55,7 +55,9 @@ class DataSettings:
         if not 0.0 < self.validation_fraction <= 0.5:
             raise RecipeError(f"validation_fraction: must be in (0, 0.5], found {self.validation_fraction}")
         if self.block_s <= 0 or self.guard_s < 0:
-            raise RecipeError(f"block_s must be positive and guard_s not negative, found {self.block_s}, {self.guard_s}")
+            raise RecipeError(
+                f"block_s must be positive and guard_s not negative, found {self.block_s}, {self.guard_s}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

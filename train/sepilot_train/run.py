@@ -1,14 +1,14 @@
 """The run directory: what `sepilot train` leaves behind and everything after it reads.
 
-    request.json      the drives, options and overrides that were asked for
-    recipe.toml       the resolved recipe, every value written out
-    split.json        training and validation frames by drive and name
-    history.csv       one line per epoch
-    predictions.npz   held-out frames: drive, name, label, prediction of the training model
-    validation.json   figures on the held-out frames, the constant baseline and the leak figure
-    contract.json     what the exported files will promise
-    model.keras       written last: a directory without it is a training that has not finished
-    figures/ checkpoint/ tensorboard/
+request.json      the drives, options and overrides that were asked for
+recipe.toml       the resolved recipe, every value written out
+split.json        training and validation frames by drive and name
+history.csv       one line per epoch
+predictions.npz   held-out frames: drive, name, label, prediction of the training model
+validation.json   figures on the held-out frames, the constant baseline and the leak figure
+contract.json     what the exported files will promise
+model.keras       written last: a directory without it is a training that has not finished
+figures/ checkpoint/ tensorboard/
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameSet:
-    """Frames of several drives in a row: pictures (n, h, w, c) uint8, drive ids and frame names, labels (n,) float32."""
+    """Frames of several drives in a row: pictures (n, h, w, c) uint8, drive ids, frame names, labels (n,) float32."""
 
     pictures: NDArray[np.uint8]
     drives: tuple[str, ...]
@@ -148,7 +148,9 @@ def open_run(path: Path) -> Run:
         RunError: not a run directory, or a training that has not finished.
     """
     if not path.is_dir():
-        raise RunError(f"{path}: a run directory of `sepilot train` expected, found {'a file' if path.exists() else 'nothing'}")
+        raise RunError(
+            f"{path}: a run directory of `sepilot train` expected, found {'a file' if path.exists() else 'nothing'}"
+        )
     if not (path / "request.json").exists():
         raise RunError(f"{path}: not a run directory of `sepilot train` (no request.json)")
     if not (path / "model.keras").exists():
@@ -180,7 +182,8 @@ def load_sets(
 ) -> list[tuple[Drive, PictureSet]]:
     """Open, filter and decode drives; each with its pictures."""
     drives = [
-        standing_still_left_out(drive.filtered(filter_), recipe.data.min_throttle) for drive in open_drives(paths, reader)
+        standing_still_left_out(drive.filtered(filter_), recipe.data.min_throttle)
+        for drive in open_drives(paths, reader)
     ]
     return [(drive, load_pictures(drive, recipe.picture, progress=progress)) for drive in drives]
 

@@ -60,16 +60,16 @@ MIN_DRIVES = 5
 """From this many drives on, whole drives are held out; fewer would leave too little of some track on one side."""
 
 
-def split_frames(
-    sets: Sequence[PictureSet], *, fraction: float, block_s: float, guard_s: float, seed: int
-) -> Split:
+def split_frames(sets: Sequence[PictureSet], *, fraction: float, block_s: float, guard_s: float, seed: int) -> Split:
     """Split by drive, or by guarded time blocks where there are fewer than `MIN_DRIVES`.
 
     Raises:
         DriveError: too few frames to leave any on one of the sides.
     """
     split = (
-        _by_drive(sets, fraction, seed) if len(sets) >= MIN_DRIVES else _by_blocks(sets, fraction, block_s, guard_s, seed)
+        _by_drive(sets, fraction, seed)
+        if len(sets) >= MIN_DRIVES
+        else _by_blocks(sets, fraction, block_s, guard_s, seed)
     )
     if 0 in split.counts():
         total = sum(len(s.steering) for s in sets)
@@ -166,7 +166,8 @@ def _close_in_time(sets: Sequence[PictureSet], split: Split) -> float:
         times = s.time_s[train]
         place = np.searchsorted(times, s.time_s[validation]).clip(1, max(1, len(times) - 1))
         gap = np.minimum(
-            np.abs(times[place.clip(0, len(times) - 1)] - s.time_s[validation]), np.abs(times[place - 1] - s.time_s[validation])
+            np.abs(times[place.clip(0, len(times) - 1)] - s.time_s[validation]),
+            np.abs(times[place - 1] - s.time_s[validation]),
         )
         close += int((gap < 1.0).sum())
     return close / total if total else 0.0

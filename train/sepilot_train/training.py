@@ -50,9 +50,7 @@ class Material:
 
     def ids(self, side: str) -> tuple[str, ...]:
         """The drives that have frames on one side."""
-        return tuple(
-            s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)
-        )
+        return tuple(s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
 
 
 def gather(request: Request, recipe: Recipe, *, progress: bool) -> Material:
@@ -99,8 +97,8 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
     scales = {d.full_scale_deg for d, _ in everything}
     if len(scales) > 1:
         raise DriveError(
-            f"{everything[0][0].path}: drives of different full-scale angles ({', '.join(f'{s:g}' for s in sorted(scales))} "
-            "degrees) cannot be trained on together; give the one that is meant with --full-scale-deg"
+            f"{everything[0][0].path}: drives of different full-scale angles "
+            f"({', '.join(f'{s:g}' for s in sorted(scales))} degrees) cannot be trained on together; give the one that is meant with --full-scale-deg"
         )
 
 
@@ -118,7 +116,9 @@ def require_same(out: Path, request: Request, recipe: Recipe) -> None:
     """
     difference = same_request(read_request(out), request)
     if difference:
-        raise RunError(f"{out}: cannot be resumed with another {difference.replace('_', ' ')}; train into a new directory")
+        raise RunError(
+            f"{out}: cannot be resumed with another {difference.replace('_', ' ')}; train into a new directory"
+        )
     if load_recipe(str(out / "recipe.toml")).sha256 != recipe.sha256:
         raise RunError(f"{out}: cannot be resumed with another recipe or other overrides; train into a new directory")
 

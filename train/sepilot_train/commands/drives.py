@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from sepilot_train.drives import Drive
@@ -30,11 +28,11 @@ BINS = 21
 
 
 def main(argv: Sequence[str]) -> int:
-    from sepilot_train.drives.options import add_filter_arguments, add_reader_arguments
+    from sepilot_train.drives import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot drives",
-        description="List recorded drives: frames kept and skipped and why, duration, rate, and how the steering is spread.",
+        description="List recorded drives: frames kept and skipped and why, duration, rate, and how the steering lies.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,40 +46,62 @@ def main(argv: Sequence[str]) -> int:
 
     from sepilot_train.drives import drive_filter, open_drives, reader_options
 
+    if arguments.sheet is not None:
+        from sepilot_train.sheet import require_sheet_path
+
+        require_sheet_path(arguments.sheet)
     wanted = drive_filter(arguments)
     drives = [d.filtered(wanted) for d in open_drives(arguments.paths, reader_options(arguments))]
     rows = [_row(d, _corrupt(d) if arguments.verify else {}) for d in drives]
-    if arguments.json:
-        print(json.dumps({"drives": rows}, indent=2))
-    else:
-        _print(rows)
     if arguments.sheet is not None:
         from sepilot_train.sheet import draw_sheet
 
         draw_sheet(drives, arguments.sheet)
-        if not arguments.json:
-            print(f"contact sheet: {arguments.sheet}")
+    if arguments.json:
+        print(json.dumps({"drives": rows}, indent=2, allow_nan=False))
+        return 0
+    _print(rows)
+    if arguments.sheet is not None:
+        print(f"contact sheet: {arguments.sheet}")
     return 0
 
 
 def _corrupt(drive: Drive) -> dict[str, int]:
+    """Frames that do not decode, by reason."""
+    import os
     from collections import Counter
+    from concurrent.futures import ThreadPoolExecutor
 
     from sepilot_runtime.errors import FrameError
+    from sepilot_train.drives.progress import progress_bar
 
-    found: Counter[str] = Counter()
-    for index in range(len(drive)):
+    def reason(index: int) -> str:
         try:
             drive.read(index)
         except FrameError as e:
-            found[e.reason] += 1
+            return e.reason
+        return ""
+
+    found: Counter[str] = Counter()
+    threads = 1 if drive.frames.sequential else os.cpu_count()
+    with progress_bar(f"verifying {drive.id}", len(drive)) as advance, ThreadPoolExecutor(threads) as pool:
+        try:
+            for answer in pool.map(reason, range(len(drive))):
+                found[answer] += 1
+                advance(1)
+        except BaseException:
+            # Ctrl-C must not wait for the rest of the drive.
+            pool.shutdown(cancel_futures=True)
+            raise
+    del found[""]
     return dict(found)
 
 
-def _row(drive: Drive, corrupt: dict[str, int]) -> dict[str, Any]:
+def _row(drive: Drive, corrupt: Mapping[str, int]) -> dict[str, Any]:
+    import numpy as np
+
     labels = drive.steering[np.isfinite(drive.steering)]
     throttle = drive.throttle[np.isfinite(drive.throttle)]
-    counts = np.histogram(labels, bins=BINS, range=(-1, 1))[0]
     skipped = dict(drive.skipped)
     for reason, count in corrupt.items():
         skipped[reason] = skipped.get(reason, 0) + count
@@ -92,31 +112,35 @@ def _row(drive: Drive, corrupt: dict[str, int]) -> dict[str, Any]:
         "frames": len(drive) - sum(corrupt.values()),
         "skipped": skipped,
         "duration_s": round(drive.duration_s, 3),
+        "pauses": len(drive.pauses_s),
+        "pauses_s": round(float(drive.pauses_s.sum()), 3),
         "rate_hz": round(drive.rate_hz, 3),
         "full_scale_deg": drive.full_scale_deg,
         "labelled": drive.labelled,
         "zero_share": float((labels == 0).mean()) if labels.size else None,
         "mean_steering": float(labels.mean()) if labels.size else None,
         "throttle": [float(throttle.min()), float(throttle.max())] if throttle.size else None,
-        "histogram": counts.tolist(),
+        "histogram": np.histogram(labels, bins=BINS, range=(-1, 1))[0].tolist(),
         "notes": list(drive.notes),
     }
 
 
-def _print(rows: Sequence[dict[str, Any]]) -> None:
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("drive", overflow="fold")
+    # Names of folders are not markup.
+    console = Console(highlight=False, markup=False, emoji=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("drive", overflow="fold", min_width=12)
     table.add_column("kind", no_wrap=True)
     for name in ("frames", "skipped", "s", "Hz"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("left … steering … right", no_wrap=True)
+    table.add_column("left   steering  right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["id"],
+            Text(row["id"]),
             row["kind"],
             f"{row['frames']:,}",
             f"{sum(row['skipped'].values()):,}" if row["skipped"] else "",
@@ -126,8 +150,10 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
         )
     console.print(table)
     for row in rows:
-        for line in _remarks(row):
-            console.print(f"{row['id']}: {line}", style="dim", soft_wrap=True)
+        if remarks := _remarks(row):
+            console.print(f"\n{row['id']}")
+        for line in remarks:
+            console.print(f"  {line}", style="dim")
 
 
 def _bars(counts: Sequence[int]) -> str:
@@ -136,13 +162,15 @@ def _bars(counts: Sequence[int]) -> str:
     return "".join(BARS[0 if not c else max(1, round((c / top) ** 0.5 * (len(BARS) - 1)))] for c in counts)
 
 
-def _remarks(row: dict[str, Any]) -> list[str]:
+def _remarks(row: Mapping[str, Any]) -> list[str]:
     lines = [f"{count:,} skipped: {reason}" for reason, count in sorted(row["skipped"].items(), key=lambda i: -i[1])]
     lines += row["notes"]
+    if row["pauses"]:
+        lines.append(f"{row['pauses']:,} gaps of over a second, {row['pauses_s']:,.0f} s in all")
     if row["labelled"]:
-        if row["zero_share"] > 0.3:
-            lines.append(f"{row['zero_share']:.0%} of the labels are exactly 0")
+        steers = ""
         if abs(row["mean_steering"]) > 0.1:
             side = "right" if row["mean_steering"] > 0 else "left"
-            lines.append(f"steers {side} on average ({row['mean_steering']:+.2f}): keep the mirror augmentation on")
+            steers = f"; {row['mean_steering']:+.2f} on average, to the {side}: the mirror augmentation evens it out"
+        lines.append(f"{row['zero_share']:.0%} of the labels are exactly 0{steers}")
     return lines

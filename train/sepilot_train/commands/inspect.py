@@ -27,8 +27,17 @@ def main(argv: Sequence[str]) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="NAME|FILE", help="a recipe, or a run directory, .keras, .tflite or .onnx file")
-    parser.add_argument("--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override one value of the recipe")
+    parser.add_argument(
+        "model", metavar="NAME|FILE", help="a recipe, or a run directory, .keras, .tflite or .onnx file"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one value of the recipe",
+    )
     parser.add_argument("--json", action="store_true", help="print `layers`, `total` and `warnings` as JSON")
     arguments = parser.parse_args(argv)
 
@@ -100,7 +109,8 @@ def _print(model: str, table) -> None:  # type: ignore[no-untyped-def]
     console.print(grid)
     console.print(
         f"\n{table.parameters:,} parameters, {table.macs:,} MACs, receptive field {table.receptive_field} pixels "
-        "(last window)", highlight=False
+        "(last window)",
+        highlight=False,
     )
     for warning in table.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False)

@@ -59,8 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("drives", metavar="DRIVE", nargs="*", type=Path, help="a recording, or a folder of recordings")
     parser.add_argument("--recipe", default="swift", help="a shipped recipe or a .toml file (default: swift)")
-    parser.add_argument("--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override one value of the recipe")  # noqa: E501
-    parser.add_argument("--val", metavar="DRIVE", nargs="+", type=Path, default=[], help="drives to judge on, never trained on")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one value of the recipe",
+    )
+    parser.add_argument(
+        "--val", metavar="DRIVE", nargs="+", type=Path, default=[], help="drives to judge on, never trained on"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="the run directory to write")
     parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch in --out")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split (default: 0)")
@@ -123,7 +132,8 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
         "blocks": f"on blocks of time, {recipe.data.guard_s:g} s of guard around each",
     }[material.split.kind]
     print(
-        f"{recipe.name}: {train:,} frames to train on, {held:,} to judge on ({how}); {skipped:,} skipped; seed {request.seed}",
+        f"{recipe.name}: {train:,} frames to train on, {held:,} to judge on ({how}); "
+        f"{skipped:,} skipped; seed {request.seed}",
         file=sys.stderr,
     )
 
@@ -135,7 +145,13 @@ def _report(run: Run, figures: dict) -> None:  # type: ignore[type-arg]
     m, leak, scale = figures["metrics"], figures["leak"], figures["full_scale_deg"]
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, title=f"{m['count']:,} held-out frames", title_justify="left")
-    for name, justify in (("", "left"), ("R²", "right"), ("MAE", "right"), ("MAE °", "right"), ("MAE label≠0", "right")):
+    for name, justify in (
+        ("", "left"),
+        ("R²", "right"),
+        ("MAE", "right"),
+        ("MAE °", "right"),
+        ("MAE label≠0", "right"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_row(
         run.recipe.name, _number(m["r2"]), _number(m["mae"]), _number(m["mae"], scale, 2), _number(m["mae_nonzero"])
@@ -151,7 +167,8 @@ def _report(run: Run, figures: dict) -> None:  # type: ignore[type-arg]
             style="yellow",
         )
     console.print(
-        f"\n{figures['epochs']} epochs in {figures['seconds']:.0f} s, epoch {figures['kept_epoch']} kept -> {run.path}\n"
+        f"\n{figures['epochs']} epochs in {figures['seconds']:.0f} s, epoch {figures['kept_epoch']} kept\n"
+        f"run directory: {run.path}\n"
         f"next: sepilot export {run.path} --out {run.path.parent / (run.path.name + '-export')}"
     )
 

@@ -40,7 +40,7 @@ _HOME = {
     "reader_options": "options",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

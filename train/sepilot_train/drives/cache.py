@@ -1,8 +1,8 @@
 """Frames decoded once: a memory-mapped file of uint8 pictures per recording and contract.
 
-The key holds the picture's definition, the version of the preprocessing and the state of every source file, so a changed
-crop or a touched image makes another file. The pixels are written beside and renamed, the description last: without it
-the pixels do not count, so a killed run leaves no half cache.
+The key holds the picture's definition, the version of the preprocessing and the state of every source file, so a
+changed crop or a touched image makes another file. The pixels are written beside and renamed, the description with their
+checksum last: without it the pixels do not count, so neither a killed run nor a power cut leaves a half cache.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,7 @@ from sepilot_runtime.files import atomic_file, write_json
 from sepilot_runtime.opencv import cv2
 from sepilot_runtime.preprocess import PREPROCESS_VERSION, Preprocessor
 from sepilot_train.drives.drive import Drive, Frames
+from sepilot_train.drives.progress import progress_bar
 
 __all__ = ["PictureSet", "default_cache", "load_pictures"]
 
@@ -38,10 +41,11 @@ class PictureSet:
     """The readable frames of a drive as pictures.
 
     Attributes:
-        pictures: uint8 (n, height, width, channels), read only.
+        pictures: uint8 (n, height, width, channels), read only; the mapped cache itself when the frames lie there in
+            one stretch.
         time_s, steering, throttle, camera, names: as in `Drive`, (n,) each.
         skipped: reason to count, of the reader and of the decoder together.
-        fingerprint: SHA-256 over names and labels of the frames.
+        fingerprint: SHA-256 over the frames' names, labels and file sizes; the same wherever the drive lies.
     """
 
     drive_id: str
@@ -86,11 +90,9 @@ def load_pictures(
         raise DriveError(f"{drive.path}: not one of {len(drive)} frames can be read, the first because the {first}")
     kept = drive.taken(np.flatnonzero(good))
     skipped = Counter(drive.skipped) + Counter(bad[row] for row in drive.rows[~good].tolist())
-    everything = np.memmap(pixels, np.uint8, "r", shape=shape)
     return PictureSet(
         drive_id=drive.id,
-        # Rows in a row need no copy.
-        pictures=everything if len(kept) == len(everything) else everything[kept.rows],
+        pictures=_rows_of(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
         time_s=kept.time_s,
         steering=kept.steering,
         throttle=kept.throttle,
@@ -103,6 +105,16 @@ def load_pictures(
     )
 
 
+def _rows_of(everything: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """`everything[rows]`, without a copy where one stretch is wanted."""
+    first, last = int(rows[0]), int(rows[-1])
+    if len(rows) == last - first + 1 and bool((np.diff(rows) == 1).all()):
+        return everything[first : last + 1]
+    taken = everything[rows]
+    taken.flags.writeable = False
+    return taken
+
+
 def _key(frames: Frames, picture: Picture) -> str:
     settings = {"picture": dataclasses.asdict(picture), "preprocess": PREPROCESS_VERSION, "opencv": cv2.__version__}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + frames.stamp()).hexdigest()[:32]
@@ -112,6 +124,7 @@ def _fingerprint(drive: Drive) -> str:
     digest = hashlib.sha256("\n".join(drive.names).encode())
     digest.update(drive.steering.tobytes())
     digest.update(drive.camera.tobytes())
+    digest.update(drive.frames.sizes()[drive.rows].tobytes())
     return digest.hexdigest()
 
 
@@ -119,11 +132,21 @@ def _read_info(info: Path, pixels: Path, shape: tuple[int, ...]) -> dict[int, st
     """Unreadable rows with their reasons; None when there is no whole cache."""
     try:
         found: Any = json.loads(info.read_text(encoding="utf-8"))
-        if found["shape"] != list(shape) or pixels.stat().st_size != int(np.prod(shape)):
+        # Summing up costs less than the first epoch's page faults that it saves.
+        if found["shape"] != list(shape) or pixels.stat().st_size != math.prod(shape) or found["crc32"] != _sum(pixels):
             return None
         return {int(row): str(reason) for row, reason in found["bad"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _sum(pixels: Path) -> int:
+    """CRC-32 of a file."""
+    total = 0
+    with pixels.open("rb") as file:
+        while block := file.read(1 << 20):
+            total = zlib.crc32(block, total)
+    return total
 
 
 def _decode(
@@ -136,35 +159,31 @@ def _decode(
     progress: bool,
     workers: int | None,
 ) -> dict[int, str]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     bad: dict[int, str] = {}
-    columns = (TextColumn("decoding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not progress)
-    with atomic_file(pixels) as part, bar:
+    with atomic_file(pixels) as part, progress_bar(f"decoding {drive.id}", shape[0], shown=progress) as advance:
         with part.open("r+b") as file:
             # Allocated now, so that a full disk is an error here and not a bus error in the middle.
-            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
         target = np.memmap(part, np.uint8, "r+", shape=shape)
-        task = bar.add_task(drive.id, total=shape[0])
-
-        def decode(start: int) -> dict[int, str]:
-            return _decode_rows(drive.frames, picture, target, range(start, min(start + CHUNK, shape[0])))
-
-        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            futures = pool.map(decode, range(0, shape[0], CHUNK))
+        # A video has one position; a second reader would only make the first one start over.
+        threads = 1 if drive.frames.sequential else workers or os.cpu_count()
+        with ThreadPoolExecutor(threads) as pool:
+            futures = pool.map(
+                lambda start: _decode_rows(drive.frames, picture, target, range(start, min(start + CHUNK, shape[0]))),
+                range(0, shape[0], CHUNK),
+            )
             try:
                 for found in futures:
                     bad.update(found)
-                    bar.advance(task, CHUNK)
+                    advance(CHUNK)
             except BaseException:
                 # Ctrl-C must not wait for the rest of the drive.
                 pool.shutdown(cancel_futures=True)
                 raise
         target.flush()
-        del target
-    write_json(info, {"shape": list(shape), "bad": {str(row): reason for row, reason in bad.items()}})
+        checksum = _sum(part)
+    reasons = {str(row): reason for row, reason in bad.items()}
+    write_json(info, {"shape": list(shape), "crc32": checksum, "bad": reasons})
     return bad
 
 

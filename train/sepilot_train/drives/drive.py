@@ -223,15 +223,17 @@ def _usable_time(stamps: NDArray[np.float64], *, several_cameras: bool) -> tuple
     nominal = np.arange(len(stamps)) / NOMINAL_RATE_HZ
     if len(stamps) == 1:
         return np.zeros(1), []
-    if not np.isfinite(stamps).all():
+    known = np.isfinite(stamps)
+    if known.mean() < 0.99:
         return nominal, [f"no time stamps: {NOMINAL_RATE_HZ:g} Hz assumed"]
+    stamps = np.interp(np.arange(len(stamps)), np.flatnonzero(known), stamps[known])
     steps = np.diff(stamps)
     advancing, backwards = steps[steps > 0], int((steps < 0).sum())
     usual_s = float(np.median(advancing)) if advancing.size else 0.0
     # Several cameras share a stamp, a paused recording leaves gaps; a median outside of 2 to 200 Hz is no camera's.
     if not 0.005 <= usual_s <= 0.5 or backwards >= 0.01 * len(steps):
         return nominal, [f"time stamps cannot be used: {NOMINAL_RATE_HZ:g} Hz assumed"]
-    notes = []
+    notes = [] if known.all() else [f"{(~known).sum()} frames have no time stamp: put between their neighbours"]
     if (repeated := int((steps == 0).sum())) and not several_cameras:
         notes.append(f"{repeated:,} frames have the time stamp of the one before")
     if not backwards:

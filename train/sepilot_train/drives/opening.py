@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from sepilot_runtime.errors import DriveError
+from sepilot_runtime.images import IMAGE_SUFFIXES
 from sepilot_train.drives.drive import Drive
 from sepilot_train.drives.options import ReaderOptions
-from sepilot_train.drives.pictures import (
-    VIDEO_SUFFIXES,
-    angle_pattern,
-    images_in,
-    read_angle_names,
-    read_images,
-    read_video,
-)
-from sepilot_train.drives.tubs import read_tub_v1, read_tub_v2
+from sepilot_train.drives.pictures import VIDEO_SUFFIXES, images_in, read_pictures, read_video
+from sepilot_train.drives.places import children_of, files_in
+from sepilot_train.drives.tubs import is_tub_v1, is_tub_v2, read_tub_v1, read_tub_v2
 from sepilot_train.drives.udacity import LOG_NAME, read_udacity
 from sepilot_train.drives.video_csv import csv_beside, read_video_csv, video_beside
 
@@ -34,35 +30,28 @@ MAX_DEPTH = 4
 def open_drives(paths: Sequence[Path], options: ReaderOptions) -> list[Drive]:
     """Read the recordings at `paths`, each one recording or a folder of several, in order of path.
 
+    A recording that is reached in two ways, a video and its CSV file for one, is there once.
+
     Raises:
         DriveError: a path that is not there, holds no recording, or holds a broken one.
+        UsageError: options that make no sense for what is there.
     """
-    found: list[Drive] = []
+    found: dict[tuple[Path, str], Drive] = {}
     for path in paths:
         if not path.exists():
             raise DriveError(f"{path}: no such file or folder")
-        here = _open(path, options, MAX_DEPTH)
+        here = _open_file(path, options) if path.is_file() else _open_folder(path, options, MAX_DEPTH)
         if not here:
             raise DriveError(f"{path}: {KNOWN} expected, found none")
-        found += here
-    return _named_apart(found)
-
-
-def _open(path: Path, options: ReaderOptions, depth: int) -> list[Drive]:
-    if path.is_file():
-        return _open_file(path, options)
-    for test, read in _FOLDERS:
-        if test(path):
-            return read(path, options)
-    drives = [d for video in _videos(path) for d in _open_file(video, options)]
-    if depth:
-        for child in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
-            drives += _open(child, options, depth - 1)
-    return drives
+        for drive in here:
+            found.setdefault((drive.path.resolve(), drive.id), drive)
+    return _named_apart(list(found.values()))
 
 
 def _open_file(path: Path, options: ReaderOptions) -> list[Drive]:
     suffix = path.suffix.lower()
+    if path.name == "manifest.json":
+        return [read_tub_v2(path.parent, options)]
     if path.name == LOG_NAME:
         return [read_udacity(path, options)]
     if suffix in VIDEO_SUFFIXES:
@@ -73,42 +62,43 @@ def _open_file(path: Path, options: ReaderOptions) -> list[Drive]:
         if video is None:
             raise DriveError(f"{path}: a video of the same name beside it expected, found none")
         return [read_video_csv(video, path, options)]
-    if path.name == "manifest.json":
-        return [read_tub_v2(path.parent, options)]
+    if suffix in IMAGE_SUFFIXES:
+        return read_pictures(path.parent, [path], options)
     return []
 
 
-def _read_pictures(folder: Path, options: ReaderOptions) -> list[Drive]:
-    paths = images_in(folder)
-    pattern = angle_pattern(options)
-    matching = [p for p in paths if pattern is not None and pattern.fullmatch(p.stem)]
-    # A stray picture beside labelled ones is skipped; a stray match among plain pictures makes no drive of them.
-    if pattern is not None and len(matching) > len(paths) / 2:
-        return read_angle_names(folder, paths, pattern, options)
-    return [read_images(folder, paths, options)]
-
-
-_FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, ReaderOptions], list[Drive]]], ...] = (
-    (lambda p: (p / "manifest.json").is_file(), lambda p, o: [read_tub_v2(p, o)]),
-    (lambda p: any(p.glob("record_*.json")), lambda p, o: [read_tub_v1(p, o)]),
-    (lambda p: (p / LOG_NAME).is_file(), lambda p, o: [read_udacity(p / LOG_NAME, o)]),
-    (lambda p: bool(images_in(p)), _read_pictures),
-)
-
-
-def _videos(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+def _open_folder(path: Path, options: ReaderOptions, depth: int) -> list[Drive]:
+    if is_tub_v2(path):
+        return [read_tub_v2(path, options)]
+    if is_tub_v1(path):
+        return [read_tub_v1(path, options)]
+    if (path / LOG_NAME).is_file():
+        return [read_udacity(path / LOG_NAME, options)]
+    drives = [d for video in sorted(files_in(path, VIDEO_SUFFIXES)) for d in _open_file(video, options)]
+    if depth:
+        drives += [d for child in children_of(path) for d in _open_folder(child, options, depth - 1)]
+    pictures = images_in(path)
+    beside = read_pictures(path, pictures, options) if pictures else []
+    # A contact sheet or a photograph of the track beside recordings is none itself.
+    if any(d.labelled for d in drives):
+        beside = [d for d in beside if d.labelled]
+    return beside + drives
 
 
 def _named_apart(drives: list[Drive]) -> list[Drive]:
-    """Drives of one name get their parent folders' names in front, as far as is needed."""
+    """Drives of one name get their parent folders' names in front, as far as is needed, then numbers."""
     names = [d.id for d in drives]
-    for level in range(1, 8):
-        twice = {n for n in names if names.count(n) > 1}
-        if not twice:
-            break
-        for i, drive in enumerate(drives):
-            parents = drive.path.resolve().parents
-            if names[i] in twice and level <= len(parents):
-                names[i] = f"{parents[level - 1].name}/{names[i]}"
+    for level in range(8):
+        for i in _repeated(names):
+            parents = drives[i].path.resolve().parents
+            if level < len(parents) and parents[level].name:
+                names[i] = f"{parents[level].name}/{names[i]}"
+    for number, i in enumerate(_repeated(names), 1):
+        names[i] = f"{names[i]}#{number}"
     return [dataclasses.replace(d, id=n) for d, n in zip(drives, names, strict=True)]
+
+
+def _repeated(names: Sequence[str]) -> list[int]:
+    """Positions of the names that are there more than once."""
+    counts = Counter(names)
+    return [i for i, name in enumerate(names) if counts[name] > 1]

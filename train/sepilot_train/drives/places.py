@@ -60,7 +60,7 @@ class FileFinder:
     def _require_inside(self, path: Path) -> None:
         if not path.resolve().is_relative_to(self._real_root):
             raise DriveError(
-                f"{path}: is a link that leads outside of the drive; refused (cp -rL makes a copy with its links followed)"
+                f"{path}: is a link that leads outside of the drive; refused (cp -rL makes a copy that has none)"
             )
 
 
@@ -80,6 +80,6 @@ def children_of(folder: Path) -> list[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return [folder / name for name in os.listdir(folder) if not name.startswith(".")]
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as e:
         raise DriveError(f"{folder}: cannot be read: {e.strerror or e}") from e

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.errors import DriveError
 from sepilot_train.drives.drive import Drive, Rows
-from sepilot_train.drives.frames import VideoFrames, video_length
+from sepilot_train.drives.frames import VideoFrames, look_through
 from sepilot_train.drives.options import ReaderOptions
 from sepilot_train.drives.pictures import VIDEO_SUFFIXES
+from sepilot_train.drives.tables import read_table, to_number
 
 __all__ = ["csv_beside", "read_video_csv", "video_beside"]
 
@@ -34,7 +34,7 @@ def csv_beside(video: Path) -> Path | None:
 def video_beside(table: Path) -> Path | None:
     """The video of a CSV file."""
     for stem in (table.stem, table.stem.replace("key", "video")):
-        for suffix in VIDEO_SUFFIXES:
+        for suffix in sorted(VIDEO_SUFFIXES):
             if (path := table.with_name(f"{stem}{suffix}")).is_file():
                 return path
     return None
@@ -50,36 +50,33 @@ def read_video_csv(video: Path, table: Path, options: ReaderOptions) -> Drive:
     steering_column = _pick(columns, options.csv_steering, STEERING, table, "--csv-steering")
     steering, unit_note = _degrees(columns[steering_column], steering_column, table, options)
     scale = options.full_scale(FULL_SCALE_DEG)
-    count, _ = video_length(video)
-    numbers = _frame_numbers(columns, len(steering), table, options)
+    info = look_through(video)
+    numbers, number_note = _frame_numbers(columns, len(steering), info.frames, table, options)
     seconds = _seconds(columns, table, options, len(steering))
     rows = Rows(video)
-    seen: set[int] = set()
     for number, angle, time_s in zip(numbers, steering, seconds, strict=True):
-        if not 0 <= number < count:
-            rows.skip("row names a frame that the video lacks")
-        elif number in seen:
-            rows.skip("row names a frame for the second time")
+        if 0 <= number < info.frames:
+            rows.add(str(number), number, time_s=float(time_s), steering=options.sign * float(angle) / scale)
         else:
-            seen.add(number)
-            rows.add(str(number), number, time_s=float(time_s), steering=options.sign * angle / scale)
-    if unlabelled := count - len(seen):
-        rows.skip("frame without a row", unlabelled)
+            rows.skip("row names a frame that the video lacks")
+    if without_row := info.frames - len(set(numbers) & set(range(info.frames))):
+        rows.skip("frame without a row", without_row)
     return rows.drive(
-        "video-csv", VideoFrames(video, rows.sources), full_scale_deg=scale, name=video.stem, notes=(unit_note,)
+        "video-csv",
+        VideoFrames(video, rows.sources),
+        full_scale_deg=scale,
+        name=video.stem,
+        notes=(unit_note, number_note),
     )
 
 
 def _columns(table: Path) -> dict[str, list[str]]:
-    try:
-        lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as e:
-        raise DriveError(f"{table}: cannot be read: {e.strerror or e}") from e
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
+    rows = read_table(table)
     if len(rows) < 2:
         raise DriveError(f"{table}: a header and at least one row expected, found {len(rows)} lines")
-    whole = [row for row in rows[1:] if len(row) >= len(rows[0])]
-    return {name: [row[i] for row in whole] for i, name in enumerate(rows[0])}
+    header = rows[0]
+    # A row that breaks off keeps its place: rows and frames may go in step without a column that says so.
+    return {name: [row[i] if i < len(row) else "" for row in rows[1:]] for i, name in enumerate(header)}
 
 
 def _pick(columns: dict[str, list[str]], wanted: str, known: tuple[str, ...], table: Path, flag: str) -> str:
@@ -95,39 +92,41 @@ def _pick(columns: dict[str, list[str]], wanted: str, known: tuple[str, ...], ta
 
 
 def _numbers(cells: list[str]) -> NDArray[np.float64]:
-    def number(cell: str) -> float:
-        try:
-            return float(cell)
-        except ValueError:
-            return float("nan")
-
-    return np.array([number(cell) for cell in cells], np.float64)
+    return np.array([to_number(cell) for cell in cells], np.float64)
 
 
 def _degrees(cells: list[str], name: str, table: Path, options: ReaderOptions) -> tuple[NDArray[np.float64], str]:
     values = _numbers(cells)
-    largest = float(np.nanmax(np.abs(values), initial=0.0)) if np.isfinite(values).any() else 0.0
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     unit = options.csv_unit
     if unit == "auto":
-        if name.lower() == "wheel" and largest <= math.pi:
+        if largest <= math.pi and (name.lower() == "wheel" or "rad" in name.lower()):
             unit = "rad"
         elif "deg" in name.lower() or largest > math.pi:
             unit = "deg"
         elif largest <= 1.0:
             unit = "full-scale"
         else:
-            raise DriveError(f"{table}: column {name!r} reaches {largest:g}; say its unit with --csv-unit rad, deg or full-scale")
+            raise DriveError(
+                f"{table}: column {name!r} reaches {largest:g}; say its unit with --csv-unit rad, deg or full-scale"
+            )
     factor = {"rad": math.degrees(1.0), "deg": 1.0, "full-scale": options.full_scale(FULL_SCALE_DEG)}[unit]
     return values * factor, f"steering read from column {name!r} in {unit}, + = {options.positive}"
 
 
-def _frame_numbers(columns: dict[str, list[str]], count: int, table: Path, options: ReaderOptions) -> list[int]:
-    """Frame numbers from 0; the column may count from 1, and is not needed where rows and frames go in step."""
+def _frame_numbers(
+    columns: dict[str, list[str]], count: int, frames: int, table: Path, options: ReaderOptions
+) -> tuple[list[int], str]:
+    """Frame numbers from 0, -1 where there is none; the column is not needed where rows and frames go in step."""
     if not options.csv_frame and not any(name.lower() in FRAME for name in columns):
-        return list(range(count))
+        return list(range(count)), "no frame column: row after row is frame after frame"
     values = _numbers(columns[_pick(columns, options.csv_frame, FRAME, table, "--csv-frame")])
-    base = 1 if np.nanmin(values, initial=np.inf) >= 1 else 0
-    return [int(v) - base if np.isfinite(v) else -1 for v in values]
+    whole = np.abs(values) < 1e15  # Neither NaN nor what no video holds.
+    known = values[whole]
+    # Counting from 1 shows at either end; a recording from 0 that lacks its first frames ends below the length.
+    base = int(bool(known.size) and known.min() >= 1 and (known.min() == 1 or known.max() == frames))
+    usable = np.where(whole, values - base, -1)
+    return [int(v) for v in usable], f"frames counted from {base}"
 
 
 def _seconds(columns: dict[str, list[str]], table: Path, options: ReaderOptions, count: int) -> NDArray[np.float64]:
@@ -135,6 +134,6 @@ def _seconds(columns: dict[str, list[str]], table: Path, options: ReaderOptions,
         return np.full(count, np.nan)
     values = _numbers(columns[_pick(columns, options.csv_time, TIME, table, "--csv-time")])
     # By their size, not their name: a `ts_micro` column was seen to hold milliseconds.
-    largest = float(np.nanmax(values, initial=0.0))
+    largest = float(values[np.isfinite(values)].max(initial=0.0))
     divisor = next((d for limit, d in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if largest > limit), 1.0)
     return np.asarray(values / divisor, np.float64)
