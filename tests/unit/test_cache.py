@@ -58,7 +58,7 @@ def test_corrupt_frames_are_left_out_and_counted(tub: Path, tmp_path: Path) -> N
     truncated.write_bytes(truncated.read_bytes()[:-100])
     found = load(drive_of(tub), tmp_path / "cache")
     assert len(found.pictures) == len(found.steering) == len(found.names) == 148
-    assert found.skipped == {"image does not decode": 1, "image is truncated": 1}
+    assert found.skipped == {"empty image": 1, "truncated image": 1}
     assert found.names[5] == "6_cam_image_array_.jpg"
     assert np.array_equal(found.pictures[5], picture_of(drive_of(tub).read(6), PICTURE))
 

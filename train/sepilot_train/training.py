@@ -98,7 +98,8 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
     if len(scales) > 1:
         raise DriveError(
             f"{everything[0][0].path}: drives of different full-scale angles "
-            f"({', '.join(f'{s:g}' for s in sorted(scales))} degrees) cannot be trained on together; give the one that is meant with --full-scale-deg"
+            f"({', '.join(f'{s:g}' for s in sorted(scales))} degrees) cannot be trained on together; "
+            "give the one that is meant with --full-scale-deg"
         )
 
 

@@ -1,8 +1,8 @@
 """Frames decoded once: a memory-mapped file of uint8 pictures per recording and contract.
 
 The key holds the picture's definition, the version of the preprocessing and the state of every source file, so a
-changed crop or a touched image makes another file. The pixels are written beside and renamed, the description with their
-checksum last: without it the pixels do not count, so neither a killed run nor a power cut leaves a half cache.
+changed crop or a touched image makes another file. The pixels are written beside and renamed, the description with
+their checksum last: without it they do not count, so neither a killed run nor a power cut leaves a half cache.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class FileFinder:
         self._real_root = root.resolve()
         self._listed: dict[str, dict[str, bool]] = {}
 
-    def find(self, name: str) -> Path | None:
-        """The file `name`, with / between folders; None when there is no such file.
+    def find(self, name: str, *, below: str = "") -> Path | None:
+        """The file `name` in the folder `below`, with / between folders; None when there is no such file.
 
         Raises:
             DriveError: it is absolute, climbs by `..`, or a link on the way leads out of the recording.
@@ -31,7 +31,8 @@ class FileFinder:
         # Joining an absolute path would drop the root; a Windows path is one strange name here and does no harm.
         if name.startswith("/") or ".." in name.split("/"):
             raise DriveError(f"{self.root}: names the file {name!r}, which lies outside of the drive; refused")
-        folder, _, leaf = name.rpartition("/")
+        folder, _, leaf = f"{below}/{name}".rpartition("/")
+        folder = folder.lstrip("/")
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
         is_link = self._listed[folder].get(leaf)

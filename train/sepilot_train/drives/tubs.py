@@ -57,7 +57,7 @@ def read_tub_v2(path: Path, options: ReaderOptions) -> Drive:
             raise DriveError(f"{path / 'manifest.json'}: names the catalog {name!r}, which is not there")
         for line in _text(catalog).split("\n"):
             if line and not line.isspace():
-                _take(rows, finder, line, deleted, images="images/")
+                _take(rows, finder, line, deleted, images="images")
     scale = options.full_scale(recorded_scale or FULL_SCALE_DEG)
     return rows.drive("tub-v2", ImageFrames(rows.sources), full_scale_deg=scale)
 
@@ -123,7 +123,7 @@ def _take(rows: Rows, finder: FileFinder, text: str, deleted: set[int], *, image
     if isinstance(index, int) and index in deleted:
         rows.skip("deleted by the author")
         return
-    path = finder.find(images + name)
+    path = finder.find(name, below=images)
     if path is None:
         rows.skip("missing image")
         return

@@ -88,7 +88,7 @@ def _picture(finder: FileFinder, recorded: str) -> Path | None:
     if not _absolute(recorded) and (path := finder.find(as_posix)) is not None:
         return path
     name = as_posix.rpartition("/")[2]
-    return finder.find(f"IMG/{name}") or finder.find(name)
+    return finder.find(name, below="IMG") or finder.find(name)
 
 
 def _absolute(recorded: str) -> bool:
