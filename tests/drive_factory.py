@@ -64,6 +64,7 @@ def write_tub(folder: Path, count: int = 40, *, throttle: float | Sequence[float
 
 
 def write_tub_v1(folder: Path, count: int = 12) -> Path:
+    """A tub v1: one JSON file per frame."""
     folder.mkdir(parents=True)
     (folder / "meta.json").write_text('{"inputs": ["cam/image_array", "user/angle", "user/throttle"]}')
     for i, angle in enumerate(angles(count)):
@@ -79,6 +80,7 @@ def write_tub_v1(folder: Path, count: int = 12) -> Path:
 
 
 def write_udacity(folder: Path, count: int = 10, *, header: bool = True, prefix: str = "IMG/") -> Path:
+    """A log of Udacity's simulator; `prefix` stands before every picture's name, the files lie in IMG/."""
     (folder / "IMG").mkdir(parents=True)
     lines = ["center,left,right,steering,throttle,brake,speed"] if header else []
     for i, angle in enumerate(angles(count)):
@@ -91,6 +93,7 @@ def write_udacity(folder: Path, count: int = 10, *, header: bool = True, prefix:
 
 
 def write_angle_names(folder: Path, degrees: Sequence[int] = (45, 60, 90, 120, 135)) -> Path:
+    """DeepPiCar's `video01_000_045.png`: 90 degrees is straight, more is right."""
     folder.mkdir(parents=True)
     for i, angle in enumerate(degrees):
         cv2.imwrite(str(folder / f"video01_{i:03d}_{angle:03d}.png"), frame((angle - 90) / 45))
@@ -98,6 +101,7 @@ def write_angle_names(folder: Path, degrees: Sequence[int] = (45, 60, 90, 120, 1
 
 
 def write_video(path: Path, count: int = 12) -> Path:
+    """A video of the same frames at 20 Hz, MJPEG in AVI."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (64, 48))
     assert writer.isOpened()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.fidelity import Fidelity, measure
 from sepilot_export.formats import FORMATS, Format, Limits, format_named
-from sepilot_export.gates import contract_reasons, judge, override
+from sepilot_export.gates import contract_reasons, judge, override, remarks
 from sepilot_export.reference import EXPORT_NAME, Reference
 from sepilot_runtime.errors import ContractError, ModelFileError, RunError, UsageError
 from sepilot_runtime.files import read_json
@@ -48,6 +48,7 @@ class FileCheck:
         golden_error: largest deviation on the golden frames, in output values; None where they failed.
         opened: it could be loaded at all.
         reasons: why it fails; empty when it passes.
+        notes: what could not be decided.
     """
 
     candidate: Candidate
@@ -58,6 +59,7 @@ class FileCheck:
     golden_error: float | None
     opened: bool
     reasons: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -139,6 +141,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
         golden_error=golden,
         opened=True,
         reasons=(*reasons, *judge(fidelity, candidate.limits, output, len(answers))),
+        notes=tuple(remarks(fidelity, candidate.limits)),
     )
 
 

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sepilot_export.fidelity import Fidelity
+from sepilot_export.fidelity import Fidelity, Interval
 from sepilot_export.formats import FORMATS, Format, Limits
 from sepilot_runtime.contract import Contract, Output
 from sepilot_runtime.errors import UsageError
 
-__all__ = ["contract_reasons", "judge", "override"]
+__all__ = ["contract_reasons", "judge", "override", "remarks"]
 
 
 def judge(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> Iterator[str]:
-    """The gates that a file does not keep, one reason each."""
+    """The gates that a file does not keep, one reason each.
+
+    The task's error must stay below its limit with the whole of its interval. Where the frames are too few for that
+    (see `remarks`), only an interval that lies above the limit altogether counts against the file.
+    """
     if not fidelity.max_error <= limits.max_error * output.scale:
         yield (
             f"max error {fidelity.max_error:.4g} {output.unit}, at most {limits.max_error * output.scale:.4g} "
             f"({limits.max_error:g} of full scale) allowed"
         )
     increase = fidelity.mae_increase
-    if increase is not None and not increase.high <= limits.mae_increase:
-        yield (
-            f"task MAE {increase.mean:+.5f}, 95 % up to {increase.high:+.5f}, {limits.mae_increase:+.5f} allowed"
-            + (": too few frames to tell" if increase.mean <= limits.mae_increase else "")
-        )
-    if fidelity.sign_flips > limits.sign_flips * frames:
+    if increase is not None:
+        end = increase.high if _can_tell(increase, limits) else increase.low
+        if not end <= limits.mae_increase:
+            yield (
+                f"task MAE {increase.mean:+.5f}, 95 % within {increase.low:+.5f} to {increase.high:+.5f}, "
+                f"{limits.mae_increase:+.5f} allowed"
+            )
+    # A share of a few frames is rounded up to a whole one; none stays none.
+    if fidelity.sign_flips > math.ceil(limits.sign_flips * frames):
         yield f"{fidelity.sign_flips} of {frames} frames steered to the other side"
-    if fidelity.saturated > limits.saturated * frames:
+    if fidelity.saturated > math.ceil(limits.saturated * frames):
         yield f"{fidelity.saturated} of {frames} frames saturated: the file cannot steer as far as they ask for"
+
+
+def remarks(fidelity: Fidelity, limits: Limits) -> Iterator[str]:
+    """What the figures could not decide."""
+    increase = fidelity.mae_increase
+    if increase is not None and not _can_tell(increase, limits):
+        yield "too few held-out frames to judge the change of the task MAE; judged by the errors of single frames"
+
+
+def _can_tell(increase: Interval, limits: Limits) -> bool:
+    """Is the interval narrow enough for the limit: would a file that costs nothing pass?"""
+    return increase.high - increase.low <= limits.mae_increase
 
 
 def contract_reasons(found: Contract, expected: Contract, form: Format) -> Iterator[str]:

@@ -61,6 +61,7 @@ def _row(check: FileCheck) -> dict[str, Any]:
         "limits": dataclasses.asdict(candidate.limits),
         "passed": check.passed,
         "reasons": list(check.reasons),
+        "notes": list(check.notes),
     }
 
 
@@ -111,6 +112,9 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
     for check in checks:
         for reason in check.reasons:
             console.print(f"[red]FAIL[/red] {check.candidate.path.name}: {escape(reason)}")
+    for note in dict.fromkeys(note for check in checks for note in check.notes):
+        about = [check.candidate.form.name for check in checks if note in check.notes]
+        console.print(f"[yellow]note[/yellow] {', '.join(about)}: {escape(note)}")
 
 
 def _headline(reference: Reference, output: Output) -> str:

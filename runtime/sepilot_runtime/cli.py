@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 a gate failed, 2 a user's mistake or a missing thing, 130 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,7 @@ EXTRA_OF = {
     "matplotlib": "train",
     "rich": "train",
     "jax": "train-jax",
+    "jinja2": "export",
     "onnx": "export",
     "tf2onnx": "export",
     "tf_keras": "export",
@@ -92,7 +94,8 @@ def run_verb(call: Callable[[], int]) -> int:
         return e.exit_code
     except ModuleNotFoundError as e:
         package = (e.name or "").split(".")[0]
-        if package not in EXTRA_OF:
+        # A module missing inside a package that is there is our own fault, and keeps its traceback.
+        if package not in EXTRA_OF or importlib.util.find_spec(package) is not None:
             raise
         print(f"sepilot: {MissingExtraError(package, EXTRA_OF[package])}", file=sys.stderr)
         return 2

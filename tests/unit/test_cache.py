@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,16 @@ import drive_factory as make
 from sepilot_runtime.contract import Picture
 from sepilot_runtime.errors import DriveError, OutputError
 from sepilot_runtime.preprocess import picture_of
-from sepilot_train.drives import Drive, DriveFilter, PictureSet, ReaderOptions, cache, load_pictures, open_drives
+from sepilot_train.drives import (
+    Drive,
+    DriveFilter,
+    PictureSet,
+    ReaderOptions,
+    cache,
+    frames,
+    load_pictures,
+    open_drives,
+)
 
 PICTURE = Picture(height=20, width=30, crop_top=0.25)
 
@@ -63,6 +73,22 @@ def test_corrupt_frames_are_left_out_and_counted(tub: Path, tmp_path: Path) -> N
     assert np.array_equal(found.pictures[5], picture_of(drive_of(tub).read(6), PICTURE))
 
 
+def test_a_video_is_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = drive_of(make.write_video(tmp_path / "clip.avi", count=3 * cache.CHUNK))
+    opened: list[Path] = []
+    real = frames._open
+    monkeypatch.setattr(frames, "_open", lambda path: opened.append(path) or real(path))  # type: ignore[func-returns-value]
+    found = load_pictures(drive, PICTURE, cache_dir=tmp_path / "cache", progress=False, workers=8)
+    assert len(opened) == 1 and len(found.pictures) == 3 * cache.CHUNK
+    assert np.array_equal(found.pictures[100], picture_of(drive.read(100), PICTURE))
+
+
+def test_a_stretch_of_frames_is_not_copied(tub: Path, tmp_path: Path) -> None:
+    drive = drive_of(tub)
+    assert isinstance(load(drive.filtered(DriveFilter(first=20, last=60)), tmp_path / "cache").pictures.base, np.memmap)
+    assert not load(drive, tmp_path / "cache").pictures.flags.writeable
+
+
 def test_no_readable_frame_at_all(tmp_path: Path) -> None:
     tub = make.write_tub(tmp_path / "tub", count=3)
     for image in (tub / "images").iterdir():
@@ -88,7 +114,18 @@ def test_a_killed_run_leaves_no_half_cache(tub: Path, tmp_path: Path, monkeypatc
     assert len(load(drive_of(tub), folder).pictures) == 150
 
 
-@pytest.mark.parametrize("damage", ["truncate", "no description", "broken description"])
+def test_leavings_of_a_killed_run_are_swept_up(tub: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    old, fresh = folder / ".abc-1.u8", folder / ".abc-2.u8"
+    for part in (old, fresh):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    load(drive_of(tub), folder)
+    assert not old.exists() and fresh.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "no description", "broken description"])
 def test_a_damaged_cache_is_made_again(tub: Path, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "cache"
     expected = np.array(load(drive_of(tub), folder).pictures)
@@ -96,6 +133,9 @@ def test_a_damaged_cache_is_made_again(tub: Path, tmp_path: Path, damage: str) -
     (info,) = folder.glob("*.json")
     if damage == "truncate":
         pixels.write_bytes(pixels.read_bytes()[:1000])
+    elif damage == "flip":
+        # What a power cut leaves: the right length, zeros for content.
+        pixels.write_bytes(pixels.read_bytes()[:-4096] + bytes(4096))
     elif damage == "no description":
         info.unlink()
     else:
@@ -127,3 +167,6 @@ def test_the_fingerprint_follows_content_not_place(tub: Path, tmp_path: Path) ->
     tub.rename(moved)
     assert load(drive_of(moved), tmp_path / "cache").fingerprint == first
     assert load(drive_of(moved).filtered(DriveFilter(last=9)), tmp_path / "cache").fingerprint != first
+    image = moved / "images" / "7_cam_image_array_.jpg"
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert load(drive_of(moved), tmp_path / "cache").fingerprint != first

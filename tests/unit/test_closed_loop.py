@@ -25,7 +25,7 @@ from sepilot_train.closed_loop import (
     sweep_delays,
 )
 from sepilot_train.closed_loop_drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
-from sepilot_train.closed_loop_statistics import bootstrap_mean, bootstrap_ratio, wilson_interval
+from sepilot_train.closed_loop_statistics import bootstrap_mean, bootstrap_ratio, poisson_interval, wilson_interval
 from sepilot_train.closed_loop_tables import against_model
 from sepilot_train.simulator.protocol import EVALUATION_SEED, State
 
@@ -196,6 +196,13 @@ def test_a_car_that_was_put_back_does_not_obey_old_commands() -> None:
     assert [delay.send(0.25) for _ in range(3)] == [0.0, 0.0, 0.25]
 
 
+def test_poisson_interval_against_the_exact_one() -> None:
+    # Exact (Garwood): 0 -> 0..3.689, 1 -> 0.025..5.572, 10 -> 4.795..18.390.
+    assert poisson_interval(0) == pytest.approx((0.0, 3.6889), abs=1e-3)
+    assert poisson_interval(1) == pytest.approx((0.025, 5.572), abs=0.06)
+    assert poisson_interval(10) == pytest.approx((4.795, 18.390), abs=0.02)
+
+
 def test_wilson_interval_by_hand() -> None:
     # 24 of 24: low end n / (n + z^2) = 24 / 27.8415, high end exactly 1.
     assert wilson_interval(24, 24) == pytest.approx((24 / (24 + 1.959964**2), 1.0), abs=1e-6)
@@ -240,6 +247,7 @@ def test_files_are_compared_with_the_model_at_the_same_delay() -> None:
     assert ratios[0].low > 2
 
 
+@pytest.mark.slow
 def test_the_training_model_drives_as_its_file_does(tmp_path: Path) -> None:
     keras = pytest.importorskip("keras", reason="keras is not installed (extra train)")
     from sepilot_train.recipe import load_recipe

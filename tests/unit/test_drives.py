@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import drive_factory as make
 from sepilot_runtime.cli import main
@@ -67,7 +69,7 @@ class TestTubV2:
     def test_a_named_catalog_that_is_missing_is_an_error(self, tmp_path: Path) -> None:
         folder = make.write_tub(tmp_path / "tub")
         (folder / "catalog_1.catalog").unlink()
-        with pytest.raises(DriveError, match=r"manifest\.json: names the catalog 'catalog_1.catalog', which is not there"):
+        with pytest.raises(DriveError, match=r"manifest\.json: names the catalog 'catalog_1.catalog', which is not"):
             read(folder)
 
     def test_missing_session_ids_and_extra_columns_do_not_matter(self, tmp_path: Path) -> None:
@@ -88,6 +90,59 @@ class TestTubV2:
         cv2.imwrite(str(tmp_path / "secret.jpg"), make.frame(0.0))
         with pytest.raises(DriveError, match="outside of the drive"):
             read(make.write_tub(tmp_path / "tub", records={5: {"cam/image_array": name}}))
+
+    @pytest.mark.parametrize("name", ["images/5_cam_image_array_.jpg", "catalog_1.catalog", "images"])
+    def test_a_link_out_of_the_drive_is_refused(self, tmp_path: Path, name: str) -> None:
+        folder = make.write_tub(tmp_path / "tub")
+        (folder / name).rename(tmp_path / "elsewhere")
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(DriveError, match="link that leads outside of the drive"):
+            read(folder)
+
+    def test_a_tub_behind_a_link_is_a_drive(self, tmp_path: Path) -> None:
+        make.write_tub(tmp_path / "tub")
+        (tmp_path / "link").symlink_to(tmp_path / "tub")
+        assert len(read(tmp_path / "link")) == 40
+
+    def test_a_frame_is_taken_once(self, tmp_path: Path) -> None:
+        drive = read(make.write_tub(tmp_path / "tub", records={6: {"cam/image_array": "5_cam_image_array_.jpg"}}))
+        assert drive.skipped == {"frame named a second time": 1} and len(set(drive.names)) == len(drive) == 39
+
+    def test_a_clock_that_was_set_back_does_not_stop_time(self, tmp_path: Path) -> None:
+        changes = {i: {"_timestamp_ms": 1_600_000_000_000 + 50 * i} for i in range(80, 150)}
+        drive = read(make.write_tub(tmp_path / "tub", count=150, records=changes))
+        assert np.diff(drive.time_s) == pytest.approx(np.full(149, 0.05), abs=1e-5) and "set back" in drive.notes[0]
+
+    def test_a_missing_time_stamp_lies_between_its_neighbours(self, tmp_path: Path) -> None:
+        drive = read(make.write_tub(tmp_path / "tub", count=150, records={20: {"_timestamp_ms": None}}))
+        assert drive.time_s[20] == pytest.approx(1.0) and "1 frames have no time stamp" in drive.notes[0]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "[" * 100_000,
+            "7",
+            '{"_index": [], "cam/image_array": "\\u0000.jpg"}',
+            '{"_index": 1e400, "cam/image_array": "%s.jpg"}' % ("x" * 300),
+            '{"_index": 1, "cam/image_array": "", "user/angle": 0}',
+            '{"cam/image_array": "0_cam_image_array_.jpg", "user/angle": 1%s}' % ("0" * 400),
+        ],
+    )
+    def test_a_strange_line_costs_only_itself(self, tmp_path: Path, line: str) -> None:
+        folder = make.write_tub(tmp_path / "tub", count=4)
+        with (folder / "catalog_1.catalog").open("a") as file:
+            file.write(line + "\n")
+        drive = read(folder)
+        assert len(drive) == 4 and sum(drive.skipped.values()) == 1
+
+    @pytest.mark.parametrize(
+        "manifest", ["", "{", "[]\n7\n", '{"paths": 7}', '{"paths": [7]}', '{"paths": [], "deleted_indexes": 3}']
+    )
+    def test_a_broken_manifest_beside_catalogs_is_an_error(self, tmp_path: Path, manifest: str) -> None:
+        folder = make.write_tub(tmp_path / "tub", count=4)
+        (folder / "manifest.json").write_text(manifest)
+        with pytest.raises(DriveError, match=r"manifest\.json"):
+            read(folder)
 
     def test_a_tub_of_one_frame_is_a_drive(self, tmp_path: Path) -> None:
         drive = read(make.write_tub(tmp_path / "tub", count=1))
@@ -138,6 +193,28 @@ class TestOtherFormats:
         with pytest.raises(DriveError, match="outside of the drive"):
             read(make.write_udacity(tmp_path / "log", prefix="../../"))
 
+    def test_udacity_row_without_a_number(self, tmp_path: Path) -> None:
+        folder = make.write_udacity(tmp_path / "log", header=False)
+        log = folder / "driving_log.csv"
+        lines = log.read_text().splitlines()
+        lines[0] = lines[0].replace(",0.0,", ",oops,", 1)
+        lines[4] = lines[4][:60]
+        log.write_text("\n".join(lines))
+        drive = read(folder)
+        assert drive.skipped == {"label is not a number": 2} and len(drive) == 8
+
+    def test_angle_names_follow_their_frame_numbers(self, tmp_path: Path) -> None:
+        for frame, angle in ((10, 45), (2, 90), (1, 135)):
+            cv2.imwrite(str(tmp_path / f"a{angle}f{frame}.png"), make.frame(0.0))
+        drive = read(tmp_path, angle_pattern=r"(?P<drive>a)(?P<angle>\d+)f(?P<frame>\d+)")
+        assert drive.steering.tolist() == [1.0, 0.0, -1.0]
+
+    @pytest.mark.parametrize("name", ["cam_01_{:04d}.png", "shot_{0}_{0:03d}.png"])
+    def test_a_counter_is_no_angle(self, tmp_path: Path, name: str) -> None:
+        for i in range(60, 90):
+            cv2.imwrite(str(tmp_path / name.format(i)), make.frame(0.0))
+        assert read(tmp_path).kind == "images"
+
     def test_angle_in_file_name(self, tmp_path: Path) -> None:
         drive = read(make.write_angle_names(tmp_path / "frames"))
         assert (drive.kind, drive.id) == ("filename-angle", "frames/video01")
@@ -172,6 +249,21 @@ class TestOtherFormats:
         (tmp_path / "clip.csv").write_text("frame,steering\n" + "\n".join(f"{i},0.1" for i in range(8)))
         assert read(video).skipped == {"row names a frame that the video lacks": 3}
 
+    @pytest.mark.parametrize(("first", "expected"), [(0, 0), (1, 0), (2, 2)])
+    def test_csv_frames_count_from_one_if_they_can(self, tmp_path: Path, first: int, expected: int) -> None:
+        video = make.write_video(tmp_path / "clip.avi")
+        (tmp_path / "clip.csv").write_text("frame,steering\n" + "\n".join(f"{first + i},0.1" for i in range(9)))
+        assert read(video).names[0] == str(expected)
+
+    def test_a_csv_row_that_breaks_off_moves_no_other(self, tmp_path: Path) -> None:
+        video = make.write_video(tmp_path / "clip.avi")
+        rows = [f"{50 * i},{a}" for i, a in enumerate(make.angles(12))]
+        rows[4] = "200"
+        (tmp_path / "clip.csv").write_text("time,steering\n" + "\n".join(rows))
+        drive = read(video)
+        assert drive.skipped == {"label is not a number": 1}
+        assert bar_position(drive.read(8)) == pytest.approx(drive.steering[8], abs=0.08)
+
     def test_an_unclear_unit_asks(self, tmp_path: Path) -> None:
         video = make.write_video(tmp_path / "clip.avi", count=3)
         (tmp_path / "clip.csv").write_text("frame,steering\n0,1.8\n1,-1.8\n2,0\n")
@@ -195,6 +287,25 @@ def test_a_folder_of_drives_is_read_in_order_and_told_apart(tmp_path: Path) -> N
     make.write_video(tmp_path / "c.avi")
     drives = open_drives([tmp_path], ReaderOptions())
     assert [d.id for d in drives] == ["c.avi", "a/tub", "b/tub"]
+
+
+def test_pictures_beside_recordings_are_no_recording(tmp_path: Path) -> None:
+    make.write_tub(tmp_path / "tub", count=4)
+    cv2.imwrite(str(tmp_path / "sheet.png"), make.frame(0.0))
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "manifest.json").write_text('{"seed": 1}')
+    assert [d.id for d in open_drives([tmp_path], ReaderOptions())] == ["tub"]
+
+
+def test_a_drive_that_is_named_twice_is_there_once(tmp_path: Path) -> None:
+    tub = make.write_tub(tmp_path / "tub", count=4)
+    assert len(open_drives([tub, tmp_path, tub], ReaderOptions())) == 1
+
+
+def test_drives_of_one_name_get_different_ids(tmp_path: Path) -> None:
+    for place in ("x/a/tub", "y/a/tub"):
+        make.write_tub(tmp_path / place, count=2)
+    assert [d.id for d in open_drives([tmp_path], ReaderOptions())] == ["x/a/tub", "y/a/tub"]
 
 
 @pytest.mark.parametrize(("content", "expected"), [(None, "no such file or folder"), ("", "expected, found none")])
@@ -243,6 +354,39 @@ def test_the_verb_lists_and_draws_and_touches_nothing(tmp_path: Path, capsys: py
     assert main(["drives", str(folder)]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert main(["drives", str(tmp_path / "nothing")]) == 2
+
+
+def test_the_verb_shows_names_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drives", str(make.write_tub(tmp_path / "[red]lap :car:", count=4))]) == 0
+    assert "[red]lap :car:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "says"), [("old.png", "exists already"), ("sheet.gif", "ends in .png or .jpg")])
+def test_a_sheet_that_cannot_be_written_is_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
+    (tmp_path / "old.png").write_bytes(b"mine")
+    assert main(["drives", str(make.write_tub(tmp_path / "tub", count=4)), "--sheet", str(tmp_path / name)]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err and captured.err.count("\n") == 1 and not captured.out
+    assert (tmp_path / "old.png").read_bytes() == b"mine"
+
+
+@settings(max_examples=200)
+@given(line=st.binary(max_size=120), where=st.sampled_from(["manifest.json", "catalog_1.catalog"]))
+def test_no_content_of_a_tub_is_more_than_one_line_of_error(
+    line: bytes, where: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzz") / "tub"
+    make.write_tub(folder, count=2)
+    file = folder / where
+    file.write_bytes(line + b"\n" + file.read_bytes() if where == "manifest.json" else file.read_bytes() + line)
+    try:
+        drive = read(folder)
+    except DriveError as e:
+        assert "\n" not in str(e)
+    else:
+        assert len(drive) == 2
 
 
 def test_real_drives(real_drives: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from sepilot_export.fidelity import measure, paired_increase, saturated_frames
 from sepilot_export.formats import Limits
-from sepilot_export.gates import judge
+from sepilot_export.gates import judge, remarks
 from sepilot_runtime.contract import Output
 
 OUTPUT = Output(scale=25.0)
@@ -99,14 +101,40 @@ def test_each_gate_names_its_figure() -> None:
     assert any("saturated" in r for r in judge(clipped, limits, OUTPUT, 400))
 
 
-def test_few_frames_are_not_taken_for_proof() -> None:
+def test_few_frames_prove_neither_good_nor_bad() -> None:
+    """40 frames cannot tell +0.001 from noise: no verdict about the task, and a remark that says so."""
     rng = np.random.default_rng(5)
     reference, labels = world(40)
     answers = reference + rng.normal(0, 0.03, 40)
+    limits = Limits(max_error=0.5, mae_increase=0.001, sign_flips=1)
     found = measure(answers, reference, labels, DRIVES[:40], PICTURES, OUTPUT)
+    assert found.mae_increase is not None and found.mae_increase.high > limits.mae_increase
+    assert list(judge(found, limits, OUTPUT, 40)) == []
+    (remark,) = remarks(found, limits)
+    assert "too few" in remark
+    # What is bad beyond doubt fails with 40 frames as well.
+    ruined = measure(answers + 0.5, reference, labels, DRIVES[:40], PICTURES, OUTPUT)
+    assert any("task MAE" in r for r in judge(ruined, limits, OUTPUT, 40))
+
+
+def test_enough_frames_must_prove_the_limit() -> None:
+    reference, labels = world(5000)
+    rng = np.random.default_rng(6)
+    found = measure(reference + rng.normal(0, 0.05, 5000), reference, labels, ("a",) * 5000, PICTURES, OUTPUT)
     assert found.mae_increase is not None
-    limits = Limits(max_error=0.5, mae_increase=found.mae_increase.mean + 1e-4, sign_flips=1)
-    assert any("too few frames to tell" in r for r in judge(found, limits, OUTPUT, 40))
+    mean, high = found.mae_increase.mean, found.mae_increase.high
+    between = Limits(max_error=1, mae_increase=(mean + high) / 2, sign_flips=1)
+    assert not list(remarks(found, between)) and any("task MAE" in r for r in judge(found, between, OUTPUT, 5000))
+    assert list(judge(found, dataclasses.replace(between, mae_increase=high), OUTPUT, 5000)) == []
+
+
+def test_one_frame_is_no_share_of_a_small_set() -> None:
+    reference, labels = world(60)
+    base = measure(reference, reference, labels, DRIVES[:60], PICTURES, OUTPUT)
+    limits = Limits(max_error=1, mae_increase=1, sign_flips=0, saturated=0.01)
+    assert list(judge(dataclasses.replace(base, saturated=1), limits, OUTPUT, 60)) == []
+    assert len(list(judge(dataclasses.replace(base, saturated=2), limits, OUTPUT, 60))) == 1
+    assert len(list(judge(dataclasses.replace(base, sign_flips=1), limits, OUTPUT, 60))) == 1
 
 
 def test_drives_without_labels_are_judged_without_the_task() -> None:

@@ -105,7 +105,7 @@ def test_frames_on_the_device_or_from_the_host_make_no_difference(tmp_path: Path
 
 
 def test_it_learns_under_augmentation(tmp_path: Path) -> None:
-    settings = dataclasses.replace(FAST, epochs=30, keep="best")
+    settings = dataclasses.replace(FAST, epochs=20, keep="best")
     _, history = train(tmp_path, settings, Augmentation(mirror=0.5, brightness=0.05))
     assert history.rows[history.kept_epoch - 1]["val_loss"] < 0.1 * float(np.var(samples().labels))
 

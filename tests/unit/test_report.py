@@ -320,6 +320,19 @@ def test_a_training_without_epochs_leaves_the_curve_out(made: Made, tmp_path: Pa
     assert "The training curve is made by" in render(gather(tmp_path / "run"))
 
 
+def test_a_model_that_a_constant_beats_is_called_so(material: Material) -> None:
+    assert "A constant answer beats the model" not in render(material)
+    poor = dataclasses.replace(material.validation, mae=2 * material.validation.constant_mae)
+    assert "A constant answer beats the model" in render(dataclasses.replace(material, validation=poor))
+
+
+def test_a_benchmark_on_a_busy_machine_says_so(material: Material) -> None:
+    assert material.bench
+    for load, said in ((0.8, False), (7.0, True)):
+        bench = dataclasses.replace(material.bench, load=load, cores=2)
+        assert ("busy with other work" in render(dataclasses.replace(material, bench=bench))) is said
+
+
 def edit(path: Path, change: Callable[[Any], None]) -> None:
     value = json.loads(path.read_text())
     change(value)

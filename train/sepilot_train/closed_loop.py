@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.latency import latency_of
-from sepilot_train.closed_loop_statistics import Estimate, bootstrap_mean, wilson_interval
+from sepilot_train.closed_loop_statistics import Estimate, bootstrap_mean, poisson_interval, wilson_interval
 from sepilot_train.simulator.protocol import EVALUATION_SEED, Simulator
 
 __all__ = [
@@ -70,6 +70,7 @@ class ClosedLoopResult:
         laps: of all worlds together.
         interventions: how often the car had left the road and was put back on its centre line.
         interventions_per_km: per kilometre of `distance_m`.
+        interventions_per_km_low, interventions_per_km_high: its 95 % confidence interval (Poisson).
         distance_m: driven in all worlds, interventions or not: speed x time.
         delay_ms: added to every command.
         latency_us_p50: of the driver's own `steer()`, on this machine.
@@ -90,6 +91,8 @@ class ClosedLoopResult:
     laps: float
     interventions: int
     interventions_per_km: float
+    interventions_per_km_low: float
+    interventions_per_km_high: float
     distance_m: float
     delay_ms: float
     latency_us_p50: float
@@ -202,6 +205,8 @@ def _result(driver: Driver, tally: _Tally, delay_ms: float, distance_m: float, s
     worlds = len(tally.cte_m)
     survived = tally.interventions.count(0)
     low, high = wilson_interval(survived, worlds)
+    fewest, most = poisson_interval(sum(tally.interventions))
+    kilometres = distance_m / 1000.0
     cte: Estimate = bootstrap_mean(np.array(tally.cte_m))
     latency = latency_of(tally.latencies_us)
     latency_us = latency.p50_us if latency else 0.0
@@ -218,7 +223,9 @@ def _result(driver: Driver, tally: _Tally, delay_ms: float, distance_m: float, s
         max_cte_m=tally.max_cte_m,
         laps=tally.laps,
         interventions=sum(tally.interventions),
-        interventions_per_km=sum(tally.interventions) / (distance_m / 1000.0),
+        interventions_per_km=sum(tally.interventions) / kilometres,
+        interventions_per_km_low=fewest / kilometres,
+        interventions_per_km_high=most / kilometres,
         distance_m=distance_m,
         delay_ms=delay_ms,
         latency_us_p50=latency_us,

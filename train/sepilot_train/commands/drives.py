@@ -168,9 +168,8 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     if row["pauses"]:
         lines.append(f"{row['pauses']:,} gaps of over a second, {row['pauses_s']:,.0f} s in all")
     if row["labelled"]:
-        steers = ""
+        lines.append(f"{row['zero_share']:.0%} of the labels are exactly 0")
         if abs(row["mean_steering"]) > 0.1:
             side = "right" if row["mean_steering"] > 0 else "left"
-            steers = f"; {row['mean_steering']:+.2f} on average, to the {side}: the mirror augmentation evens it out"
-        lines.append(f"{row['zero_share']:.0%} of the labels are exactly 0{steers}")
+            lines.append(f"steers {side} on average ({row['mean_steering']:+.2f}); mirrored frames even it out")
     return lines

@@ -7,11 +7,13 @@ their checksum last: without it they do not count, so neither a killed run nor a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import os
+import time
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -160,6 +162,7 @@ def _decode(
     workers: int | None,
 ) -> dict[int, str]:
     bad: dict[int, str] = {}
+    _sweep(pixels.parent)
     with atomic_file(pixels) as part, progress_bar(f"decoding {drive.id}", shape[0], shown=progress) as advance:
         with part.open("r+b") as file:
             # Allocated now, so that a full disk is an error here and not a bus error in the middle.
@@ -185,6 +188,14 @@ def _decode(
     reasons = {str(row): reason for row, reason in bad.items()}
     write_json(info, {"shape": list(shape), "crc32": checksum, "bad": reasons})
     return bad
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what runs that were killed outright left behind; a day is longer than any decoding that still goes on."""
+    for part in folder.glob(".*.u8"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > 86_400:
+                part.unlink()
 
 
 def _decode_rows(frames: Frames, picture: Picture, target: NDArray[np.uint8], rows: range) -> dict[int, str]:
