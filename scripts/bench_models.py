@@ -36,18 +36,15 @@ from sepilot_train.layers import layer_table
 from sepilot_train.recipe import load_recipe
 from sepilot_train.run import Run, open_run
 
-V27_PICTURE = ("picture.height=66", "picture.width=100")
-
 #: What each variant changes of the `swift` recipe.
 VARIANTS: Mapping[str, Sequence[str]] = {
-    "v27": ["model.builder=v27", *V27_PICTURE],
-    "v27-foldable": ["model.builder=v27-foldable", *V27_PICTURE],
+    "v27": ["model.builder=v27"],
+    "v27-foldable": ["model.builder=v27-foldable"],
     "swift": [],
-    "swift-66x100": V27_PICTURE,
     "swift-48x80": ["picture.height=48", "picture.width=80"],
-    "swift-narrow": ["model.options.widths=[16, 32, 48, 64]"],
+    "swift-64x96-wider": ["picture.height=64", "picture.width=96", "model.options.widths=[16, 32, 64, 96]"],
     "swift-wide": ["model.options.widths=[32, 64, 96, 128]", "model.options.repeats=[1, 1, 1, 1]"],
-    "swift-shallow": ["model.options.widths=[16, 32, 64, 128]", "model.options.repeats=[1, 1, 1, 1]"],
+    "swift-shallow": ["model.options.repeats=[1, 1, 1, 1]"],
     "swift-residual": ["model.options.residual=true"],
     "pilotnet": ["model.builder=pilotnet", "picture.height=66", "picture.width=200", "picture.color=bgr"],
     "donkey-linear": [

@@ -201,23 +201,24 @@ def _tflite_node(graph: Any, model: Any, op: Any, kind: str) -> Node:
     constants = [
         graph.tensors[i] for i in op.inputs if i >= 0 and model.buffers[graph.tensors[i].buffer].data is not None
     ]
-    weights = constants[0].shape if constants else ()
-    role, kernel, stride, dilation, macs = "pointwise", (1, 1), (1, 1), (1, 1), 0
+    weights: list[int] = [int(d) for d in constants[0].shape] if constants else []
+    role: Role = "pointwise"
+    kernel, stride, dilation, macs = (1, 1), (1, 1), (1, 1), 0
     options = op.builtinOptions
     if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-        role, kernel = "window", (int(weights[1]), int(weights[2]))
+        role, kernel = "window", (weights[1], weights[2])
         stride, dilation = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
-        macs = shape[0] * shape[1] * math.prod(int(d) for d in weights)
+        macs = shape[0] * shape[1] * math.prod(weights)
     elif kind in ("MAX_POOL_2D", "AVERAGE_POOL_2D"):
         role, kernel, stride = "window", (options.filterHeight, options.filterWidth), (options.strideH, options.strideW)
     elif kind == "FULLY_CONNECTED":
-        role, macs = "global", math.prod(int(d) for d in weights)
+        role, macs = "global", math.prod(weights)
     elif kind in ("MEAN", "RESHAPE", "SUM", "REDUCE_MAX"):
         role = "global"
     return Node(
         name=_text(output.name),
         kind=kind,
-        role=role,  # type: ignore[arg-type]
+        role=role,
         inputs=tuple(_text(graph.tensors[i].name) for i in op.inputs if i >= 0),
         output_shape=shape,
         parameters=sum(math.prod(int(d) for d in t.shape) for t in constants if kind not in ("MEAN", "RESHAPE", "PAD")),

@@ -154,7 +154,7 @@ def _thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _nearest(train: NDArray[np.float32], test: NDArray[np.float32]) -> Indices:
     # Both are normalized, so the nearest has the largest product.
-    return (test @ train.T).argmax(axis=1)
+    return np.asarray((test @ train.T).argmax(axis=1), np.int64)
 
 
 def _close_in_time(sets: Sequence[PictureSet], split: Split) -> float:
