@@ -38,11 +38,12 @@ from sepilot_train.run import Run, open_run
 
 #: What each variant changes of the `swift` recipe.
 VARIANTS: Mapping[str, Sequence[str]] = {
-    "v27": ["model.builder=v27"],
-    "v27-foldable": ["model.builder=v27-foldable"],
+    "v27": ["model.builder=v27", "picture.height=66", "picture.width=100"],
+    "v27-foldable": ["model.builder=v27-foldable", "picture.height=66", "picture.width=100"],
     "swift": [],
     "swift-48x80": ["picture.height=48", "picture.width=80"],
-    "swift-64x96-wider": ["picture.height=64", "picture.width=96", "model.options.widths=[16, 32, 64, 96]"],
+    "swift-66x100": ["picture.height=66", "picture.width=100"],
+    "swift-narrow": ["model.options.widths=[16, 32, 48, 64]"],
     "swift-wide": ["model.options.widths=[32, 64, 96, 128]", "model.options.repeats=[1, 1, 1, 1]"],
     "swift-shallow": ["model.options.repeats=[1, 1, 1, 1]"],
     "swift-residual": ["model.options.residual=true"],

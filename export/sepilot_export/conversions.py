@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sepilot_export import calibration, embed, onnx_file, tflite
 from sepilot_export.formats import Format, Limits
-from sepilot_export.quiet import quiet
+from sepilot_train.quiet import quiet
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.files import sha256_of

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.quiet import quiet
+from sepilot_train.quiet import quiet
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
 from sepilot_train.learner import predict

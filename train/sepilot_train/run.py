@@ -90,6 +90,9 @@ class Run:
 
     def load_model(self) -> Any:
         """The training model: Keras 3 Functional, float32 (n, h, w, c) in [0, 1] to (n, 1)."""
+        from sepilot_train.quiet import start_keras
+
+        start_keras()
         import keras
 
         try:

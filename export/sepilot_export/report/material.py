@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepilot_export.quiet import quiet
+from sepilot_train.quiet import quiet
 from sepilot_export.report.exports import Check, Export, read_check, read_export
 from sepilot_export.report.fields import Fields, read_object
 from sepilot_export.report.measurements import Bench, ClosedLoop, read_bench, read_closed_loop

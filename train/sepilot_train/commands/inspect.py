@@ -6,8 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sepilot_runtime.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from sepilot_train.layers import LayerTable, Node
 
 __all__ = ["main"]
 
@@ -41,10 +45,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print `layers`, `total` and `warnings` as JSON")
     arguments = parser.parse_args(argv)
 
-    from sepilot_train.layers import LayerTable, layer_table
+    from sepilot_train.layers import layer_table
 
     nodes, warnings = _read(arguments.model, arguments.overrides)
-    table: LayerTable = layer_table(nodes, warnings)
+    table = layer_table(nodes, warnings)
     if arguments.json:
         print(json.dumps(table.to_json(), indent=2))
     else:
@@ -52,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _read(model: str, overrides: Sequence[str]) -> tuple[list, list[str]]:  # type: ignore[type-arg]
+def _read(model: str, overrides: Sequence[str]) -> tuple[list[Node], list[str]]:
     from sepilot_train import graphs
 
     path = Path(model)
@@ -63,16 +67,19 @@ def _read(model: str, overrides: Sequence[str]) -> tuple[list, list[str]]:  # ty
     return graphs.keras_nodes(net), graphs.keras_warnings(net)
 
 
-def _keras_model(path: Path, model: str, overrides: Sequence[str]):  # type: ignore[no-untyped-def]
+def _keras_model(path: Path, model: str, overrides: Sequence[str]) -> Any:
+    from sepilot_train.quiet import start_keras
+
     if path.is_dir():
         from sepilot_train.run import open_run
 
         return open_run(path).load_model()
     if path.suffix == ".keras":
-        import keras
-
         if not path.is_file():
             raise ModelFileError(f"{path}: no such file")
+        start_keras()
+        import keras
+
         try:
             return keras.saving.load_model(path, compile=False)
         except (OSError, ValueError, TypeError) as e:
@@ -83,18 +90,20 @@ def _keras_model(path: Path, model: str, overrides: Sequence[str]):  # type: ign
     from sepilot_train.recipe import load_recipe
 
     recipe = load_recipe(model, overrides)
+    start_keras()
     return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
 
 
-def _print(model: str, table) -> None:  # type: ignore[no-untyped-def]
+def _print(model: str, table: LayerTable) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    grid = Table(title=model, title_justify="left", box=None, pad_edge=False)
-    for name in ("layer", "kind", "output"):
-        grid.add_column(name, no_wrap=True, overflow="ellipsis")
-    for name in ("parameters", "MACs", "field", "stride"):
+    grid = Table(title=model, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+    # Long names give way to the numbers on a narrow terminal.
+    for name, width in (("layer", 22), ("kind", 18), ("output", None)):
+        grid.add_column(name, no_wrap=True, overflow="ellipsis", max_width=width)
+    for name in ("weights", "MACs", "field", "stride"):
         grid.add_column(name, justify="right", no_wrap=True)
     for row in table.rows:
         grid.add_row(

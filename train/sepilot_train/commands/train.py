@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +33,6 @@ Without --val whole drives are held out (five drives or more), or blocks of time
 def main(argv: Sequence[str]) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
-    _quieten()
     out: Path | None = arguments.out
     if arguments.preview is None and out is None:
         raise UsageError("--out DIR: where the run is to be written is missing")
@@ -80,11 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _quieten() -> None:
-    # TensorFlow's start-up lines say nothing that a user can act on; errors still come through.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     from sepilot_train.drives import drive_filter, reader_options
     from sepilot_train.recipe import load_recipe
@@ -103,6 +96,7 @@ def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
 
 
 def _train(out: Path, request: Request, recipe: Recipe, *, resume: bool, as_json: bool) -> int:
+    from sepilot_train.quiet import start_keras
     from sepilot_train.training import gather, require_same, start_run, summary, train_run
 
     # Whatever speaks against the directory is said before minutes go into decoding.
@@ -113,6 +107,7 @@ def _train(out: Path, request: Request, recipe: Recipe, *, resume: bool, as_json
     progress = sys.stderr.isatty()
     material = gather(request, recipe, progress=progress)
     _announce(request, recipe, material)
+    start_keras()
     if not resume:
         start_run(out, request, recipe)
     run = train_run(out, request, recipe, material, resume=resume, progress=progress)

@@ -19,7 +19,7 @@ from typing import TextIO
 
 from sepilot_runtime.errors import RunError, SepilotError
 
-__all__ = ["quiet"]
+__all__ = ["quiet", "start_keras"]
 
 
 @contextlib.contextmanager
@@ -42,7 +42,8 @@ def quiet(doing: str) -> Iterator[Path]:
         warnings.simplefilter("ignore")
         try:
             yield log
-        except (SepilotError, MemoryError):
+        except (SepilotError, MemoryError, ModuleNotFoundError):
+            # A missing module has its own answer: the extra that brings it.
             raise
         except Exception as e:
             # The converters raise whatever they like, from KeyError to types of their own. Here it becomes one line
@@ -54,6 +55,14 @@ def quiet(doing: str) -> Iterator[Path]:
         finally:
             if not keep:
                 log.unlink(missing_ok=True)
+
+
+def start_keras() -> None:
+    """Import Keras and its back end, whose start-up lines say nothing that a user can act on."""
+    with quiet("start of the Keras back end"):
+        import keras
+
+        keras.ops.zeros(1)
 
 
 @contextlib.contextmanager
