@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -132,10 +133,13 @@ class Golden:
     Attributes:
         frame_png: the BGR frame as PNG, base64.
         expected: output name to value, in the output's own numbers (before `Output.scale`).
+        picture_crc32: of the picture that training made of the frame; 0 when it was not recorded. An OpenCV of another
+            build may round a pixel differently, which is no fault but moves the answer.
     """
 
     frame_png: str
     expected: Mapping[str, float]
+    picture_crc32: int = 0
 
     def frame_bytes(self) -> bytes:
         """The PNG file.
@@ -267,14 +271,20 @@ class Contract:
             raise ContractError(f"{where}: contract: {e}") from e
 
 
-def golden_from(frame: NDArray[np.uint8], expected: Mapping[str, float]) -> Golden:
-    """Pack a BGR frame (h, w, 3) and its expected outputs."""
+def golden_from(
+    frame: NDArray[np.uint8], expected: Mapping[str, float], pixels: NDArray[np.uint8] | None = None
+) -> Golden:
+    """Pack a BGR frame (h, w, 3), its expected outputs, and the mark of the picture that they were given to."""
     from sepilot_runtime.opencv import cv2
 
     ok, png = cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if not ok:
         raise ContractError("golden: the frame cannot be encoded as PNG")
-    return Golden(frame_png=base64.b64encode(png.tobytes()).decode("ascii"), expected=dict(expected))
+    return Golden(
+        frame_png=base64.b64encode(png.tobytes()).decode("ascii"),
+        expected=dict(expected),
+        picture_crc32=0 if pixels is None else zlib.crc32(pixels.tobytes()),
+    )
 
 
 def golden_frame(golden: Golden) -> NDArray[np.uint8]:

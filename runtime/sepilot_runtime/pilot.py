@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from sepilot_runtime.engines import Engine, open_engine
 from sepilot_runtime.errors import ContractError, ModelFileError
 from sepilot_runtime.preprocess import Preprocessor, write_input
 
-__all__ = ["STEERING", "Pilot", "Prediction", "load_pilot", "verify_golden"]
+__all__ = ["OTHER_PIXELS_TOLERANCE", "STEERING", "Pilot", "Prediction", "load_pilot", "verify_golden"]
+
+OTHER_PIXELS_TOLERANCE = 0.08
+"""Added to a contract's tolerance where this machine's OpenCV makes other pixels of a golden frame than training did.
+
+Builds round a bilinear resize differently, by one gray level. All pixels off by one moved the answers of small nets by up
+to 0.05; a wrong crop or channel order moves them by more than this.
+"""
 
 STEERING = "steering"
 """Task and output name that a pilot needs."""
@@ -135,20 +143,21 @@ def verify_golden(engine: Engine) -> float:
         raise ModelFileError(f"{engine.path}: carries no golden frames to prove it; export it with `sepilot export`")
     answers = _golden_answers(engine, contract)
     worst = 0.0
-    for index, (golden, answer) in enumerate(zip(contract.golden, answers, strict=True)):
+    for index, (golden, (answer, tolerance)) in enumerate(zip(contract.golden, answers, strict=True)):
         for name, expected in golden.expected.items():
             deviation = abs(answer[name] - expected)
-            if not deviation <= contract.tolerance:  # Also true for NaN.
+            if not deviation <= tolerance:  # Also true for NaN.
                 raise ModelFileError(
-                    f"{engine.path}: golden frame {index}: {name} {expected:.6f} within {contract.tolerance:g} "
+                    f"{engine.path}: golden frame {index}: {name} {expected:.6f} within {tolerance:g} "
                     f"expected, found {answer[name]:.6f} on {engine.name}; the file or the interpreter is broken"
                 )
             worst = max(worst, deviation)
-    _require_dependence(engine, contract, answers)
+    _require_dependence(engine, contract, [answer for answer, _ in answers])
     return worst
 
 
-def _golden_answers(engine: Engine, contract: Contract) -> list[dict[str, float]]:
+def _golden_answers(engine: Engine, contract: Contract) -> list[tuple[dict[str, float], float]]:
+    """What the engine says to each golden frame, and how far off that may be."""
     preprocessor = Preprocessor(contract.picture)
     names = {output.name for output in contract.outputs}
     answers = []
@@ -159,9 +168,12 @@ def _golden_answers(engine: Engine, contract: Contract) -> list[dict[str, float]
             frame = golden_frame(golden)
         except ContractError as e:
             raise ContractError(f"{engine.path}: golden frame {index}: {e}") from e
-        write_input(preprocessor.picture_of(frame), engine.input_tensor())
+        pixels = preprocessor.picture_of(frame)
+        same = golden.picture_crc32 in (0, zlib.crc32(pixels.tobytes()))
+        write_input(pixels, engine.input_tensor())
         engine.invoke()
-        answers.append({name: engine.output(name) for name in names})
+        tolerance = contract.tolerance + (0.0 if same else OTHER_PIXELS_TOLERANCE)
+        answers.append(({name: engine.output(name) for name in names}, tolerance))
     return answers
 
 

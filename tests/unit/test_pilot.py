@@ -91,6 +91,19 @@ def test_a_model_that_ignores_its_input_is_caught_in_spite_of_a_wide_tolerance()
         verify_golden(ConstantEngine(contract, 0.0))
 
 
+def test_other_pixels_than_in_training_widen_the_tolerance_and_no_more() -> None:
+    frame = frames(1)[0]
+    pixels = picture_of(frame, contract_of(golden=0).picture)
+    for recorded, off, passes in ((pixels, 0.01, False), (pixels ^ 1, 0.01, True), (pixels ^ 1, 0.2, False)):
+        golden = (golden_from(frame, {"steering": 0.5}, recorded),)
+        engine = ConstantEngine(dataclasses.replace(contract_of(golden=0), golden=golden), 0.5 + off)
+        if passes:
+            assert verify_golden(engine) == pytest.approx(off)
+        else:
+            with pytest.raises(ModelFileError, match="golden frame 0"):
+                verify_golden(engine)
+
+
 def test_golden_frames_that_agree_ask_for_no_difference() -> None:
     frame = np.zeros((8, 8, 3), np.uint8)
     contract = dataclasses.replace(contract_of(golden=0), golden=(golden_from(frame, {"steering": 0.5}),) * 2)

@@ -264,7 +264,10 @@ def _golden_frames(
         raise DriveError(f"{material.drives[0].path}: no frame can be read any more for the golden frames")
     pictures = np.stack([picture_of(frame, picture) for frame in frames])
     expected = predict(net, pictures)
-    return tuple(golden_from(f, {"steering": float(e)}) for f, e in zip(frames, expected, strict=True))
+    return tuple(
+        golden_from(frame, {"steering": float(answer)}, pixels)
+        for frame, answer, pixels in zip(frames, expected, pictures, strict=True)
+    )
 
 
 def _validation_frames(material: Material) -> list[tuple[Drive, list[int]]]:
