@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from sepilot_export import calibration, embed, onnx_file, tflite
 from sepilot_export.formats import Format, Limits
-from sepilot_train.quiet import quiet
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.files import sha256_of
 from sepilot_runtime.pilot import load_pilot
 from sepilot_train.learner import predict
+from sepilot_train.quiet import quiet
 from sepilot_train.recipe import Gate
 from sepilot_train.run import FrameSet
 

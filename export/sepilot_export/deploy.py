@@ -4,6 +4,7 @@ The same function, fewer surprises:
 
 - the batch is 1 and inputs and outputs carry the contract's names;
 - dropout and other training-time noise is gone;
+- a separable convolution is what it stands for, a depthwise and a 1x1 convolution;
 - batch normalization after a linear convolution or dense layer is folded into its weights;
 - any other batch normalization of a picture-shaped tensor becomes a 1x1 depthwise convolution with bias. Left as
   multiply and add, TensorFlow Lite's calibrator reads the convolution's output after it was overwritten in place, and
@@ -21,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_train.quiet import quiet
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
 from sepilot_train.learner import predict
+from sepilot_train.quiet import quiet
 
 __all__ = ["FLOAT_PARITY", "deploy_graph", "load_training_model", "require_parity"]
 
@@ -70,9 +71,14 @@ def deploy_graph(model: Any, contract: Contract) -> Any:
 
     scales = {layer.name: _scale_and_shift(layer) for layer in model.layers if _is_norm(layer)}
     folded = _foldable(model)
+    split = {
+        layer.name: _separated(layer, use_bias=layer.use_bias or layer.name in folded.values())
+        for layer in model.layers
+        if type(layer).__name__ == "SeparableConv2D"
+    }
 
     def clone(layer: Any) -> Any:
-        if layer.name in folded or type(layer).__name__ in _DROPPED:
+        if layer.name in folded or layer.name in split or type(layer).__name__ in _DROPPED:
             return keras.layers.Identity(name=layer.name)
         if layer.name in scales and len(layer.output.shape) == 4:
             return keras.layers.DepthwiseConv2D(1, use_bias=True, name=layer.name)
@@ -84,6 +90,9 @@ def deploy_graph(model: Any, contract: Contract) -> Any:
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         # Keras passes `mask` on to layers that take none. An identity is not called, so it leaves no operation behind.
         kwargs.pop("mask", None)
+        if layer.name in split:
+            depthwise, pointwise = split[layer.name]
+            return pointwise(depthwise(*args))
         return args[0] if isinstance(layer, keras.layers.Identity) else layer(*args, **kwargs)
 
     image = keras.Input(batch_shape=(1, *contract.picture.shape), dtype="float32", name=contract.picture.name)
@@ -91,8 +100,22 @@ def deploy_graph(model: Any, contract: Contract) -> Any:
     copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, call_function=call)
     outputs = dict(zip((o.name for o in contract.outputs), copy.outputs, strict=True))
     deployed = keras.Model(image, outputs, name=model.name)
-    _carry_weights(model, deployed, scales, folded)
+    _carry_weights(model, deployed, scales, folded, split)
     return deployed
+
+
+def _separated(layer: Any, *, use_bias: bool) -> tuple[Any, Any]:
+    """The depthwise and the 1x1 convolution that a SeparableConv2D consists of, without weights."""
+    import keras
+
+    depthwise = keras.layers.DepthwiseConv2D(
+        layer.kernel_size, strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate,
+        depth_multiplier=layer.depth_multiplier, use_bias=False, name=f"{layer.name}_depthwise",
+    )  # fmt: skip
+    pointwise = keras.layers.Conv2D(
+        layer.filters, 1, use_bias=use_bias, activation=layer.activation, name=f"{layer.name}_pointwise"
+    )
+    return depthwise, pointwise
 
 
 def _is_norm(layer: Any) -> bool:
@@ -132,19 +155,30 @@ def _foldable(model: Any) -> dict[str, str]:
     return folded
 
 
-def _carry_weights(model: Any, deployed: Any, scales: Mapping[str, Any], folded: Mapping[str, str]) -> None:
+def _carry_weights(
+    model: Any,
+    deployed: Any,
+    scales: Mapping[str, Any],
+    folded: Mapping[str, str],
+    split: Mapping[str, tuple[Any, Any]],
+) -> None:
     norm_of = {source: norm for norm, source in folded.items()}
-    for layer in deployed.layers:
-        source = model.get_layer(layer.name) if layer.weights else None
-        if source is None:
+    copies = {layer.name: layer for layer in deployed.layers}
+    for source in model.layers:
+        if not source.weights or source.name in folded:
             continue
-        if layer.name in scales and type(layer).__name__ == "DepthwiseConv2D":
-            scale, shift = scales[layer.name]
-            layer.set_weights([scale.reshape(1, 1, -1, 1), shift])
-        elif layer.name in norm_of:
-            layer.set_weights(_folded_weights(source, *scales[norm_of[layer.name]]))
+        weights = source.get_weights()
+        if source.name in scales and type(copies[source.name]).__name__ == "DepthwiseConv2D":
+            scale, shift = scales[source.name]
+            weights = [scale.reshape(1, 1, -1, 1), shift]
+        elif source.name in norm_of:
+            weights = _folded_weights(source, *scales[norm_of[source.name]])
+        if source.name in split:
+            depthwise, pointwise = split[source.name]
+            depthwise.set_weights(weights[:1])
+            pointwise.set_weights(weights[1:])
         else:
-            layer.set_weights(source.get_weights())
+            copies[source.name].set_weights(weights)
 
 
 def _folded_weights(layer: Any, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from sepilot_export import deploy, support
 from sepilot_export.conversions import Converter, Exported, Source, Step, tool_versions
 from sepilot_export.formats import Format, limits_of
-from sepilot_train.quiet import quiet
 from sepilot_export.reference import EXPORT_NAME, REFERENCE_NAME, Reference
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.files import atomic_directory, read_json, require_new, sha256_of, write_json
 from sepilot_train.learner import predict
+from sepilot_train.quiet import quiet
 from sepilot_train.run import Run
 
 __all__ = ["export_source", "source_of"]

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["draw", "print_table", "to_json", "witnesses"]
 
 
+ERROR_EDGES = np.logspace(-7, 2, 73)
+"""Of the histogram in check.json: one axis on which float32 and int8 can be compared."""
+
+
 def to_json(checks: Sequence[FileCheck], reference: Reference) -> dict[str, Any]:
     """Plain values: the reference's own figures, one row per file, the witnesses, and the verdict."""
     output = reference.contract.outputs[0]
@@ -34,13 +38,13 @@ def to_json(checks: Sequence[FileCheck], reference: Reference) -> dict[str, Any]
             **_task(task),
             "constant_mae": task.constant_mae if task else None,
         },
-        "files": [_row(c) for c in checks],
+        "files": [_row(c, reference) for c in checks],
         "witnesses": witnesses(checks, output),
         "passed": all(c.passed for c in checks),
     }
 
 
-def _row(check: FileCheck) -> dict[str, Any]:
+def _row(check: FileCheck, reference: Reference) -> dict[str, Any]:
     candidate, fidelity = check.candidate, check.fidelity
     increase = fidelity.mae_increase if fidelity else None
     return {
@@ -58,11 +62,21 @@ def _row(check: FileCheck) -> dict[str, Any]:
         **_task(check.task),
         "mae_increase": dataclasses.asdict(increase) if increase else None,
         "golden_error": check.golden_error,
+        "error_histogram": _histogram(check, reference) if check.answers.size else None,
         "limits": dataclasses.asdict(candidate.limits),
         "passed": check.passed,
         "reasons": list(check.reasons),
         "notes": list(check.notes),
     }
+
+
+def _histogram(check: FileCheck, reference: Reference) -> dict[str, list[float]]:
+    """Frames by absolute error, `edges_deg` in equal ratios; an error below or beyond them counts at that end."""
+    output = reference.contract.outputs[0]
+    low, high = output.low, output.high
+    said, expected = (np.clip(v.astype(np.float64), low, high) for v in (check.answers, reference.predictions))
+    error = np.clip(np.abs(said - expected) * output.scale, ERROR_EDGES[0], ERROR_EDGES[-1])
+    return {"edges_deg": ERROR_EDGES.tolist(), "counts": np.histogram(error, ERROR_EDGES)[0].tolist()}
 
 
 def _task(task: SteeringMetrics | None) -> dict[str, float | None]:

@@ -20,10 +20,10 @@ from sepilot_export.conversions import Source
 from sepilot_export.embed import embed_onnx, embed_tflite
 from sepilot_export.exporter import export_source
 from sepilot_export.formats import choose_formats, format_named
-from sepilot_train.quiet import quiet
 from sepilot_export.reference import Reference, read_reference
 from sepilot_runtime.contract import Contract, Output, Picture, Provenance, golden_from
 from sepilot_runtime.preprocess import picture_of
+from sepilot_train.quiet import quiet
 from sepilot_train.run import FrameSet
 
 GRAY = Picture(height=24, width=40, color="gray", crop_top=0.25)

@@ -16,11 +16,11 @@ from parity.bar_nets import GRAY, Bench, contract_for
 from sepilot_export import deploy, embed, support
 from sepilot_export.exporter import export_source
 from sepilot_export.formats import FORMATS, choose_formats, format_named
-from sepilot_train.quiet import quiet
 from sepilot_runtime.contract import Contract, Picture
 from sepilot_runtime.errors import OutputError, RunError
 from sepilot_runtime.modelfile import read_contract
 from sepilot_runtime.pilot import load_pilot
+from sepilot_train.quiet import quiet
 
 NETS = {
     "swift": (32, 48, 1),

@@ -17,8 +17,8 @@ from parity.bar_nets import GRAY, Bench, bench_of, fitted, source_for
 from sepilot_export import onnx_file, tflite
 from sepilot_export.check import FileCheck, check_file
 from sepilot_export.formats import FORMATS
-from sepilot_train.quiet import quiet
 from sepilot_runtime.contract import Picture
+from sepilot_train.quiet import quiet
 
 
 def float_input(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepilot_train.quiet import quiet
 from sepilot_export.report.exports import Check, Export, read_check, read_export
 from sepilot_export.report.fields import Fields, read_object
 from sepilot_export.report.measurements import Bench, ClosedLoop, read_bench, read_closed_loop
 from sepilot_export.report.samples import Sample, golden_samples, held_out_samples
 from sepilot_runtime.errors import DriveError, RunError
 from sepilot_train.layers import LayerTable, layer_table
+from sepilot_train.quiet import quiet
 from sepilot_train.run import Predictions, Run, open_run
 
 __all__ = ["Material", "Validation", "gather"]
