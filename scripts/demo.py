@@ -39,13 +39,13 @@ def steps() -> list[Step]:
         Step(
             title="record expert drives in simulated worlds",
             result=DRIVES,
-            arguments=lambda: ["record", "--drives", "12", "--frames", "500", "--out", DRIVES],
+            arguments=lambda: ["record", "--drives", "60", "--frames", "120", "--out", DRIVES],
         ),
         Step(
             title="record one drive in a world that nobody trains on",
             result=UNSEEN,
             arguments=lambda: [
-                "record", "--simulator", "builtin", "--drives", "1", "--frames", "300", "--seed", "900", "--no-kicks",
+                "record", "--simulator", "builtin", "--drives", "1", "--frames", "300", "--seed", "9000", "--no-kicks",
                 "--out", UNSEEN,
             ],
         ),
@@ -53,7 +53,7 @@ def steps() -> list[Step]:
             title="train swift",
             result=RUN / "model.keras",
             arguments=lambda: [
-                "train", DRIVES, "--recipe", "swift", "--set", "training.epochs=16", "--out", RUN,
+                "train", DRIVES, "--recipe", "swift", "--set", "training.epochs=12", "--out", RUN,
                 *(["--resume"] if (RUN / "checkpoint").exists() else []),
             ],
         ),
@@ -83,7 +83,7 @@ def steps() -> list[Step]:
             title="drive over the unseen recording, with an overlay video",
             result=OVERLAY,
             arguments=lambda: [
-                "drive", EXPORT / "swift-int8-float-head.tflite", "--source", first_tub(UNSEEN), "--overlay", OVERLAY,
+                "drive", EXPORT / "swift-float32.tflite", "--source", first_tub(UNSEEN), "--overlay", OVERLAY,
                 "--output", DEMO / "overlay.jsonl",
             ],
         ),

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export import calibration, embed, onnx_file, tflite
+from sepilot_export import calibration, deploy, embed, onnx_file, tflite
+from sepilot_export.equalize import equalize
 from sepilot_export.formats import Format, Limits
+from sepilot_export.ranges import Activations, Range, fit_ranges, output_range
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.files import sha256_of
@@ -85,7 +87,8 @@ class Converter:
         self._source, self._model, self._deployed = source, model, deployed
         self._work, self._count, self._seed, self._step = work, calibration_frames, seed, step
         self._made: dict[str, bytes] = {}
-        self._calibration: tuple[NDArray[np.uint8], tflite.Calibrated] | None = None
+        self._chosen: _Calibration | None = None
+        self._tflite_ranges: tuple[bytes, dict[str, Range]] | None = None
         self._makers: dict[str, Callable[[], bytes]] = {
             "float32.tflite": lambda: tflite.convert(self._saved(), "float32"),
             "float16.tflite": lambda: tflite.convert(self._saved(), "float16"),
@@ -137,19 +140,31 @@ class Converter:
         return folder
 
     def _int8_tflite(self, *, float_head: bool) -> bytes:
-        _, calibrated = self._calibrated()
-        return tflite.quantize(
-            self._content("float32.tflite"), self._source.contract, calibrated, float_head=float_head
-        )
+        if self._tflite_ranges is None:
+            folder = self._work / "equalized"
+            tflite.save_graph(self._calibration().graph, self._source.contract, folder)
+            content = tflite.convert(folder, "float32")
+            self._tflite_ranges = content, self._fit(tflite.activations_of(content), tflite.tensor_names(content))
+        content, ranges = self._tflite_ranges
+        return tflite.quantize(content, self._source.contract, ranges, float_head=float_head)
 
     def _int8_onnx(self) -> bytes:
-        pictures, calibrated = self._calibrated()
-        return onnx_file.quantize(
-            self._content("float32.onnx"), self._source.contract, pictures, calibrated.output_ranges
-        )
+        source, chosen = self._source, self._calibration()
+        content = onnx_file.prepare(onnx_file.convert_float32(chosen.graph, source.contract))
+        ranges = self._fit(onnx_file.activations_of(content, source.contract), {})
+        return onnx_file.quantize(content, source.contract, chosen.pictures[:4], ranges)
 
-    def _calibrated(self) -> tuple[NDArray[np.uint8], tflite.Calibrated]:
-        if self._calibration is None:
+    def _fit(self, activations: Activations, names: Mapping[str, str]) -> dict[str, Range]:
+        """Ranges of all tensors, those of the outputs with headroom. `names`: output to tensor, where they differ."""
+        fitted = fit_ranges(activations, self._calibration().pictures)
+        if self.manifest is not None and "halves" not in self.manifest:
+            self.manifest["halves"] = fitted.stability()
+            self.warnings += fitted.warnings()
+        outputs = [names.get(o.name, o.name) for o in self._source.contract.outputs]
+        return {**fitted.ranges, **{name: output_range(fitted.seen[name]) for name in outputs}}
+
+    def _calibration(self) -> _Calibration:
+        if self._chosen is None:
             self._step("calibration")
             source, held = self._source, self._source.held_out
             predictions = predict(self._model, source.training.pictures)
@@ -159,11 +174,19 @@ class Converter:
             )  # fmt: skip
             self.manifest = calibration.manifest(source.training, predictions, chosen, self._seed)
             pictures = source.training.pictures[chosen.index]
-            calibrated = tflite.calibrate(self._content("float32.tflite"), source.contract, pictures)
-            self.manifest["halves"] = calibrated.stability()
-            self.warnings += calibrated.warnings()
-            self._calibration = pictures, calibrated
-        return self._calibration
+            graph = deploy.deploy_graph(self._model, source.contract)
+            equalize(graph, pictures)
+            deploy.require_parity(self._model, graph, pictures[:32])
+            self._chosen = _Calibration(pictures=pictures, graph=graph)
+        return self._chosen
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Calibration:
+    """Calibration pictures, and the deploy graph equalized on them."""
+
+    pictures: NDArray[np.uint8]
+    graph: Any
 
 
 def tool_versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.ranges import as_input
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
 from sepilot_train.learner import predict
@@ -217,7 +218,7 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
 def _answer(deployed: Any, picture: NDArray[np.uint8]) -> float:
     import keras
 
-    answers = deployed(picture[None].astype(np.float32) * np.float32(1.0 / 255.0), training=False)
+    answers = deployed(as_input(picture), training=False)
     return float(keras.ops.convert_to_numpy(next(iter(answers.values()))).item())
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.ranges import Activations, Range, as_input
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.quantization import INT8_INPUT
 
-__all__ = ["OPSET", "convert_float32", "quantize", "to_float16"]
+__all__ = ["OPSET", "activations_of", "convert_float32", "prepare", "quantize", "to_float16"]
 
 OPSET = 17
 
@@ -57,18 +58,50 @@ def to_float16(float32: bytes) -> bytes:
     return _checked(model)
 
 
-def quantize(
-    float32: bytes, contract: Contract, pictures: NDArray[np.uint8], ranges: Mapping[str, tuple[float, float]]
-) -> bytes:
-    """A float32 ONNX file as int8 with quantize / dequantize pairs, float32 in and out.
+def activations_of(float32: bytes, contract: Contract) -> Activations:
+    """All activations of a float32 file, by tensor name."""
+    import onnx
+    import onnxruntime as ort
+
+    model = onnx.load_model_from_string(float32)
+    kinds = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    outputs = [o.name for o in model.graph.output]
+    inner = [n for n, kind in kinds.items() if kind == onnx.TensorProto.FLOAT and n not in outputs]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in inner)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    # Fused operations have no values in between.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = outputs + inner
+
+    def run(picture: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        return dict(zip(names, session.run(names, {contract.picture.name: as_input(picture)}), strict=True))
+
+    return run
+
+
+def prepare(float32: bytes) -> bytes:
+    """A float32 ONNX file folded and fused as the quantizer wants it."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory(prefix="sepilot-onnx-") as folder:
+        source, prepared = Path(folder) / "float32.onnx", Path(folder) / "prepared.onnx"
+        source.write_bytes(float32)
+        # Symbolic shapes need sympy, and there are none: the batch is fixed.
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        return prepared.read_bytes()
+
+
+def quantize(prepared: bytes, contract: Contract, pictures: NDArray[np.uint8], ranges: Mapping[str, Range]) -> bytes:
+    """A file of `prepare` as int8 with quantize / dequantize pairs, float32 in and out.
 
     Args:
-        pictures: calibration pictures (n, h, w, c) uint8.
-        ranges: output name to its (low, high).
+        pictures: a few (n, h, w, c) uint8, as the quantizer calibrates whatever has no range.
+        ranges: of the file's activations, by tensor name.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     overrides: dict[str, list[dict[str, Any]]] = {
         name: [{"quant_type": QuantType.QInt8, "rmin": np.float32(low), "rmax": np.float32(high)}]
@@ -82,12 +115,10 @@ def quantize(
         }
     ]
     with tempfile.TemporaryDirectory(prefix="sepilot-onnx-") as folder:
-        source, prepared, result = (Path(folder) / n for n in ("float32.onnx", "prepared.onnx", "int8.onnx"))
-        source.write_bytes(float32)
-        # Symbolic shapes need sympy, and there are none: the batch is fixed.
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        source, result = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(prepared)
         quantize_static(
-            str(prepared),
+            str(source),
             str(result),
             _Reader(contract.picture.name, pictures),
             quant_format=QuantFormat.QDQ,
@@ -104,9 +135,7 @@ class _Reader:
     """Feeds pictures to the calibrator, one a time, as float32."""
 
     def __init__(self, name: str, pictures: NDArray[np.uint8]) -> None:
-        self._feed: Iterator[dict[str, Any]] = (
-            {name: p[None].astype(np.float32) * np.float32(1 / 255)} for p in pictures
-        )
+        self._feed: Iterator[dict[str, Any]] = ({name: as_input(p)} for p in pictures)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._feed, None)

@@ -1,35 +1,30 @@
 """TFLite files from the deploy graph.
 
 The float files come from TensorFlow's converter, by way of an `ExportArchive`: handing it a Keras 3 model's concrete
-function gives a file without weights that answers NaN, and says nothing. The int8 files come from ai-edge-quantizer,
-with the smallest and largest values of all calibration frames. Its default, a moving average, shrinks the range of a
-single output number to almost nothing, also without a word; the converter's own calibrator is wrong where a batch
-normalization cannot be folded (tensorflow/tensorflow#127842), and leaves the input scale to chance.
+function gives a file without weights that answers NaN, and says nothing. The int8 files come from ai-edge-quantizer
+with ranges of our own (`ranges.py`). Its default calibration, a moving average, shrinks the range of a single output
+number to almost nothing, also without a word; the converter's own calibrator is wrong where a batch normalization
+cannot be folded (tensorflow/tensorflow#127842), and leaves the scale of the input to chance.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.ranges import Activations, Range, as_input
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.quantization import INT8_INPUT
 
-__all__ = ["Calibrated", "Ranges", "calibrate", "convert", "output_range", "quantize", "save_graph"]
+__all__ = ["activations_of", "convert", "quantize", "save_graph", "tensor_names"]
 
 SIGNATURE = "serve"
-
-STABLE = 0.2
-"""Two halves of a good calibration set see ranges that differ by less: 0.03 to 0.05 on a real drive with 300 frames."""
-
-Ranges = Mapping[str, Mapping[str, NDArray[np.float32]]]
-"""Tensor name to {"min", "max"}."""
 
 
 def save_graph(deployed: Any, contract: Contract, folder: Path) -> None:
@@ -59,84 +54,58 @@ def convert(saved: Path, precision: Literal["float32", "float16", "dynamic"]) ->
     return bytes(converter.convert())
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Calibrated:
-    """Ranges seen over calibration pictures.
+def activations_of(float32: bytes) -> Activations:
+    """All activations of a float32 file, by tensor name."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    Attributes:
-        ranges: of every tensor, over all pictures.
-        disagreement: tensor name to how much its range differs between two halves of the pictures, as a fraction of
-            the whole range.
-        output_ranges: contract's output name to the range that a quantized output gets.
-    """
+    # A delegate would keep what happens inside it to itself.
+    interpreter = Interpreter(
+        model_content=float32,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    (image,) = interpreter.get_input_details()
+    names = _activation_names(float32)
+    places = {t["index"]: t["name"] for t in interpreter.get_tensor_details() if t["name"] in names}
 
-    ranges: Ranges
-    disagreement: Mapping[str, float]
-    output_ranges: Mapping[str, tuple[float, float]]
+    def run(picture: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        interpreter.set_tensor(image["index"], as_input(picture))
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(index) for index, name in places.items()}
 
-    def stability(self) -> dict[str, float]:
-        """How much the two halves differ, for the manifest."""
-        found = list(self.disagreement.values())
-        return {"median": round(float(np.median(found)), 4), "worst": round(max(found), 4)}
-
-    def warnings(self) -> list[str]:
-        """A line when the set is too small or too uneven for its ranges to be trusted."""
-        median = self.stability()["median"]
-        if median <= STABLE:
-            return []
-        warning = (
-            f"calibration: two halves of the frames disagree about the range of a typical tensor by {median:.0%} "
-            f"(up to {STABLE:.0%} is usual); calibrate on more frames with --calibration-frames"
-        )
-        return [warning]
+    return run
 
 
-def calibrate(float32: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> Calibrated:
-    """Run pictures (n, h, w, c) uint8, n >= 2, through a float32 file and keep the smallest and largest values."""
-    halves = [_ranges(float32, contract.picture.name, pictures[start::2]) for start in (0, 1)]
-    ranges = {}
-    disagreement = {}
-    for name, a in halves[0].items():
-        b = halves[1][name]
-        low, high = np.minimum(a["min"], b["min"]), np.maximum(a["max"], b["max"])
-        ranges[name] = {"min": low, "max": high}
-        width = float((high - low).max())
-        if width > 0:
-            disagreement[name] = 1.0 - float(min(np.max(h["max"] - h["min"]) for h in (a, b))) / width
-    tensors = _Tensors(float32)
-    output_ranges = {}
-    for output in contract.outputs:
-        seen = ranges[tensors.outputs[output.name]]
-        output_ranges[output.name] = output_range(float(seen["min"].min()), float(seen["max"].max()))
-    return Calibrated(ranges=ranges, disagreement=disagreement, output_ranges=output_ranges)
+def _activation_names(content: bytes) -> dict[str, int]:
+    """Names of the float32 tensors that are no constants, each with its number of dimensions."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    return {
+        tensor.name.decode(): len(tensor.shape)
+        for tensor in model.subgraphs[0].tensors
+        if tensor.type == schema.TensorType.FLOAT32 and model.buffers[tensor.buffer].data is None
+    }
 
 
-def _ranges(float32: bytes, input_name: str, pictures: NDArray[np.uint8]) -> Ranges:
-    from ai_edge_quantizer import calibrator, recipe, recipe_manager
-    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+def tensor_names(content: bytes) -> dict[str, str]:
+    """The signature's names of inputs and outputs, each with the name of the tensor behind it."""
+    from ai_edge_litert import schema_py_generated as schema
 
-    manager = recipe_manager.RecipeManager()
-    manager.load_quantization_recipe(recipe.static_wi8_ai8())
-    worker = calibrator.Calibrator(float32, num_threads=1, qsv_update_func=min_max_update)
-    samples = [{input_name: p[None].astype(np.float32) * np.float32(1 / 255)} for p in pictures]
-    worker.calibrate({SIGNATURE: samples}, manager)
-    ranges: Ranges = worker.get_model_qsvs()
-    return ranges
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    (signature,) = model.signatureDefs
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    return {m.name.decode(): tensors[m.tensorIndex].name.decode() for m in (*signature.inputs, *signature.outputs)}
 
 
-def output_range(low: float, high: float, headroom: float = 0.1) -> tuple[float, float]:
-    """The range that a quantized output can say: what was seen, some headroom, and zero."""
-    extra = max(headroom * (high - low), 1e-3)
-    return min(low - extra, 0.0), max(high + extra, 0.0)
+def quantize(float32: bytes, contract: Contract, ranges: Mapping[str, Range], *, float_head: bool = False) -> bytes:
+    """An int8 file from a float32 file.
 
-
-def quantize(float32: bytes, contract: Contract, calibrated: Calibrated, *, float_head: bool = False) -> bytes:
-    """An int8 file from a float32 file and its calibrated ranges.
-
-    The input gets scale 1/255 and zero point -128 by definition, so that `pixel - 128` is its exact value; the outputs
-    get the range of `output_range`.
+    The input gets scale 1/255 and zero point -128 by definition, so that `pixel - 128` is its exact value.
 
     Args:
+        ranges: of the file's activations, by tensor name.
         float_head: leave the layers that make the outputs, and the outputs, in float32.
 
     Raises:
@@ -144,50 +113,32 @@ def quantize(float32: bytes, contract: Contract, calibrated: Calibrated, *, floa
     """
     from ai_edge_quantizer import quantizer, recipe, recipe_manager
 
-    graph = _Tensors(float32)
-    fixed = {name: dict(r) for name, r in calibrated.ranges.items()}
-    _set_range(fixed, graph.inputs[contract.picture.name], 0.0, 1.0)
-    for name, (low, high) in calibrated.output_ranges.items():
-        _set_range(fixed, graph.outputs[name], low, high)
+    names = tensor_names(float32)
+    fixed = {**ranges, names[contract.picture.name]: (0.0, 1.0)}
+    shapes = {name: (1,) * rank for name, rank in _activation_names(float32).items()}
+    values = {
+        name: {"min": np.full(shapes[name], low, np.float32), "max": np.full(shapes[name], high, np.float32)}
+        for name, (low, high) in fixed.items()
+    }
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(recipe.static_wi8_ai8())
     if float_head:
-        _leave_outputs_float(manager, list(graph.outputs.values()))
+        _leave_float(manager, [names[output.name] for output in contract.outputs])
     work = quantizer.Quantizer(float32)
     work.load_quantization_recipe(manager.get_quantization_recipe())
-    content = bytes(work.quantize(fixed, enable_progress_report=False).quantized_model)
+    content = bytes(work.quantize(values, enable_progress_report=False).quantized_model)
     _require_exact_input(content, contract)
     return content
 
 
-def _leave_outputs_float(manager: Any, outputs: list[str]) -> None:
-    import re
-
+def _leave_float(manager: Any, tensors: list[str]) -> None:
     from ai_edge_quantizer import qtyping
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
-    for name in outputs:
+    for name in tensors:
         manager.add_quantization_config(
             re.escape(name), qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
         )
-
-
-def _set_range(ranges: dict[str, dict[str, NDArray[np.float32]]], name: str, low: float, high: float) -> None:
-    shape = ranges[name]["min"].shape
-    ranges[name] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
-
-
-class _Tensors:
-    """Tensor names behind the signature's names."""
-
-    def __init__(self, content: bytes) -> None:
-        from ai_edge_litert import schema_py_generated as schema
-
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-        (signature,) = model.signatureDefs
-        tensors = model.subgraphs[signature.subgraphIndex].tensors
-        self.inputs = {m.name.decode(): tensors[m.tensorIndex].name.decode() for m in signature.inputs}
-        self.outputs = {m.name.decode(): tensors[m.tensorIndex].name.decode() for m in signature.outputs}
 
 
 def _require_exact_input(content: bytes, contract: Contract) -> None:

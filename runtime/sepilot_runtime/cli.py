@@ -95,7 +95,7 @@ def run_verb(call: Callable[[], int]) -> int:
     except ModuleNotFoundError as e:
         package = (e.name or "").split(".")[0]
         # A module missing inside a package that is there is our own fault, and keeps its traceback.
-        if package not in EXTRA_OF or importlib.util.find_spec(package) is not None:
+        if package not in EXTRA_OF or (e.name != package and importlib.util.find_spec(package) is not None):
             raise
         print(f"sepilot: {MissingExtraError(package, EXTRA_OF[package])}", file=sys.stderr)
         return 2

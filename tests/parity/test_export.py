@@ -306,3 +306,57 @@ def test_quiet_keeps_the_log_only_of_what_fails(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("", "")
     os.write(2, b"back\n")
     assert capfd.readouterr().err == "back\n"
+
+
+def uneven_net() -> tuple[Any, Contract]:
+    """`v27` with channels that differ a hundredfold, as training leaves them, and the same function."""
+    model, contract = random_net("v27")
+    rng = np.random.default_rng(3)
+    for number in range(1, 6):
+        first, second = (model.get_layer(f"block{number}_separable{half}") for half in (1, 2))
+        depthwise, pointwise = first.get_weights()
+        factors = 10 ** rng.uniform(-1, 1, pointwise.shape[-1])
+        first.set_weights([depthwise, pointwise * factors])
+        depthwise, pointwise = second.get_weights()
+        second.set_weights([depthwise / factors[:, None], pointwise])
+    return model, contract
+
+
+def test_equalization_keeps_the_function_and_evens_the_channels() -> None:
+    from sepilot_export.equalize import equalize
+
+    model, contract = uneven_net()
+    pictures = noise(contract, 12)
+    deployed = deploy.deploy_graph(model, contract)
+
+    def unevenness() -> float:
+        import keras
+
+        probe = keras.Model(deployed.inputs, deployed.get_layer("block2_separable1_pointwise").output)
+        reach = np.max([np.asarray(probe([p[None].astype(np.float32) / 255])).max((0, 1, 2)) for p in pictures], axis=0)
+        return float(reach.max() / reach[reach > 0].min())
+
+    before = unevenness()
+    # All but the last dense layer feed another one: 10 separable convolutions, 5 rewritten norms, 5 dense layers.
+    assert equalize(deployed, pictures) == 30
+    assert deploy.require_parity(model, deployed, pictures) <= deploy.FLOAT_PARITY
+    assert unevenness() < before / 4
+
+
+def test_equalization_leaves_shared_and_branching_tensors_alone() -> None:
+    import keras
+
+    from sepilot_export.equalize import equalize
+
+    K = keras.layers
+    image = K.Input((16, 16, 1), name="image")
+    x = K.Conv2D(4, 3, padding="same", activation="relu", name="branching")(image)
+    y = K.Conv2D(4, 3, padding="same", activation="relu", name="added")(x)
+    y = K.Conv2D(6, 3, activation="sigmoid", name="bounded")(K.Add(name="add")([x, y]))
+    y = K.Conv2D(6, 3, name="capped")(y)
+    y = K.Conv2D(6, 3, name="after")(K.ReLU(max_value=6, name="relu6")(y))
+    model = keras.Model(image, K.Dense(1, name="steering")(K.Flatten(name="flat")(y)))
+    contract = contract_for(Picture(height=16, width=16), "branches")
+    deployed = deploy.deploy_graph(model, contract)
+    assert equalize(deployed, noise(contract)) == 0
+    deploy.require_parity(model, deployed, noise(contract))

@@ -17,6 +17,7 @@ from parity.bar_nets import GRAY, Bench, bench_of, fitted, source_for
 from sepilot_export import onnx_file, tflite
 from sepilot_export.check import FileCheck, check_file
 from sepilot_export.formats import FORMATS
+from sepilot_export.ranges import Range, fit_ranges, output_range
 from sepilot_runtime.contract import Picture
 from sepilot_train.quiet import quiet
 
@@ -28,6 +29,13 @@ def float_input(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 def raw_float32(bench: Bench) -> bytes:
     """The float32 TFLite of the deploy graph; a contract in it does no harm."""
     return bench.content("float32.tflite")
+
+
+def ranges_of(bench: Bench, float32: bytes, pictures: NDArray[np.uint8]) -> dict[str, Range]:
+    """As the export makes them."""
+    fitted = fit_ranges(tflite.activations_of(float32), pictures)
+    head = tflite.tensor_names(float32)["steering"]
+    return {**fitted.ranges, head: output_range(fitted.seen[head])}
 
 
 def says(check: FileCheck, *words: str) -> bool:
@@ -51,19 +59,16 @@ def test_ema_calibration(v27: Bench) -> None:
     float32, contract = raw_float32(v27), v27.source.contract
     pictures = v27.source.training.pictures[:100]
     with quiet("calibration"):
-        good = tflite.calibrate(float32, contract, pictures)
+        good = ranges_of(v27, float32, pictures)
         manager = recipe_manager.RecipeManager()
         manager.load_quantization_recipe(recipe.static_wi8_ai8())
         worker = calibrator.Calibrator(float32, num_threads=1)
         worker.calibrate({"serve": [{"image": float_input(p[None])} for p in pictures]}, manager)
-        ranges = worker.get_model_qsvs()
-        last = ranges[next(n for n in ranges if "StatefulPartitionedCall" in n)]
-        narrow = (float(np.min(last["min"])), float(np.max(last["max"])))
+        averages = {n: (float(r["min"].min()), float(r["max"].max())) for n, r in worker.get_model_qsvs().items()}
+        head = tflite.tensor_names(float32)["steering"]
         # Even with our own output range, the ranges inside are averages.
-        inside = tflite.quantize(float32, contract, dataclasses.replace(good, ranges=ranges))
-        whole = tflite.quantize(
-            float32, contract, dataclasses.replace(good, ranges=ranges, output_ranges={"steering": narrow})
-        )
+        inside = tflite.quantize(float32, contract, {**good, **averages, head: good[head]})
+        whole = tflite.quantize(float32, contract, {**good, **averages})
     assert says(v27.plant("int8.tflite", inside), "max error")
     check = v27.plant("int8.tflite", whole)
     assert says(check, "max error") and says(check, "saturated")
@@ -171,13 +176,14 @@ def test_calibration_on_straight_frames(v27: Bench, name: str) -> None:
     source = v27.source
     straight = source.training.pictures[np.argsort(np.abs(source.training.labels))[:60]]
     with quiet("calibration"):
-        calibrated = tflite.calibrate(raw_float32(v27), source.contract, straight)
         if name == "int8.tflite":
-            content = tflite.quantize(raw_float32(v27), source.contract, calibrated)
+            float32 = raw_float32(v27)
+            content = tflite.quantize(float32, source.contract, ranges_of(v27, float32, straight))
         else:
-            content = onnx_file.quantize(
-                v27.content("float32.onnx"), source.contract, straight, calibrated.output_ranges
-            )
+            float32 = onnx_file.prepare(v27.content("float32.onnx"))
+            fitted = fit_ranges(onnx_file.activations_of(float32, source.contract), straight)
+            ranges = {**fitted.ranges, "steering": output_range(fitted.seen["steering"])}
+            content = onnx_file.quantize(float32, source.contract, straight, ranges)
     check = v27.plant(name, content)
     assert says(check, "max error") and says(check, "saturated") and says(check, "task MAE")
 
