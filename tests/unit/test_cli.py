@@ -50,7 +50,7 @@ def failing(error: BaseException) -> Callable[[], int]:
     [
         (DriveError("tub: no frames"), 2, "sepilot: tub: no frames\n"),
         (MissingExtraError("onnxruntime", "onnx"), 2, "pip install 'sepilot[onnx]'"),
-        (ModuleNotFoundError("No module named 'keras'", name="keras.layers"), 2, "pip install 'sepilot[train]'"),
+        (ModuleNotFoundError("No module named 'keras'", name="keras"), 2, "pip install 'sepilot[train]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -66,6 +66,9 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         cli.run_verb(failing(ZeroDivisionError()))
     with pytest.raises(ModuleNotFoundError):
         cli.run_verb(failing(ModuleNotFoundError("No module named 'sepilot_typo'", name="sepilot_typo")))
+    # Its package is there, so no extra would help.
+    with pytest.raises(ModuleNotFoundError):
+        cli.run_verb(failing(ModuleNotFoundError("No module named 'sepilot_train.typo'", name="sepilot_train.typo")))
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
