@@ -83,11 +83,15 @@ def main() -> int:
     seeds = 1 if arguments.quick else arguments.seeds
     try:
         # The slow baseline comes last: a run that is stopped early has the others.
-        runs = {name: [trained(name, seed, common, arguments) for seed in range(seeds)] for name in reversed(names)}
+        if arguments.finished:
+            runs = {name: finished(arguments.out / name) for name in names}
+            names = [name for name in names if runs[name]]
+        else:
+            runs = {name: [trained(name, seed, common, arguments) for seed in range(seeds)] for name in reversed(names)}
     except SepilotError as e:
         print(f"bench-models: {e}", file=sys.stderr)
         return e.exit_code
-    microseconds = latencies({name: of_name[0] for name, of_name in runs.items()}, rounds=arguments.rounds)
+    microseconds = latencies({name: runs[name][0] for name in names}, rounds=arguments.rounds)
     rows = [row(name, runs[name], microseconds[name]) for name in names]
     report(rows)
     write_json(
@@ -108,6 +112,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--set", dest="overrides", action="append", default=[], help="change the recipe for all variants")
     made.add_argument("--seeds", type=int, default=3, help="trainings per variant (default: 3)")
     made.add_argument("--rounds", type=int, default=200, help="of the latency measurement (default: 200)")
+    made.add_argument(
+        "--finished", action="store_true", help="train nothing; report the trainings in --out that are done"
+    )
     made.add_argument("--quick", action="store_true", help="one seed, two epochs: whether it works, not how well")
     return made
 
@@ -129,6 +136,11 @@ def trained(name: str, seed: int, common: Sequence[str], arguments: argparse.Nam
     with contextlib.redirect_stdout(sys.stderr):
         train_command(words)
     return open_run(out)
+
+
+def finished(folder: Path) -> list[Run]:
+    """The finished trainings of one variant, by seed."""
+    return [open_run(path.parent) for path in sorted(folder.glob("*/model.keras"))]
 
 
 def figures(run: Run) -> dict[str, Any]:
@@ -179,11 +191,14 @@ def row(name: str, runs: Sequence[Run], microseconds: float) -> Row:
 
 def report(rows: Sequence[Row]) -> None:
     baseline = next(r.microseconds for r in rows if r.name == BASELINE)
-    print(f"\n{'net':<16}{'parameters':>10}{'MMAC':>7}{'R²':>8}{'±':>7}{'MAE':>8}{'label≠0':>9}{'µs':>7}{'faster':>8}")
+    print(
+        f"\n{'net':<16}{'seeds':>5}{'parameters':>11}{'MMAC':>7}{'R²':>8}{'±':>7}{'MAE':>8}{'label≠0':>9}{'µs':>7}{'faster':>8}"
+    )
     for r in rows:
         spread = statistics.stdev(r.r2) if len(r.r2) > 1 else float("nan")
         print(
-            f"{r.name:<16}{r.parameters:>10,}{r.macs / 1e6:>7.2f}{statistics.mean(r.r2):>8.4f}{spread:>7.4f}"
+            f"{r.name:<16}{len(r.r2):>5}{r.parameters:>11,}{r.macs / 1e6:>7.2f}"
+            f"{statistics.mean(r.r2):>8.4f}{spread:>7.4f}"
             f"{statistics.mean(r.mae):>8.4f}{statistics.mean(r.mae_nonzero):>9.4f}{r.microseconds:>7.1f}"
             f"{baseline / r.microseconds:>7.1f}x"
         )

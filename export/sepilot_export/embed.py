@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.contract import METADATA_KEY, Contract
 
-__all__ = ["embed_onnx", "embed_tflite", "onnx_weights", "sparsity", "tflite_weights"]
+__all__ = ["embed_onnx", "embed_tflite", "onnx_weights", "sparsity", "tflite_model", "tflite_weights"]
 
 
 def embed_tflite(content: bytes, contract: Contract) -> bytes:
@@ -17,7 +17,7 @@ def embed_tflite(content: bytes, contract: Contract) -> bytes:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = _tflite_model(content)
+    model = tflite_model(content)
     model.metadata = model.metadata or []
     entry = next((m for m in model.metadata if m.name == METADATA_KEY.encode()), None)
     if entry is None:
@@ -52,7 +52,7 @@ def tflite_weights(content: bytes) -> list[NDArray[Any]]:
         schema.TensorType.FLOAT16: np.float16,
         schema.TensorType.INT8: np.int8,
     }
-    model = _tflite_model(content)
+    model = tflite_model(content)
     return [
         np.asarray(model.buffers[t.buffer].data, np.uint8).view(types[t.type])
         for graph in model.subgraphs
@@ -76,7 +76,17 @@ def sparsity(weights: list[NDArray[Any]]) -> float:
     return sum(int((w == 0).sum()) for w in weights) / total if total else 0.0
 
 
-def _tflite_model(content: bytes) -> Any:
+def tflite_model(content: bytes) -> Any:
+    """A .tflite file in the schema's object form, all constants inside.
+
+    Writers may keep large constants behind the FlatBuffer, where an offset in the file points to them; packed again the
+    offset would point elsewhere.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model

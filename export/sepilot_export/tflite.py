@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.embed import tflite_model
 from sepilot_export.ranges import Activations, Range, as_input
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
@@ -81,7 +82,7 @@ def _activation_names(content: bytes) -> dict[str, int]:
     """Names of the float32 tensors that are no constants, each with its number of dimensions."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = tflite_model(content)
     return {
         tensor.name.decode(): len(tensor.shape)
         for tensor in model.subgraphs[0].tensors
@@ -91,9 +92,7 @@ def _activation_names(content: bytes) -> dict[str, int]:
 
 def tensor_names(content: bytes) -> dict[str, str]:
     """The signature's names of inputs and outputs, each with the name of the tensor behind it."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = tflite_model(content)
     (signature,) = model.signatureDefs
     tensors = model.subgraphs[signature.subgraphIndex].tensors
     return {m.name.decode(): tensors[m.tensorIndex].name.decode() for m in (*signature.inputs, *signature.outputs)}

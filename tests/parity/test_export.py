@@ -360,3 +360,29 @@ def test_equalization_leaves_shared_and_branching_tensors_alone() -> None:
     deployed = deploy.deploy_graph(model, contract)
     assert equalize(deployed, noise(contract)) == 0
     deploy.require_parity(model, deployed, noise(contract))
+
+
+def test_constants_that_lie_behind_the_file_survive_embedding(tmp_path: Path) -> None:
+    """The quantizer puts large kernels behind the FlatBuffer, where a moved offset would find something else."""
+    import keras
+
+    from sepilot_export import tflite
+    from sepilot_export.ranges import fit_ranges
+
+    K = keras.layers
+    image = K.Input((66, 100, 1), name="image")
+    x = K.Dense(160, activation="relu", name="wide")(K.Flatten(name="flat")(image))
+    model = keras.Model(image, K.Dense(1, name="steering")(x))
+    contract = contract_for(Picture(height=66, width=100), "wide")
+    pictures = noise(contract, 20)
+    with quiet("conversion"):
+        tflite.save_graph(deploy.deploy_graph(model, contract), contract, tmp_path / "saved")
+        float32 = tflite.convert(tmp_path / "saved", "float32")
+        content = tflite.quantize(float32, contract, fit_ranges(tflite.activations_of(float32), pictures).ranges)
+    path = tmp_path / "wide.tflite"
+    path.write_bytes(embed.embed_tflite(content, contract))
+    pilot = load_pilot(path, verify=False)
+    with quiet("prediction"):
+        expected = deploy.predict(model, pictures)
+    assert np.abs([pilot.infer_picture(p) for p in pictures] - expected).max() < 0.05 * np.ptp(expected)
+    assert sum(w.size for w in embed.tflite_weights(path.read_bytes())) == 66 * 100 * 160 + 160
