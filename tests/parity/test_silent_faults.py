@@ -121,6 +121,7 @@ def test_file_without_weights(v27: Bench, tmp_path: Any) -> None:
     assert check.opened and says(check, "answered nan")
 
 
+@pytest.mark.slow
 def test_wrong_channel_order(tmp_path: Any) -> None:
     """Weights that expect RGB behind a runtime that gives BGR."""
     bgr = Picture(height=24, width=40, color="bgr", crop_top=0.25)
@@ -200,6 +201,7 @@ def test_swapped_contract(v27: Bench, tmp_path: Any) -> None:
     assert not says(check, "max error")
 
 
+@pytest.mark.slow
 def test_a_head_that_saturates(tmp_path: Any) -> None:
     """A net whose last unit is dead beyond a point answers the same number to every sharp turn."""
     with quiet("building"):
