@@ -25,8 +25,8 @@ __all__ = ["OTHER_PIXELS_TOLERANCE", "STEERING", "Pilot", "Prediction", "load_pi
 OTHER_PIXELS_TOLERANCE = 0.08
 """Added to a contract's tolerance where this machine's OpenCV makes other pixels of a golden frame than training did.
 
-Builds round a bilinear resize differently, by one gray level. All pixels off by one moved the answers of small nets by up
-to 0.05; a wrong crop or channel order moves them by more than this.
+Builds round a bilinear resize differently, by one gray level. All pixels off by one moved the answers of small nets by
+up to 0.05; a wrong crop or channel order moves them by more than this.
 """
 
 STEERING = "steering"
