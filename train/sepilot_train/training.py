@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from sepilot_runtime import __version__
 from sepilot_runtime.contract import Contract, FrameStatistics, Golden, Output, Picture, Provenance, golden_from
 from sepilot_runtime.errors import DriveError, FrameError, RunError
-from sepilot_runtime.files import read_json, write_json
+from sepilot_runtime.files import atomic_file, read_json, write_json
 from sepilot_runtime.preprocess import picture_of, shrink_frame
 from sepilot_train import figures, split
 from sepilot_train.drives import Drive, PictureSet
@@ -148,9 +147,8 @@ def train_run(out: Path, request: Request, recipe: Recipe, material: Material, *
     _write_judgement(out, material, validation, answers, metrics, leak, history, seconds)
     write_text(out / "contract.json", _contract(recipe, material, train, net, answers, metrics).to_json())
     _draw(out, material, validation, answers, metrics, history)
-    partial = out / ".model-part.keras"
-    net.save(partial)
-    partial.replace(out / "model.keras")
+    with atomic_file(out / "model.keras") as part:
+        net.save(part)
     return open_run(out)
 
 
@@ -299,5 +297,4 @@ def _draw(
 
 def summary(run: Run) -> dict[str, Any]:
     """validation.json of a run."""
-    found = read_json(run.path / "validation.json", RunError)
-    return dict(json.loads(json.dumps(found)))
+    return dict(read_json(run.path / "validation.json", RunError))
