@@ -80,11 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+MOST_ROWS = 12
+"""More drives than this are summed up in a last line; --json lists all."""
+
+
 def _print(out: Path, recordings: Sequence[Recording]) -> None:
     print(f"{out}: {len(recordings)} drives, {sum(recording.frames for recording in recordings)} frames")
     print(f"{'drive':<12}{'world':>8}{'frames':>8}{'mean |cte| m':>14}{'max |cte| m':>13}{'put back':>10}")
-    for r in recordings:
+    shown = recordings if len(recordings) <= MOST_ROWS else recordings[: MOST_ROWS - 2]
+    for r in shown:
         print(f"{r.name:<12}{r.seed:>8}{r.frames:>8}{r.mean_cte_m:>14.3f}{r.max_cte_m:>13.3f}{r.recentred:>10}")
+    if len(shown) < len(recordings):
+        mean = sum(r.mean_cte_m for r in recordings) / len(recordings)
+        most = max(r.max_cte_m for r in recordings)
+        print(f"{'all':<12}{'':>8}{'':>8}{mean:>14.3f}{most:>13.3f}{sum(r.recentred for r in recordings):>10}")
 
 
 @contextmanager
