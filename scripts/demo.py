@@ -39,7 +39,7 @@ def steps() -> list[Step]:
         Step(
             title="record expert drives in simulated worlds",
             result=DRIVES,
-            arguments=lambda: ["record", "--drives", "60", "--frames", "120", "--out", DRIVES],
+            arguments=lambda: ["record", "--drives", "100", "--frames", "120", "--out", DRIVES],
         ),
         Step(
             title="record one drive in a world that nobody trains on",
@@ -53,7 +53,7 @@ def steps() -> list[Step]:
             title="train swift",
             result=RUN / "model.keras",
             arguments=lambda: [
-                "train", DRIVES, "--recipe", "swift", "--set", "training.epochs=12", "--out", RUN,
+                "train", DRIVES, "--recipe", "swift", "--out", RUN,
                 *(["--resume"] if (RUN / "checkpoint").exists() else []),
             ],
         ),
@@ -74,7 +74,7 @@ def steps() -> list[Step]:
             title="drive unseen worlds in closed loop",
             result=CLOSED_LOOP,
             arguments=lambda: [
-                "closed-loop", *files(), "--run", RUN, "--worlds", "4", "--steps", "300",
+                "closed-loop", *files(), "--run", RUN, "--worlds", "6", "--steps", "300",
                 "--delay-ms", "0,150", "--json",
             ],
             capture=True,
