@@ -71,8 +71,10 @@ def test_global_layers_see_the_whole_picture() -> None:
     x = i = keras.Input((20, 30, 1))
     x = L.Conv2D(4, 3, padding="same", name="a")(x)
     x = L.GlobalAveragePooling2D(name="pool")(x)
+    x = L.Dropout(0.5, name="dropout")(x)
     x = L.Dense(2, name="dense")(x)
     t = table(i, x)
+    assert [row(t, n).role for n in ("a", "pool", "dropout", "dense")] == ["window", "global", "global", "global"]
     assert row(t, "pool").receptive_field == (20, 30)
     assert row(t, "dense").macs == 8
     assert t.receptive_field == 3

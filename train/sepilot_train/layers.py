@@ -119,7 +119,7 @@ def layer_table(nodes: Sequence[Node], warnings: Sequence[str] = ()) -> LayerTab
             macs=node.macs,
             receptive_field=field,
             stride=stride,
-            role=node.role,
+            role=_role(node, done),
         )
     return LayerTable(rows=tuple(done.values()), warnings=tuple(warnings))
 
@@ -136,6 +136,12 @@ def _see(node: Node, done: Mapping[str, Row], whole: Size) -> tuple[Size, Size]:
         return field, stride
     reach = [(node.kernel[i] - 1) * node.dilation[i] * stride[i] for i in (0, 1)]
     return (field[0] + reach[0], field[1] + reach[1]), (stride[0] * node.stride[0], stride[1] * node.stride[1])
+
+
+def _role(node: Node, done: Mapping[str, Row]) -> Role:
+    """What works on each place by itself sees everything where each place does."""
+    sources = [done[name].role for name in node.inputs if name in done]
+    return "global" if node.role == "pointwise" and "global" in sources else node.role
 
 
 def _widest(sizes: Sequence[Size]) -> Size:
