@@ -64,7 +64,7 @@ _DYNAMIC = Limits(max_error=2.5e-2, mae_increase=2e-3, sign_flips=0.001)
 # 3 degrees at 25 degrees full scale.
 _INT8 = Limits(max_error=0.12, mae_increase=2e-3, sign_flips=0.002)
 # What the gate allows a single frame, and the 0.03 by which the kernels of other machines differ.
-_INT8_TOLERANCE = 0.15
+_INT8_LOAD = 0.15
 
 FORMATS = (
     Format(
@@ -81,11 +81,11 @@ FORMATS = (
     ),
     Format(
         name="int8.tflite", precision="int8", suffix="tflite", needs_calibration=True,
-        tolerance=_INT8_TOLERANCE, limits=_INT8, description="int8 in, inside and out; what microcontrollers and NPUs take",
+        tolerance=_INT8_LOAD, limits=_INT8, description="int8 in, inside and out; what microcontrollers and NPUs take",
     ),
     Format(
         name="int8-float-head.tflite", precision="int8-float-head", suffix="tflite", needs_calibration=True,
-        tolerance=_INT8_TOLERANCE, limits=_INT8, description="int8 with a float32 last layer: no steps in the steering",
+        tolerance=_INT8_LOAD, limits=_INT8, description="int8 with a float32 last layer: no steps in the steering",
     ),
     Format(
         name="float32.onnx", precision="float32", suffix="onnx", needs_calibration=False,
@@ -97,7 +97,7 @@ FORMATS = (
     ),
     Format(
         name="int8.onnx", precision="int8", suffix="onnx", needs_calibration=True,
-        tolerance=_INT8_TOLERANCE, limits=_INT8, description="int8 by quantize / dequantize pairs (QDQ), float32 in and out",
+        tolerance=_INT8_LOAD, limits=_INT8, description="int8 by quantize / dequantize pairs (QDQ), float32 in and out",
     ),
 )  # fmt: skip
 
