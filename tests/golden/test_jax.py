@@ -38,6 +38,7 @@ def test_a_run_trained_on_jax_is_exported_unchanged(tmp_path: Path, capsys: pyte
     drives, run, exported = tmp_path / "drives", tmp_path / "run", tmp_path / "export"
     assert main(["record", "--simulator", "builtin", "--drives", "2", "--frames", "120", "--out", str(drives)]) == 0
     small = ["--set", "training.epochs=2", "--set", "training.batch_size=32", "--set", "training.ema=0.9"]
+    small += ["--set", "training.min_epoch_frames=1600"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TENSORFLOW, "train", str(drives), *small, "--out", str(run)],
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
