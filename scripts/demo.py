@@ -25,13 +25,17 @@ OVERLAY, REPORT, SUMMARY = DEMO / "overlay.mp4", DEMO / "report.html", DEMO / "s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One command. `result` is what it leaves behind; `capture` says that this is its standard output."""
+    """One command. `result` is what it leaves behind; `capture` says that this is its standard output.
+
+    `begun` is what it goes on from after a kill, unless an earlier step has run since.
+    """
 
     title: str
     result: Path
     arguments: Callable[[], Sequence[str | Path]]
     capture: bool = False
     may_fail_gate: bool = False
+    begun: Path | None = None
 
 
 def steps() -> list[Step]:
@@ -52,9 +56,10 @@ def steps() -> list[Step]:
         Step(
             title="train swift",
             result=RUN / "model.keras",
+            begun=RUN,
             arguments=lambda: [
                 "train", DRIVES, "--recipe", "swift", "--out", RUN,
-                *(["--resume"] if (RUN / "checkpoint").exists() else []),
+                *(["--resume"] if RUN.exists() else []),
             ],
         ),
         Step(title="export every format", result=EXPORT, arguments=lambda: ["export", RUN, "--out", EXPORT]),
@@ -121,6 +126,8 @@ def run_all() -> int:
         if step.result.exists() and not stale:
             print(f"{head}: kept {step.result} (--fresh starts over)", flush=True)
             continue
+        if stale and step.begun is not None:
+            shutil.rmtree(step.begun, ignore_errors=True)
         stale = True
         code = run(head, step)
         if code == 1 and step.may_fail_gate:

@@ -13,9 +13,8 @@ figures/ checkpoint/ tensorboard/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ class Request:
 
     Attributes:
         drives, validation_drives: paths; the latter empty where the split was left to sepilot.
-        full_scale_deg: of the drives, as found.
         seed: of the split, the initial weights and the augmentation.
     """
 
@@ -227,11 +225,5 @@ def write_text(path: Path, text: str) -> None:
 
 def same_request(found: Request, asked: Request) -> str:
     """The first key in which two requests differ, or ""."""
-    a, b = (json.loads(json.dumps(_plain(r))) for r in (found, asked))
-    return next((key for key in a if a[key] != b[key]), "")
-
-
-def _plain(request: Request) -> Any:
-    import dataclasses
-
-    return dataclasses.asdict(request)
+    names = (field.name for field in fields(Request))
+    return next((name for name in names if getattr(found, name) != getattr(asked, name)), "")

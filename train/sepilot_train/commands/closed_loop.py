@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_train.closed_loop import evaluation_seeds, sweep_delays
     from sepilot_train.closed_loop_tables import print_tables, to_json
+    from sepilot_train.progress import progress_bar
     from sepilot_train.simulator import open_simulator
 
     _require_sense(arguments)
@@ -58,8 +59,8 @@ def main(argv: Sequence[str]) -> int:
     simulator = open_simulator(arguments.simulator)
     drivers = _open_drivers(files, arguments.run, simulator)
     seeds = evaluation_seeds(arguments.worlds, arguments.seed)
-    with _progress(len(seeds) * len(drivers) * len(arguments.delay_ms)) as tick:
-        results = sweep_delays(simulator, drivers, seeds, arguments.steps, arguments.delay_ms, tick)
+    with progress_bar("driving", len(seeds) * len(drivers) * len(arguments.delay_ms)) as advance:
+        results = sweep_delays(simulator, drivers, seeds, arguments.steps, arguments.delay_ms, lambda: advance(1))
     if arguments.json:
         print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions()), indent=2))
     else:
@@ -135,21 +136,6 @@ def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator)
 
         drivers.append(ModelDriver(open_run(run)))
     return [*drivers, ExpertDriver(simulator), ConstantDriver(0.0)]
-
-
-@contextlib.contextmanager
-def _progress(drives: int) -> Iterator[Callable[[], None]]:
-    """A bar over all drives on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("driving"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("driving", total=drives)
-        yield lambda: bar.advance(task)
 
 
 def _conditions() -> dict[str, str]:

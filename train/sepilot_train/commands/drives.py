@@ -73,7 +73,7 @@ def _corrupt(drive: Drive) -> dict[str, int]:
     from concurrent.futures import ThreadPoolExecutor
 
     from sepilot_runtime.errors import FrameError
-    from sepilot_train.drives.progress import progress_bar
+    from sepilot_train.progress import progress_bar
 
     def reason(index: int) -> str:
         try:

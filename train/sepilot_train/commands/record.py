@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +25,13 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
 
     from sepilot_runtime.files import require_new
+    from sepilot_train.progress import progress_bar
     from sepilot_train.recorder import record
     from sepilot_train.simulator import open_simulator
 
     require_new(arguments.out)
     simulator = open_simulator(arguments.simulator)
-    with _progress(arguments.drives * arguments.frames) as advance:
+    with progress_bar("recording", arguments.drives * arguments.frames) as advance:
         recordings = record(
             simulator,
             arguments.out,
@@ -40,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
             frames=arguments.frames,
             seed=arguments.seed,
             kicks=arguments.kicks,
-            progress=advance,
+            progress=lambda: advance(1),
         )
     if arguments.json:
         print(json.dumps([dataclasses.asdict(recording) for recording in recordings], indent=2))
@@ -94,18 +93,3 @@ def _print(out: Path, recordings: Sequence[Recording]) -> None:
         mean = sum(r.mean_cte_m for r in recordings) / len(recordings)
         most = max(r.max_cte_m for r in recordings)
         print(f"{'all':<12}{'':>8}{'':>8}{mean:>14.3f}{most:>13.3f}{sum(r.recentred for r in recordings):>10}")
-
-
-@contextmanager
-def _progress(frames: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; nothing where stderr goes elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("recording", total=frames)
-        yield lambda: bar.advance(task)

@@ -31,7 +31,7 @@ from sepilot_runtime.files import atomic_file, write_json
 from sepilot_runtime.opencv import cv2
 from sepilot_runtime.preprocess import PREPROCESS_VERSION, Preprocessor
 from sepilot_train.drives.drive import Drive, Frames
-from sepilot_train.drives.progress import progress_bar
+from sepilot_train.progress import progress_bar
 
 __all__ = ["PictureSet", "default_cache", "load_pictures"]
 
