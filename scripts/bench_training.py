@@ -1,7 +1,8 @@
-"""How many frames per second three ways of feeding the same net get through, same batch size, same optimizer.
+"""How many frames per second four ways of feeding the same net get through, same batch size, same optimizer.
 
     sepilot      frames decoded once, held on the device as uint8, gathered and augmented inside the compiled step
     generator    a Python generator that decodes a JPEG, crops, resizes and augments frame by frame, in NumPy and OpenCV
+    keras        Keras's own ImageDataGenerator: Pillow decodes, SciPy shifts, zooms and lights frame by frame
     tf.data      JPEGs decoded, cropped, resized and augmented by TensorFlow operations in parallel, prefetched
 
 Each round runs all of them in a new random order for the same number of steps; the first round of each, which compiles,
@@ -32,7 +33,7 @@ import numpy as np
 from sepilot_runtime.contract import Picture
 from sepilot_runtime.preprocess import picture_of
 from sepilot_train.drives import Drive, ReaderOptions, load_pictures, open_drives
-from sepilot_train.learner import Samples
+from sepilot_train.learner import Samples, compiled_training
 from sepilot_train.models import build_model
 from sepilot_train.recipe import Recipe, load_recipe
 
@@ -52,16 +53,20 @@ def main() -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.frames:
         variants: dict[str, Run] = {"sepilot": ours(synthetic(recipe, arguments.frames), recipe, arguments.steps)}
+        frames = measure(variants, arguments.rounds, arguments.steps * recipe.training.batch_size)
     elif arguments.tub:
         drive = open_drives([arguments.tub], ReaderOptions())[0]
-        variants = {
-            "sepilot": ours(decoded(drive, recipe), recipe, arguments.steps),
-            "generator": generator(drive, recipe, arguments.steps),
-            "tf.data": tf_data(drive, recipe, arguments.steps),
-        }
+        with tempfile.TemporaryDirectory(prefix="sepilot-bench-") as folder:
+            paths, labels = jpegs(drive, Path(folder))
+            variants = {
+                "sepilot": ours(decoded(drive, recipe), recipe, arguments.steps),
+                "generator": generator(drive, recipe, arguments.steps),
+                "keras": image_data_generator(paths, labels, recipe, arguments.steps),
+                "tf.data": tf_data(paths, labels, recipe, arguments.steps),
+            }
+            frames = measure(variants, arguments.rounds, arguments.steps * recipe.training.batch_size)
     else:
         parser.error("a TUB or --frames N is needed")
-    frames = measure(variants, arguments.rounds, arguments.steps * recipe.training.batch_size)
     report(frames, recipe, arguments)
     return 0
 
@@ -100,9 +105,7 @@ def synthetic(recipe: Recipe, count: int) -> Samples:
 
 def ours(samples: Samples, recipe: Recipe, steps: int) -> Run:
     """sepilot's own training step, timed over `steps` batches."""
-    from sepilot_train.learner import _compiled
-
-    model, data = _compiled(net_of(recipe), samples, recipe.training, recipe.augmentation)
+    model, data = compiled_training(net_of(recipe), samples, recipe.training, recipe.augmentation)
     return timed(model, FirstSteps(data, steps), steps)
 
 
@@ -173,16 +176,45 @@ def augmented(frame: Any, label: float, picture: Picture, rng: np.random.Generat
     return np.clip(value, 0, 1).astype(np.float32), label
 
 
-def tf_data(drive: Drive, recipe: Recipe, steps: int) -> Run:
-    import tensorflow as tf
-
-    folder = Path(tempfile.mkdtemp(prefix="sepilot-bench-"))
-    rows = np.linspace(0, len(drive.steering) - 1, min(4000, len(drive.steering))).astype(int)
+def jpegs(drive: Drive, folder: Path, count: int = 4000) -> tuple[list[str], Any]:
+    """Frames of the drive as JPEG files of their own, and their labels (n,)."""
+    rows = np.linspace(0, len(drive.steering) - 1, min(count, len(drive.steering))).astype(int)
     paths = []
     for row in rows:
         path = folder / f"{row}.jpg"
         cv2.imwrite(str(path), drive.read(int(row)), [cv2.IMWRITE_JPEG_QUALITY, 95])
         paths.append(str(path))
+    return paths, drive.steering[rows].astype(np.float32)
+
+
+def image_data_generator(paths: list[str], labels: Any, recipe: Recipe, steps: int) -> Run:
+    """Pictures of the net's size, augmented as far as Keras's ImageDataGenerator knows how: shift, zoom, light."""
+    from tf_keras.preprocessing.image import ImageDataGenerator, img_to_array, load_img
+
+    height, width, channels = recipe.picture.shape
+    draw = ImageDataGenerator(
+        width_shift_range=0.06, height_shift_range=0.06, zoom_range=0.1, brightness_range=(0.7, 1.3), rescale=1 / 255
+    )
+
+    def picture(index: int) -> Any:
+        frame = load_img(paths[index], color_mode="grayscale" if channels == 1 else "rgb")
+        whole = draw.random_transform(img_to_array(frame))
+        top = round(whole.shape[0] * recipe.picture.crop_top)
+        small = cv2.resize(draw.standardize(whole)[top:], (width, height))
+        return small.reshape(height, width, channels)
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        rng = np.random.default_rng(0)
+        while True:
+            rows = rng.integers(0, len(paths), recipe.training.batch_size)
+            yield np.stack([picture(int(i)) for i in rows]), labels[rows, None]
+
+    return timed(compiled(recipe), batches(), steps)
+
+
+def tf_data(paths: list[str], labels: Any, recipe: Recipe, steps: int) -> Run:
+    import tensorflow as tf
+
     picture = recipe.picture
 
     def load(path: Any, label: Any) -> tuple[Any, Any]:
@@ -197,7 +229,7 @@ def tf_data(drive: Drive, recipe: Recipe, steps: int) -> Run:
         x = x + tf.random.normal(tf.shape(x), stddev=0.03)
         return tf.clip_by_value(x, 0.0, 1.0), tf.where(flip, -label, label)
 
-    data = tf.data.Dataset.from_tensor_slices((paths, drive.steering[rows, None].astype(np.float32)))
+    data = tf.data.Dataset.from_tensor_slices((paths, labels[:, None]))
     data = data.shuffle(len(paths)).repeat().map(load, num_parallel_calls=tf.data.AUTOTUNE)
     data = data.batch(recipe.training.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     return timed(compiled(recipe), data, steps)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract import METADATA_KEY, Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.integrity import BLANK_SEAL, SEAL_KEY, seal
 from sepilot_runtime.preprocess import picture_of
 
 PICTURE = Picture(height=12, width=20, crop_top=0.25)
@@ -121,8 +122,12 @@ def write_tflite(
     graph.fully_connected(flat, w, b, out)
     if text is None:
         text = contract.to_json()
-    path.write_bytes(graph.finish({input_name: image}, {output_name: out}, {METADATA_KEY: text} if text else {}))
+    path.write_bytes(seal(graph.finish({input_name: image}, {output_name: out}, _metadata(text))))
     return path
+
+
+def _metadata(contract: str) -> dict[str, str]:
+    return {SEAL_KEY: BLANK_SEAL} | ({METADATA_KEY: contract} if contract else {})
 
 
 class _Graph:
@@ -226,7 +231,6 @@ def write_onnx(
     gain: float = 1.0,
 ) -> Path:
     """Write the ramp model as .onnx; the arguments are those of `write_tflite`."""
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     contract = contract or contract_of()
@@ -248,7 +252,6 @@ def write_onnx(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     if text is None:
         text = contract.to_json()
-    if text:
-        helper.set_model_props(model, {METADATA_KEY: text})
-    onnx.save(model, path)
+    helper.set_model_props(model, _metadata(text))
+    path.write_bytes(seal(model.SerializeToString(deterministic=True)))
     return path

@@ -1,4 +1,4 @@
-"""Which frames the int8 formats are calibrated on.
+"""Which frames the int8 formats are calibrated on, and which ones choices are made on.
 
 The calibration set matters more than any other setting of the quantizer. On a real drive the first 300 frames cost the
 int8 file 10 degrees in its worst frame and 300 straight ones 20 degrees, while the mean error of the first hardly
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 from sepilot_runtime.errors import RunError, UsageError
 from sepilot_train.run import FrameSet
 
-__all__ = ["MINIMUM", "Selection", "manifest", "select"]
+__all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "manifest", "select", "spared"]
+
+Choice = Literal["tails", "random", "first"]
+"""With the tails of predictions, labels and brightness; at random; or the first ones of the first drive."""
+
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 MINIMUM = 16
 """Fewer frames leave no room for tails."""
@@ -53,9 +58,10 @@ def select(
     *,
     count: int,
     seed: int,
+    choice: Choice = "tails",
     held_out: Collection[tuple[str, str]] = (),
 ) -> Selection:
-    """Choose `count` training frames with the tails of predictions, labels and brightness.
+    """Choose `count` training frames.
 
     Args:
         predictions: of the training model for each frame of `training`.
@@ -75,8 +81,12 @@ def select(
         drive, name = sorted(shared)[0]
         raise RunError(f"calibration: frame {name} of drive {drive} is also an evaluation frame; split the drives anew")
     rng = np.random.default_rng([seed, 201])
+    if choice == "first":
+        order = rng.permutation(min(count, total))
+        return Selection(index=order, reasons=("first",) * len(order))
     chosen: dict[int, str] = {}
-    for (reason, share), order in zip(_QUOTAS, _orders(training, predictions, rng), strict=True):
+    quotas = _QUOTAS if choice == "tails" else ()
+    for (reason, share), order in zip(quotas, _orders(training, predictions, rng), strict=False):
         fresh = (int(i) for i in order if int(i) not in chosen)
         for _, i in zip(range(int(share * count)), fresh, strict=False):
             chosen[i] = reason
@@ -84,6 +94,13 @@ def select(
     chosen.update(dict.fromkeys(rest[: max(0, count - len(chosen))], "random"))
     order = rng.permutation(np.fromiter(chosen, np.int64))
     return Selection(index=order, reasons=tuple(chosen[int(i)] for i in order))
+
+
+def spared(total: int, taken: Collection[int], most: int) -> NDArray[np.int64]:
+    """At most `most` of `total` training frames, evenly spaced, none of which is among `taken`."""
+    free = np.setdiff1d(np.arange(total), np.fromiter(taken, np.int64))
+    index = np.linspace(0, len(free) - 1, min(most, len(free))).astype(np.int64)
+    return free[index]
 
 
 def _orders(training: FrameSet, predictions: NDArray[np.float32], rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -98,13 +115,16 @@ def _brightness(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.array([p.mean() for p in pictures])
 
 
-def manifest(training: FrameSet, predictions: NDArray[np.float32], selection: Selection, seed: int) -> dict[str, Any]:
+def manifest(
+    training: FrameSet, predictions: NDArray[np.float32], selection: Selection, seed: int, choice: Choice = "tails"
+) -> dict[str, Any]:
     """What `calibration.json` says: every frame with its reason, and enough to see that the set covers the drive."""
     edges = np.linspace(-1.0, 1.0, 21)
     chosen = predictions[selection.index]
     pixels = np.ascontiguousarray(training.pictures[selection.index])
     return {
         "seed": seed,
+        "choice": choice,
         "count": len(selection.index),
         "of_training_frames": len(predictions),
         "sha256_of_pictures": hashlib.sha256(pixels.tobytes()).hexdigest(),

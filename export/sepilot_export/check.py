@@ -5,6 +5,7 @@ Needs neither TensorFlow nor Keras: the training model's answers lie in referenc
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 
 from sepilot_export.fidelity import Fidelity, measure
 from sepilot_export.formats import FORMATS, Format, Limits, format_named
-from sepilot_export.gates import contract_reasons, judge, override, remarks
+from sepilot_export.gates import contract_reasons, judge, override, preprocessing_reasons, remarks
 from sepilot_export.reference import EXPORT_NAME, Reference
+from sepilot_export.sizes import gzip_size
+from sepilot_export.twin import Twin, twin_of
+from sepilot_runtime.engines import EngineName
 from sepilot_runtime.errors import ContractError, ModelFileError, RunError, UsageError
 from sepilot_runtime.files import read_json
 from sepilot_runtime.modelfile import MODEL_SUFFIXES
@@ -31,11 +35,18 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A file to check, with its gates."""
+    """A file to check, with its gates.
+
+    Attributes:
+        twin: what it owes the TFLite file whose twin it is; None where it is none.
+        engine: the interpreter that runs it; None for the usual one.
+    """
 
     path: Path
     form: Format
     limits: Limits
+    twin: Twin | None = None
+    engine: EngineName | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,12 +58,15 @@ class FileCheck:
         fidelity, task: None where there are no answers; `task` also where there are no labels.
         golden_error: largest deviation on the golden frames, in output values; None where they failed.
         opened: it could be loaded at all.
+        gzip_bytes: of the file compressed, as it travels to the car.
         reasons: why it fails; empty when it passes.
         notes: what could not be decided.
+        twin_steps: largest distance of a twin's answers from its TFLite file's, in output steps.
     """
 
     candidate: Candidate
     bytes: int
+    gzip_bytes: int
     answers: NDArray[np.float32]
     fidelity: Fidelity | None
     task: SteeringMetrics | None
@@ -60,6 +74,7 @@ class FileCheck:
     opened: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    twin_steps: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -80,7 +95,10 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
     where = folder / EXPORT_NAME
     record = read_json(where, RunError)
     try:
-        listed = [(folder / Path(f["file"]).name, format_named(f["format"]), f["limits"]) for f in record["files"]]
+        listed = [
+            (folder / Path(f["file"]).name, format_named(f["format"]), f["limits"], twin_of(f, where))
+            for f in record["files"]
+        ]
     except (KeyError, TypeError, UsageError) as e:
         raise RunError(f"{where}: damaged, export again: {e}") from e
     found = [
@@ -88,8 +106,9 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
             path=path,
             form=form,
             limits=override(parse(Limits, limits, f"{where}: limits", RunError, complete=True), form.precision, gates),
+            twin=twin,
         )
-        for path, form, limits in listed
+        for path, form, limits, twin in listed
     ]
     strangers = sorted(p for p in folder.iterdir() if p.suffix in MODEL_SUFFIXES and p not in {c.path for c in found})
     if strangers:
@@ -103,9 +122,28 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
 def check_files(
     candidates: Sequence[Candidate], reference: Reference, tick: Tick = lambda: None
 ) -> Iterator[FileCheck]:
-    """Check one file after the other."""
+    """Check one file after the other, a twin after its TFLite file."""
+    done: dict[str, FileCheck] = {}
     for candidate in candidates:
-        yield check_file(candidate, reference, tick)
+        check = check_file(candidate, reference, tick)
+        if candidate.twin is not None:
+            check = _held_against(check, candidate.twin, done.get(candidate.twin.of))
+        done[candidate.form.name] = check
+        yield check
+
+
+def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None) -> FileCheck:
+    """The check of a twin with what its TFLite file's answers say about it."""
+    if not check.answers.size:
+        return check
+    if origin is None or not origin.answers.size:
+        return dataclasses.replace(check, notes=(*check.notes, f"not held against {twin.of}, which gave no answers"))
+    steps = twin.distance(check.answers, origin.answers)
+    check = dataclasses.replace(check, twin_steps=steps)
+    if steps <= twin.allowed_steps:
+        return check
+    reason = f"{steps:g} output steps from {twin.of}, whose twin it is, at most {twin.allowed_steps} allowed"
+    return dataclasses.replace(check, reasons=(*check.reasons, reason))
 
 
 def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: None) -> FileCheck:
@@ -115,7 +153,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
     """
     path = candidate.path
     try:
-        pilot = load_pilot(path, verify=False)
+        pilot = load_pilot(path, verify=False, engine=candidate.engine)
     except (ModelFileError, ContractError) as e:
         return _failed(candidate, [_without_path(e, path)], opened=False)
     reasons = list(contract_reasons(pilot.contract, reference.contract, candidate.form))
@@ -124,10 +162,10 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
         golden = verify_golden(pilot.engine)
     except (ModelFileError, ContractError) as e:
         reasons.append(_without_path(e, path))
-    if pilot.contract.picture.shape != reference.contract.picture.shape:
+    if pilot.contract.input_shape != reference.contract.input_shape:
         return _failed(candidate, reasons, opened=True)
     try:
-        answers = _run(pilot, reference.pictures, tick)
+        answers = _run(pilot, reference, tick)
     except ModelFileError as e:
         return _failed(candidate, [*reasons, _without_path(e, path)], opened=True)
     output = reference.contract.outputs[0]
@@ -135,12 +173,17 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
     return FileCheck(
         candidate=candidate,
         bytes=path.stat().st_size,
+        gzip_bytes=gzip_size(path),
         answers=answers,
         fidelity=fidelity,
         task=reference.task(answers),
         golden_error=golden,
         opened=True,
-        reasons=(*reasons, *judge(fidelity, candidate.limits, output, len(answers))),
+        reasons=(
+            *reasons,
+            *judge(fidelity, candidate.limits, output, len(answers)),
+            *preprocessing_reasons(answers, reference.plain.get(candidate.form.name), output),
+        ),
         notes=tuple(remarks(fidelity, candidate.limits)),
     )
 
@@ -149,6 +192,7 @@ def _failed(candidate: Candidate, reasons: Sequence[str], *, opened: bool) -> Fi
     return FileCheck(
         candidate=candidate,
         bytes=candidate.path.stat().st_size if candidate.path.is_file() else 0,
+        gzip_bytes=gzip_size(candidate.path) if candidate.path.is_file() else 0,
         answers=np.empty(0, np.float32),
         fidelity=None,
         task=None,
@@ -158,10 +202,11 @@ def _failed(candidate: Candidate, reasons: Sequence[str], *, opened: bool) -> Fi
     )
 
 
-def _run(pilot: Pilot, pictures: NDArray[np.uint8], tick: Tick) -> NDArray[np.float32]:
-    answers = np.empty(len(pictures), np.float32)
-    for i, picture in enumerate(pictures):
-        answers[i] = pilot.infer_picture(picture)
+def _run(pilot: Pilot, reference: Reference, tick: Tick) -> NDArray[np.float32]:
+    answers = np.empty(len(reference.pictures), np.float32)
+    infer = pilot.infer_picture if reference.frames is None else pilot.infer
+    for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
+        answers[i] = infer(pixels)
         tick()
     return answers
 

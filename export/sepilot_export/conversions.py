@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -14,52 +13,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export import calibration, deploy, embed, onnx_file, tflite
-from sepilot_export.equalize import equalize
+from sepilot_export import embed, onnx_file, sparse, tflite
 from sepilot_export.formats import Format, Limits
-from sepilot_export.ranges import Activations, Range, fit_ranges, output_range
+from sepilot_export.frame_files import FrameFiles
+from sepilot_export.int8 import Int8, Int8Options
+from sepilot_export.mixed import Cost
+from sepilot_export.sizes import gzip_size
+from sepilot_export.source import Source, Step
+from sepilot_export.trial import Figures
+from sepilot_export.twin import ALLOWED_STEPS, Twin, output_step, to_onnx, twin_gap
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.files import sha256_of
 from sepilot_runtime.pilot import load_pilot
-from sepilot_train.learner import predict
 from sepilot_train.quiet import quiet
-from sepilot_train.recipe import Gate
-from sepilot_train.run import FrameSet
 
 __all__ = ["Converter", "Exported", "Source", "Step", "tool_versions"]
 
 _TOOLS = ("sepilot", "tensorflow", "keras", "ai-edge-quantizer", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime",
           "numpy")  # fmt: skip
 
-Step = Callable[[str], None]
-"""Told the name of each step as it begins."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Source:
-    """What an export starts from.
-
-    Attributes:
-        training, held_out: frames that trained and that judged the model.
-        saved: the answers on `held_out` as the training left them.
-        constant: the mean of the training labels.
-        min_throttle: frames at or below it were left out as standing still.
-    """
-
-    model_path: Path
-    contract: Contract
-    gates: Mapping[str, Gate]
-    training: FrameSet
-    held_out: FrameSet
-    saved: NDArray[np.float32]
-    constant: float
-    min_throttle: float = 0.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """One written file. `sparsity` is the share of zero weights; `seconds` the time that its conversion took."""
+    """One written file.
+
+    Attributes:
+        sparsity: share of zero weights.
+        seconds: that its conversion took.
+        kept_float: layers of an int8 file that --max-drop left in float32, from the most damaging.
+        kept_because: what the plain int8 file missed on training frames.
+        cost: of that; None where no layer was kept.
+        figures: with --max-drop, on the frames that decided and on the held-out frames.
+        twin: of a twin, how it stands to its TFLite file.
+    """
 
     file: str
     format: str
@@ -71,36 +57,49 @@ class Exported:
     sparsity: float
     seconds: float
     limits: dict[str, float]
+    kept_float: tuple[str, ...] = ()
+    kept_because: tuple[str, ...] = ()
+    cost: Cost | None = None
+    figures: tuple[Figures, ...] = ()
+    twin: Twin | None = None
 
 
 class Converter:
-    """Makes the formats of one model.
-
-    `manifest` and `warnings` are about the calibration, where there was one.
-    """
+    """Makes the formats of one model. `int8` tells about the calibration, where there was one."""
 
     def __init__(
-        self, source: Source, model: Any, deployed: Any, work: Path, calibration_frames: int, seed: int, step: Step
-    ) -> None:
-        self.manifest: dict[str, Any] | None = None
-        self.warnings: list[str] = []
-        self._source, self._model, self._deployed = source, model, deployed
-        self._work, self._count, self._seed, self._step = work, calibration_frames, seed, step
+        self, source: Source, model: Any, deployed: Any, work: Path, limits: Mapping[str, Limits],
+        options: Int8Options, step: Step, frames: FrameFiles | None = None,
+    ) -> None:  # fmt: skip
+        """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files."""
+        self._frames = frames
+        self.int8 = Int8(source, model, work, limits, options, step)
+        self._source, self._deployed, self._work, self._limits, self._step = source, deployed, work, limits, step
         self._made: dict[str, bytes] = {}
-        self._chosen: _Calibration | None = None
-        self._tflite_ranges: tuple[bytes, dict[str, Range]] | None = None
         self._makers: dict[str, Callable[[], bytes]] = {
             "float32.tflite": lambda: tflite.convert(self._saved(), "float32"),
             "float16.tflite": lambda: tflite.convert(self._saved(), "float16"),
             "dynamic.tflite": lambda: tflite.convert(self._saved(), "dynamic"),
-            "int8.tflite": lambda: self._int8_tflite(float_head=False),
-            "int8-float-head.tflite": lambda: self._int8_tflite(float_head=True),
+            "sparse.tflite": lambda: sparse.convert_sparse(self._saved()),
+            "int8.tflite": self._trained_int8
+            if source.trained_int8
+            else lambda: self.int8.content("int8.tflite", "tflite"),
+            "int8-float-head.tflite": lambda: self.int8.content("int8-float-head.tflite", "tflite", float_head=True),
             "float32.onnx": lambda: onnx_file.convert_float32(deployed, source.contract),
             "float16.onnx": lambda: onnx_file.to_float16(self._content("float32.onnx")),
-            "int8.onnx": self._int8_onnx,
+            "int8.onnx": lambda: self.int8.content("int8.onnx", "onnx"),
+            "int8-twin.onnx": self._twin,
         }
 
-    def write(self, form: Format, limits: Limits, folder: Path) -> Exported:
+    def reason_to_skip(self, form: Format) -> str:
+        """Why a format is of no use for this model, "" where it is."""
+        if form.name != "sparse.tflite":
+            return ""
+        if sparse.has_enough_zeros([kernel for layer in self._deployed.layers for kernel in _kernels(layer)]):
+            return ""
+        return f"{form.name}: left out, as no kernel has {sparse.ENOUGH:.0%} zeros that it could leave out"
+
+    def write(self, form: Format, folder: Path) -> Exported:
         self._step(form.name)
         begin = time.perf_counter()
         content = self._content(form.name)
@@ -108,8 +107,11 @@ class Converter:
         weights = (embed.tflite_weights if form.suffix == "tflite" else embed.onnx_weights)(content)
         share = round(embed.sparsity(weights), 4)
         contract = _contract_for(self._source.contract, form, share)
+        if self._frames is not None:
+            content, contract = self._frames.put_in(content, contract, form)
         put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
-        path = folder / f"{_file_stem(contract.provenance.recipe)}-{form.name}"
+        stem = _file_stem(contract.provenance.recipe) + ("-frame" if contract.frame else "")
+        path = folder / f"{stem}-{form.name}"
         path.write_bytes(put(content, contract))
         _require_loadable(path, form)
         data = path.read_bytes()
@@ -119,11 +121,12 @@ class Converter:
             precision=form.precision,
             engine=form.engine,
             bytes=len(data),
-            gzip_bytes=len(gzip.compress(data, 9)),
+            gzip_bytes=gzip_size(data),
             sha256=sha256_of(path),
             sparsity=share,
             seconds=round(seconds, 2),
-            limits=dataclasses.asdict(limits),
+            limits=dataclasses.asdict(self._limits[form.name]),
+            **self._decisions(form),
         )
 
     def _content(self, name: str) -> bytes:
@@ -139,54 +142,40 @@ class Converter:
             tflite.save_graph(self._deployed, self._source.contract, folder)
         return folder
 
-    def _int8_tflite(self, *, float_head: bool) -> bytes:
-        if self._tflite_ranges is None:
-            folder = self._work / "equalized"
-            tflite.save_graph(self._calibration().graph, self._source.contract, folder)
-            content = tflite.convert(folder, "float32")
-            self._tflite_ranges = content, self._fit(tflite.activations_of(content), tflite.tensor_names(content))
-        content, ranges = self._tflite_ranges
-        return tflite.quantize(content, self._source.contract, ranges, float_head=float_head)
+    def _trained_int8(self) -> bytes:
+        assert self._source.trained_int8 is not None
+        content = self._source.trained_int8.read_bytes()
+        tflite.require_exact_input(content, self._source.contract)
+        return content
 
-    def _int8_onnx(self) -> bytes:
-        source, chosen = self._source, self._calibration()
-        content = onnx_file.prepare(onnx_file.convert_float32(chosen.graph, source.contract))
-        ranges = self._fit(onnx_file.activations_of(content, source.contract), {})
-        return onnx_file.quantize(content, source.contract, chosen.pictures[:4], ranges)
+    def _twin(self) -> bytes:
+        return to_onnx(self._content("int8.tflite"), self._source.contract, self._twin_pictures())
 
-    def _fit(self, activations: Activations, names: Mapping[str, str]) -> dict[str, Range]:
-        """Ranges of all tensors, those of the outputs with headroom. `names`: output to tensor, where they differ."""
-        fitted = fit_ranges(activations, self._calibration().pictures)
-        if self.manifest is not None and "halves" not in self.manifest:
-            self.manifest["halves"] = fitted.stability()
-            self.warnings += fitted.warnings()
-        outputs = [names.get(o.name, o.name) for o in self._source.contract.outputs]
-        return {**fitted.ranges, **{name: output_range(fitted.seen[name]) for name in outputs}}
+    def _twin_pictures(self) -> NDArray[np.uint8]:
+        pictures = self._source.training.pictures
+        return pictures[np.linspace(0, len(pictures) - 1, min(64, len(pictures))).astype(np.int64)]
 
-    def _calibration(self) -> _Calibration:
-        if self._chosen is None:
-            self._step("calibration")
-            source, held = self._source, self._source.held_out
-            predictions = predict(self._model, source.training.pictures)
-            chosen = calibration.select(
-                source.training, predictions, count=self._count, seed=self._seed,
-                held_out=set(zip(held.drives, held.names, strict=True)),
-            )  # fmt: skip
-            self.manifest = calibration.manifest(source.training, predictions, chosen, self._seed)
-            pictures = source.training.pictures[chosen.index]
-            graph = deploy.deploy_graph(self._model, source.contract)
-            equalize(graph, pictures)
-            deploy.require_parity(self._model, graph, pictures[:32])
-            self._chosen = _Calibration(pictures=pictures, graph=graph)
-        return self._chosen
+    def _decisions(self, form: Format) -> dict[str, Any]:
+        """What was decided about a file, for export.json."""
+        found: dict[str, Any] = {}
+        origin = "int8.tflite" if form.name == "int8-twin.onnx" else form.name
+        if made := self.int8.mixed.get(origin):
+            found = {"kept_float": made.kept, "kept_because": made.reasons if made.kept else ()}
+            found["cost"] = made.cost if origin == form.name else None
+            found["figures"] = self.int8.figures[origin] if origin == form.name else ()
+        if origin != form.name:
+            one, other = self._content(origin), self._content(form.name)
+            found["twin"] = Twin(
+                of=origin,
+                output_step=output_step(one),
+                steps=twin_gap(one, other, self._source.contract, self._twin_pictures()),
+                allowed_steps=ALLOWED_STEPS,
+            )
+        return found
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Calibration:
-    """Calibration pictures, and the deploy graph equalized on them."""
-
-    pictures: NDArray[np.uint8]
-    graph: Any
+def _kernels(layer: Any) -> list[NDArray[Any]]:
+    return [w for w in layer.get_weights() if w.ndim > 1]
 
 
 def tool_versions() -> dict[str, str]:

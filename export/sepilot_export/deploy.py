@@ -15,7 +15,7 @@ Weights travel by layer name. `require_parity` then compares the two models and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ from sepilot_runtime.errors import RunError
 from sepilot_train.learner import predict
 from sepilot_train.quiet import quiet
 
-__all__ = ["FLOAT_PARITY", "deploy_graph", "load_training_model", "require_parity"]
+__all__ = [
+    "FLOAT_PARITY",
+    "deploy_graph",
+    "foldable_norms",
+    "load_training_model",
+    "plain_graph",
+    "require_parity",
+]
 
 FLOAT_PARITY = 1e-5
 """Largest difference, in output values, between two float32 forms of one model. 5e-7 is usual."""
@@ -68,10 +75,24 @@ def load_training_model(path: Path, contract: Contract) -> Any:
 
 def deploy_graph(model: Any, contract: Contract) -> Any:
     """The deploy graph of a Functional `model`: a new Keras model, input (1, h, w, c), outputs a dict by name."""
+    return plain_graph(model, contract.picture.name, [output.name for output in contract.outputs])
+
+
+def plain_graph(model: Any, image_name: str, output_names: Sequence[str], *, fold: bool = True) -> Any:
+    """The deploy graph, with names of one's own.
+
+    Args:
+        fold: fold batch normalizations into their layers where that is possible; else these stay as they are.
+    """
     import keras
 
-    scales = {layer.name: _scale_and_shift(layer) for layer in model.layers if _is_norm(layer)}
-    folded = _foldable(model)
+    foldable = foldable_norms(model)
+    folded = foldable if fold else {}
+    scales = {
+        layer.name: _scale_and_shift(layer)
+        for layer in model.layers
+        if _is_norm(layer) and (fold or layer.name not in foldable)
+    }
     split = {
         layer.name: _separated(layer, use_bias=layer.use_bias or layer.name in folded.values())
         for layer in model.layers
@@ -96,10 +117,10 @@ def deploy_graph(model: Any, contract: Contract) -> Any:
             return pointwise(depthwise(*args))
         return args[0] if isinstance(layer, keras.layers.Identity) else layer(*args, **kwargs)
 
-    image = keras.Input(batch_shape=(1, *contract.picture.shape), dtype="float32", name=contract.picture.name)
+    image = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]), dtype="float32", name=image_name)
     inputs = keras.tree.pack_sequence_as(model.input, [image])
     copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, call_function=call)
-    outputs = dict(zip((o.name for o in contract.outputs), copy.outputs, strict=True))
+    outputs = dict(zip(output_names, copy.outputs, strict=True))
     deployed = keras.Model(image, outputs, name=model.name)
     _carry_weights(model, deployed, scales, folded, split)
     return deployed
@@ -137,7 +158,7 @@ def _scale_and_shift(norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64
     return scale, beta - mean * scale
 
 
-def _foldable(model: Any) -> dict[str, str]:
+def foldable_norms(model: Any) -> dict[str, str]:
     """Batch normalizations that fold, each with the layer that it folds into."""
     nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
     folded = {}
@@ -228,7 +249,7 @@ def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> 
     image = picture.astype(np.float32) / 255.0
     for layer in model.layers:
         kept = next((x for x in deployed.layers if x.name == layer.name and x.weights), None)
-        if kept is None or layer.name in _foldable(model).values():
+        if kept is None or layer.name in foldable_norms(model).values():
             continue
         before, after = (
             keras.ops.convert_to_numpy(keras.Model(m.inputs, x.output)([image], training=False))

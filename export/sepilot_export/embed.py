@@ -1,50 +1,81 @@
-"""Writes the contract into model files, and reads back how sparse their weights are."""
+"""Writes contract and checksum into model files, and reads back how sparse their weights are."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract import METADATA_KEY, Contract
+from sepilot_runtime.integrity import BLANK_SEAL, SEAL_KEY, seal
 
-__all__ = ["embed_onnx", "embed_tflite", "onnx_weights", "sparsity", "tflite_model", "tflite_weights"]
+__all__ = [
+    "embed_onnx",
+    "embed_tflite",
+    "onnx_weights",
+    "put_onnx_metadata",
+    "put_tflite_metadata",
+    "sparsity",
+    "tflite_model",
+    "tflite_weights",
+]
 
 
 def embed_tflite(content: bytes, contract: Contract) -> bytes:
-    """The .tflite file `content` with the contract in a metadata buffer, in place of one that it may carry already."""
+    """The .tflite file `content` with contract and checksum in metadata buffers, in place of what is there already."""
+    return seal(put_tflite_metadata(content, _entries(contract)))
+
+
+def embed_onnx(content: bytes, contract: Contract) -> bytes:
+    """The .onnx file `content` with contract and checksum in its metadata, in place of what is there already."""
+    return seal(put_onnx_metadata(content, _entries(contract)))
+
+
+def _entries(contract: Contract) -> dict[str, str]:
+    return {METADATA_KEY: contract.to_json(), SEAL_KEY: BLANK_SEAL}
+
+
+def put_tflite_metadata(content: bytes, entries: Mapping[str, str]) -> bytes:
+    """The .tflite file `content` with texts in metadata buffers, by name; what was there under a name is replaced."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = tflite_model(content)
     model.metadata = model.metadata or []
-    entry = next((m for m in model.metadata if m.name == METADATA_KEY.encode()), None)
-    if entry is None:
-        entry = schema.MetadataT()
-        entry.name, entry.buffer = METADATA_KEY.encode(), len(model.buffers)
-        model.buffers.append(schema.BufferT())
-        model.metadata.append(entry)
-    text = contract.to_json().encode()
-    model.buffers[entry.buffer].data = np.frombuffer(text, np.uint8)
-    builder = flatbuffers.Builder(len(content) + len(text) + 4096)
+    for name, text in entries.items():
+        entry = next((m for m in model.metadata if m.name == name.encode()), None)
+        if entry is None:
+            entry = schema.MetadataT()
+            entry.name, entry.buffer = name.encode(), len(model.buffers)
+            model.buffers.append(schema.BufferT())
+            model.metadata.append(entry)
+        model.buffers[entry.buffer].data = np.frombuffer(text.encode(), np.uint8)
+    # The quantizer leaves the older of the two fields empty, and OpenVINO reads that one; the schema wants both.
+    for code in model.operatorCodes:
+        code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+    builder = flatbuffers.Builder(len(content) + sum(map(len, entries.values())) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
-def embed_onnx(content: bytes, contract: Contract) -> bytes:
-    """The .onnx file `content` with the contract in its metadata, in place of one that it may carry already."""
+def put_onnx_metadata(content: bytes, entries: Mapping[str, str]) -> bytes:
+    """The .onnx file `content` with texts in its metadata, by name; what was there under a name is replaced."""
     import onnx
 
     model = onnx.load_model_from_string(content)
-    kept = {p.key: p.value for p in model.metadata_props if p.key != METADATA_KEY}
-    onnx.helper.set_model_props(model, {**kept, METADATA_KEY: contract.to_json()})
+    kept = {p.key: p.value for p in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, **entries})
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
 def tflite_weights(content: bytes) -> list[NDArray[Any]]:
-    """Constant tensors of two and more dimensions: kernels, not biases and shapes."""
+    """Constant tensors of two and more dimensions: kernels, not biases and shapes.
+
+    Of one that is stored without its zeros, the zeros come behind the other values.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     types = {
@@ -54,11 +85,15 @@ def tflite_weights(content: bytes) -> list[NDArray[Any]]:
     }
     model = tflite_model(content)
     return [
-        np.asarray(model.buffers[t.buffer].data, np.uint8).view(types[t.type])
+        _padded(np.asarray(model.buffers[t.buffer].data, np.uint8).view(types[t.type]), int(np.prod(t.shape)))
         for graph in model.subgraphs
         for t in graph.tensors
         if t.type in types and len(t.shape) > 1 and model.buffers[t.buffer].data is not None
     ]
+
+
+def _padded(values: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.concatenate([values, np.zeros(max(0, size - values.size), values.dtype)])
 
 
 def onnx_weights(content: bytes) -> list[NDArray[Any]]:

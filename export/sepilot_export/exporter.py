@@ -1,8 +1,10 @@
 """From a finished training to a directory of model files, each with its contract inside.
 
     swift-float32.tflite …   the files
-    export.json              what made them: recipe, tools, sizes, hashes, gates
-    calibration.json         the frames that the int8 formats were calibrated on
+    command.txt              the command line that wrote them
+    export.json              what made them: run, recipe, tools, sizes, hashes, gates
+    calibration.json         the frames that the int8 formats were calibrated on, against other choices of frames
+    int8-layers.json, .png   what int8 does to each layer, and which ones were kept in float32
     reference.npz            held-out pictures with the training model's answers, for `sepilot check`
 
 The directory appears when everything in it is whole, and every file has been loaded and has passed its golden frames.
@@ -14,6 +16,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export import deploy, support
-from sepilot_export.conversions import Converter, Exported, Source, Step, tool_versions
-from sepilot_export.formats import Format, limits_of
+from sepilot_export.conversions import Converter, Exported, tool_versions
+from sepilot_export.formats import FORMATS, Format, limits_of
+from sepilot_export.frame_files import FrameFiles
+from sepilot_export.int8 import Int8, Int8Options
+from sepilot_export.raw_frames import RawFrames
 from sepilot_export.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.signal_noise import FRAMES, draw_noise
+from sepilot_export.source import Source, Step
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.files import atomic_directory, read_json, require_new, sha256_of, write_json
 from sepilot_train.learner import predict
 from sepilot_train.quiet import quiet
 from sepilot_train.run import Run
 
-__all__ = ["export_source", "source_of"]
+__all__ = ["LAYERS_NAME", "Written", "export_source", "source_of"]
 
 AGREEMENT = 0.01
 """Largest difference between the answers saved by the training and the same model's answers here, in output values.
@@ -39,6 +47,24 @@ A training on a GPU in reduced precision differs by a thousandth; another crop o
 """
 
 MAX_REFERENCE_FRAMES = 20_000
+
+LAYERS_NAME = "int8-layers.json"
+
+PLAIN_INT8 = Int8Options()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What came of an export.
+
+    Attributes:
+        warnings: one line each.
+        left_out: formats that are of no use for this model, a line each.
+    """
+
+    files: tuple[Exported, ...]
+    warnings: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False) -> Source:
@@ -63,6 +89,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         saved=saved.predictions,
         constant=float(summary["metrics"]["constant"]),
         min_throttle=run.recipe.data.min_throttle,
+        run=run.path.resolve(),
     )
 
 
@@ -71,38 +98,71 @@ def export_source(
     formats: Sequence[Format],
     out: Path,
     *,
-    calibration_frames: int = 300,
-    seed: int = 0,
+    int8: Int8Options = PLAIN_INT8,
+    raw: RawFrames | None = None,
+    command: str = "",
     step: Step = lambda name: None,
-) -> tuple[list[Exported], list[str]]:
+) -> Written:
     """Write `formats` into the new directory `out`.
 
-    Returns:
-        What was written, and warnings, one line each.
+    Args:
+        raw: held-out frames as the camera took them, for files that take such frames; None for files that take
+            pictures.
 
     Raises:
         RunError: the model cannot be exported; the message names the layer, the format or the frame.
         OutputError: `out` exists or cannot be written.
     """
     require_new(out)
-    limits = {form.name: limits_of(form, source.gates) for form in formats}
+    limits = {form.name: limits_of(form, source.gates, int8.max_drop) for form in FORMATS}
     step("loading the model")
     model = deploy.load_training_model(source.model_path, source.contract)
-    support.require_supported(model, formats)
+    support.require_supported(model, formats, repaired=int8.max_drop is not None)
     step("deploy graph")
     with quiet("deploy graph"):
         reference = _reference(source, model)
         deployed = deploy.deploy_graph(model, source.contract)
         parity = deploy.require_parity(model, deployed, _spread(source.held_out.pictures, reference.predictions))
+    frames = None
+    if raw is not None:
+        step("preprocessing")
+        frames = FrameFiles(model, source, raw)
+        limits = {name: frames.limits(limit) for name, limit in limits.items()}
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-export-") as work:
-        converter = Converter(source, model, deployed, Path(work), calibration_frames, seed, step)
-        files = [converter.write(form, limits[form.name], part) for form in formats]
-        if converter.manifest is not None:
-            write_json(part / "calibration.json", converter.manifest)
+        converter = Converter(source, model, deployed, Path(work), limits, int8, step, frames)
+        skipped = [reason for form in formats if (reason := converter.reason_to_skip(form))]
+        files = [converter.write(form, part) for form in formats if not converter.reason_to_skip(form)]
+        if not files:
+            raise RunError(f"{source.model_path}: nothing to export: {'; '.join(skipped)}")
+        if converter.int8.manifest is not None:
+            write_json(part / "calibration.json", converter.int8.manifest)
+            step(LAYERS_NAME)
+            _write_layers(converter.int8, part)
+        warnings = list(converter.int8.warnings)
+        if int8.max_drop is not None and source.trained_int8 and any(f.format == "int8.tflite" for f in files):
+            warnings.append("int8.tflite: was made by the training, so --max-drop does not change it")
         step(REFERENCE_NAME)
-        reference.save(part / REFERENCE_NAME)
-        write_json(part / EXPORT_NAME, _record(source, files, parity, converter.warnings, seed))
-    return files, converter.warnings
+        (frames.reference(reference) if frames else reference).save(part / REFERENCE_NAME)
+        (part / "command.txt").write_text(command + "\n", encoding="utf-8")
+        write_json(part / EXPORT_NAME, _record(source, files, parity, warnings, int8, frames))
+    return Written(files=tuple(files), warnings=tuple(warnings), left_out=tuple(skipped))
+
+
+def _write_layers(int8: Int8, folder: Path) -> None:
+    """`int8-layers.json` and its plot."""
+    with quiet(LAYERS_NAME):
+        noise = int8.noise()
+    kept = {form: list(found.kept) for form, found in int8.mixed.items()}
+    write_json(
+        folder / LAYERS_NAME,
+        {
+            "frames": FRAMES,
+            "sqnr_db": {form: [dataclasses.asdict(n) for n in found] for form, found in noise.items()},
+            "kept_float": kept,
+            "damage_alone": {f: [dataclasses.asdict(d) for d in m.damage] for f, m in int8.mixed.items() if m.damage},
+        },
+    )
+    draw_noise(noise, kept, folder / "int8-layers.png")
 
 
 def _reference(source: Source, model: Any) -> Reference:
@@ -136,19 +196,23 @@ def _spread(pictures: NDArray[np.uint8], predictions: NDArray[np.float32], count
 
 
 def _record(
-    source: Source, files: Sequence[Exported], parity: float, warnings: Sequence[str], seed: int
+    source: Source, files: Sequence[Exported], parity: float, warnings: Sequence[str], int8: Int8Options,
+    frames: FrameFiles | None,
 ) -> dict[str, Any]:
     provenance = source.contract.provenance
     return {
         "version": 1,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "run": str(source.run) if source.run else None,
         "recipe": provenance.recipe,
         "recipe_sha256": provenance.recipe_sha256,
         "model_sha256": sha256_of(source.model_path),
         "tools": tool_versions(),
-        "seed": seed,
+        "seed": int8.seed,
+        "max_drop": int8.max_drop,
         "min_throttle": source.min_throttle,
         "deploy_graph_difference": parity,
+        **({"preprocessing": frames.record()} if frames else {}),
         "warnings": list(warnings),
         "files": [dataclasses.asdict(f) for f in files],
     }

@@ -14,25 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract import Output
+from sepilot_runtime.paired import Interval, paired_increase
 
 __all__ = ["Fidelity", "Interval", "measure", "paired_increase", "saturated_frames"]
 
 DEAD_BAND = 0.02
 """In output values. Closer to 0 than this a change of sign means nothing."""
 
-BLOCK = 25
-"""Frames that count as one observation: a good second at 20 frames per second."""
-
 Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A mean with its 95 % confidence interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,20 +88,3 @@ def saturated_frames(said: Values, expected: Values, pictures: NDArray[np.uint8]
             stuck = np.flatnonzero(np.abs(expected - last) < 1e-7)
             count += len({pictures[i].tobytes() for i in stuck}) - 1
     return count
-
-
-def paired_increase(change: Values, drives: Sequence[str], *, samples: int = 2000, seed: int = 0) -> Interval:
-    """Mean of `change` (n,) with a block bootstrap interval; blocks end where a drive ends."""
-    # Few frames make few blocks, and a bootstrap of few blocks is too sure of itself; shorter ones are the lesser evil.
-    length = max(1, min(BLOCK, len(change) // 20))
-    starts = [0]
-    for i in range(1, len(change)):
-        if drives[i] != drives[i - 1] or i - starts[-1] >= length:
-            starts.append(i)
-    sums = np.add.reduceat(change, starts)
-    counts = np.diff([*starts, len(change)])
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(starts), (samples, len(starts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(mean=float(change.mean()), low=float(low), high=float(high))

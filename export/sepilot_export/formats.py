@@ -88,6 +88,10 @@ FORMATS = (
         tolerance=_INT8_LOAD, limits=_INT8, description="int8 with a float32 last layer: no steps in the steering",
     ),
     Format(
+        name="sparse.tflite", precision="float32", suffix="tflite", needs_calibration=False,
+        tolerance=1e-4, limits=_FLOAT32, description="float32 without the zeros; made where a net has enough of them",
+    ),
+    Format(
         name="float32.onnx", precision="float32", suffix="onnx", needs_calibration=False,
         tolerance=1e-4, limits=_FLOAT32, description="opset 17, for ONNX Runtime and what builds on ONNX",
     ),
@@ -98,6 +102,10 @@ FORMATS = (
     Format(
         name="int8.onnx", precision="int8", suffix="onnx", needs_calibration=True,
         tolerance=_INT8_LOAD, limits=_INT8, description="int8 by quantize / dequantize pairs (QDQ), float32 in and out",
+    ),
+    Format(
+        name="int8-twin.onnx", precision="int8", suffix="onnx", needs_calibration=True,
+        tolerance=_INT8_LOAD, limits=_INT8, description="int8.tflite as ONNX: the same integers, float32 in and out",
     ),
 )  # fmt: skip
 
@@ -134,8 +142,11 @@ def choose_formats(words: Sequence[str]) -> tuple[Format, ...]:
     return tuple(f for f in FORMATS if f.name in chosen)
 
 
-def limits_of(form: Format, gates: Mapping[str, Gate]) -> Limits:
+def limits_of(form: Format, gates: Mapping[str, Gate], max_drop: float | None = None) -> Limits:
     """The format's limits with those that a recipe's `gates` (by precision) set instead.
+
+    Args:
+        max_drop: instead of `mae_increase` for what is calibrated.
 
     Raises:
         RecipeError: `gates` names a precision that no format has.
@@ -145,4 +156,7 @@ def limits_of(form: Format, gates: Mapping[str, Gate]) -> Limits:
         if precision not in known:
             raise RecipeError(f"gates.{precision}: one of {', '.join(known)} expected")
     given = dataclasses.asdict(gates[form.precision]) if form.precision in gates else {}
-    return dataclasses.replace(form.limits, **{k: v for k, v in given.items() if v is not None})
+    limits = dataclasses.replace(form.limits, **{k: v for k, v in given.items() if v is not None})
+    if max_drop is not None and form.needs_calibration:
+        limits = dataclasses.replace(limits, mae_increase=max_drop)
+    return limits

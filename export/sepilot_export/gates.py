@@ -7,12 +7,21 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sepilot_export.fidelity import Fidelity, Interval
 from sepilot_export.formats import FORMATS, Format, Limits
 from sepilot_runtime.contract import Contract, Output
 from sepilot_runtime.errors import UsageError
 
-__all__ = ["contract_reasons", "judge", "override", "remarks"]
+__all__ = ["contract_reasons", "drop_from", "judge", "override", "preprocessing_reasons", "remarks"]
+
+PREPROCESSING_ERROR = 0.035
+"""In output values. Kernels of other machines moved int8 answers by up to 0.027, another rounding in OpenCV those of a
+float file by 0.004. A crop one row off, swapped colours and three wrong ways to resize moved them by 0.068 or more over
+300 frames of a real drive.
+"""
 
 
 def judge(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> Iterator[str]:
@@ -41,11 +50,55 @@ def judge(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> It
         yield f"{fidelity.saturated} of {frames} frames saturated: the file cannot steer as far as they ask for"
 
 
+def preprocessing_reasons(
+    answers: NDArray[np.float32], plain: NDArray[np.float32] | None, output: Output
+) -> Iterator[str]:
+    """Whether a file that takes frames answers as the same file without the preprocessing did to OpenCV's pictures.
+
+    A wrong preprocessing hides in the errors that the gates of int8 allow for; against its own answers it does not.
+
+    Args:
+        plain: None where there are none: for files that take pictures.
+    """
+    if plain is None:
+        return
+    worst = float(np.abs(answers.astype(np.float64) - plain).max())
+    if not worst <= PREPROCESSING_ERROR:
+        yield (
+            f"its answers to frames differ from those of the same file to OpenCV's pictures by up to "
+            f"{worst * output.scale:.4g} {output.unit}, at most {PREPROCESSING_ERROR * output.scale:.4g} allowed: "
+            "crop, resize or colours inside the file are not OpenCV's"
+        )
+
+
 def remarks(fidelity: Fidelity, limits: Limits) -> Iterator[str]:
     """What the figures could not decide."""
     increase = fidelity.mae_increase
     if increase is not None and not _can_tell(increase, limits):
         yield "too few held-out frames to judge the change of the task MAE; judged by the errors of single frames"
+
+
+def drop_from(word: str, output: Output) -> float:
+    """`--max-drop`: a rise of the task MAE, in label units.
+
+    Args:
+        word: "0.002" in label units, or "0.5deg" in the unit of `output`.
+
+    Raises:
+        UsageError: no number above 0, or another unit.
+    """
+    text = word.strip().removesuffix(output.unit)
+    scale = output.scale if text != word.strip() else 1.0
+    try:
+        value = float(text) / scale
+    except ValueError as e:
+        raise UsageError(
+            f"--max-drop: a number of label units or of {output.unit}, such as 0.002 or 0.5{output.unit}, expected, "
+            f"found {word!r}"
+        ) from e
+    if not 0 < value < math.inf:
+        raise UsageError(f"--max-drop: a number above 0 expected, found {word!r}")
+    return value
 
 
 def _can_tell(increase: Interval, limits: Limits) -> bool:
@@ -59,6 +112,7 @@ def contract_reasons(found: Contract, expected: Contract, form: Format) -> Itera
         yield f"its contract says {found.provenance.precision}, {form.precision} expected"
     pairs: tuple[tuple[str, Any, Any], ...] = (
         ("picture", found.picture, expected.picture),
+        ("frame", found.frame, expected.frame),
         ("outputs", found.outputs, expected.outputs),
         ("provenance.recipe_sha256", found.provenance.recipe_sha256, expected.provenance.recipe_sha256),
         (
@@ -75,7 +129,7 @@ def contract_reasons(found: Contract, expected: Contract, form: Format) -> Itera
 
 
 def _first_difference(key: str, found: Any, expected: Any) -> str:
-    if dataclasses.is_dataclass(found):
+    if dataclasses.is_dataclass(found) and type(found) is type(expected):
         for field in dataclasses.fields(found):
             a, b = getattr(found, field.name), getattr(expected, field.name)
             if a != b:

@@ -7,7 +7,7 @@ and the channels-last layout; with one channel the change of layout is free.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.quantization import INT8_INPUT
 
-__all__ = ["OPSET", "activations_of", "convert_float32", "prepare", "quantize", "to_float16"]
+__all__ = ["OPSET", "activations_of", "convert_float32", "finished", "keep_float_nodes", "prepare", "quantize",
+           "to_float16"]  # fmt: skip
 
 OPSET = 17
 
@@ -42,6 +43,15 @@ def convert_float32(deployed: Any, contract: Contract) -> bytes:
 
     spec = (tf.TensorSpec((1, *contract.picture.shape), tf.float32, name=contract.picture.name),)
     model, _ = tf2onnx.convert.from_function(tf.function(answers), input_signature=spec, opset=OPSET)
+    return finished(model)
+
+
+def finished(model: Any) -> bytes:
+    """A model of tf2onnx as a file.
+
+    Raises:
+        RunError: an operation was left out, or the file does not pass the ONNX checker.
+    """
     _require_standard(model)
     return _checked(model)
 
@@ -59,14 +69,16 @@ def to_float16(float32: bytes) -> bytes:
 
 
 def activations_of(float32: bytes, contract: Contract) -> Activations:
-    """All activations of a float32 file, by tensor name."""
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name."""
     import onnx
     import onnxruntime as ort
 
     model = onnx.load_model_from_string(float32)
     kinds = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
     outputs = [o.name for o in model.graph.output]
-    inner = [n for n, kind in kinds.items() if kind == onnx.TensorProto.FLOAT and n not in outputs]
+    # A quantized file still lists tensors that the quantizer took out.
+    made = [name for node in model.graph.node for name in node.output]
+    inner = [n for n in made if kinds.get(n) == onnx.TensorProto.FLOAT and n not in outputs]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in inner)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -93,12 +105,22 @@ def prepare(float32: bytes) -> bytes:
         return prepared.read_bytes()
 
 
-def quantize(prepared: bytes, contract: Contract, pictures: NDArray[np.uint8], ranges: Mapping[str, Range]) -> bytes:
+def quantize(
+    prepared: bytes,
+    contract: Contract,
+    pictures: NDArray[np.uint8],
+    ranges: Mapping[str, Range],
+    *,
+    keep_float: Sequence[str] = (),
+    alone: Sequence[str] = (),
+) -> bytes:
     """A file of `prepare` as int8 with quantize / dequantize pairs, float32 in and out.
 
     Args:
         pictures: a few (n, h, w, c) uint8, as the quantizer calibrates whatever has no range.
         ranges: of the file's activations, by tensor name.
+        keep_float: nodes that stay in float32.
+        alone: the only nodes to quantize; all where it is empty.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -126,9 +148,33 @@ def quantize(prepared: bytes, contract: Contract, pictures: NDArray[np.uint8], r
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_quantize=list(alone),
+            nodes_to_exclude=list(keep_float),
             extra_options={"TensorQuantOverrides": overrides},
         )
-        return _checked(onnx.load(str(result)))
+        model = onnx.load(str(result))
+    keep_float_nodes(model)
+    return _checked(model)
+
+
+def keep_float_nodes(model: Any) -> None:
+    """Shield the float32 layers of an int8 model, in place, from ONNX Runtime.
+
+    At load it quantizes the weights of a convolution or dense layer between int8 ones by itself, with one scale for
+    the whole kernel ("WeightBiasQuantization"). A sum of one number in front does nothing, and is no pattern it knows.
+    """
+    import onnx
+
+    constants = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    restored = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    for node in list(model.graph.node):
+        inputs = node.input
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            continue
+        if inputs[0] in restored and inputs[1] in constants:
+            shield = onnx.helper.make_node("Sum", [inputs[0]], [f"{node.name}_shield"], name=f"{node.name}_shield")
+            inputs[0] = shield.output[0]
+            model.graph.node.insert(list(model.graph.node).index(node), shield)
 
 
 class _Reader:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sepilot_export.raw_frames import frame_count, resized
 from sepilot_export.reference import EXPORT_NAME, Reference
-from sepilot_runtime.errors import RunError
+from sepilot_runtime.contract import FrameInput
+from sepilot_runtime.errors import FrameError, RunError
 from sepilot_runtime.files import read_json
-from sepilot_runtime.pilot import load_pilot
-from sepilot_train.drives import ReaderOptions, load_pictures, open_drives
+from sepilot_runtime.pilot import Pilot, load_pilot
+from sepilot_runtime.preprocess import picture_of
+from sepilot_train.drives import Drive, ReaderOptions, load_pictures, open_drives
 from sepilot_train.run import standing_still_left_out
 
 __all__ = ["reference_on"]
@@ -42,11 +47,14 @@ def reference_on(
                 f"{drive.path}: full scale of {known.contract.outputs[0].scale:g} degrees expected, as the model has "
                 f"it, found {drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
             )
+    pilot = load_pilot(model)
+    source = f"{model.name}, which passed above"
+    if known.contract.frame is not None:
+        return dataclasses.replace(_on_frames(drives, pilot, known, known.contract.frame), source=source)
     sets = [load_pictures(drive, known.contract.picture, progress=progress) for drive in drives]
     pictures = np.concatenate([s.pictures for s in sets])
     if not len(pictures):
         raise RunError(f"{paths[0]}: no usable frame")
-    pilot = load_pilot(model)
     return dataclasses.replace(
         known,
         pictures=pictures,
@@ -54,5 +62,28 @@ def reference_on(
         names=tuple(name for s in sets for name in s.names),
         labels=np.concatenate([s.steering for s in sets]).astype(np.float32),
         predictions=np.array([pilot.infer_picture(p) for p in pictures], np.float32),
-        source=f"{model.name}, which passed above",
+        source=source,
+    )
+
+
+def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: FrameInput) -> Reference:
+    """As many raw frames as an export keeps, evenly over the drives; frames that cannot be read are left out."""
+    everything = [(drive, i) for drive in drives for i in range(len(drive))]
+    chosen = np.linspace(0, len(everything) - 1, frame_count(size, len(everything))).astype(np.int64)
+    found: list[tuple[Drive, int, NDArray[np.uint8]]] = []
+    for drive, i in (everything[place] for place in chosen):
+        with contextlib.suppress(FrameError):
+            found.append((drive, i, resized(drive.read(i), size)))
+    if not found:
+        raise RunError(f"{drives[0].path}: no usable frame")
+    frames = np.stack([frame for _, _, frame in found])
+    return dataclasses.replace(
+        known,
+        pictures=np.stack([picture_of(frame, known.contract.picture) for frame in frames]),
+        frames=frames,
+        plain={},
+        drives=tuple(drive.id for drive, _, _ in found),
+        names=tuple(drive.names[i] for drive, i, _ in found),
+        labels=np.array([drive.steering[i] for drive, i, _ in found], np.float32),
+        predictions=np.array([pilot.infer(frame) for frame in frames], np.float32),
     )

@@ -13,6 +13,7 @@ from rich.markup import escape
 from sepilot_export.check import FileCheck
 from sepilot_export.reference import Reference
 from sepilot_runtime.contract import Output
+from sepilot_runtime.files import sha256_of
 from sepilot_train.metrics import SteeringMetrics
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def _row(check: FileCheck, reference: Reference) -> dict[str, Any]:
         "file": candidate.path.name,
         "format": candidate.form.name,
         "precision": candidate.form.precision,
-        "engine": candidate.form.engine,
+        "engine": candidate.engine or candidate.form.engine,
         "bytes": check.bytes,
+        "sha256": sha256_of(candidate.path),
+        "gzip_bytes": check.gzip_bytes,
         "frames": len(check.answers),
         "mean_error_deg": fidelity.mean_error if fidelity else None,
         "p99_error_deg": fidelity.p99_error if fidelity else None,
@@ -62,6 +65,7 @@ def _row(check: FileCheck, reference: Reference) -> dict[str, Any]:
         **_task(check.task),
         "mae_increase": dataclasses.asdict(increase) if increase else None,
         "golden_error": check.golden_error,
+        "twin_steps": check.twin_steps,
         "error_histogram": _histogram(check, reference) if check.answers.size else None,
         "limits": dataclasses.asdict(candidate.limits),
         "passed": check.passed,
@@ -94,13 +98,18 @@ def witnesses(checks: Sequence[FileCheck], output: Output) -> list[dict[str, Any
     for i, a in enumerate(done):
         for b in done[i + 1 :]:
             forms = a.candidate.form, b.candidate.form
-            if forms[0].precision == forms[1].precision:
+            if forms[0].precision == forms[1].precision and forms[0].suffix != forms[1].suffix and not _twins(a, b):
                 gap = np.abs(a.answers.astype(np.float64) - b.answers) * output.scale
                 found.append(
                     {"files": [a.candidate.path.name, b.candidate.path.name], "precision": forms[0].precision,
                      "mean_deg": float(gap.mean()), "max_deg": float(gap.max())}
                 )  # fmt: skip
     return found
+
+
+def _twins(a: FileCheck, b: FileCheck) -> bool:
+    """Is one of the two made from the other? Then they prove nothing about each other."""
+    return a.candidate.twin is not None or b.candidate.twin is not None
 
 
 def print_table(checks: Sequence[FileCheck], reference: Reference, console: Console) -> None:
@@ -112,7 +121,7 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     grid.add_column("file", no_wrap=True)
     unit = "°" if output.unit == "deg" else f" {output.unit}"
-    for name in ("kB", f"mean{unit}", f"p99{unit}", f"max{unit}", "flips", "satur.", "MAE change", ""):
+    for name in ("kB", "gzip", f"mean{unit}", f"p99{unit}", f"max{unit}", "flip", "sat.", "MAE change", ""):
         grid.add_column(name, justify="right", no_wrap=True)
     for check in checks:
         grid.add_row(*_cells(check))
@@ -123,6 +132,9 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
                 f"witness: {' and '.join(pair['files'])} differ by {pair['mean_deg']:.3f}{unit} in the mean, "
                 f"{pair['max_deg']:.3f}{unit} at most"
             )
+    for check in checks:
+        if check.twin_steps is not None and check.candidate.twin is not None:
+            console.print(f"twin: {check.twin_steps:g} output steps from {check.candidate.twin.of} at most")
     for check in checks:
         for reason in check.reasons:
             console.print(f"[red]FAIL[/red] {check.candidate.path.name}: {escape(reason)}")
@@ -147,7 +159,7 @@ def _headline(reference: Reference, output: Output) -> str:
 def _cells(check: FileCheck) -> list[str]:
     verdict = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
     fidelity = check.fidelity
-    start = [check.candidate.form.name, f"{check.bytes / 1000:.1f}"]
+    start = [check.candidate.form.name, _kilobytes(check.bytes), _kilobytes(check.gzip_bytes)]
     if fidelity is None:
         return [*start, *["-"] * 6, verdict]
     increase = fidelity.mae_increase
@@ -157,6 +169,11 @@ def _cells(check: FileCheck) -> list[str]:
     errors = (fidelity.mean_error, fidelity.p99_error, fidelity.max_error)
     counts = (fidelity.sign_flips, fidelity.saturated)
     return [*start, *map(_short, errors), *map(str, counts), change, verdict]
+
+
+def _kilobytes(size: int) -> str:
+    """kB in four characters."""
+    return f"{size / 1000:.0f}" if size >= 100_000 else f"{size / 1000:.1f}"
 
 
 def _short(value: float) -> str:

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STABLE", "Activations", "Fitted", "Range", "fit_ranges", "output_range"]
+from sepilot_export.stability import Reaches
+
+__all__ = ["Activations", "Fitted", "Range", "fit_ranges", "output_range"]
 
 Range = tuple[float, float]
 
 Activations = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 """One picture (h, w, c) to all activations of the float model by tensor name."""
-
-STABLE = 0.2
-"""Two halves of a good calibration set see ranges that differ by less: 0.03 to 0.05 on a real drive with 300 frames."""
 
 BINS = 2048
 SHRINKS = np.linspace(1.0, 0.2, 41)
@@ -36,50 +35,32 @@ class Fitted:
     Attributes:
         ranges: with the smallest squared error; zero is always inside.
         seen: from the smallest to the largest value.
-        disagreement: how much `seen` differs between two halves of the pictures, as a fraction of its width.
+        reaches: how far each tensor goes on each picture.
     """
 
     ranges: Mapping[str, Range]
     seen: Mapping[str, Range]
-    disagreement: Mapping[str, float]
-
-    def stability(self) -> dict[str, float]:
-        """How much the two halves differ, for the manifest."""
-        found = list(self.disagreement.values())
-        return {"median": round(float(np.median(found)), 4), "worst": round(max(found), 4)}
-
-    def warnings(self) -> list[str]:
-        """A line when the set is too small or too uneven for its ranges to be trusted."""
-        median = self.stability()["median"]
-        if median <= STABLE:
-            return []
-        warning = (
-            f"calibration: two halves of the frames disagree about the range of a typical tensor by {median:.0%} "
-            f"(up to {STABLE:.0%} is usual); calibrate on more frames with --calibration-frames"
-        )
-        return [warning]
+    reaches: Reaches
 
 
 def fit_ranges(activations: Activations, pictures: NDArray[np.uint8]) -> Fitted:
     """Run pictures (n, h, w, c), n >= 2, through a float model twice: for the limits, then for the distribution."""
-    limits: list[dict[str, Range]] = [{}, {}]
-    for number, picture in enumerate(pictures):
-        half = limits[number % 2]
-        for name, values in activations(picture).items():
-            low, high = half.get(name, (0.0, 0.0))
-            half[name] = min(low, float(values.min())), max(high, float(values.max()))
-    seen = {n: (min(a, limits[1][n][0]), max(b, limits[1][n][1])) for n, (a, b) in limits[0].items()}
+    rows = [{n: (v.min(), v.max()) for n, v in activations(picture).items()} for picture in pictures]
+    names = tuple(rows[0])
+    reaches = Reaches(
+        tensors=names,
+        low=np.array([[min(float(row[n][0]), 0.0) for n in names] for row in rows]),
+        high=np.array([[max(float(row[n][1]), 0.0) for n in names] for row in rows]),
+    )
+    ends = zip(names, reaches.low.min(axis=0).tolist(), reaches.high.max(axis=0).tolist(), strict=True)
+    seen = {name: (low, high) for name, low, high in ends}
     counts = {name: np.zeros(BINS, np.int64) for name in seen}
     for picture in pictures:
         for name, values in activations(picture).items():
             low, high = seen[name]
             place = ((values.ravel() - low) * (BINS / max(high - low, 1e-12))).astype(np.int32)
             counts[name] += np.bincount(np.minimum(place, BINS - 1), minlength=BINS)
-    return Fitted(
-        ranges={name: _best_range(counts[name], seen[name]) for name in seen},
-        seen=seen,
-        disagreement={n: _disagreement([half[n] for half in limits]) for n, (a, b) in seen.items() if b > a},
-    )
+    return Fitted(ranges={name: _best_range(counts[name], seen[name]) for name in seen}, seen=seen, reaches=reaches)
 
 
 def output_range(seen: Range, headroom: float = 0.1) -> Range:
@@ -102,12 +83,6 @@ def _best_range(counts: NDArray[np.int64], seen: Range) -> Range:
         error = float((counts * (rounded - values) ** 2).sum())
         best = min(best, (error, (float(a), float(b))))
     return best[1]
-
-
-def _disagreement(halves: list[Range]) -> float:
-    widths = [high - low for low, high in halves]
-    whole = max(high for _, high in halves) - min(low for low, _ in halves)
-    return 1.0 - min(widths) / whole
 
 
 def as_input(picture: NDArray[np.uint8]) -> NDArray[Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ __all__ = ["EXPORT_NAME", "REFERENCE_NAME", "Reference", "read_reference"]
 EXPORT_NAME = "export.json"
 REFERENCE_NAME = "reference.npz"
 
+PLAIN = "plain:"
+"""Before the formats' names in the file."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Reference:
@@ -32,6 +37,9 @@ class Reference:
         constant: the mean of the training labels; the answer that costs nothing.
         contract: of the training run.
         source: whose answers they are, in words.
+        frames: (n, H, W, 3) uint8 BGR, what the pictures were made of, for files that take frames; None for others.
+        plain: for such files by format, (n,) float32, what the same file without the preprocessing said to the
+            pictures.
     """
 
     pictures: NDArray[np.uint8]
@@ -42,6 +50,8 @@ class Reference:
     constant: float
     contract: Contract
     source: str = "the training model"
+    frames: NDArray[np.uint8] | None = None
+    plain: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def task(self, answers: NDArray[np.floating]) -> SteeringMetrics | None:
         """How good (n,) answers are against the labels; None without labels."""
@@ -50,6 +60,9 @@ class Reference:
 
     def save(self, path: Path) -> None:
         """Write it, atomically."""
+        more: dict[str, Any] = {f"{PLAIN}{name}": answers for name, answers in self.plain.items()}
+        if self.frames is not None:
+            more["frames"] = self.frames
         with atomic_file(path) as part, part.open("wb") as file:
             np.savez_compressed(
                 file,
@@ -60,6 +73,7 @@ class Reference:
                 predictions=self.predictions,
                 constant=np.array(self.constant),
                 contract=np.array(self.contract.to_json()),
+                **more,
             )
 
 
@@ -82,11 +96,19 @@ def read_reference(folder: Path) -> Reference:
                 predictions=data["predictions"],
                 constant=float(data["constant"]),
                 contract=Contract.from_json(str(data["contract"]), str(path)),
+                frames=data.get("frames"),
+                plain={key.removeprefix(PLAIN): data[key] for key in data.files if key.startswith(PLAIN)},
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise RunError(f"{path}: damaged, export again: {e}") from e
     count = len(reference.pictures)
     lengths = {len(reference.drives), len(reference.names), len(reference.labels), len(reference.predictions)}
+    lengths |= {len(answers) for answers in reference.plain.values()}
     if count == 0 or lengths != {count} or reference.pictures.shape[1:] != reference.contract.picture.shape:
         raise RunError(f"{path}: damaged, export again: pictures {reference.pictures.shape}, lengths {sorted(lengths)}")
+    frame = reference.contract.frame
+    expected = (count, *frame.shape) if frame else None
+    found = None if reference.frames is None else reference.frames.shape
+    if found != expected:
+        raise RunError(f"{path}: damaged, export again: frames {expected} expected, found {found}")
     return reference

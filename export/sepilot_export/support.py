@@ -17,6 +17,7 @@ class _Rule:
     breaks: Callable[[Any], str]  # Layer to what is wrong with it, or "".
     formats: Callable[[Format], bool]
     remedy: str
+    keepable: bool = False  # Kept in float32 it does no harm.
 
 
 def _activation(*names: str) -> Callable[[Any], str]:
@@ -45,12 +46,14 @@ _RULES = (
     _Rule(
         breaks=_activation("mish", "softplus", "selu"),
         formats=lambda f: f.needs_calibration and f.suffix == "tflite",
-        remedy="its values are destroyed by int8; use relu, relu6 or swish",
+        remedy="its values are destroyed by int8; keep it in float32 with --max-drop, use relu, relu6 or swish",
+        keepable=True,
     ),
     _Rule(
         breaks=lambda layer: "its root mean square" if type(layer).__name__ == "LayerNormalization" else "",
         formats=lambda f: f.needs_calibration,
-        remedy="int8 costs a quarter of its values; use batch normalization",
+        remedy="int8 costs a quarter of its values; keep it in float32 with --max-drop, use batch normalization",
+        keepable=True,
     ),
     _Rule(
         breaks=_activation("gelu"),
@@ -66,14 +69,19 @@ _RULES = (
 )
 
 
-def require_supported(model: Any, formats: Sequence[Format]) -> None:
+def require_supported(model: Any, formats: Sequence[Format], *, repaired: bool = False) -> None:
     """Refuse a model with a layer that one of the formats breaks.
+
+    Args:
+        repaired: layers that int8 breaks will be kept in float32.
 
     Raises:
         RunError: names the layer, the format and the way out.
     """
     for layer in model.layers:
         for rule in _RULES:
+            if repaired and rule.keepable:
+                continue
             what = rule.breaks(layer)
             broken = [f.name for f in formats if what and rule.formats(f)]
             if broken:

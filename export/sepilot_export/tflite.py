@@ -10,7 +10,7 @@ cannot be folded (tensorflow/tensorflow#127842), and leaves the scale of the inp
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.embed import tflite_model
-from sepilot_export.ranges import Activations, Range, as_input
+from sepilot_export.ranges import Activations, Range
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
-from sepilot_runtime.quantization import INT8_INPUT
+from sepilot_runtime.preprocess import write_input
+from sepilot_runtime.quantization import INT8_INPUT, Affine
 
-__all__ = ["activations_of", "convert", "quantize", "save_graph", "tensor_names"]
+__all__ = ["activations_of", "convert", "quantize", "quantize_alone", "require_exact_input", "save_graph",
+           "tensor_names"]  # fmt: skip
 
 SIGNATURE = "serve"
 
@@ -55,38 +57,46 @@ def convert(saved: Path, precision: Literal["float32", "float16", "dynamic"]) ->
     return bytes(converter.convert())
 
 
-def activations_of(float32: bytes) -> Activations:
-    """All activations of a float32 file, by tensor name."""
+def activations_of(content: bytes) -> Activations:
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # A delegate would keep what happens inside it to itself.
     interpreter = Interpreter(
-        model_content=float32,
+        model_content=content,
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
     (image,) = interpreter.get_input_details()
-    names = _activation_names(float32)
-    places = {t["index"]: t["name"] for t in interpreter.get_tensor_details() if t["name"] in names}
+    names = _activation_names(content)
+    details = [t for t in interpreter.get_tensor_details() if t["name"] in names]
+    places = {t["name"]: (t["index"], *t["quantization"]) for t in details}
 
     def run(picture: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
-        interpreter.set_tensor(image["index"], as_input(picture))
+        tensor = np.empty(image["shape"], image["dtype"])
+        write_input(picture, tensor)
+        interpreter.set_tensor(image["index"], tensor)
         interpreter.invoke()
-        return {name: interpreter.get_tensor(index) for index, name in places.items()}
+        return {name: value(*place) for name, place in places.items()}
+
+    def value(index: int, scale: float, zero_point: int) -> NDArray[np.float32]:
+        stored = interpreter.get_tensor(index)
+        return Affine(scale=scale, zero_point=zero_point).dequantize(stored) if stored.dtype == np.int8 else stored
 
     return run
 
 
 def _activation_names(content: bytes) -> dict[str, int]:
-    """Names of the float32 tensors that are no constants, each with its number of dimensions."""
+    """Names of the float32 and int8 tensors that are no constants, each with its number of dimensions."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = tflite_model(content)
     return {
         tensor.name.decode(): len(tensor.shape)
         for tensor in model.subgraphs[0].tensors
-        if tensor.type == schema.TensorType.FLOAT32 and model.buffers[tensor.buffer].data is None
+        if tensor.type in (schema.TensorType.FLOAT32, schema.TensorType.INT8)
+        and model.buffers[tensor.buffer].data is None
     }
 
 
@@ -98,49 +108,68 @@ def tensor_names(content: bytes) -> dict[str, str]:
     return {m.name.decode(): tensors[m.tensorIndex].name.decode() for m in (*signature.inputs, *signature.outputs)}
 
 
-def quantize(float32: bytes, contract: Contract, ranges: Mapping[str, Range], *, float_head: bool = False) -> bytes:
+def quantize(
+    float32: bytes, contract: Contract, ranges: Mapping[str, Range], *, keep_float: Sequence[str] = ()
+) -> bytes:
     """An int8 file from a float32 file.
 
     The input gets scale 1/255 and zero point -128 by definition, so that `pixel - 128` is its exact value.
 
     Args:
         ranges: of the file's activations, by tensor name.
-        float_head: leave the layers that make the outputs, and the outputs, in float32.
+        keep_float: tensors whose operations stay in float32; an output among them is float32 as well.
 
     Raises:
         RunError: the file that came out does not have the input that the runtime writes.
     """
-    from ai_edge_quantizer import quantizer, recipe, recipe_manager
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
-    names = tensor_names(float32)
-    fixed = {**ranges, names[contract.picture.name]: (0.0, 1.0)}
+    manager = _static_int8(".*")
+    for name in keep_float:
+        manager.add_quantization_config(
+            _scope(name), qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
+    content = _quantized(float32, contract, ranges, manager)
+    require_exact_input(content, contract)
+    return content
+
+
+def quantize_alone(float32: bytes, contract: Contract, ranges: Mapping[str, Range], tensors: Sequence[str]) -> bytes:
+    """A float32 file in which only the operations that make `tensors` are int8."""
+    return _quantized(float32, contract, ranges, _static_int8("|".join(map(_scope, tensors))))
+
+
+def _scope(tensor: str) -> str:
+    # The quantizer searches in the names of an operation's outputs, each with a semicolon behind it.
+    return f"(?:^|;){re.escape(tensor)};"
+
+
+def _static_int8(scope: str) -> Any:
+    from ai_edge_quantizer import recipe, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    (config,) = recipe.static_wi8_ai8()
+    manager.load_quantization_recipe([{**config, "regex": scope}])
+    return manager
+
+
+def _quantized(float32: bytes, contract: Contract, ranges: Mapping[str, Range], manager: Any) -> bytes:
+    from ai_edge_quantizer import quantizer
+
+    fixed = {**ranges, tensor_names(float32)[contract.picture.name]: (0.0, 1.0)}
     shapes = {name: (1,) * rank for name, rank in _activation_names(float32).items()}
     values = {
         name: {"min": np.full(shapes[name], low, np.float32), "max": np.full(shapes[name], high, np.float32)}
         for name, (low, high) in fixed.items()
     }
-    manager = recipe_manager.RecipeManager()
-    manager.load_quantization_recipe(recipe.static_wi8_ai8())
-    if float_head:
-        _leave_float(manager, [names[output.name] for output in contract.outputs])
     work = quantizer.Quantizer(float32)
     work.load_quantization_recipe(manager.get_quantization_recipe())
-    content = bytes(work.quantize(values, enable_progress_report=False).quantized_model)
-    _require_exact_input(content, contract)
-    return content
+    return bytes(work.quantize(values, enable_progress_report=False).quantized_model)
 
 
-def _leave_float(manager: Any, tensors: list[str]) -> None:
-    from ai_edge_quantizer import qtyping
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-
-    for name in tensors:
-        manager.add_quantization_config(
-            re.escape(name), qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
-        )
-
-
-def _require_exact_input(content: bytes, contract: Contract) -> None:
+def require_exact_input(content: bytes, contract: Contract) -> None:
+    """Raise RunError unless the int8 input is `pixel - 128`, as the runtime writes it."""
     from ai_edge_litert.interpreter import Interpreter
 
     (detail,) = Interpreter(model_content=content).get_input_details()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.conditions import last_level_cache_bytes
+from sepilot_runtime.engines import Engine, EngineName
 from sepilot_runtime.latency import Latency, latency_of
 from sepilot_runtime.pilot import Pilot, load_pilot, verify_golden
 from sepilot_runtime.sources import open_source
@@ -24,15 +25,20 @@ from sepilot_runtime.sources import open_source
 __all__ = ["Measurement", "Variant", "measure", "read_frames", "synthetic_frames"]
 
 WARM_UP_CALLS = 10
+FEWEST_CALLS = 3
+LONGEST_VISIT_S = 0.5
+"""A visit to something slow makes fewer calls, so that it does not hold up everything else."""
+
 MOST_MEMORY = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A model file and the number of threads that its interpreter may use."""
+    """A model file, the number of threads that its interpreter may use, and which that is (None: the usual one)."""
 
     path: Path
     threads: int
+    engine: EngineName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +46,14 @@ class Measurement:
     """What a variant took, in microseconds where not named otherwise.
 
     Attributes:
+        reference: it stands there to compare with, and is nothing to drive with.
         load_ms: reading and opening the file, without its golden frames; the first variant of an interpreter also pays
-            for its import.
+            for its import. Nothing for a reference.
         first_us: the first frame to angle after that.
         preprocess: frame to picture.
         infer: picture to number: writing the input, running the model, dequantizing.
         total: frame to prediction, with all that lies between.
+        total_by_round_us: the median of each visit's totals; how much they differ is how steady the machine was.
         ratio: median total over that of the first variant.
     """
 
@@ -53,12 +61,14 @@ class Measurement:
     engine: str
     precision: str
     threads: int
+    reference: bool
     file_bytes: int
     load_ms: float
     first_us: float
     preprocess: Latency
     infer: Latency
     total: Latency
+    total_by_round_us: tuple[float, ...]
     ratio: float
 
 
@@ -88,45 +98,68 @@ def measure(
     rounds: int = 20,
     calls: int = 100,
     seed: int = 0,
+    references: Sequence[Engine] = (),
+    tick: Callable[[], object] = lambda: None,
 ) -> list[Measurement]:
     """Measure all variants, interleaved. Each must pass its golden frames first.
 
     Args:
         rounds: visits to each variant.
-        calls: that count per visit.
+        calls: that count per visit; fewer for what would take longer than half a second.
+        references: engines to measure beside them, as they are; they come last.
         seed: of the order of the visits.
+        tick: called after every visit.
 
     Raises:
         ModelFileError, ContractError, MissingExtraError: as `load_pilot`.
         FrameError: the frames are of an impossible shape.
+        UsageError: an interpreter does not run its file.
     """
-    runs = [_Run(variant, frames) for variant in variants]
+    runs = [_opened(variant, frames) for variant in variants]
+    runs += [_Run(Pilot(engine), frames, reference=True) for engine in references]
     rng = np.random.default_rng(seed)
     for _ in range(rounds):
         for index in rng.permutation(len(runs)):
             runs[index].visit(calls)
+            tick()
     return [run.result(runs[0]) for run in runs]
+
+
+def _opened(variant: Variant, frames: Sequence[NDArray[np.uint8]]) -> _Run:
+    start = time.perf_counter()
+    pilot = load_pilot(variant.path, threads=variant.threads, verify=False, engine=variant.engine)
+    run = _Run(pilot, frames, load_ms=(time.perf_counter() - start) * 1e3)
+    verify_golden(pilot.engine)
+    return run
 
 
 class _Run:
     """One variant with its samples."""
 
-    def __init__(self, variant: Variant, frames: Sequence[NDArray[np.uint8]]) -> None:
-        self.variant = variant
+    def __init__(
+        self,
+        pilot: Pilot,
+        frames: Sequence[NDArray[np.uint8]],
+        *,
+        load_ms: float = 0.0,
+        reference: bool = False,
+    ) -> None:
+        self.pilot, self.load_ms, self._reference = pilot, load_ms, reference
         start = time.perf_counter()
-        self.pilot: Pilot = load_pilot(variant.path, threads=variant.threads, verify=False)
-        loaded = time.perf_counter()
-        self.pilot.steer(frames[0])
-        self.load_ms = (loaded - start) * 1e3
-        self.first_us = (time.perf_counter() - loaded) * 1e6
-        verify_golden(self.pilot.engine)
+        pilot.steer(frames[0])
+        self.first_us = (time.perf_counter() - start) * 1e6
+        start = time.perf_counter()
+        pilot.steer(frames[0])
+        self._most_calls = max(FEWEST_CALLS, int(LONGEST_VISIT_S / (time.perf_counter() - start)))
         self._frames = frames
         self._next = 0
         self.preprocess, self.infer, self.total = array("d"), array("d"), array("d")
+        self.medians = array("d")
 
     def visit(self, calls: int) -> None:
         steer, frames, clock_ns = self.pilot.steer, self._frames, time.perf_counter_ns
-        for call in range(-WARM_UP_CALLS, calls):
+        calls = min(calls, self._most_calls)
+        for call in range(-min(WARM_UP_CALLS, calls), calls):
             frame = frames[self._next % len(frames)]
             self._next += 1
             start = clock_ns()
@@ -136,6 +169,7 @@ class _Run:
                 self.preprocess.append(prediction.preprocess_us)
                 self.infer.append(prediction.infer_us)
                 self.total.append(total_us)
+        self.medians.append(float(np.median(np.asarray(self.total)[-calls:])))
 
     def result(self, first: _Run) -> Measurement:
         engine = self.pilot.engine
@@ -145,11 +179,13 @@ class _Run:
             engine=engine.name,
             precision=self.pilot.contract.provenance.precision,
             threads=engine.threads,
+            reference=self._reference,
             file_bytes=engine.path.stat().st_size,
             load_ms=self.load_ms,
             first_us=self.first_us,
             preprocess=latency_of(self.preprocess),
             infer=latency_of(self.infer),
             total=total,
+            total_by_round_us=tuple(self.medians),
             ratio=total.p50_us / latency_of(first.total).p50_us,
         )

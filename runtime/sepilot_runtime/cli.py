@@ -25,18 +25,32 @@ SUMMARIES = {
     "record": "record drives in a simulator, as ordinary Donkeycar tubs",
     "inspect": "print a model's layers: shapes, parameters, MACs, receptive field",
     "train": "train a steering model on drives",
+    "compress": "make a trained net smaller or faster: prune, slim, train for int8",
     "export": "write TFLite and ONNX files with the contract inside",
     "check": "compare every file with the training model, frame by frame",
     "bench": "measure latency from frame to angle on this machine",
+    "compare": "let two files steer over a drive side by side",
+    "explain": "show what the steering of a file hangs on",
     "closed-loop": "let files drive unseen simulated worlds",
+    "sign": "sign model files, for cars that take only signed ones",
+    "install": "put a model file into a slot of this car, if all its proofs hold",
+    "rollback": "make the model that was active before active again",
+    "slots": "list the models that are installed on this car",
     "drive": "steer from a camera, a video, a folder or a drive",
     "report": "gather a run, its files and their figures in one HTML page",
+    "tradeoff": "compare every file in error, time and size: which to put on the car",
 }
 """In the order of the work; a verb that another package adds is listed after these."""
 
 RUNTIME_VERBS = {
     "bench": "sepilot_runtime.commands.bench:main",
+    "compare": "sepilot_runtime.commands.compare:main",
     "drive": "sepilot_runtime.commands.drive:main",
+    "explain": "sepilot_runtime.commands.explain:main",
+    "install": "sepilot_runtime.commands.install:main",
+    "rollback": "sepilot_runtime.commands.rollback:main",
+    "sign": "sepilot_runtime.commands.sign:main",
+    "slots": "sepilot_runtime.commands.slots:main",
 }
 """For `runtime/` copied alone to a device, where no package metadata says what is installed."""
 
@@ -53,6 +67,13 @@ EXTRA_OF = {
     "tensorflow_model_optimization": "export",
     "ai_edge_quantizer": "export",
     "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "cryptography": "signing",
+    "serial": "serial",
+    "smbus2": "servo",
+    "paho": "mqtt",
+    "starlette": "web",
+    "uvicorn": "web",
     "gymnasium": "sim",
     "panda3d": "sim3d",
     "sepilot_train": "train",

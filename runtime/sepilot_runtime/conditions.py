@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Conditions", "conditions_now", "last_level_cache_bytes", "versions"]
+__all__ = [
+    "Conditions",
+    "conditions_now",
+    "first_text",
+    "last_level_cache_bytes",
+    "temperature_c",
+    "throttling",
+    "versions",
+]
 
-PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "ai-edge-litert", "onnxruntime")
-SYSFS = Path("/sys/devices/system/cpu")
+PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "ai-edge-litert", "onnxruntime", "openvino")
+CPUS = "sys/devices/system/cpu"
+PI_THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
+_PI_BITS = {
+    0: "voltage too low", 1: "clock capped", 2: "slowed down", 3: "near the temperature limit",
+    16: "voltage was too low", 17: "clock was capped", 18: "was slowed down", 19: "was near the temperature limit",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +39,7 @@ class Conditions:
         governor: of the first core's clock; anything but "performance" makes short measurements slow and unsteady.
         load: average number of running processes over one minute, this one among them.
         temperature_c: of the hottest zone.
+        throttled: what slows it down, "no" where nothing does.
         versions: package name to version.
     """
 
@@ -37,6 +51,7 @@ class Conditions:
     governor: str | None
     load: float | None
     temperature_c: float | None
+    throttled: str | None
     system: str
     python: str
     versions: dict[str, str]
@@ -52,27 +67,58 @@ class Conditions:
             f"governor {self.governor or 'unknown'}",
             f"load {self.load:.1f}" if self.load is not None else None,
             f"{self.temperature_c:.0f} °C" if self.temperature_c is not None else None,
+            f"throttled: {self.throttled}" if self.throttled not in (None, "no") else None,
         ]
         packages = [f"{name} {version}" for name, version in self.versions.items()]
         lines: list[list[str | None]] = [[*machine], state, [self.system, f"Python {self.python}"], [*packages]]
         return "\n".join(", ".join(word for word in line if word) for line in lines)
 
 
-def conditions_now() -> Conditions:
-    """Read this machine's state. Never fails; what cannot be read is None."""
+def conditions_now(root: Path = Path("/")) -> Conditions:
+    """Read this machine's state. Never fails; what cannot be read is None.
+
+    Args:
+        root: where /proc and /sys are, for tests.
+    """
     return Conditions(
-        board=_first_of(Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name")),
-        cpu=_cpu_name(),
+        board=first_text(root / "proc/device-tree/model", root / "sys/class/dmi/id/product_name"),
+        cpu=_cpu_name(root),
         cores=os.cpu_count() or 1,
         affinity=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
-        clock_mhz=_clock_mhz(),
-        governor=_first_of(SYSFS / "cpu0/cpufreq/scaling_governor"),
+        clock_mhz=_clock_mhz(root),
+        governor=first_text(root / CPUS / "cpu0/cpufreq/scaling_governor"),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        temperature_c=_temperature_c(),
+        temperature_c=temperature_c(root),
+        throttled=throttling(root),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions=versions(PACKAGES),
     )
+
+
+def temperature_c(root: Path = Path("/")) -> float | None:
+    """Of the hottest zone."""
+    texts = [first_text(path) for path in (root / "sys/class/thermal").glob("thermal_zone*/temp")]
+    values = [int(text) / 1000 for text in texts if text and text.lstrip("-").isdecimal()]
+    return max(values, default=None)
+
+
+def throttling(root: Path = Path("/")) -> str | None:
+    """What slows this machine down, or did since it was started: "no", or words; None where it does not say.
+
+    A Raspberry Pi says it in bits: raspberrypi.com/documentation, "vcgencmd get_throttled". Processors of Intel count
+    how often they were too hot.
+    """
+    bits = first_text(root / PI_THROTTLED)
+    if bits is not None:
+        try:
+            value = int(bits, 16)
+        except ValueError:
+            return None
+        return ", ".join(words for bit, words in _PI_BITS.items() if value >> bit & 1) or "no"
+    counts = [first_text(path) for path in (root / CPUS).glob("cpu*/thermal_throttle/core_throttle_count")]
+    total = sum(int(count) for count in counts if count and count.isdecimal())
+    return None if not counts else f"too hot {total} times since the start" if total else "no"
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
@@ -88,7 +134,7 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 def last_level_cache_bytes(default: int = 32 << 20) -> int:
     """Size of the largest cache of the first core."""
-    sizes = [_bytes_of(_first_of(path)) for path in (SYSFS / "cpu0/cache").glob("index*/size")]
+    sizes = [_bytes_of(first_text(path)) for path in (Path("/") / CPUS / "cpu0/cache").glob("index*/size")]
     return max((size for size in sizes if size), default=default)
 
 
@@ -100,7 +146,8 @@ def _bytes_of(text: str | None) -> int:
     return int(digits) * unit if digits.isdecimal() else 0
 
 
-def _first_of(*paths: Path) -> str | None:
+def first_text(*paths: Path) -> str | None:
+    """The text of the first of these files that can be read and says something."""
     for path in paths:
         try:
             text = path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
@@ -111,28 +158,22 @@ def _first_of(*paths: Path) -> str | None:
     return None
 
 
-def _cpuinfo(key: str) -> str | None:
-    for line in (_first_of(Path("/proc/cpuinfo")) or "").splitlines():
+def _cpuinfo(root: Path, key: str) -> str | None:
+    for line in (first_text(root / "proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == key:
             return value.strip()
     return None
 
 
-def _cpu_name() -> str:
-    return _cpuinfo("model name") or _cpuinfo("Model") or platform.processor() or platform.machine()
+def _cpu_name(root: Path) -> str:
+    return _cpuinfo(root, "model name") or _cpuinfo(root, "Model") or platform.processor() or platform.machine()
 
 
-def _clock_mhz() -> float | None:
-    khz = _first_of(SYSFS / "cpu0/cpufreq/scaling_cur_freq")
-    text = str(int(khz) / 1000) if khz and khz.isdecimal() else _cpuinfo("cpu MHz")
+def _clock_mhz(root: Path) -> float | None:
+    khz = first_text(root / CPUS / "cpu0/cpufreq/scaling_cur_freq")
+    text = str(int(khz) / 1000) if khz and khz.isdecimal() else _cpuinfo(root, "cpu MHz")
     try:
         return round(float(text), 1) if text else None
     except ValueError:
         return None
-
-
-def _temperature_c() -> float | None:
-    texts = [_first_of(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
-    values = [int(text) / 1000 for text in texts if text and text.lstrip("-").isdecimal()]
-    return max(values, default=None)

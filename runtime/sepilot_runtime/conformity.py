@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,10 +13,12 @@ from sepilot_runtime.quantization import INT8_INPUT, Affine
 
 __all__ = ["first_line", "require_input", "require_names", "require_scalar"]
 
+T = TypeVar("T")
 
-def require_names(file: ModelFile, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-    """The input tensor that takes the picture."""
-    expected = [file.contract.picture.name]
+
+def require_names(file: ModelFile, inputs: Mapping[str, T], outputs: Mapping[str, Any]) -> T:
+    """The input tensor that takes the picture, or the frame."""
+    expected = [file.contract.input_name]
     if list(inputs) != expected:
         raise ModelFileError(f"{file.path}: input {expected[0]!r} expected by its contract, found {_listed(inputs)}")
     expected = sorted(o.name for o in file.contract.outputs)
@@ -24,7 +26,7 @@ def require_names(file: ModelFile, inputs: Mapping[str, Any], outputs: Mapping[s
         raise ModelFileError(
             f"{file.path}: output {_listed(expected)} expected by its contract, found {_listed(sorted(outputs))}"
         )
-    return inputs[file.contract.picture.name]
+    return inputs[file.contract.input_name]
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
@@ -32,22 +34,25 @@ def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def require_input(file: ModelFile, shape: tuple[Any, ...], dtype: np.dtype[Any], affine: Affine | None) -> None:
-    picture = file.contract.picture
-    if shape != (1, *picture.shape):
-        raise ModelFileError(
-            f"{file.path}: input {picture.name!r}: shape {(1, *picture.shape)} expected by its contract, found {shape}"
-        )
+    """Shape, number type and quantization of the input: float32 or int8 for pictures, plain uint8 for frames."""
+    contract = file.contract
+    where = f"{file.path}: input {contract.input_name!r}"
+    if shape != contract.input_shape:
+        raise ModelFileError(f"{where}: shape {contract.input_shape} expected by its contract, found {shape}")
+    if contract.frame:
+        if dtype != np.uint8 or affine is not None:
+            found = f"{dtype} with scale {affine.scale:.9g}" if affine else str(dtype)
+            raise ModelFileError(f"{where}: plain uint8 expected of a camera frame, found {found}")
+        return
     if dtype == np.float32:
         return
     if dtype != np.int8:
-        raise ModelFileError(f"{file.path}: input {picture.name!r}: float32 or int8 expected, found {dtype}")
+        raise ModelFileError(f"{where}: float32 or int8 expected, found {dtype}")
     scale, zero_point = INT8_INPUT.scale, INT8_INPUT.zero_point
     # The scale stands in the file as float32.
     if affine is None or np.float32(affine.scale) != np.float32(scale) or affine.zero_point != zero_point:
         found = f"scale {affine.scale:.9g} and zero point {affine.zero_point}" if affine else "no scale"
-        raise ModelFileError(
-            f"{file.path}: input {picture.name!r}: scale 1/255 and zero point {zero_point} expected, found {found}"
-        )
+        raise ModelFileError(f"{where}: scale 1/255 and zero point {zero_point} expected, found {found}")
 
 
 def require_scalar(file: ModelFile, name: str, shape: tuple[Any, ...]) -> None:

@@ -25,17 +25,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.errors import ContractError, FrameError
+from sepilot_runtime.likeness import FrameStatistics, Likeness, Spread
+from sepilot_runtime.picture import FrameInput, Picture
 from sepilot_runtime.schema import parse
 
 __all__ = [
     "CONTRACT_VERSION",
     "METADATA_KEY",
     "Contract",
+    "FrameInput",
     "FrameStatistics",
     "Golden",
+    "Likeness",
     "Output",
     "Picture",
     "Provenance",
+    "Spread",
     "golden_frame",
     "golden_from",
 ]
@@ -46,59 +51,6 @@ CONTRACT_VERSION = "1.0"
 METADATA_KEY = "sepilot.contract"
 
 Precision = Literal["float32", "float16", "dynamic", "int8", "int8-float-head"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """What the model sees: frame -> crop -> bilinear resize -> gray (or not) -> value range.
-
-    Attributes:
-        name: the model's input tensor.
-        height, width: of the picture in pixels.
-        color: "gray" (one channel, BT.601 luma) or "bgr" (three).
-        crop_top, crop_bottom, crop_left, crop_right: fractions of the frame that are cut off, each in [0, 1).
-        source: colour order of the frames that come in; OpenCV's.
-        resize: the method, applied to the cropped frame before the conversion to gray.
-        scale, offset: the float input is `uint8 * scale + offset`; the int8 input is the same number quantized with
-            scale 1/255 and zero point -128, which is exact: `uint8 - 128`.
-        layout: of the input tensor; the batch is always 1.
-    """
-
-    height: int
-    width: int
-    color: Literal["gray", "bgr"] = "gray"
-    crop_top: float = 0.0
-    crop_bottom: float = 0.0
-    crop_left: float = 0.0
-    crop_right: float = 0.0
-    name: str = "image"
-    source: Literal["bgr"] = "bgr"
-    resize: Literal["linear"] = "linear"
-    scale: float = 1.0 / 255.0
-    offset: float = 0.0
-    layout: Literal["NHWC"] = "NHWC"
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.height <= 4096 and 1 <= self.width <= 4096):
-            raise ContractError(f"picture: height and width must be 1 to 4096, found {self.height}x{self.width}")
-        for name in ("crop_top", "crop_bottom", "crop_left", "crop_right"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ContractError(f"picture.{name}: must be in [0, 1), found {getattr(self, name)}")
-        if self.crop_top + self.crop_bottom >= 1.0 or self.crop_left + self.crop_right >= 1.0:
-            raise ContractError("picture: the crop leaves nothing of the frame")
-        if not (math.isclose(self.scale, 1.0 / 255.0, rel_tol=1e-9) and self.offset == 0.0):
-            raise ContractError(
-                f"picture: value range must be scale 1/255 and offset 0, found {self.scale} and {self.offset}"
-            )
-
-    @property
-    def channels(self) -> int:
-        return 1 if self.color == "gray" else 3
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-        return self.height, self.width, self.channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,23 +106,6 @@ class Golden:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrameStatistics:
-    """How the training pictures were distributed, for a novelty monitor on the car.
-
-    Each tuple holds the 1st, 50th and 99th percentile over the training pictures.
-
-    Attributes:
-        brightness: mean gray level of a picture, 0 to 255.
-        contrast: standard deviation of its gray levels.
-        sharpness: mean absolute difference of horizontal neighbours.
-    """
-
-    brightness: tuple[float, float, float]
-    contrast: tuple[float, float, float]
-    sharpness: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Where a model comes from.
 
@@ -204,6 +139,8 @@ class Contract:
     Attributes:
         task: what the outputs are for; "steering" so far.
         tolerance: largest deviation from `golden` expectations that this precision may show, in output values.
+        frame: what the file takes in place of the picture, which it then makes by itself; None where it takes the
+            picture. A file without it says nothing about it, as files did before there was such a thing.
     """
 
     task: str
@@ -213,6 +150,7 @@ class Contract:
     statistics: FrameStatistics | None = None
     golden: tuple[Golden, ...] = ()
     tolerance: float = 1e-3
+    frame: FrameInput | None = None
     version: str = field(default=CONTRACT_VERSION)
 
     def __post_init__(self) -> None:
@@ -222,6 +160,16 @@ class Contract:
             raise ContractError("outputs: names must differ")
         if not (math.isfinite(self.tolerance) and 0 < self.tolerance <= 0.2):
             raise ContractError(f"tolerance: must be in (0, 0.2], found {self.tolerance}")
+
+    @property
+    def input_name(self) -> str:
+        """Of the model's input tensor."""
+        return self.frame.name if self.frame else self.picture.name
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Of the model's input tensor: (1, h, w, c)."""
+        return (1, *(self.frame.shape if self.frame else self.picture.shape))
 
     def output(self, name: str) -> Output:
         """The output called `name`.
@@ -237,6 +185,10 @@ class Contract:
     def to_json(self) -> str:
         """Canonical JSON with its digest."""
         body = dataclasses.asdict(self)
+        if self.frame is None:
+            del body["frame"]
+        if self.statistics and self.statistics.likeness is None:
+            del body["statistics"]["likeness"]
         return _canonical({**body, "digest": _digest(body)})
 
     @classmethod
@@ -266,7 +218,7 @@ class Contract:
                 "export the file again"
             )
         try:
-            return parse(cls, body, "", ContractError, complete=True)
+            return parse(cls, _with_later_keys(body), "", ContractError, complete=True)
         except ContractError as e:
             raise ContractError(f"{where}: contract: {e}") from e
 
@@ -299,6 +251,14 @@ def golden_frame(golden: Golden) -> NDArray[np.uint8]:
         return decode_image(golden.frame_bytes(), "golden.frame_png")
     except FrameError as e:
         raise ContractError(str(e)) from e
+
+
+def _with_later_keys(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that came later, as files have them that do not say."""
+    whole = {"frame": None, **body}
+    if isinstance(statistics := body.get("statistics"), dict):
+        whole["statistics"] = {"likeness": None, **statistics}
+    return whole
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

@@ -37,8 +37,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return decode_image(data, str(path))
 
 
-def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
-    """The bytes of an image file as (H, W, 3) uint8 BGR.
+def decode_image(data: bytes, where: str, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """The bytes of an image file as (H, W, 3) uint8 BGR, or as OpenCV's `flags` (IMREAD_…) say.
 
     Raises:
         FrameError: empty, truncated, or not an image; `where` names it.
@@ -51,7 +51,7 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
     if data.startswith(_PNG_START) and _PNG_END not in data[-64:]:
         raise FrameError("truncated image", where)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # A header that promises more pixels than OpenCV accepts.
         image = None
     if image is None:

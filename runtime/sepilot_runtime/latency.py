@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Latency", "RollingLatency", "latency_of"]
+__all__ = ["Latency", "LatencyHistogram", "RollingLatency", "latency_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +57,45 @@ class RollingLatency:
         """0 before the first sample."""
         filled = self._samples[: min(self._count, self._samples.size)]
         return float(np.median(filled)) if filled.size else 0.0
+
+
+class LatencyHistogram:
+    """A distribution in constant memory, however long the drive: bins of 1 % from 0.1 µs to 1000 s."""
+
+    _RATIO = math.log(1.01)
+    _LOWEST_US = 0.1
+
+    def __init__(self) -> None:
+        self._counts = [0] * (math.ceil(math.log(1e9 / self._LOWEST_US) / self._RATIO) + 1)
+        self._count = 0
+        self._min_us, self._max_us = math.inf, 0.0
+
+    def add(self, sample_us: float) -> None:
+        """Count one sample in microseconds."""
+        place = int(math.log(max(sample_us, self._LOWEST_US) / self._LOWEST_US) / self._RATIO)
+        self._counts[min(place, len(self._counts) - 1)] += 1
+        self._count += 1
+        self._min_us = min(self._min_us, sample_us)
+        self._max_us = max(self._max_us, sample_us)
+
+    def result(self) -> Latency | None:
+        """Percentiles to within 1 %, upwards; None without samples."""
+        if not self._count:
+            return None
+        return Latency(
+            count=self._count,
+            min_us=self._min_us,
+            p50_us=self._percentile(0.5),
+            p90_us=self._percentile(0.9),
+            p99_us=self._percentile(0.99),
+            max_us=self._max_us,
+        )
+
+    def _percentile(self, share: float) -> float:
+        rank, seen = math.ceil(share * self._count), 0
+        for place, count in enumerate(self._counts):
+            seen += count
+            if seen >= rank:
+                upper = self._LOWEST_US * math.exp((place + 1) * self._RATIO)
+                return min(max(upper, self._min_us), self._max_us)
+        return self._max_us

@@ -1,24 +1,37 @@
-"""The drive loop: newest frame in, steering out, with its time and age beside it."""
+"""The drive loop: newest frame in, steering out, with its time and age beside it, and a safe answer to every fault.
+
+`drive_frames` steers by recorded frames, every one of them. `drive_live` steers by what a camera sees now, under a
+supervisor (`states.py`): whatever goes wrong leads to neutral within two frame periods, and back when it is over.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sepilot_runtime.errors import DriveError, FrameError
-from sepilot_runtime.latency import Latency, latency_of
-from sepilot_runtime.pilot import Pilot
+from sepilot_runtime.actuation import Actuation, Actuator
+from sepilot_runtime.content import ContentCheck, Score
+from sepilot_runtime.errors import ContractError, DriveError, FrameError, ModelFileError
+from sepilot_runtime.latency import Latency, LatencyHistogram
+from sepilot_runtime.pilot import Pilot, Prediction
 from sepilot_runtime.sinks import Sink, Step
-from sepilot_runtime.sources import Frame, Source
+from sepilot_runtime.sources import Frame, LiveSource, Source
+from sepilot_runtime.states import GOOD, Control, Level, Limits, State, Supervisor, Verdict
 
-__all__ = ["DriveSummary", "Pace", "drive_frames", "paced", "paced_at"]
+__all__ = ["DriveSummary", "Pace", "drive_frames", "drive_live", "paced", "paced_at"]
 
 Pace = Callable[[Iterable[Frame]], Iterator[Frame]]
 """Delays frames that come faster than wanted."""
+
+NewPilot = Callable[[], Pilot | None]
+"""Asked before every frame: another pilot to go on with, or None."""
+
+ScoreOf = Callable[[Pilot], Score]
+"""The novelty score for what a pilot was trained on."""
 
 LONGEST_WAIT_S = 1.0
 """Pacing by time stamps skips gaps in a recording that are longer than this."""
@@ -32,9 +45,12 @@ class DriveSummary:
         frames: that were steered by.
         seconds: from the first frame to the end.
         preprocess, infer, total: latencies; None without frames. `total` is from the frame in memory to the steering.
-        age_p50_ms: median age of a frame when its steering was known; None without frames.
+        age: of a frame when its steering was known, in microseconds; None without frames.
+        late: frames that missed their deadline.
         lost: frames that did not come through, by reason.
-        ended: "end of source", "max-frames", "interrupted", or what went wrong with the source on the way.
+        seconds_in: time spent in each state.
+        neutral: how often each reason led to neutral.
+        ended: "end of source", "max-frames", "interrupted", or what went wrong on the way.
     """
 
     frames: int
@@ -42,9 +58,60 @@ class DriveSummary:
     preprocess: Latency | None
     infer: Latency | None
     total: Latency | None
-    age_p50_ms: float | None
+    age: Latency | None
+    late: int
     lost: dict[str, int]
+    seconds_in: dict[str, float]
+    neutral: dict[str, int]
     ended: str
+
+
+class _Tally:
+    """Figures of a drive in constant memory."""
+
+    def __init__(self, clock_ns: Callable[[], int]) -> None:
+        self.frames, self.late = 0, 0
+        self.refused: Counter[str] = Counter()
+        self.neutral: Counter[str] = Counter()
+        self._stages = [LatencyHistogram() for _ in range(4)]
+        self._clock_ns, self._start_ns = clock_ns, clock_ns()
+        self._since_ns, self._state = self._start_ns, State.WAITING
+        self._seconds_in: dict[str, float] = {}
+
+    def add(self, step: Step) -> None:
+        if step.prediction is not None and step.age_ms is not None:
+            self.frames += 1
+            self.late += step.late
+            values = (step.prediction.preprocess_us, step.prediction.infer_us, step.total_us, step.age_ms * 1000)
+            for stage, value in zip(self._stages, values, strict=True):
+                stage.add(value)
+        if step.state is not self._state:
+            if step.state is State.NEUTRAL:
+                self.neutral[step.reason] += 1
+            self._leave(step.state)
+
+    def result(self, lost: Mapping[str, int], ended: str) -> DriveSummary:
+        self._leave(self._state)
+        preprocess, infer, total, age = (stage.result() for stage in self._stages)
+        return DriveSummary(
+            frames=self.frames,
+            seconds=(self._clock_ns() - self._start_ns) / 1e9,
+            preprocess=preprocess,
+            infer=infer,
+            total=total,
+            age=age,
+            late=self.late,
+            lost=dict(Counter(lost) + self.refused),
+            seconds_in={state: round(seconds, 3) for state, seconds in self._seconds_in.items()},
+            neutral=dict(self.neutral),
+            ended=ended,
+        )
+
+    def _leave(self, state: State) -> None:
+        now_ns = self._clock_ns()
+        name = self._state.value
+        self._seconds_in[name] = self._seconds_in.get(name, 0.0) + (now_ns - self._since_ns) / 1e9
+        self._since_ns, self._state = now_ns, state
 
 
 def drive_frames(
@@ -54,6 +121,8 @@ def drive_frames(
     *,
     max_frames: int | None = None,
     pace: Pace = iter,
+    actuation: Actuation | None = None,
+    control: Control | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> DriveSummary:
     """Steer by every frame of `source` and pass each step on to `sinks`, in their order.
@@ -69,60 +138,255 @@ def drive_frames(
         ModelFileError: the model answered with NaN or infinity.
         OutputError: a sink cannot write.
     """
-    stages = [array("d") for _ in range(4)]
-    refused: Counter[str] = Counter()
+    actuator, tally = Actuator(actuation or Actuation()), _Tally(clock_ns)
+    control = control or Control()
+    throttle = (actuation or Actuation()).throttle
     ended = "end of source"
-    start = time.perf_counter()
     try:
         for frame in pace(source):
+            start = time.perf_counter_ns()
             try:
-                step = _step(pilot, frame, clock_ns)
+                prediction = pilot.steer(frame.image)
             except FrameError as e:
-                refused[e.reason] += 1
+                tally.refused[e.reason] += 1
                 continue
-            _record(stages, step)
+            total_us = (time.perf_counter_ns() - start) / 1000
+            now_ns = clock_ns()
+            step = Step(
+                frame=frame,
+                prediction=prediction,
+                # The time of a recording is that of its frames, however fast they are gone through.
+                steering=actuator.steer(prediction.steering, round(frame.time_s * 1e9)),
+                throttle=throttle,
+                decided_ns=now_ns,
+                total_us=total_us,
+                age_ms=(now_ns - frame.arrived_ns) / 1e6,
+            )
+            tally.add(step)
             for sink in sinks:
                 sink.write(step)
-            if len(stages[0]) == max_frames:
-                ended = "max-frames"
+            if control.ending or tally.frames == max_frames:
+                ended = control.ending or "max-frames"
                 break
     except KeyboardInterrupt:
         ended = "interrupted"
     except DriveError as e:
-        if not stages[0]:
+        if not tally.frames:
             raise
         ended = str(e)
-    preprocess, infer, total, age = (latency_of(stage) if stage else None for stage in stages)
-    return DriveSummary(
-        frames=len(stages[0]),
-        seconds=time.perf_counter() - start,
-        preprocess=preprocess,
-        infer=infer,
-        total=total,
-        age_p50_ms=age.p50_us / 1000 if age else None,
-        lost=dict(Counter(source.lost) + refused),
-        ended=ended,
-    )
+    return tally.result(source.lost, ended)
 
 
-def _step(pilot: Pilot, frame: Frame, clock_ns: Callable[[], int]) -> Step:
-    start = time.perf_counter_ns()
-    prediction = pilot.steer(frame.image)
-    total_us = (time.perf_counter_ns() - start) / 1000
-    return Step(
-        frame=frame,
-        prediction=prediction,
-        total_us=total_us,
-        age_ms=(clock_ns() - frame.arrived_ns) / 1e6,
-    )
+def drive_live(
+    pilot: Pilot,
+    source: LiveSource,
+    sinks: Sequence[Sink],
+    *,
+    limits: Limits | None = None,
+    actuation: Actuation | None = None,
+    control: Control | None = None,
+    novelty: ScoreOf | None = None,
+    new_pilot: NewPilot = lambda: None,
+    max_frames: int | None = None,
+    rate_hz: float | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
+) -> DriveSummary:
+    """Steer by the newest frame until `control` ends it. Every frame, and every period without one, gives a step.
+
+    The last step is always `stopped`: straight ahead, throttle 0.
+
+    Args:
+        novelty: makes the score that `limits.max_novelty` is about.
+        new_pilot: asked between two frames for a pilot to go on with.
+        rate_hz: of the camera, where it does not say.
+
+    Raises:
+        DriveError: the source cannot come back.
+        ModelFileError: the model failed on `limits.max_failures` frames in a row.
+        OutputError: a sink cannot write; those before and after it have got the `stopped` step.
+    """
+    drive = _LiveDrive(
+        pilot, sinks, limits or Limits(), actuation or Actuation(), control or Control(), novelty,
+        1.0 / (rate_hz or source.info.rate_hz), clock_ns,
+    )  # fmt: skip
+    # Collections in the middle of a drive take longer than a frame; nothing here makes cycles.
+    gc.collect()
+    gc.freeze()
+    collecting = gc.isenabled()
+    gc.disable()
+    ended = "stopped by an error"
+    try:
+        ended = drive.run(source, new_pilot, max_frames)
+    except KeyboardInterrupt:
+        ended = "interrupted"
+    finally:
+        try:
+            drive.finish(ended)
+        finally:
+            if collecting:
+                gc.enable()
+            gc.unfreeze()
+    return drive.tally.result(source.lost, ended)
 
 
-def _record(stages: Sequence[array[float]], step: Step) -> None:
-    prediction = step.prediction
-    for stage, value in zip(
-        stages, (prediction.preprocess_us, prediction.infer_us, step.total_us, step.age_ms * 1000), strict=True
-    ):
-        stage.append(value)
+class _LiveDrive:
+    """What a live drive keeps from frame to frame."""
+
+    def __init__(
+        self,
+        pilot: Pilot,
+        sinks: Sequence[Sink],
+        limits: Limits,
+        actuation: Actuation,
+        control: Control,
+        novelty: ScoreOf | None,
+        period_s: float,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self.tally = _Tally(clock_ns)
+        self._pilot, self._sinks, self._limits, self._actuation = pilot, sinks, limits, actuation
+        self._control, self._clock_ns = control, clock_ns
+        self._actuator = Actuator(actuation)
+        self._supervisor = Supervisor(limits)
+        self._novelty = novelty
+        self._content = self._content_check()
+        self._period_ns = round(period_s * 1e9)
+        self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
+        self._last_ns: int | None = None
+        self._told_ns = 0
+        self._failures = 0
+
+    def run(self, source: LiveSource, new_pilot: NewPilot, max_frames: int | None) -> str:
+        control, timeout_s = self._control, self._period_ns / 1e9 / 4
+        while control.ending is None:
+            if control.stopped and self._supervisor.state is not State.STOPPED:
+                self._supervisor.stop(control.stopped)
+            elif control.stopped is None:
+                self._supervisor.start()
+            frame = source.newest(timeout_s)
+            if frame is not None and (other := new_pilot()) is not None:
+                self._pilot = other
+                self._content = self._content_check()
+            step = self._without_frame(source) if frame is None else self._with_frame(frame)
+            if step is not None:
+                self._pass_on(step)
+            if self.tally.frames == max_frames:
+                return "max-frames"
+        return control.ending
+
+    def finish(self, reason: str) -> None:
+        """The last step, to every sink, whatever happens in one of them."""
+        self._supervisor.stop(reason)
+        step = self._neutral_step(None)
+        failure: Exception | None = None
+        for sink in self._sinks:
+            try:
+                sink.write(step)
+            except Exception as e:  # noqa: BLE001
+                # One sink's trouble must not keep neutral from the next, which may be the servo.
+                failure = failure or e
+        self.tally.add(step)
+        if failure is not None:
+            raise failure
+
+    def _pass_on(self, step: Step) -> None:
+        self._told_ns = step.decided_ns
+        self.tally.add(step)
+        for sink in self._sinks:
+            sink.write(step)
+
+    def _without_frame(self, source: LiveSource) -> Step | None:
+        """A step for a period in which no frame came; None while it is too early to say, or said already."""
+        now_ns = self._clock_ns()
+        if self._last_ns is None:
+            self._last_ns = now_ns
+        before = self._supervisor.state
+        if (now_ns - self._last_ns) / self._period_ns >= self._limits.max_gap_periods:
+            reason = "no frame" if source.connected else "the camera has gone"
+            self._supervisor.judge(Verdict(Level.TROUBLE, reason))
+        state = self._supervisor.state
+        # Whoever acts on the steps hears something in every period, so that silence means that nobody drives.
+        if state.steers or (state is before and now_ns - self._told_ns < self._period_ns):
+            return None
+        return self._neutral_step(None)
+
+    def _with_frame(self, frame: Frame) -> Step:
+        start_ns = self._clock_ns()
+        waited = self._last_ns is None or self._supervisor.state is State.WAITING
+        gap = 0.0 if waited else (start_ns - (self._last_ns or 0)) / self._period_ns
+        self._last_ns = start_ns
+        verdict, prediction = self._look(frame, start_ns)
+        now_ns = self._clock_ns()
+        late = now_ns - frame.arrived_ns > self._deadline_ns
+        if verdict.level is not Level.TROUBLE:
+            lateness = self._supervisor.lateness(late)
+            if lateness.level > verdict.level:
+                verdict = lateness
+            if verdict.level is Level.GOOD and gap > 0.75 * self._limits.max_gap_periods:
+                verdict = Verdict(Level.ODD, "after a gap")
+        state = self._supervisor.judge(verdict)
+        if prediction is None or not state.steers:
+            return self._neutral_step(frame, prediction, start_ns, late=late)
+        throttle = self._actuation.throttle
+        return Step(
+            frame=frame,
+            prediction=prediction,
+            steering=self._actuator.steer(prediction.steering, now_ns),
+            throttle=throttle if state is State.DRIVING else throttle * self._actuation.degraded_throttle,
+            state=state,
+            reason=self._supervisor.reason,
+            decided_ns=now_ns,
+            total_us=(now_ns - start_ns) / 1000,
+            age_ms=(now_ns - frame.arrived_ns) / 1e6,
+            late=late,
+        )
+
+    def _look(self, frame: Frame, now_ns: int) -> tuple[Verdict, Prediction | None]:
+        """Preprocess, check and infer; a verdict without a prediction is trouble."""
+        if (now_ns - frame.arrived_ns) / 1e6 > self._limits.max_age_ms:
+            return Verdict(Level.TROUBLE, "the frame is too old"), None
+        try:
+            prediction = self._pilot.steer(frame.image)
+        except FrameError as e:
+            self.tally.refused[e.reason] += 1
+            return Verdict(Level.TROUBLE, e.reason), None
+        except ContractError:
+            self.tally.refused["another size"] += 1
+            return Verdict(Level.TROUBLE, "the frame is of another size than the model takes"), None
+        except Exception as e:
+            # Whatever the interpreter raises, the car goes straight and stops; the drive ends if it goes on.
+            self._failures += 1
+            if self._failures >= self._limits.max_failures:
+                path = self._pilot.engine.path
+                raise ModelFileError(f"{path}: failed on {self._failures} frames in a row: {e}") from e
+            return Verdict(Level.TROUBLE, "the model failed"), None
+        self._failures = 0
+        pilot = self._pilot
+        # A model that makes the picture by itself was given the frame.
+        picture = pilot.seen if pilot.contract.frame is None else pilot.picture_of(frame.image)
+        return self._content.judge(frame.image, picture), prediction
+
+    def _content_check(self) -> ContentCheck:
+        if self._novelty is None or self._limits.max_novelty is None:
+            return ContentCheck(self._limits)
+        return ContentCheck(self._limits, self._novelty(self._pilot))
+
+    def _neutral_step(
+        self, frame: Frame | None, prediction: Prediction | None = None, start_ns: int = 0, *, late: bool = False
+    ) -> Step:
+        now_ns = self._clock_ns()
+        return Step(
+            frame=frame,
+            prediction=prediction,
+            steering=self._actuator.neutral(now_ns),
+            throttle=0.0,
+            state=self._supervisor.state,
+            reason=self._supervisor.reason,
+            decided_ns=now_ns,
+            total_us=(now_ns - start_ns) / 1000 if frame is not None else 0.0,
+            age_ms=(now_ns - frame.arrived_ns) / 1e6 if frame is not None else None,
+            late=late,
+        )
 
 
 def paced(

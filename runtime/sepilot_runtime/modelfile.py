@@ -1,10 +1,9 @@
 """Model files: what kind one is, and the contract that it carries, without running it.
 
-Both formats are walked by hand, with every offset checked against the length of the file. The generated FlatBuffers
-schema costs more import time than the whole walk, the ONNX package is no part of the runtime, and neither promises to
-survive a file that is cut off or is not what its name says.
+Both formats are walked by hand (TFLite in tflitefile.py), with every offset checked against the length of the file. The
+ONNX package is no part of the runtime, and neither it nor the FlatBuffers schema promises to survive a file that is cut
+off or is not what its name says.
 
-FlatBuffers layout: flatbuffers.dev/internals; the TFLite fields: `Model` in tensorflow/lite/schema/schema.fbs.
 Protobuf layout: protobuf.dev/programming-guides/encoding; the ONNX fields: `ModelProto` in onnx/onnx.proto.
 """
 
@@ -18,6 +17,8 @@ from pathlib import Path
 
 from sepilot_runtime.contract import METADATA_KEY, Contract
 from sepilot_runtime.errors import ContractError, ModelFileError
+from sepilot_runtime.integrity import require_checksum
+from sepilot_runtime.tflitefile import metadata_of
 
 __all__ = ["MODEL_SUFFIXES", "ModelFile", "ModelKind", "read_contract", "read_model_file"]
 
@@ -42,12 +43,14 @@ class ModelFile:
     Attributes:
         content: the whole file.
         contract: what it promises.
+        checksum: over the whole file, 64 hex digits; "" for a model that was never written.
     """
 
     path: Path
     kind: ModelKind
     content: bytes
     contract: Contract
+    checksum: str = ""
 
 
 def read_contract(path: Path) -> Contract:
@@ -61,22 +64,26 @@ def read_contract(path: Path) -> Contract:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Read a .tflite or .onnx file with its contract.
+    """Read a .tflite or .onnx file with its contract; every byte of it is as it was when it was exported.
 
     Raises:
-        ModelFileError: missing, unreadable, damaged, or not a model of this kind.
+        ModelFileError: missing, unreadable, damaged or changed, without a checksum, or not a model of this kind.
         ContractError: it carries no contract, or one that `Contract.from_json` refuses.
     """
     kind = _kind_by_suffix(path)
     content = _read(path)
     _require_content_of(kind, content, path)
+    checksum = require_checksum(content, str(path))
     try:
-        text = (_tflite_metadata if kind is ModelKind.TFLITE else _onnx_metadata)(content)
+        text = metadata_of(content, METADATA_KEY) if kind is ModelKind.TFLITE else _onnx_metadata(content)
     except (struct.error, IndexError, UnicodeDecodeError) as e:
         raise ModelFileError(f"{path}: damaged: it is not a whole {kind.upper()} file; copy or export it again") from e
     if text is None:
         raise ContractError(f"{path}: carries no contract; export it with `sepilot export`")
-    return ModelFile(path=path, kind=kind, content=content, contract=Contract.from_json(text, where=str(path)))
+    if checksum is None:
+        raise ModelFileError(f"{path}: carries no checksum, as files of an older sepilot do; export it again")
+    contract = Contract.from_json(text, where=str(path))
+    return ModelFile(path=path, kind=kind, content=content, contract=contract, checksum=checksum)
 
 
 def _kind_by_suffix(path: Path) -> ModelKind:
@@ -105,80 +112,6 @@ def _require_content_of(kind: ModelKind, content: bytes, path: Path) -> None:
     if found is not kind:
         what = f"a {found.upper()} file by its content" if found else "something else by its content"
         raise ModelFileError(f"{path}: {kind.upper()} expected from its name, found {what}")
-
-
-# --- TFLite ---------------------------------------------------------------------------------------------------------
-
-_MODEL_BUFFERS, _MODEL_METADATA = 4, 6
-_METADATA_NAME, _METADATA_BUFFER = 0, 1
-_BUFFER_DATA, _BUFFER_OFFSET, _BUFFER_SIZE = 0, 1, 2
-
-
-def _tflite_metadata(content: bytes) -> str | None:
-    flat = _Flatbuffer(content)
-    model = flat.indirect(0)
-    for entry in flat.tables(model, _MODEL_METADATA):
-        if flat.vector(entry, _METADATA_NAME) != METADATA_KEY.encode():
-            continue
-        buffer = flat.tables(model, _MODEL_BUFFERS)[flat.number("<I", entry, _METADATA_BUFFER)]
-        data = flat.vector(buffer, _BUFFER_DATA)
-        if not data:  # Files over 2 GB, and some writers, keep the bytes behind the FlatBuffer.
-            start, size = flat.number("<Q", buffer, _BUFFER_OFFSET), flat.number("<Q", buffer, _BUFFER_SIZE)
-            data = flat.slice(start, size)
-        return data.decode("utf-8")
-    return None
-
-
-class _Flatbuffer:
-    """Reads tables and vectors; raises struct.error or IndexError instead of reading past the end."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def _unpack(self, form: str, at: int) -> int:
-        if at < 0:
-            raise IndexError(at)
-        value: int = struct.unpack_from(form, self._content, at)[0]
-        return value
-
-    def slice(self, start: int, size: int) -> bytes:
-        if start < 0 or start + size > len(self._content):
-            raise IndexError(start)
-        return self._content[start : start + size]
-
-    def indirect(self, at: int) -> int:
-        return at + self._unpack("<I", at)
-
-    def _field(self, table: int, index: int) -> int:
-        """Position of a table's field, 0 where it is left out."""
-        vtable = table - self._unpack("<i", table)
-        entry = 4 + 2 * index
-        if entry + 2 > self._unpack("<H", vtable):
-            return 0
-        offset = self._unpack("<H", vtable + entry)
-        return table + offset if offset else 0
-
-    def number(self, form: str, table: int, index: int) -> int:
-        at = self._field(table, index)
-        return self._unpack(form, at) if at else 0
-
-    def vector(self, table: int, index: int) -> bytes:
-        """A vector of bytes, or a string."""
-        at = self._field(table, index)
-        if not at:
-            return b""
-        at = self.indirect(at)
-        return self.slice(at + 4, self._unpack("<I", at))
-
-    def tables(self, table: int, index: int) -> list[int]:
-        """Positions of the tables in a vector."""
-        at = self._field(table, index)
-        if not at:
-            return []
-        at = self.indirect(at)
-        count = self._unpack("<I", at)
-        self.slice(at + 4, 4 * count)
-        return [self.indirect(at + 4 + 4 * i) for i in range(count)]
 
 
 # --- ONNX -----------------------------------------------------------------------------------------------------------

@@ -46,16 +46,16 @@ class OnnxRuntimeEngine:
         inputs = {t.name: t for t in self._session.get_inputs()}
         outputs = {t.name: t for t in self._session.get_outputs()}
         picture = require_names(file, inputs, outputs)
-        _require_float(file, picture)
-        self.input_dtype: np.dtype[Any] = np.dtype(np.float32)
+        _require_type(file, picture, "tensor(uint8)" if file.contract.frame else "tensor(float)")
+        self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if file.contract.frame else np.float32)
         require_input(file, tuple(picture.shape), self.input_dtype, None)
         self._binding = self._session.io_binding()
-        self._input = np.zeros((1, *file.contract.picture.shape), np.float32)
+        self._input = np.zeros(file.contract.input_shape, self.input_dtype)
         self._bind(self._binding.bind_input, picture.name, self._input)
         self._outputs: dict[str, NDArray[Any]] = {}
         for name, tensor in outputs.items():
             require_scalar(file, name, tuple(tensor.shape))
-            _require_float(file, tensor)
+            _require_type(file, tensor, "tensor(float)")
             self._outputs[name] = np.zeros(tensor.shape, np.float32)
             self._bind(self._binding.bind_output, name, self._outputs[name])
 
@@ -76,7 +76,7 @@ class OnnxRuntimeEngine:
         bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
 
 
-def _require_float(file: ModelFile, tensor: Any) -> None:
+def _require_type(file: ModelFile, tensor: Any, expected: str) -> None:
     # An int8 ONNX file quantizes inside; a tensor of integers at its edge would carry no scale to check.
-    if tensor.type != "tensor(float)":
-        raise ModelFileError(f"{file.path}: tensor {tensor.name!r}: tensor(float) expected, found {tensor.type}")
+    if tensor.type != expected:
+        raise ModelFileError(f"{file.path}: tensor {tensor.name!r}: {expected} expected, found {tensor.type}")

@@ -14,6 +14,8 @@ from sepilot_runtime.errors import SepilotError
 
 # FFmpeg inside OpenCV writes its own lines to stderr; what matters of them is in our errors.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# Seconds in which a camera that gives nothing ends the wait for a frame; OpenCV's own are ten.
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")
 
 try:
     import cv2

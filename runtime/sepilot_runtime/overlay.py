@@ -18,9 +18,12 @@ from sepilot_runtime import drawing
 from sepilot_runtime.drawing import Canvas, Color
 from sepilot_runtime.latency import RollingLatency
 from sepilot_runtime.opencv import cv2
-from sepilot_runtime.pilot import Pilot
+from sepilot_runtime.pilot import Pilot, Prediction
+from sepilot_runtime.pixel_formats import color_of
 from sepilot_runtime.roadpath import RoadView, ribbon
 from sepilot_runtime.sinks import Step
+from sepilot_runtime.sources import Frame
+from sepilot_runtime.states import State
 
 __all__ = ["CANVAS_HEIGHT", "Overlay"]
 
@@ -32,6 +35,8 @@ MODEL_COLOR: Color = (60, 176, 255)
 RECORDED_COLOR: Color = (242, 242, 242)
 QUIET: Color = (176, 170, 164)
 SOFT: Color = (226, 222, 218)
+WARNING: Color = (60, 200, 255)
+ALARM: Color = (90, 90, 255)
 INK: Color = (26, 20, 16)
 
 WHEEL_SIZE = 132
@@ -70,26 +75,31 @@ class Overlay:
         self._scrim: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def draw(self, step: Step) -> Canvas:
-        """The canvas for a step: (720, width, 3) uint8 BGR; the width follows the frame's shape."""
+        """The canvas for a step with frame and prediction: (720, width, 3) uint8 BGR; its width follows the frame's."""
+        frame, prediction = step.frame, step.prediction
+        if frame is None or prediction is None:
+            raise ValueError("a step with a frame and a prediction expected")
         self._latency.add(step.total_us)
-        self._trace.append((step.prediction.steering, step.frame.label))
-        canvas = _enlarged(step.frame.image)
+        self._trace.append((prediction.steering, frame.label))
+        canvas = _enlarged(frame.image)
         layout = _layout(canvas.shape[1])
         self._draw_scrim(canvas)
-        self._draw_path(canvas, step)
-        self._draw_title(canvas, step)
-        self._draw_picture(canvas, step)
+        self._draw_path(canvas, frame, prediction)
+        self._draw_title(canvas, frame)
+        self._draw_picture(canvas, frame)
         self._draw_trace(canvas, layout)
-        self._draw_wheel(canvas, layout, step)
-        self._draw_angle(canvas, layout, step)
+        self._draw_wheel(canvas, layout, frame, prediction)
+        self._draw_angle(canvas, layout, prediction)
+        if step.state is not State.DRIVING:
+            _draw_state(canvas, step)
         return canvas
 
-    def _draw_path(self, canvas: Canvas, step: Step) -> None:
+    def _draw_path(self, canvas: Canvas, frame: Frame, prediction: Prediction) -> None:
         view = RoadView(width=canvas.shape[1], height=canvas.shape[0], horizon=self._horizon)
-        edges = ribbon(step.prediction.steering_deg, view)
+        edges = ribbon(prediction.steering_deg, view)
         recorded = None
-        if step.frame.label is not None:
-            recorded = ribbon(step.frame.label * self._full_scale_deg, view).mean(axis=0)
+        if frame.label is not None:
+            recorded = ribbon(frame.label * self._full_scale_deg, view).mean(axis=0)
         every = edges.reshape(-1, 2) if recorded is None else np.concatenate([edges.reshape(-1, 2), recorded])
         left, top = np.clip(np.floor(every.min(axis=0)) - 4, 0, (view.width - 1, view.height - 1)).astype(int)
         right, bottom = np.clip(np.ceil(every.max(axis=0)) + 4, (left + 1, top + 1), (view.width, view.height)).astype(
@@ -120,7 +130,7 @@ class Overlay:
             self._scrim = np.ascontiguousarray(np.broadcast_to(light[:, None, None], canvas.shape))
         cv2.multiply(canvas, self._scrim, dst=canvas, scale=1 / 255)
 
-    def _draw_title(self, canvas: Canvas, step: Step) -> None:
+    def _draw_title(self, canvas: Canvas, frame: Frame) -> None:
         drawing.text(canvas, self._title, (MARGIN, 50), size=32, weight=650)
         drawing.text(canvas, self._subtitle, (MARGIN, 77), size=17, color=SOFT)
         median_us = self._latency.median_us()
@@ -128,15 +138,15 @@ class Overlay:
         for value, name in (
             (_duration(median_us), "frame to angle"),
             (f"{1e6 / max(median_us, 1e-3):,.0f}", "frames/s"),
-            (f"{step.frame.time_s:.1f}", "s"),
+            (f"{frame.time_s:.1f}", "s"),
         ):
             drawing.text(canvas, value, (x, 108), size=18, weight=600)
             x += drawing.text_width(value, size=18, weight=600) + 6
             drawing.text(canvas, name, (x, 108), size=15, color=SOFT)
             x += drawing.text_width(name, size=15) + 18
 
-    def _draw_picture(self, canvas: Canvas, step: Step) -> None:
-        seen = self._pilot.picture_of(step.frame.image)
+    def _draw_picture(self, canvas: Canvas, frame: Frame) -> None:
+        seen = self._pilot.picture_of(frame.image)
         height, width, channels = seen.shape
         scale = min(208 / width, 150 / height)
         size = (round(width * scale), round(height * scale))
@@ -174,9 +184,9 @@ class Overlay:
         if not np.isnan(samples[:, 1]).all():
             drawing.text(canvas, "recorded", (x + width - 50, y - 8), size=13, color=RECORDED_COLOR, align="right")
 
-    def _draw_wheel(self, canvas: Canvas, layout: _Layout, step: Step) -> None:
+    def _draw_wheel(self, canvas: Canvas, layout: _Layout, frame: Frame, prediction: Prediction) -> None:
         x, y = layout.wheel
-        steering = step.prediction.steering
+        steering = prediction.steering
         turn = cv2.getRotationMatrix2D(((WHEEL_SIZE - 1) / 2,) * 2, -WHEEL_TURN_DEG * steering, 1.0)
         wheel = cv2.warpAffine(self._wheel, turn, (WHEEL_SIZE, WHEEL_SIZE), flags=cv2.INTER_LINEAR)
         mask = cv2.warpAffine(self._wheel_mask, turn, (WHEEL_SIZE, WHEEL_SIZE), flags=cv2.INTER_LINEAR)
@@ -187,16 +197,26 @@ class Overlay:
         drawing.polyline(canvas, _arc(x, y, radius, -1, 1), (96, 90, 84), thickness=3)
         if abs(steering) > 0.004:
             drawing.polyline(canvas, _arc(x, y, radius, 0, steering), MODEL_COLOR, thickness=5)
-        if step.frame.label is not None:
-            inner, outer = (_arc(x, y, radius + r, step.frame.label, step.frame.label)[0] for r in (-6, 7))
+        if frame.label is not None:
+            inner, outer = (_arc(x, y, radius + r, frame.label, frame.label)[0] for r in (-6, 7))
             drawing.polyline(canvas, [inner, outer], RECORDED_COLOR, thickness=3)
 
-    def _draw_angle(self, canvas: Canvas, layout: _Layout, step: Step) -> None:
+    def _draw_angle(self, canvas: Canvas, layout: _Layout, prediction: Prediction) -> None:
         x, y = layout.angle
-        degrees = step.prediction.steering_deg
+        degrees = prediction.steering_deg
         side = "straight" if abs(degrees) < 0.05 else "right" if degrees > 0 else "left"
         drawing.text(canvas, f"{abs(degrees):.1f}°", (x, y), size=46, weight=600, align="right")
         drawing.text(canvas, side, (x, y + 28), size=19, color=MODEL_COLOR, weight=600, align="right")
+
+
+def _draw_state(canvas: Canvas, step: Step) -> None:
+    """A label in the middle: the car does not get what the model says, or not all of it."""
+    words = f"{step.state.value}: {step.reason}" if step.reason else step.state.value
+    width = round(drawing.text_width(words, size=26, weight=650))
+    x, y = (canvas.shape[1] - width) // 2, 150
+    color = WARNING if step.state.steers else ALARM
+    drawing.card(canvas, (x - 18, y - 32, width + 36, 48), radius=12, color=INK, opacity=0.72)
+    drawing.text(canvas, words, (x, y), size=26, weight=650, color=color)
 
 
 def _duration(us: float) -> str:
@@ -205,6 +225,8 @@ def _duration(us: float) -> str:
 
 def _enlarged(frame: NDArray[np.uint8]) -> Canvas:
     """The frame on a canvas of 720 rows; very wide and very narrow ones get bars."""
+    if frame.ndim == 2:
+        frame = color_of(frame)
     height, width = frame.shape[:2]
     scale = min(CANVAS_HEIGHT / height, WIDEST / width)
     size = (max(2, round(width * scale)), max(2, round(height * scale)))

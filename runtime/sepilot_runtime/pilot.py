@@ -16,11 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract import Contract, golden_frame
-from sepilot_runtime.engines import Engine, open_engine
-from sepilot_runtime.errors import ContractError, ModelFileError
-from sepilot_runtime.preprocess import Preprocessor, write_input
+from sepilot_runtime.engines import Engine, EngineName, open_engine
+from sepilot_runtime.errors import ContractError, FrameError, ModelFileError
+from sepilot_runtime.preprocess import Preprocessor, enlarge_frame, write_input
 
-__all__ = ["OTHER_PIXELS_TOLERANCE", "STEERING", "Pilot", "Prediction", "load_pilot", "verify_golden"]
+__all__ = [
+    "BF16_TOLERANCE",
+    "OTHER_PIXELS_TOLERANCE",
+    "STEERING",
+    "Pilot",
+    "Prediction",
+    "load_pilot",
+    "verify_golden",
+]
 
 OTHER_PIXELS_TOLERANCE = 0.08
 """Added to a contract's tolerance where this machine's OpenCV makes other pixels of a golden frame than training did.
@@ -28,6 +36,9 @@ OTHER_PIXELS_TOLERANCE = 0.08
 Builds round a bilinear resize differently, by one gray level. All pixels off by one moved the answers of small nets by
 up to 0.05; a wrong crop or channel order moves them by more than this.
 """
+
+BF16_TOLERANCE = 0.08
+"""Added to a contract's tolerance where the engine was asked to compute in bfloat16: 0.035 was seen on a real drive."""
 
 STEERING = "steering"
 """Task and output name that a pilot needs."""
@@ -41,8 +52,8 @@ class Prediction:
         steering: in [low, high] of the contract, [-1, 1] by default, + = right.
         raw: the model's number before it was clipped.
         steering_deg: `steering` in degrees at the wheel, by the contract's full scale.
-        preprocess_us: from frame to picture.
-        infer_us: from picture to number: writing the input, running the model, dequantizing.
+        preprocess_us: from frame to picture; nothing where the model makes the picture by itself.
+        infer_us: from picture (or frame) to number: writing the input, running the model, dequantizing.
     """
 
     steering: float
@@ -53,7 +64,11 @@ class Prediction:
 
 
 class Pilot:
-    """Steers by one engine. Its buffers are allocated once; not for use by two threads at a time."""
+    """Steers by one engine. Its buffers are allocated once; not for use by two threads at a time.
+
+    Attributes:
+        seen: what the model was given last: the picture, or the frame where it makes the picture by itself.
+    """
 
     def __init__(self, engine: Engine) -> None:
         """
@@ -67,16 +82,20 @@ class Pilot:
         self.contract = contract
         self._output = contract.output(STEERING)
         self._preprocessor = Preprocessor(contract.picture)
+        self.seen: NDArray[np.uint8] = np.zeros(contract.picture.shape, np.uint8)
 
     def picture_of(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the model sees of a frame: (h, w, c) uint8, valid until the next call. Raises FrameError."""
+        """What the model sees of a frame: (h, w, c) uint8, valid until the next call. Raises FrameError.
+
+        A model that makes the picture by itself sees the same but for single gray levels.
+        """
         return self._preprocessor.picture_of(frame)
 
     def infer_picture(self, pixels: NDArray[np.uint8]) -> float:
         """The model's raw number for a picture (h, w, c) uint8 that was cropped and resized before.
 
         Raises:
-            FrameError: not the shape that the model takes.
+            FrameError: not the shape that the model takes; it may take frames.
             ModelFileError: the model answered with NaN or infinity.
         """
         write_input(pixels, self.engine.input_tensor())
@@ -87,18 +106,19 @@ class Pilot:
         return value
 
     def infer(self, frame: NDArray[np.uint8]) -> float:
-        """The model's raw number for a frame (H, W, 3) uint8 BGR. Raises FrameError and ModelFileError."""
-        return self.infer_picture(self._preprocessor.picture_of(frame))
+        """The model's raw number for a frame (H, W, 3) uint8 BGR. Raises what `steer` raises."""
+        return self.infer_picture(self._input_of(frame))
 
     def steer(self, frame: NDArray[np.uint8]) -> Prediction:
         """Steering for a frame (H, W, 3) uint8 BGR, with the time that each stage took.
 
         Raises:
             FrameError: another shape or dtype.
+            ContractError: the model takes frames of one size, and this is another.
             ModelFileError: the model answered with NaN or infinity.
         """
         start = time.perf_counter_ns()
-        pixels = self._preprocessor.picture_of(frame)
+        self.seen = pixels = self._input_of(frame)
         seen = time.perf_counter_ns()
         raw = self.infer_picture(pixels)
         done = time.perf_counter_ns()
@@ -112,16 +132,34 @@ class Pilot:
             infer_us=(done - seen) / 1000,
         )
 
+    def _input_of(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        expected = self.contract.frame
+        if expected is None:
+            return self._preprocessor.picture_of(frame)
+        if frame.dtype != np.uint8:
+            raise FrameError("wrong dtype", f"uint8 expected, found {frame.dtype}")
+        if frame.shape != expected.shape and frame.ndim == 3 and frame.shape[2] == 3:
+            height, width = frame.shape[:2]
+            raise ContractError(
+                f"{self.engine.path}: frames of {expected.height}x{expected.width} (height x width) expected, "
+                f"found {height}x{width}; export for those: sepilot export RUN --with-preprocessing {height}x{width}"
+            )
+        return frame
 
-def load_pilot(path: Path, *, threads: int = 1, verify: bool = True) -> Pilot:
+
+def load_pilot(path: Path, *, threads: int = 1, verify: bool = True, engine: EngineName | None = None) -> Pilot:
     """Open a model file and, with `verify`, run its golden frames.
+
+    Args:
+        engine: the interpreter; None for the usual one of this kind of file.
 
     Raises:
         ModelFileError: unreadable, damaged, not what its contract says, or it fails its golden frames.
         ContractError: no contract in it, one that is foreign or was changed, or one for another task.
         MissingExtraError: the interpreter is not installed.
+        UsageError: the interpreter does not run this kind of file.
     """
-    pilot = Pilot(open_engine(path, threads=threads))
+    pilot = Pilot(open_engine(path, threads=threads, engine=engine))
     if verify:
         verify_golden(pilot.engine)
     return pilot
@@ -168,11 +206,15 @@ def _golden_answers(engine: Engine, contract: Contract) -> list[tuple[dict[str, 
             frame = golden_frame(golden)
         except ContractError as e:
             raise ContractError(f"{engine.path}: golden frame {index}: {e}") from e
-        pixels = preprocessor.picture_of(frame)
-        same = golden.picture_crc32 in (0, zlib.crc32(pixels.tobytes()))
+        if contract.frame:
+            pixels, same = enlarge_frame(frame, contract.frame.height, contract.frame.width), True
+        else:
+            pixels = preprocessor.picture_of(frame)
+            same = golden.picture_crc32 in (0, zlib.crc32(pixels.tobytes()))
         write_input(pixels, engine.input_tensor())
         engine.invoke()
         tolerance = contract.tolerance + (0.0 if same else OTHER_PIXELS_TOLERANCE)
+        tolerance += BF16_TOLERANCE if engine.name == "openvino-bf16" else 0.0
         answers.append(({name: engine.output(name) for name in names}, tolerance))
     return answers
 

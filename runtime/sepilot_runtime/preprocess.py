@@ -16,7 +16,17 @@ from sepilot_runtime.contract import Picture
 from sepilot_runtime.errors import FrameError
 from sepilot_runtime.opencv import cv2
 
-__all__ = ["PREPROCESS_VERSION", "Preprocessor", "crop_box", "picture_of", "shrink_frame", "write_input"]
+__all__ = [
+    "PREPROCESS_VERSION",
+    "LimitedLuma",
+    "Preprocessor",
+    "crop_box",
+    "enlarge_frame",
+    "full_range",
+    "picture_of",
+    "shrink_frame",
+    "write_input",
+]
 
 PREPROCESS_VERSION = 1
 """Raised whenever the pixels that come out change, so that caches made by another version are not used."""
@@ -34,6 +44,13 @@ def crop_box(frame_height: int, frame_width: int, picture: Picture) -> tuple[int
     return top, bottom, left, right
 
 
+class LimitedLuma(np.ndarray[tuple[int, ...], np.dtype[np.uint8]]):
+    """Luma in 16..235 (ITU-R BT.601), as YUV from cameras is, and not gray in 0..255.
+
+    The type says so, wherever a frame goes: views, slices, `copy` and `empty_like` keep it, `np.asarray` drops it.
+    """
+
+
 class Preprocessor:
     """Frames to pictures with buffers that are allocated once.
 
@@ -42,8 +59,11 @@ class Preprocessor:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
+        self._size = (picture.width, picture.height)
         self._color: NDArray[np.uint8] = np.empty((picture.height, picture.width, 3), np.uint8)
         self._gray: NDArray[np.uint8] = np.empty((picture.height, picture.width), np.uint8)
+        self._gray_picture = self._gray[:, :, np.newaxis]
+        self._pair: NDArray[np.uint8] = np.empty((picture.height, picture.width, 2), np.uint8)
         self._frame_shape: tuple[int, ...] = ()
         self._box = (0, 0, 0, 0)
 
@@ -51,28 +71,65 @@ class Preprocessor:
         """The picture (height, width, channels), uint8, valid until the next call.
 
         Args:
-            frame: (H, W, 3) uint8, BGR.
+            frame: (H, W, 3) uint8, BGR; or, where the picture is gray, (H, W) uint8, gray or `LimitedLuma`, which
+                gives the same picture as BGR but for two gray levels.
 
         Raises:
             FrameError: another shape or dtype, or no pixels.
         """
         if frame.shape != self._frame_shape:
             self._prepare(frame)
-        if frame.dtype != np.uint8:
+        if frame.dtype is not _UINT8 and frame.dtype != _UINT8:  # Comparing types takes longer.
             raise FrameError("wrong dtype", f"uint8 expected, found {frame.dtype}")
         top, bottom, left, right = self._box
-        size = (self.picture.width, self.picture.height)
+        size = self._size
+        if frame.ndim == 2:
+            packed = _packed(frame)
+            if packed is None:
+                cv2.resize(frame[top:bottom, left:right], size, dst=self._gray, interpolation=cv2.INTER_LINEAR)
+            else:
+                cv2.resize(packed[top:bottom, left:right], size, dst=self._pair, interpolation=cv2.INTER_LINEAR)
+                cv2.extractChannel(self._pair, 0, dst=self._gray)
+            if isinstance(frame, LimitedLuma):
+                cv2.LUT(self._gray, _FULL_RANGE, dst=self._gray)
+            return self._gray_picture
         cv2.resize(frame[top:bottom, left:right], size, dst=self._color, interpolation=cv2.INTER_LINEAR)
         if self.picture.color == "bgr":
             return self._color
         cv2.cvtColor(self._color, cv2.COLOR_BGR2GRAY, dst=self._gray)
-        return self._gray[:, :, np.newaxis]
+        return self._gray_picture
 
     def _prepare(self, frame: NDArray[np.uint8]) -> None:
-        if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        luma = frame.ndim == 2 and self.picture.color == "gray"
+        if not (luma or (frame.ndim == 3 and frame.shape[2] == 3)) or 0 in frame.shape:
             raise FrameError("wrong shape", f"(height, width, 3) expected, found {frame.shape}")
         self._box = crop_box(frame.shape[0], frame.shape[1], self.picture)
         self._frame_shape = frame.shape
+
+
+_UINT8 = np.dtype(np.uint8)
+
+
+def _packed(luma: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The (H, W, 2) array of which a luma frame is the first channel, as YUYV has it; None where it is none.
+
+    OpenCV would copy every second byte out of the whole crop first, which takes four times as long as resizing both.
+    """
+    if luma.strides[1] != 2:
+        return None
+    base = luma.base
+    if not isinstance(base, np.ndarray) or base.shape != (*luma.shape, 2) or not base.flags.c_contiguous:
+        return None
+    return base if luma.__array_interface__["data"] == base.__array_interface__["data"] else None
+
+
+_FULL_RANGE = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+"""Luma in 16..235 to gray in 0..255."""
+
+
+def full_range(luma: LimitedLuma) -> NDArray[np.uint8]:
+    """Luma (H, W) as gray (H, W) uint8 in 0..255, in memory of its own."""
+    return np.asarray(cv2.LUT(luma, _FULL_RANGE), np.uint8)
 
 
 def picture_of(frame: NDArray[np.uint8], picture: Picture) -> NDArray[np.uint8]:
@@ -88,7 +145,7 @@ _INPUT_SCALE = np.float32(1.0 / 255.0)
 
 
 def write_input(pixels: NDArray[np.uint8], tensor: NDArray[np.generic]) -> None:
-    """Write a picture into a model's input tensor, in place.
+    """Write a picture, or a frame for a model that takes frames, into a model's input tensor, in place.
 
     float32: `pixels * (1/255)`, one float32 multiplication. int8: `pixels - 128`, which is exactly the float value
     quantized with scale 1/255 and zero point -128. uint8: a copy.
@@ -120,3 +177,14 @@ def shrink_frame(frame: NDArray[np.uint8], max_width: int = 48) -> NDArray[np.ui
         return frame.copy()
     height = max(1, round(frame.shape[0] * max_width / frame.shape[1]))
     return cv2.resize(frame, (max_width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def enlarge_frame(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """A stored golden frame (h, w, 3) as a camera frame (height, width, 3).
+
+    Each pixel is the stored one at its place, by integer arithmetic: the same everywhere.
+    """
+    rows = np.arange(height) * frame.shape[0] // height
+    columns = np.arange(width) * frame.shape[1] // width
+    enlarged: NDArray[np.uint8] = frame[rows[:, np.newaxis], columns]
+    return enlarged

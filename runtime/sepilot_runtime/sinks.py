@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import deque
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import Literal, Protocol, TextIO
 
-from sepilot_runtime.errors import OutputError
+from sepilot_runtime.errors import OutputError, SepilotError
 from sepilot_runtime.pilot import Prediction
 from sepilot_runtime.sources import Frame
+from sepilot_runtime.states import State
 
-__all__ = ["JsonLinesSink", "ListSink", "Sink", "Step"]
+__all__ = ["Background", "JsonLinesSink", "ListSink", "Sink", "Step"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -18,55 +21,83 @@ class Step:
     """One turn of the loop.
 
     Attributes:
-        total_us: from the frame in memory to the steering.
-        age_ms: from the arrival of the frame to the steering.
+        state, reason: of the drive after this turn; `reason` is "" while driving.
+        frame, prediction: None where none came, or where the frame was not steered by.
+        steering: what the car gets, after calibration, smoothing and limits; straight ahead unless the state steers.
+        throttle: what the car gets; 0 unless the state steers.
+        decided_ns: `time.monotonic_ns()` of the decision.
+        total_us: from the frame in memory to the steering; 0 without a frame.
+        age_ms: from the arrival of the frame to the steering; None without a frame.
+        late: the frame missed its deadline.
     """
 
-    frame: Frame
-    prediction: Prediction
-    total_us: float
-    age_ms: float
+    frame: Frame | None
+    prediction: Prediction | None
+    steering: float
+    throttle: float = 0.0
+    state: State = State.DRIVING
+    reason: str = ""
+    decided_ns: int = 0
+    total_us: float = 0.0
+    age_ms: float | None = None
+    late: bool = False
 
 
 class Sink(Protocol):
-    """Takes what the loop decided."""
+    """Takes what the loop decided. What drives the car must see every step, neutral ones above all."""
 
     def write(self, step: Step) -> None:
-        """Pass one step on. Raises OutputError where it cannot."""
+        """Pass one step on, within a millisecond. Raises OutputError where it cannot."""
+
+    def close(self) -> None:
+        """Leave the car in neutral and give back what is held. The last step before it is `stopped`."""
 
 
 class JsonLinesSink:
-    """One JSON object per frame and line, flushed at once, so that a program behind a pipe steers without delay.
+    """One JSON object per step and line, flushed at once, so that a program behind a pipe steers without delay.
 
-    Keys: frame (id), time_s, steering in [-1, 1] with + = right, steering_deg, raw (before clipping), preprocess_us,
-    infer_us, total_us, age_ms, and recorded (steering) where the source has it.
+    Keys: state, reason (unless empty), steering in [-1, 1] with + = right and throttle as the car gets them, and with a
+    frame: frame (id), time_s, total_us, age_ms, and recorded (steering) where the source has it; with a prediction:
+    steering_deg, raw (before clipping), preprocess_us, infer_us.
     """
 
     def __init__(self, file: TextIO, shown_as: str = "standard output") -> None:
         self._file, self._shown_as = file, shown_as
 
     def write(self, step: Step) -> None:
-        prediction = step.prediction
-        line: dict[str, float] = {
-            "frame": step.frame.id,
-            "time_s": round(step.frame.time_s, 4),
-            "steering": round(prediction.steering, 6),
-            "steering_deg": round(prediction.steering_deg, 4),
-            "raw": round(prediction.raw, 6),
-            "preprocess_us": round(prediction.preprocess_us, 1),
-            "infer_us": round(prediction.infer_us, 1),
-            "total_us": round(step.total_us, 1),
-            "age_ms": round(step.age_ms, 3),
-        }
-        if step.frame.label is not None:
-            line["recorded"] = round(step.frame.label, 6)
         try:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(json.dumps(line_of(step)) + "\n")
             self._file.flush()
         except BrokenPipeError:
             raise
         except OSError as e:
             raise OutputError(f"{self._shown_as}: cannot be written: {e.strerror or e}") from e
+
+    def close(self) -> None:
+        """The file belongs to whoever opened it."""
+
+
+def line_of(step: Step) -> dict[str, float | str]:
+    """A step as plain values; the keys are those of `JsonLinesSink`."""
+    line: dict[str, float | str] = {}
+    frame, prediction = step.frame, step.prediction
+    if frame is not None:
+        line |= {"frame": frame.id, "time_s": round(frame.time_s, 4)}
+    line |= {"state": step.state.value, "steering": round(step.steering, 6), "throttle": round(step.throttle, 6)}
+    if step.reason:
+        line["reason"] = step.reason
+    if prediction is not None:
+        line |= {
+            "steering_deg": round(prediction.steering_deg, 4),
+            "raw": round(prediction.raw, 6),
+            "preprocess_us": round(prediction.preprocess_us, 1),
+            "infer_us": round(prediction.infer_us, 1),
+        }
+    if frame is not None and step.age_ms is not None:
+        line |= {"total_us": round(step.total_us, 1), "age_ms": round(step.age_ms, 3)}
+        if frame.label is not None:
+            line["recorded"] = round(frame.label, 6)
+    return line
 
 
 class ListSink:
@@ -74,6 +105,77 @@ class ListSink:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.closed = False
 
     def write(self, step: Step) -> None:
         self.steps.append(step)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Background:
+    """Runs another sink in a thread of its own, so that a slow disk or a reader that stopped reading holds nothing up.
+
+    Attributes:
+        dropped: steps that did not reach the sink, as newer ones had come or the queue was full.
+        failure: what went wrong in the sink; it gets no further steps then, and the drive goes on.
+        newest: whether only the newest step counts.
+        name: of the sink, for messages.
+    """
+
+    def __init__(self, sink: Sink, *, keep: Literal["newest", "all"], depth: int = 64, close_s: float = 2.0) -> None:
+        """
+        Args:
+            keep: with `newest` an old step gives way to a new one and the queue holds one; with `all` every step is
+                kept until `depth` of them wait, and later ones are dropped.
+            close_s: how long `close` waits for what is queued.
+        """
+        self.dropped = 0
+        self.failure: str | None = None
+        self.newest, self.name = keep == "newest", type(sink).__name__
+        self._sink, self._close_s = sink, close_s
+        self._queue: deque[Step] = deque()
+        self._depth = 1 if self.newest else depth
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
+        self._thread.start()
+
+    def write(self, step: Step) -> None:
+        if self.failure is not None:
+            return
+        with self._changed:
+            if len(self._queue) >= self._depth:
+                self.dropped += 1
+                if not self.newest:
+                    return
+                self._queue.popleft()
+            self._queue.append(step)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let the sink finish what is queued, if it can within `close_s`, and close it."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(self._close_s)
+
+    def _run(self) -> None:
+        try:
+            while (step := self._next()) is not None:
+                self._sink.write(step)
+        except BrokenPipeError:
+            self.failure = "the reader has gone"
+        except (SepilotError, OSError) as e:
+            self.failure = str(e)
+        try:
+            self._sink.close()
+        except (SepilotError, OSError) as e:
+            self.failure = self.failure or str(e)
+
+    def _next(self) -> Step | None:
+        """The next step, None when closing and all is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            return self._queue.popleft() if self._queue else None

@@ -1,6 +1,16 @@
-"""Sources: where frames come from. Files give every frame in order; a camera gives the newest only.
+"""Sources: where frames come from. Files give every frame in order; a camera or a stream gives the newest only.
 
 A frame carries its own time and the moment at which it arrived here, so that whoever acts on it can say how old it is.
+
+| source                         | policy                                                                      |
+|--------------------------------|-----------------------------------------------------------------------------|
+| camera index, /dev/video0      | newest frame; says its mode; luma only, or a small JPEG, where that will do |
+| rtsp://, http://, gst:PIPELINE | newest frame; the least buffering that the protocol allows                  |
+| video file                     | every frame, with the time stamps of the file                               |
+| image, folder of images        | every image in natural order, at Donkeycar's rate                           |
+| Donkeycar tub                  | every row, with its time stamp and its recorded steering                    |
+
+Cameras and streams connect again in the background; files are gone through once.
 """
 
 from __future__ import annotations
@@ -11,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +30,10 @@ from sepilot_runtime.errors import DriveError, FrameError
 from sepilot_runtime.images import IMAGE_SUFFIXES, natural_key, read_image
 from sepilot_runtime.opencv import cv2, silenced
 
-__all__ = ["Frame", "ImageSource", "Source", "SourceInfo", "VideoSource", "open_source"]
+if TYPE_CHECKING:
+    from sepilot_runtime.camera_request import CameraRequest
+
+__all__ = ["Frame", "ImageSource", "LiveSource", "Source", "SourceInfo", "VideoSource", "open_source"]
 
 DEFAULT_RATE_HZ = 20.0
 """Of images without time stamps: Donkeycar's own rate."""
@@ -33,7 +46,8 @@ class Frame:
     Attributes:
         id: counts up; a live source leaves out the numbers of the frames that it dropped.
         time_s: since the start of the recording, or since the source was opened.
-        image: (H, W, 3) uint8 BGR.
+        image: (H, W, 3) uint8 BGR; or (H, W) uint8, gray or `LimitedLuma`, where a model sees gray and the
+            camera gives it so; such an image may be a view with steps between its pixels.
         arrived_ns: `time.monotonic_ns()` when it was received or decoded.
         label: recorded steering in [-1, 1], + = right, where the source has one.
     """
@@ -50,11 +64,13 @@ class SourceInfo:
     """What a source turned out to be, read back after opening.
 
     Attributes:
-        kind: "camera", "video", "images" or "drive".
+        kind: "camera", "stream", "video", "images" or "drive".
         live: frames come whether or not anyone is ready; only the newest counts.
         width, height: of its frames as announced, 0 where that is not known before the first.
         rate_hz: frames per second as announced or estimated.
         frames: how many there should be, None where nobody knows.
+        format: what a camera sends and what is taken of it, for people: "NV12, luma only".
+        note: what was asked for and not given; "" where all was.
     """
 
     where: str
@@ -64,11 +80,17 @@ class SourceInfo:
     height: int
     rate_hz: float
     frames: int | None
+    format: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
+        # "camera 0" is a name by itself, "road.mp4" is none.
+        name = self.where if self.where.startswith(f"{self.kind} ") else f"{self.kind} {self.where}"
         size = f", {self.width}x{self.height}" if self.width else ""
         count = f", {self.frames} frames" if self.frames is not None else ""
-        return f"{self.kind} {self.where}{size} at {self.rate_hz:g} Hz{count}"
+        sent = f", {self.format}" if self.format else ""
+        note = f" ({self.note})" if self.note else ""
+        return f"{name}{size} at {self.rate_hz:g} Hz{count}{sent}{note}"
 
 
 class Source(Protocol):
@@ -91,19 +113,46 @@ class Source(Protocol):
     ) -> None: ...
 
 
-def open_source(spec: str) -> Source:
-    """Open a camera index ("0"), a video file, an image, a folder of images, or a recorded Donkeycar tub.
+class LiveSource(Source, Protocol):
+    """A source that gives what is there now, and comes back by itself, in the background.
+
+    Iterating gives newest frames too, and ends with DriveError where none comes for some seconds.
+
+    Attributes:
+        connected: False while it tries to come back.
+    """
+
+    @property
+    def connected(self) -> bool: ...
+
+    def newest(self, timeout_s: float) -> Frame | None:
+        """A frame that was not taken before, waiting for it at most `timeout_s`; None when none came.
+
+        Raises:
+            DriveError: the device cannot come back.
+        """
+
+
+def open_source(spec: str, request: CameraRequest | None = None) -> Source:
+    """Open a source by what its user calls it: see the table at the head of this module.
+
+    Args:
+        request: what to ask a camera for, and which picture will be made of its frames; streams and files ignore it.
 
     Raises:
         DriveError: there is no such thing, it cannot be read, or it holds no frames.
     """
-    if spec.isdigit():
+    if spec.isdigit() or spec.startswith("/dev/"):
         from sepilot_runtime.cameras import open_camera
 
-        return open_camera(int(spec))
+        return open_camera(spec, request)
+    if spec.startswith("gst:") or "://" in spec:
+        from sepilot_runtime.streams import open_stream
+
+        return open_stream(spec)
     path = Path(spec)
     if not path.exists():
-        raise DriveError(f"{spec}: no such file or folder, and not a camera index")
+        raise DriveError(f"{spec}: no such file or folder, and neither a camera index nor a URL")
     if path.is_dir():
         if (path / "manifest.json").is_file():
             from sepilot_runtime.tubs import open_tub

@@ -77,7 +77,11 @@ class OverlaySink:
         self._overlay, self._writer = overlay, writer
 
     def write(self, step: Step) -> None:
-        self._writer.write(self._overlay.draw(step))
+        if step.frame is not None and step.prediction is not None:
+            self._writer.write(self._overlay.draw(step))
+
+    def close(self) -> None:
+        """The video is finished by whoever opened it."""
 
 
 @contextlib.contextmanager

@@ -44,6 +44,16 @@ def test_it_measures(device: Device, files: dict[str, Path], images: Path) -> No
     assert len(json.loads(done.stdout)["rows"]) == 3
 
 
+def test_it_explains_and_compares(device: Device, files: dict[str, Path], images: Path) -> None:
+    for argv in (
+        ["explain", str(files["int8.tflite"])],
+        ["compare", str(files["float32.tflite"]), str(files["int8.tflite"])],
+    ):
+        done = device.sepilot(*argv, "--frames", str(images), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["frames"] == str(images)
+
+
 def test_without_onnx_runtime_tflite_drives_and_onnx_says_what_to_install(
     device: Device, files: dict[str, Path], images: Path
 ) -> None:
@@ -52,6 +62,14 @@ def test_without_onnx_runtime_tflite_drives_and_onnx_says_what_to_install(
     done = device.sepilot("drive", str(files["float32.onnx"]), "--source", str(images), blocked=blocked)
     assert done.returncode == 2
     assert done.stderr == "sepilot: onnxruntime is not installed; run: pip install 'sepilot[onnx]'\n"
+
+
+def test_without_openvino_the_error_says_how_to_get_it(device: Device, files: dict[str, Path], images: Path) -> None:
+    for name in ("float32.onnx", "int8.tflite"):
+        argv = ["drive", str(files[name]), "--source", str(images), "--engine", "openvino"]
+        done = device.sepilot(*argv, blocked=(*TRAINING_TOOLS, "openvino"))
+        assert done.returncode == 2
+        assert done.stderr == "sepilot: openvino is not installed; run: pip install 'sepilot[openvino]'\n"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +99,7 @@ COLD_START_BUDGET_S = 0.5
 SLOWER_MACHINE = 2.0
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["drive", "--help"], ["bench", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], *([verb, "--help"] for verb in ("drive", "bench", "explain", "compare"))])
 def test_help_answers_at_once(
     argv: list[str], device: Device, cpu_seconds: Callable[[Callable[[], object]], float]
 ) -> None:
@@ -91,7 +109,7 @@ def test_help_answers_at_once(
 
 
 def test_help_imports_nothing_heavy(device: Device) -> None:
-    for verb in ("drive", "bench"):
+    for verb in ("drive", "bench", "explain", "compare"):
         code = (
             f"import sys; sys.path.insert(0, {str(device.runtime)!r})\n"
             "from sepilot_runtime.cli import main\n"

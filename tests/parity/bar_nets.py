@@ -19,12 +19,16 @@ from sepilot_export.check import Candidate, FileCheck, candidates_of, check_file
 from sepilot_export.conversions import Source
 from sepilot_export.embed import embed_onnx, embed_tflite
 from sepilot_export.exporter import export_source
-from sepilot_export.formats import choose_formats, format_named
+from sepilot_export.formats import FORMATS, choose_formats, format_named
+from sepilot_export.int8 import Int8Options
 from sepilot_export.reference import Reference, read_reference
 from sepilot_runtime.contract import Contract, Output, Picture, Provenance, golden_from
 from sepilot_runtime.preprocess import picture_of
 from sepilot_train.quiet import quiet
 from sepilot_train.run import FrameSet
+
+MADE = tuple(form for form in FORMATS if form.name != "sparse.tflite")
+"""What `all` makes of a net whose weights are not zero."""
 
 GRAY = Picture(height=24, width=40, color="gray", crop_top=0.25)
 SMALL_V27: dict[str, Any] = {"filters": (8, 16, 32), "dense": (32, 16), "dropout": 0.1}
@@ -143,5 +147,5 @@ class Bench:
 def bench_of(model: Any, picture: Picture, recipe: str, folder: Path, formats: Sequence[str] = ("all",)) -> Bench:
     """Export a model in the formats that are asked for."""
     source = source_for(model, folder, picture, recipe)
-    export_source(source, choose_formats(formats), folder / "export", calibration_frames=100)
+    export_source(source, choose_formats(formats), folder / "export", int8=Int8Options(calibration_frames=100))
     return Bench(model, source, folder / "export", read_reference(folder / "export"), folder)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.bar_nets import GRAY, Bench, contract_for
+from parity.bar_nets import GRAY, MADE, Bench, contract_for
 from sepilot_export import deploy, embed, support
 from sepilot_export.exporter import export_source
 from sepilot_export.formats import FORMATS, choose_formats, format_named
+from sepilot_export.int8 import Int8Options
 from sepilot_runtime.contract import Contract, Picture
 from sepilot_runtime.errors import OutputError, RunError
 from sepilot_runtime.modelfile import read_contract
@@ -122,7 +123,7 @@ def test_a_model_that_does_not_fit_its_contract_is_refused(v27: Bench, tmp_path:
         deploy.load_training_model(broken, v27.source.contract)
 
 
-@pytest.mark.parametrize("name", [f.name for f in FORMATS])
+@pytest.mark.parametrize("name", [f.name for f in MADE])
 def test_every_file_has_the_shape_that_its_format_promises(v27: Bench, name: str) -> None:
     form, path = format_named(name), v27.folder / f"v27-{name}"
     contract = read_contract(path)
@@ -151,21 +152,21 @@ def test_int8_files_compute_in_int8(v27: Bench) -> None:
 def test_onnx_files_are_standard(v27: Bench) -> None:
     import onnx
 
-    for name in ("float32.onnx", "float16.onnx", "int8.onnx"):
+    for name in ("float32.onnx", "float16.onnx", "int8.onnx", "int8-twin.onnx"):
         model = onnx.load_model_from_string(v27.content(name))
         onnx.checker.check_model(model, full_check=True)
         kinds = [n.op_type for n in model.graph.node]
         assert {o.domain: o.version for o in model.opset_import}[""] == 17
         assert "Transpose" not in kinds and "BatchNormalization" not in kinds
         assert ([i.name for i in model.graph.input], [o.name for o in model.graph.output]) == (["image"], ["steering"])
-        assert ("QuantizeLinear" in kinds) == (name == "int8.onnx")
-    weights = embed.onnx_weights(v27.content("int8.onnx"))
-    assert all(w.dtype == np.int8 for w in weights)
+        assert ("QuantizeLinear" in kinds) == name.startswith("int8")
+    for name in ("int8.onnx", "int8-twin.onnx"):
+        assert all(w.dtype == np.int8 for w in embed.onnx_weights(v27.content(name)))
 
 
 def test_smaller_precisions_make_smaller_files(v27: Bench) -> None:
     empty = len(v27.source.contract.to_json())
-    size = {f.name: len(v27.content(f.name)) - empty for f in FORMATS}
+    size = {f.name: len(v27.content(f.name)) - empty for f in MADE}
     for suffix in ("tflite", "onnx"):
         assert size[f"float16.{suffix}"] < 0.95 * size[f"float32.{suffix}"]
     weights = {
@@ -182,7 +183,7 @@ def test_export_json_tells_what_made_the_files(v27: Bench) -> None:
     assert (
         record["recipe"] == "v27" and record["tools"]["tensorflow"] and 0 <= record["deploy_graph_difference"] <= 1e-5
     )
-    assert [f["format"] for f in record["files"]] == [f.name for f in FORMATS]
+    assert [f["format"] for f in record["files"]] == [f.name for f in MADE]
     for row in record["files"]:
         data = (v27.folder / row["file"]).read_bytes()
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
@@ -191,7 +192,7 @@ def test_export_json_tells_what_made_the_files(v27: Bench) -> None:
     assert len(frames) == 100
     assert not {f["name"] for f in frames} & set(v27.reference.names)
     assert {p.name for p in v27.folder.iterdir()} - {r["file"] for r in record["files"]} == {
-        "calibration.json", "export.json", "reference.npz",
+        "calibration.json", "command.txt", "export.json", "int8-layers.json", "int8-layers.png", "reference.npz",
     }  # fmt: skip
 
 
@@ -222,9 +223,8 @@ def test_zeros_are_counted_in_every_file(tmp_path: Path, v27: Bench) -> None:
     from parity.bar_nets import source_for
 
     source = source_for(model, tmp_path, GRAY, "pruned")
-    files, _ = export_source(
-        source, choose_formats(["float32", "int8.tflite", "int8.onnx"]), tmp_path / "out", calibration_frames=32
-    )
+    formats = choose_formats(["float32", "int8.tflite", "int8.onnx"])
+    files = export_source(source, formats, tmp_path / "out", int8=Int8Options(calibration_frames=32)).files
     for f in files:
         # The rewritten batch norms add a few weights that are not zero; int8 rounds a few more to it.
         assert 0.42 < f.sparsity < 0.60, f
@@ -233,7 +233,7 @@ def test_zeros_are_counted_in_every_file(tmp_path: Path, v27: Bench) -> None:
 
 def test_the_same_run_gives_the_same_tflite_files(v27: Bench, tmp_path: Path) -> None:
     formats = choose_formats(["float32.tflite", "int8.tflite"])
-    export_source(v27.source, formats, tmp_path / "again", calibration_frames=100)
+    export_source(v27.source, formats, tmp_path / "again", int8=Int8Options(calibration_frames=100))
     for form in formats:
         assert (tmp_path / "again" / f"v27-{form.name}").read_bytes() == v27.content(form.name)
 

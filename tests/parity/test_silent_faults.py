@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from parity.bar_nets import GRAY, Bench, bench_of, fitted, source_for
+from parity.bar_nets import GRAY, MADE, Bench, bench_of, fitted, source_for
 from sepilot_export import onnx_file, tflite
 from sepilot_export.check import FileCheck, check_file
-from sepilot_export.formats import FORMATS
 from sepilot_export.ranges import Range, fit_ranges, output_range
 from sepilot_runtime.contract import Picture
 from sepilot_train.quiet import quiet
@@ -42,7 +41,7 @@ def says(check: FileCheck, *words: str) -> bool:
     return any(all(w in reason for w in words) for reason in check.reasons)
 
 
-@pytest.mark.parametrize("name", [f.name for f in FORMATS])
+@pytest.mark.parametrize("name", [f.name for f in MADE])
 def test_clean_files_pass(v27: Bench, name: str) -> None:
     check = check_file(v27.candidate(name), v27.reference)
     assert check.reasons == ()
@@ -119,6 +118,24 @@ def test_file_without_weights(v27: Bench, tmp_path: Any) -> None:
     assert len(content) < len(raw_float32(v27)) / 1.5
     check = v27.plant("float32.tflite", content)
     assert check.opened and says(check, "answered nan")
+
+
+def test_dummy_body_of_a_fused_function(v27: Bench) -> None:
+    """A function that TensorFlow Lite replaces by an operation of its own, as its detection post-processing: tf2onnx
+    exports the body that nobody runs, here zeros, and says nothing."""
+    import tensorflow as tf
+    import tf2onnx
+
+    fused = tf.function(
+        lambda image: 0.0 * tf.reshape(tf.reduce_sum(image), (1, 1)),
+        experimental_implements='name: "TFLite_Detection_PostProcess"',
+    )
+    with quiet("conversion"):
+        function = tf.function(lambda image: {"steering": fused(image)})
+        signature = (tf.TensorSpec((1, *GRAY.shape), tf.float32, name="image"),)
+        proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=17)
+    check = v27.plant("float32.onnx", proto.SerializeToString())
+    assert check.opened and says(check, "golden")
 
 
 @pytest.mark.slow

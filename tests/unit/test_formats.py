@@ -16,7 +16,7 @@ from sepilot_train.recipe import Gate
 def test_the_table_has_the_promised_formats() -> None:
     assert [f.name for f in FORMATS] == [
         "float32.tflite", "float16.tflite", "dynamic.tflite", "int8.tflite", "int8-float-head.tflite",
-        "float32.onnx", "float16.onnx", "int8.onnx",
+        "sparse.tflite", "float32.onnx", "float16.onnx", "int8.onnx", "int8-twin.onnx",
     ]  # fmt: skip
     for form in FORMATS:
         assert form.name.endswith(f".{form.suffix}")
@@ -32,8 +32,8 @@ def test_the_table_has_the_promised_formats() -> None:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (["onnx"], ["float32.onnx", "float16.onnx", "int8.onnx"]),
-        (["int8"], ["int8.tflite", "int8.onnx"]),
+        (["onnx"], ["float32.onnx", "float16.onnx", "int8.onnx", "int8-twin.onnx"]),
+        (["int8"], ["int8.tflite", "int8.onnx", "int8-twin.onnx"]),
         (["int8.onnx", "float32.tflite", "int8.onnx"], ["float32.tflite", "int8.onnx"]),
         (["all"], [f.name for f in FORMATS]),
     ],

@@ -61,7 +61,7 @@ def test_every_frame_is_steered_by_once(tmp_path: Path) -> None:
         assert step.total_us >= step.prediction.preprocess_us + step.prediction.infer_us
     assert (summary.frames, summary.ended, summary.lost) == (7, "end of source", {"skipped": 1})
     assert summary.total is not None and summary.total.count == 7
-    assert summary.age_p50_ms == 5.0
+    assert summary.age is not None and summary.age.p50_us == pytest.approx(5000, rel=0.01)
 
 
 def constant() -> Pilot:
@@ -85,12 +85,12 @@ def test_a_source_that_never_starts_is_an_error() -> None:
     with pytest.raises(DriveError, match="gone"):
         drive_frames(constant(), ScriptedSource(DriveError("gone")), [])
     summary = drive_frames(constant(), ScriptedSource(), [])
-    assert (summary.frames, summary.total, summary.age_p50_ms) == (0, None, None)
+    assert (summary.frames, summary.total, summary.age) == (0, None, None)
 
 
 def test_a_frame_of_an_impossible_shape_is_counted_and_passed_over() -> None:
     good = numbered(3)
-    bad = dataclasses.replace(good[1], image=np.zeros((4, 4), np.uint8))
+    bad = dataclasses.replace(good[1], image=np.zeros((4, 4, 7), np.uint8))
     sink = ListSink()
     summary = drive_frames(constant(), ScriptedSource(good[0], bad, good[2]), [sink])
     assert [step.frame.id for step in sink.steps] == [0, 2]

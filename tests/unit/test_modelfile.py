@@ -35,12 +35,13 @@ def test_a_contract_behind_the_flatbuffer_is_found(tmp_path: Path) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     from sepilot_runtime.contract import METADATA_KEY
+    from sepilot_runtime.integrity import BLANK_SEAL, seal
 
     # The layout that converters use for files of more than 2 GB: offset and size in place of the bytes.
     text = contract_of().to_json().encode()
     content = _tflite_with_offset_buffer(schema, METADATA_KEY, text)
     path = tmp_path / "model.tflite"
-    path.write_bytes(content + text)
+    path.write_bytes(seal(content + text + BLANK_SEAL.encode()))
     assert read_contract(path) == contract_of()
     path.write_bytes(content + text[:-1])
     with pytest.raises(ModelFileError, match="damaged"):
@@ -82,23 +83,21 @@ def test_a_truncated_file_is_refused_at_every_length(model: Path) -> None:
     for length in {*range(0, len(content), max(1, len(content) // 200)), *range(64), len(content) - 1}:
         model.write_bytes(content[:length])
         with pytest.raises(SepilotError) as caught:
-            # What is cut off behind the contract is the interpreter's to find; see test_engines.
-            if read_model_file(model):
-                raise SepilotError(f"{model}: readable")
+            read_model_file(model)
         assert str(caught.value).startswith(f"{model}: ")
 
 
-def test_changed_bytes_give_the_contract_or_an_error(model: Path) -> None:
+def test_changed_bytes_are_refused(model: Path) -> None:
     content = np.frombuffer(model.read_bytes(), np.uint8)
     rng = np.random.default_rng(0)
     for _ in range(500):
         spoilt = content.copy()
-        spoilt[rng.integers(0, len(spoilt), rng.integers(1, 8))] = rng.integers(0, 256)
+        at = rng.integers(0, len(spoilt), rng.integers(1, 8))
+        spoilt[at] ^= rng.integers(1, 256, len(at), np.uint8)
         model.write_bytes(spoilt.tobytes())
-        try:
-            assert read_contract(model) == contract_of()
-        except SepilotError as e:
-            assert "\n" not in str(e)
+        with pytest.raises(SepilotError) as caught:
+            read_contract(model)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 9, b"TFL3", b"\x08\x07\x12", b"nonsense" * 99, bytes(range(256))])

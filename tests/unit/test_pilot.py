@@ -154,6 +154,6 @@ def test_contracts_for_something_else_are_refused() -> None:
 def test_impossible_frames_are_refused() -> None:
     pilot = Pilot(ConstantEngine(contract_of()))
     with pytest.raises(FrameError):
-        pilot.steer(np.zeros((4, 4), np.uint8))
+        pilot.steer(np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(FrameError):
         pilot.infer_picture(np.zeros((1, 2, 1), np.uint8))

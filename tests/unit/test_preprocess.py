@@ -112,7 +112,9 @@ def test_crop_by_hand() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        np.zeros((48, 64), np.uint8),
+        np.zeros((48,), np.uint8),
+        np.zeros((48, 64, 1), np.uint8),
+        np.zeros((0, 64), np.uint8),
         np.zeros((48, 64, 4), np.uint8),
         np.zeros((0, 64, 3), np.uint8),
         np.zeros((48, 64, 3), np.float32),
@@ -141,8 +143,14 @@ def test_an_input_of_another_shape_or_type_is_refused(tensor: NDArray[np.generic
 MAY_RESIZE = {
     "runtime/sepilot_runtime/preprocess.py": "the one implementation, and the shrinking of golden frames",
     "runtime/sepilot_runtime/overlay.py": "draws for people",
+    "runtime/sepilot_runtime/heatmap.py": "draws for people",
+    "runtime/sepilot_runtime/tiles.py": "draws for people",
+    "runtime/sepilot_runtime/web/": "draws for people",
+    "runtime/sepilot_runtime/novelty.py": "measures of the finished picture",
     "runtime/sepilot_runtime/video.py": "scales a drawn canvas to the video's size",
     "train/sepilot_train/sheet.py": "contact sheets for people",
+    "export/sepilot_export/raw_frames.py": "whole frames to another camera's size, before there is a picture",
+    "export/sepilot_export/compress/distill.py": "a teacher's picture from the student's, in training only",
     "train/sepilot_train/simulator/": "textures of the world, before there is a frame",
 }
 """Module, or folder, to reason. What touches the picture that a model sees must not be added here."""

@@ -47,14 +47,3 @@ def test_the_output_range_has_headroom_and_zero() -> None:
     assert output_range((0.2, 0.4)) == pytest.approx((0.0, 0.42))
     low, high = output_range((0.0, 0.0))
     assert low < 0 < high
-
-
-def test_halves_that_disagree_are_told() -> None:
-    rng = np.random.default_rng(0)
-    steady = fit(rng.uniform(-1, 1, (40, 200)))
-    assert steady.stability()["median"] < 0.05 and steady.warnings() == []
-    values = rng.uniform(-1, 1, (40, 200))
-    values[1::2] *= 3
-    uneven = fit(values)
-    assert uneven.stability()["worst"] == pytest.approx(2 / 3, abs=0.02)
-    assert "--calibration-frames" in uneven.warnings()[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from model_factory import frames
-from sepilot_runtime.cameras import CameraSource
 from sepilot_runtime.errors import DriveError, FrameError
 from sepilot_runtime.images import decode_image, natural_key, read_image
 from sepilot_runtime.sources import Frame, Source, open_source
@@ -133,12 +131,6 @@ def test_what_is_no_source_is_named(name: str, words: str, tmp_path: Path, capfd
     assert capfd.readouterr().err == ""
 
 
-def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DriveError, match="camera 97: cannot be opened"):
-        open_source("97")
-    assert capfd.readouterr().err == ""
-
-
 def test_a_video_gives_every_frame_with_its_time(tmp_path: Path) -> None:
     source, got = given(write_video(tmp_path / "v.mp4", 15))
     assert (source.info.kind, source.info.width, source.info.height, source.info.frames) == ("video", 64, 48, 15)
@@ -208,78 +200,3 @@ def test_real_tubs(real_drives: Path) -> None:
     assert first.image.shape == (120, 160, 3)
     with open_source(str(real_drives / "warehouse_tub")) as source:
         assert source.info.frames == 1000
-
-
-# --- Cameras --------------------------------------------------------------------------------------------------------
-
-
-class ScriptedCamera:
-    """Gives numbered frames when it is told to; None ends it."""
-
-    def __init__(self) -> None:
-        self.ready = threading.Semaphore(0)
-        self.taken = threading.Semaphore(0)
-        self.count = 0
-        self.ends = False
-        self.released = False
-
-    def read(self) -> tuple[bool, Any]:
-        self.taken.release()
-        self.ready.acquire()
-        if self.ends:
-            return False, None
-        self.count += 1
-        return True, np.full((4, 6, 3), self.count - 1, np.uint8)
-
-    def get(self, propId: int) -> float:
-        return {cv2.CAP_PROP_FRAME_WIDTH: 6.0, cv2.CAP_PROP_FRAME_HEIGHT: 4.0, cv2.CAP_PROP_FPS: 30.0}[propId]
-
-    def release(self) -> None:
-        self.released = True
-
-    def give(self, frames: int) -> None:
-        """Returns when the reader has taken them all and asks for the next."""
-        for _ in range(frames):
-            self.ready.release()
-            self.taken.acquire()
-
-    def end(self) -> None:
-        self.ends = True
-        self.ready.release()
-
-
-def test_a_camera_gives_the_newest_frame_and_counts_the_others() -> None:
-    camera = ScriptedCamera()
-    with CameraSource("camera 0", camera) as source:
-        assert (source.info.width, source.info.height, source.info.rate_hz, source.info.live) == (6, 4, 30.0, True)
-        camera.taken.acquire()
-        images = iter(source)
-        camera.give(5)
-        newest = next(images)
-        assert (newest.id, int(newest.image[0, 0, 0])) == (4, 4)
-        assert source.lost == {"dropped": 4}
-        camera.give(1)
-        assert next(images).id == 5
-        assert source.lost == {"dropped": 4}
-        camera.end()
-    assert camera.released
-
-
-def test_a_camera_that_goes_away_is_an_error() -> None:
-    camera = ScriptedCamera()
-    with CameraSource("camera 0", camera) as source:
-        camera.end()
-        with pytest.raises(DriveError, match="camera 0: stopped giving frames"):
-            next(iter(source))
-
-
-def test_a_camera_that_hangs_is_an_error_and_does_not_hang_us() -> None:
-    camera = ScriptedCamera()
-    start = time.monotonic()
-    with (
-        pytest.raises(DriveError, match=r"camera 0: no frame for 0\.05 s"),
-        CameraSource("camera 0", camera, timeout_s=0.05) as source,
-    ):
-        next(iter(source))
-    assert time.monotonic() - start < 5
-    camera.end()

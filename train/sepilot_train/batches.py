@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +23,10 @@ class Epoch:
     uniforms: NDArray[np.float32]  # (steps, batch, UNIFORM_COUNT)
 
 
+Answers = Callable[[Epoch], NDArray[np.float32]]
+"""What takes the place of the labels in an epoch, (steps, batch), meant as labels are: before the augmentation."""
+
+
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of one epoch after the other, each a function of (seed, epoch) alone.
 
@@ -34,6 +38,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         labels: float32 (n,).
         straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
         min_frames: of an epoch; a smaller data set is gone through as often as that takes, in a new order each time.
+        answers: take the place of the labels.
+        views: so many epochs differ in order and augmentation, then they begin again; 0 repeats none. With `answers`
+            that cost much to get, which are kept.
     """
 
     def __init__(
@@ -46,6 +53,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         straight: NDArray[np.bool_],
         straight_keep: float,
         min_frames: int = 0,
+        answers: Answers | None = None,
+        views: int = 0,
     ) -> None:
         super().__init__()
         self._pictures = pictures
@@ -59,16 +68,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._batch_size = min(batch_size, used * self._passes)
         self._steps = used * self._passes // max(self._batch_size, 1)
         self._plan = lru_cache(maxsize=1)(self._draw)
+        self._views = views
+        self._answers = lru_cache(maxsize=None)(lambda epoch: answers(self._plan(epoch))) if answers else None
         self.epoch = 0
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
-        epoch = self._plan(self.epoch)
+        number = self.epoch % self._views if self._views else self.epoch
+        epoch = self._plan(number)
         index = epoch.index[step]
+        labels = self._labels[index] if self._answers is None else self._answers(number)[step]
         frames = {"index": index} if self._pictures is None else {"pictures": self._pictures[index]}
-        return {**frames, "uniforms": epoch.uniforms[step]}, self._labels[index, None]
+        return {**frames, "uniforms": epoch.uniforms[step]}, labels[:, None]
 
     def _draw(self, epoch: int) -> Epoch:
         random = np.random.default_rng([self._seed, epoch])

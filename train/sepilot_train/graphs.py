@@ -7,6 +7,7 @@ and pooling are not counted, as is usual; `inspect` warns where they cost time a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,20 +189,27 @@ def tflite_nodes(path: Path) -> list[Node]:
         )
         for i in graph.inputs
     ]
+    constants = {
+        i: tuple(int(d) for d in tensor.shape)
+        for i, tensor in enumerate(graph.tensors)
+        if model.buffers[tensor.buffer].data is not None
+    }
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
         kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        nodes.append(_tflite_node(graph, model, op, kind))
+        if kind in ("DEQUANTIZE", "DENSIFY") and op.inputs[0] in constants:
+            # Weights that lie as float16, or without their zeros, and are unpacked when the file is loaded.
+            constants[op.outputs[0]] = constants[op.inputs[0]]
+            continue
+        nodes.append(_tflite_node(graph, constants, op, kind))
     return nodes
 
 
-def _tflite_node(graph: Any, model: Any, op: Any, kind: str) -> Node:
+def _tflite_node(graph: Any, constants: Mapping[int, tuple[int, ...]], op: Any, kind: str) -> Node:
     output = graph.tensors[op.outputs[0]]
     shape = _tail(output)
-    constants = [
-        graph.tensors[i] for i in op.inputs if i >= 0 and model.buffers[graph.tensors[i].buffer].data is not None
-    ]
-    weights: list[int] = [int(d) for d in constants[0].shape] if constants else []
+    held = [constants[i] for i in op.inputs if i in constants]
+    weights = held[0] if held else ()
     role: Role = "pointwise"
     kernel, stride, dilation, macs = (1, 1), (1, 1), (1, 1), 0
     options = op.builtinOptions
@@ -221,7 +229,7 @@ def _tflite_node(graph: Any, model: Any, op: Any, kind: str) -> Node:
         role=role,
         inputs=tuple(_text(graph.tensors[i].name) for i in op.inputs if i >= 0),
         output_shape=shape,
-        parameters=sum(math.prod(int(d) for d in t.shape) for t in constants if kind not in ("MEAN", "RESHAPE", "PAD")),
+        parameters=0 if kind in ("MEAN", "RESHAPE", "PAD") else sum(map(math.prod, held)),
         macs=macs,
         kernel=kernel,
         stride=stride,

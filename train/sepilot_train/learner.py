@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from sepilot_runtime.errors import RecipeError
 from sepilot_train.augment import Augmentation
 
-__all__ = ["History", "Samples", "TrainingSettings", "fit", "predict"]
+if TYPE_CHECKING:
+    from sepilot_train.batches import Answers
+
+__all__ = ["History", "Samples", "TrainingSettings", "compiled_training", "fit", "predict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +127,14 @@ def fit(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     show_progress: bool = False,
+    answers: Answers | None = None,
+    views: int = 0,
 ) -> History:
     """Fit `net` in place and leave the kept weights in it.
 
     Writes `history.csv`, `tensorboard/` (where the tensorboard package is installed) and `checkpoint/state.npz` into
     `workdir`, after each epoch. With `resume` it goes on from that checkpoint, and ends with the same weights as an
-    uninterrupted run with the same settings on the same machine.
+    uninterrupted run with the same settings on the same machine. `answers` and `views` are those of `batches.Batches`.
 
     Raises:
         RecipeError: the settings leave no frame to train on.
@@ -139,7 +144,7 @@ def fit(
 
     from sepilot_train.epochs import EpochKeeper, ProgressBar
 
-    model, data = _compiled(net, train, settings, augmentation)
+    model, data = compiled_training(net, train, settings, augmentation, answers=answers, views=views)
     keeper = EpochKeeper(
         model=model, net=net, data=data, validation=validation, settings=settings, augmentation=augmentation,
         workdir=workdir, on_epoch=on_epoch,
@@ -165,7 +170,16 @@ def predict(net: Any, pictures: NDArray[np.uint8], batch: int = 256) -> NDArray[
     return np.concatenate([np.zeros((0, 1), np.float32), *parts])[:, 0]
 
 
-def _compiled(net: Any, train: Samples, settings: TrainingSettings, augmentation: Augmentation) -> tuple[Any, Any]:
+def compiled_training(
+    net: Any,
+    train: Samples,
+    settings: TrainingSettings,
+    augmentation: Augmentation,
+    *,
+    answers: Answers | None = None,
+    views: int = 0,
+) -> tuple[Any, Any]:
+    """The compiled model around `net` and the data that its `fit` takes."""
     from sepilot_train.batches import Batches, training_model
 
     on_device = train.pictures.nbytes <= settings.device_limit_mb * 2**20
@@ -178,6 +192,8 @@ def _compiled(net: Any, train: Samples, settings: TrainingSettings, augmentation
         straight=np.zeros(len(train.labels), bool) if straight is None else straight,
         straight_keep=settings.straight_keep,
         min_frames=settings.min_epoch_frames,
+        answers=answers,
+        views=views,
     )
     if len(data) == 0:
         raise RecipeError(

@@ -15,15 +15,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sepilot_runtime.contract import Picture
 from sepilot_runtime.errors import RecipeError
 from sepilot_runtime.schema import parse
+from sepilot_runtime.settings import override, read_toml
 from sepilot_train.augment import Augmentation
 from sepilot_train.learner import TrainingSettings
 
-__all__ = ["DataSettings", "Gate", "ModelSettings", "Recipe", "load_recipe", "recipe_names", "to_toml"]
+__all__ = [
+    "DataSettings",
+    "Gate",
+    "ModelSettings",
+    "Recipe",
+    "load_recipe",
+    "named_recipes",
+    "parse_recipe",
+    "recipe_names",
+    "require_in",
+    "to_toml",
+]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +109,12 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The shipped recipes."""
-    return sorted(p.name.removesuffix(".toml") for p in _shipped().iterdir() if p.name.endswith(".toml"))
+    return named_recipes(_shipped())
+
+
+def named_recipes(folder: Any) -> list[str]:
+    """The recipes in a folder of a package (`importlib.resources.abc.Traversable`), by name."""
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -108,15 +127,20 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: unknown recipe or key, wrong type or range, not TOML.
     """
-    text, where = _read(name_or_path)
+    return parse_recipe(Recipe, name_or_path, overrides, _shipped())
+
+
+def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shipped: Any) -> T:
+    """Read a recipe of any `kind` of dataclass from a TOML file of the folder `shipped`, or of one's own.
+
+    Raises:
+        RecipeError: unknown recipe or key, wrong type or range, not TOML.
+    """
+    table, where = _read(name_or_path, shipped)
+    for text in overrides:
+        override(table, text, RecipeError)
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise RecipeError(f"{where}: not TOML: {e}") from e
-    for override in overrides:
-        _apply(table, override)
-    try:
-        return parse(Recipe, table, "", RecipeError, complete=False)
+        return parse(kind, table, "", RecipeError, complete=False)
     except RecipeError as e:
         raise RecipeError(f"{where}: {e}") from e
 
@@ -132,35 +156,23 @@ def _shipped() -> Any:
     return resources.files("sepilot_train") / "recipes"
 
 
-def _read(name_or_path: str) -> tuple[str, str]:
-    if name_or_path in recipe_names():
-        return (_shipped() / f"{name_or_path}.toml").read_text(encoding="utf-8"), f"recipe {name_or_path}"
+def require_in(name: str, value: float, low: float, high: float) -> None:
+    """Raise RecipeError unless `low <= value <= high`."""
+    if not low <= value <= high:
+        raise RecipeError(f"{name}: expected a value from {low:g} to {high:g}; found {value}")
+
+
+def _read(name_or_path: str, shipped: Any) -> tuple[dict[str, Any], str]:
+    names = named_recipes(shipped)
+    if name_or_path in names:
+        text = (shipped / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        return tomllib.loads(text), f"recipe {name_or_path}"
     path = Path(name_or_path)
     if path.suffix != ".toml":
         raise RecipeError(
-            f"{name_or_path}: no such recipe; shipped: {', '.join(recipe_names())}; or give a path that ends in .toml"
+            f"{name_or_path}: no such recipe; shipped: {', '.join(names)}; or give a path that ends in .toml"
         )
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except (OSError, UnicodeDecodeError) as e:
-        raise RecipeError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
-
-
-def _apply(table: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
-        raise RecipeError(f"--set {override}: expected section.key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    inner = table
-    for part in parts[:-1]:
-        inner = inner.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"--set {override}: {part} is a value, not a section")
-    inner[parts[-1]] = value
+    return read_toml(path, RecipeError), str(path)
 
 
 def _write_table(lines: list[str], prefix: str, table: Mapping[str, Any]) -> None:

@@ -4,12 +4,11 @@ The label of every frame is what the expert would steer there. An expert that ne
 middle of the road; random kicks on the steering, which the label does not follow, take the car off it and so record the
 way back.
 
-Tub layout: https://docs.donkeycar.com/parts/stores/ and the files that Donkeycar 4 and 5 write.
+The layout of a tub stands in `sepilot_runtime.tub_format`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime import tub_format
 from sepilot_runtime.errors import OutputError, UsageError
 from sepilot_runtime.files import atomic_directory
 from sepilot_runtime.opencv import cv2
@@ -28,8 +28,6 @@ from sepilot_train.simulator import EVALUATION_SEED, Simulator, State
 
 __all__ = ["Recording", "TubWriter", "record"]
 
-INPUTS = {"cam/image_array": "image_array", "user/angle": "float", "user/throttle": "float", "user/mode": "str"}
-ROWS_PER_CATALOG = 1000
 JPEG_QUALITY = 95
 THROTTLE = 0.3
 """The simulated car holds its speed; Donkeycar expects the column."""
@@ -65,7 +63,7 @@ class TubWriter:
             OutputError: the path exists or cannot be written.
         """
         self._part = self._stack.enter_context(atomic_directory(self._path))
-        (self._part / "images").mkdir()
+        (self._part / tub_format.IMAGES).mkdir()
         return self
 
     def __exit__(
@@ -83,24 +81,19 @@ class TubWriter:
 
     def add(self, frame: NDArray[np.uint8], steering: float, throttle: float = THROTTLE, mode: str = "user") -> None:
         """Append one frame, (H, W, 3) uint8 BGR, with its labels; steering in [-1, 1], + = right."""
-        image = f"{self._count}_cam_image_array_.jpg"
-        target = self._part / "images" / image
+        target = self._part / tub_format.IMAGES / tub_format.image_name(self._count)
         done, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not done:
             raise OutputError(f"{target}: OpenCV cannot encode a frame of shape {frame.shape}")
         target.write_bytes(data.tobytes())
-        row = {
-            "_index": self._count,
-            "_session_id": self._sessions[-1],
-            "_timestamp_ms": round((self._started_s + self._count / self._rate_hz) * 1000),
-            "cam/image_array": image,
-            "user/angle": float(steering),
-            "user/mode": mode,
-            "user/throttle": float(throttle),
-        }
-        self._rows.append(json.dumps(row, allow_nan=False))
+        time_s = self._started_s + self._count / self._rate_hz
+        self._rows.append(
+            tub_format.row(
+                self._count, session=self._sessions[-1], time_s=time_s, steering=steering, throttle=throttle, mode=mode
+            )
+        )
         self._count += 1
-        if len(self._rows) == ROWS_PER_CATALOG:
+        if len(self._rows) == tub_format.ROWS_PER_CATALOG:
             self._write_catalog()
 
     def new_session(self) -> None:
@@ -111,34 +104,19 @@ class TubWriter:
         if not self._rows:
             return
         name = f"catalog_{len(self._catalogs)}.catalog"
-        lines = [row + "\n" for row in self._rows]
-        (self._part / name).write_text("".join(lines), encoding="utf-8")
-        manifest = {
-            "created_at": self._started_s,
-            "line_lengths": [len(line.encode()) for line in lines],
-            "path": f"{name}_manifest",
-            "start_index": self._count - len(lines),
-        }
-        (self._part / f"{name}_manifest").write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+        (self._part / name).write_text("".join(self._rows), encoding="utf-8")
+        text = tub_format.catalog_manifest(
+            name, self._rows, start_index=self._count - len(self._rows), created_s=self._started_s
+        )
+        (self._part / f"{name}_manifest").write_text(text, encoding="utf-8")
         self._catalogs.append(name)
         self._rows = []
 
     def _write_manifest(self) -> None:
-        last = len(self._sessions) - 1
-        sessions = {"all_full_ids": self._sessions, "last_id": last, "last_full_id": self._sessions[-1]}
-        lines = [
-            list(INPUTS),
-            list(INPUTS.values()),
-            self._metadata,
-            {"created_at": self._started_s, "sessions": sessions},
-            {
-                "paths": self._catalogs,
-                "current_index": self._count,
-                "max_len": ROWS_PER_CATALOG,
-                "deleted_indexes": [],
-            },
-        ]
-        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+        text = tub_format.manifest(
+            metadata=self._metadata, sessions=self._sessions, catalogs=self._catalogs, count=self._count,
+            created_s=self._started_s,
+        )  # fmt: skip
         (self._part / "manifest.json").write_text(text, encoding="utf-8")
 
 

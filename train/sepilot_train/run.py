@@ -1,5 +1,6 @@
 """The run directory: what `sepilot train` leaves behind and everything after it reads.
 
+command.txt       the command line that made it
 request.json      the drives, options and overrides that were asked for
 recipe.toml       the resolved recipe, every value written out
 split.json        training and validation frames by drive and name

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime import __version__
-from sepilot_runtime.contract import Contract, FrameStatistics, Golden, Output, Picture, Provenance, golden_from
+from sepilot_runtime.contract import Contract, Golden, Output, Picture, Provenance, golden_from
 from sepilot_runtime.errors import DriveError, FrameError, RunError
 from sepilot_runtime.files import atomic_file, read_json, write_json
+from sepilot_runtime.novelty import statistics_of
 from sepilot_runtime.preprocess import picture_of, shrink_frame
 from sepilot_train import figures, split
 from sepilot_train.drives import Drive, PictureSet
@@ -28,7 +29,7 @@ from sepilot_train.recipe import Recipe, load_recipe, to_toml
 from sepilot_train.run import Predictions, Request, Run, load_sets, open_run, read_request, same_request, write_text
 from sepilot_train.split import Leak, Split
 
-__all__ = ["Material", "gather", "require_same", "start_run", "summary", "train_run"]
+__all__ = ["Material", "complete_run", "gather", "require_same", "start_run", "summary", "train_run"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,8 +103,9 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
         )
 
 
-def start_run(out: Path, request: Request, recipe: Recipe) -> None:
-    """Make the run directory with what was asked for. Raises OutputError."""
+def start_run(out: Path, request: Request, recipe: Recipe, command: str) -> None:
+    """Make the run directory with what was asked for, and the `command` line that did. Raises OutputError."""
+    write_text(out / "command.txt", command + "\n")
     write_text(out / "recipe.toml", to_toml(recipe))
     write_json(out / "request.json", dataclasses.asdict(request))
 
@@ -131,7 +133,6 @@ def train_run(out: Path, request: Request, recipe: Recipe, material: Material, *
     """
     import keras
 
-    write_json(out / "split.json", split.to_json(material.sets, material.split))
     settings = dataclasses.replace(recipe.training, seed=request.seed)
     keras.utils.set_random_seed(request.seed)
     net = build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
@@ -140,7 +141,21 @@ def train_run(out: Path, request: Request, recipe: Recipe, material: Material, *
     # A training that was killed in its first epoch has nothing to go on from, and starts over.
     resume = resume and (out / "checkpoint" / "state.npz").exists()
     history = fit(net, train, validation, settings, recipe.augmentation, out, resume=resume, show_progress=progress)
-    seconds = time.perf_counter() - begin
+    complete_run(out, recipe, material, net, history, time.perf_counter() - begin)
+    return open_run(out)
+
+
+def complete_run(
+    out: Path, recipe: Recipe, material: Material, net: Any, history: History, seconds: float
+) -> SteeringMetrics:
+    """Judge a trained net on the held-out frames and write everything of the run directory that follows from it.
+
+    Args:
+        net: Keras 3 Functional, pictures of `recipe` in, one output of shape (n, 1).
+        seconds: that the training took.
+    """
+    write_json(out / "split.json", split.to_json(material.sets, material.split))
+    train, validation = material.samples("train"), material.samples("validation")
     answers = predict(net, validation.pictures)
     metrics = steering_metrics(validation.labels, answers, float(train.labels.mean()))
     leak = split.measure_leak(material.sets, material.split)
@@ -149,7 +164,7 @@ def train_run(out: Path, request: Request, recipe: Recipe, material: Material, *
     _draw(out, material, validation, answers, metrics, history)
     with atomic_file(out / "model.keras") as part:
         net.save(part)
-    return open_run(out)
+    return metrics
 
 
 def _write_judgement(
@@ -221,7 +236,7 @@ def _contract(
             versions=_versions(),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
-        statistics=_statistics(train.pictures),
+        statistics=statistics_of(train.pictures),
         golden=_golden_frames(material, recipe.picture, net, answers),
     )
 
@@ -234,15 +249,6 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _statistics(pictures: NDArray[np.uint8], limit: int = 2000) -> FrameStatistics:
-    chosen = pictures[np.linspace(0, len(pictures) - 1, min(limit, len(pictures))).astype(int)].astype(np.float32)
-    gray = chosen.mean(axis=3)
-    measures = (gray.mean(axis=(1, 2)), gray.std(axis=(1, 2)), np.abs(np.diff(gray, axis=2)).mean(axis=(1, 2)))
-    low_mid_high = [tuple(round(float(v), 3) for v in np.percentile(m, (1, 50, 99))) for m in measures]
-    brightness, contrast, sharpness = low_mid_high
-    return FrameStatistics(brightness=brightness, contrast=contrast, sharpness=sharpness)  # type: ignore[arg-type]
 
 
 def _golden_frames(

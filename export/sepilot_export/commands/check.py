@@ -19,6 +19,7 @@ __all__ = ["main"]
 EPILOG = """examples:
   sepilot check runs/week-export
   sepilot check runs/week-export --drives tubs/sunday
+  sepilot check runs/week-export --engine openvino
   sepilot check runs/week-export --gate int8.max_error=0.08 --json
 
 All held-out frames go one by one through the interpreter that will run the file on the car. Other drives (--drives)
@@ -38,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     folder: Path = arguments.directory
     candidates = candidates_of(folder, arguments.gate)
     reference = read_reference(folder)
+    through = _through_others(arguments, candidates, reference)
     with _progress(candidates, reference) as tick:
         checks = list(check_files(candidates, reference, tick))
     sections = [(checks, reference)]
@@ -46,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     record: dict[str, Any] = to_json(*sections[0]) | {"conditions": _conditions()}
     for section in sections[1:]:
         record["drives"] = to_json(*section)
+    if through:
+        record["engines"] = {name: to_json(found, reference) for name, found in through.items()}
     write_json(folder / "check.json", record)
     draw(*sections[-1], arguments.png or folder / "check.png")
     if arguments.json:
@@ -56,7 +60,10 @@ def main(argv: Sequence[str]) -> int:
         console = Console(highlight=False)
         for section in sections:
             print_table(*section, console)
-    everything = [check for section, _ in sections for check in section]
+        for name, found in through.items():
+            console.print(f"\nthrough {name}:")
+            print_table(found, reference, console)
+    everything = [check for found in (*(s for s, _ in sections), *through.values()) for check in found]
     if not all(check.opened for check in everything):
         return 2
     return 0 if all(check.passed for check in everything) else 1
@@ -79,10 +86,32 @@ def _parser() -> argparse.ArgumentParser:
         "--gate", metavar="[PRECISION.]KEY=VALUE", action="append", default=[],
         help="another limit: max_error (of full scale), mae_increase, sign_flips, saturated (shares of frames)",
     )  # fmt: skip
+    parser.add_argument(
+        "--engine", metavar="NAME,…", default="",
+        help="run every file through these interpreters, too: openvino, openvino-bf16, litert, onnxruntime",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print check.json instead of the table")
     parser.add_argument("--png", metavar="FILE", type=Path, help="where to draw the errors (default: DIR/check.png)")
     add_reader_arguments(parser)
     return parser
+
+
+def _through_others(
+    arguments: argparse.Namespace, candidates: Sequence[Candidate], reference: Reference
+) -> dict[str, list[FileCheck]]:
+    """What the interpreters of --engine make of the files that they run."""
+    import dataclasses
+
+    from sepilot_export.check import check_files
+    from sepilot_runtime.engines import ENGINES, engine_named
+    from sepilot_runtime.modelfile import ModelKind
+
+    found: dict[str, list[FileCheck]] = {}
+    for name in map(engine_named, arguments.engine.replace(",", " ").split()):
+        chosen = [dataclasses.replace(c, engine=name) for c in candidates if name in ENGINES[ModelKind(c.form.suffix)]]
+        with _progress(chosen, reference) as tick:
+            found[name] = list(check_files(chosen, reference, tick))
+    return found
 
 
 def _on_other_drives(
@@ -124,7 +153,7 @@ def _conditions() -> dict[str, str]:
     from importlib import metadata
 
     found = {"machine": platform.machine(), "python": platform.python_version()}
-    for package in ("ai-edge-litert", "onnxruntime", "numpy"):
+    for package in ("ai-edge-litert", "onnxruntime", "openvino", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found

@@ -7,27 +7,27 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 
-if TYPE_CHECKING:
-    from sepilot_export.conversions import Exported
-
-__all__ = ["main"]
+__all__ = ["main", "use_tensorflow"]
 
 EPILOG = """examples:
   sepilot export runs/week --out runs/week-export
   sepilot export runs/week --formats float32.tflite,int8.tflite --out car
   sepilot export runs/week --formats onnx --out onnx
+  sepilot export runs/week --formats int8 --max-drop 0.5deg --layers --out exact
+  sepilot export runs/week --with-preprocessing 120x160 --out frames
   sepilot export --list-formats
 
 The drives of the run are read again: int8 is calibrated on training frames, and held-out frames go along so
-that `sepilot check DIR` needs neither TensorFlow nor the drives.
+that `sepilot check DIR` needs neither TensorFlow nor the drives. What --max-drop keeps in float32 is decided on
+training frames that int8 was not calibrated on; the held-out frames only judge, in `sepilot check`.
 """
 
 
@@ -42,27 +42,47 @@ def main(argv: Sequence[str]) -> int:
     words = [w for part in arguments.formats for w in part.replace(",", " ").split()]
     formats = choose_formats(words)
     require_new(arguments.out)
-    _use_tensorflow()
+    use_tensorflow("export")
     from sepilot_export.exporter import export_source, source_of
+    from sepilot_export.gates import drop_from
+    from sepilot_export.int8 import Int8Options
+    from sepilot_export.raw_frames import frame_input, read_raw_frames
+    from sepilot_export.summary import print_files, print_layers
     from sepilot_train.run import open_run
 
     run = open_run(arguments.run)
+    drop = drop_from(arguments.max_drop, run.contract.outputs[0]) if arguments.max_drop else None
+    int8 = Int8Options(
+        calibration_frames=arguments.calibration_frames,
+        choice=arguments.calibration,
+        max_drop=drop,
+        seed=arguments.seed,
+    )
     source = source_of(run, moved_to=arguments.drives, progress=sys.stderr.isatty())
+    raw = None
+    if arguments.with_preprocessing is not None:
+        size = frame_input(arguments.with_preprocessing) if arguments.with_preprocessing else None
+        raw = read_raw_frames(run, source, size, moved_to=arguments.drives)
     with _progress(len(formats)) as step:
-        files, warnings = export_source(
+        written = export_source(
             source,
             formats,
             arguments.out,
-            calibration_frames=arguments.calibration_frames,
-            seed=arguments.seed,
+            int8=int8,
+            raw=raw,
+            command=shlex.join(["sepilot", "export", *argv]),
             step=step,
         )
-    for warning in warnings:
+    for warning in written.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    for line in written.left_out:
+        print(f"note: {line}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps([dataclasses.asdict(f) for f in files], indent=2))
+        print(json.dumps([dataclasses.asdict(f) for f in written.files], indent=2))
     else:
-        _print_files(files, arguments.out)
+        print_files(written.files, arguments.out, run.contract.outputs[0])
+        if arguments.layers:
+            print_layers(arguments.out)
     return 0
 
 
@@ -94,19 +114,37 @@ def _parser() -> argparse.ArgumentParser:
         default=300,
         help="training frames that int8 is calibrated on (300)",
     )
+    parser.add_argument(
+        "--calibration", choices=("tails", "random", "first"), default="tails",
+        help="how they are chosen: with the extremes of predictions, labels and brightness, at random, or the first",
+    )
+    parser.add_argument(
+        "--max-drop", metavar="X",
+        help="most that int8 may add to the mean error against the driver's steering: degrees (0.5deg) or label units "
+        "(0.002), upper end of the 95 %% interval; a file that misses it or another gate keeps its worst layers in "
+        "float32",
+    )
+    parser.add_argument(
+        "--layers", action="store_true", help="print what int8 does to each layer (int8-layers.json has it in any case)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--with-preprocessing", metavar="HxW", nargs="?", const="",
+        help="files that take the camera's raw frame, uint8 BGR of this one size (default: that of the run's drives), "
+        "and crop and resize it by themselves",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the choice of calibration frames (0)")
     parser.add_argument("--list-formats", action="store_true", help="print the formats with their gates, and stop")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     return parser
 
 
-def _use_tensorflow() -> None:
+def use_tensorflow(verb: str) -> None:
     """Keras with TensorFlow, whatever backend trained the model: only TensorFlow's graphs convert."""
     if "keras" in sys.modules:
         import keras
 
         if keras.backend.backend() != "tensorflow":
-            raise UsageError("export needs Keras on TensorFlow; run it in a process of its own")
+            raise UsageError(f"{verb} needs Keras on TensorFlow; run it in a process of its own")
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
@@ -143,20 +181,3 @@ def _list_formats(*, as_json: bool) -> int:
         print(f"{form.name:<24}{form.engine}{calibrated}; max error {form.limits.max_error:g} of full scale,")
         print(f"{'':<24}task MAE at most {form.limits.mae_increase:+g}; {form.description}")
     return 0
-
-
-def _print_files(files: Sequence[Exported], out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("file", no_wrap=True)
-    for name in ("kB", "gzip kB", "zeros", "seconds"):
-        table.add_column(name, justify="right")
-    for f in files:
-        table.add_row(
-            f.file, f"{f.bytes / 1000:.1f}", f"{f.gzip_bytes / 1000:.1f}", f"{f.sparsity:.1%}", f"{f.seconds:.1f}"
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"\n-> {out}\nnext: sepilot check {out}", soft_wrap=True)

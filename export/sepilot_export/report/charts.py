@@ -20,10 +20,20 @@ from sepilot_export.report.measurements import ClosedLoop, LoopRow
 from sepilot_train.figures import ACCENT, FAINT, INK, SECOND, axes
 from sepilot_train.run import Predictions
 
-__all__ = ["Chart", "draw_bins", "draw_delay", "draw_driving", "draw_histogram", "draw_history", "draw_scatter"]
+__all__ = [
+    "Chart",
+    "draw_bins",
+    "draw_delay",
+    "draw_driving",
+    "draw_histogram",
+    "draw_history",
+    "draw_scatter",
+    "draw_twice",
+    "log_scale",
+]
 
-GRID = "#e8edf1"
-_VARIABLES = {INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--faint", GRID: "--grid"}
+GRID, BAD = "#e8edf1", "#b3261e"
+_VARIABLES = {INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--faint", GRID: "--grid", BAD: "--bad"}
 
 COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 130)
 """Width and height in CSS pixels."""
@@ -53,7 +63,7 @@ def draw_history(history: Mapping[str, Sequence[float]], kept_epoch: int) -> Cha
             ax.plot(epochs, held, color=ACCENT, linewidth=2, marker=marker)
             if 1 <= kept_epoch <= len(held):
                 ax.plot(kept_epoch, held[kept_epoch - 1], "o", color=ACCENT, markersize=7)
-        _log_scale(ax.yaxis)
+        log_scale(ax.yaxis)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if rates := history.get("learning_rate"):
             right = ax.twinx()
@@ -64,7 +74,7 @@ def draw_history(history: Mapping[str, Sequence[float]], kept_epoch: int) -> Cha
             right.locator_params(axis="y", nbins=4)
             right.spines[["top", "left", "bottom", "right"]].set_visible(False)
 
-    return _both("history", f"loss over {len(epochs)} epochs", draw, COLUMN)
+    return draw_twice("history", f"loss over {len(epochs)} epochs", draw, COLUMN)
 
 
 def draw_scatter(predictions: Predictions, scale_deg: float) -> Chart:
@@ -88,7 +98,7 @@ def draw_scatter(predictions: Predictions, scale_deg: float) -> Chart:
         ax.set_ylim(-limit, limit)
         ax.set_aspect("equal")
 
-    return _both("scatter", f"model against driver on {len(predictions.labels):,} held-out frames", draw, COLUMN)
+    return draw_twice("scatter", f"model against driver on {len(predictions.labels):,} held-out frames", draw, COLUMN)
 
 
 def draw_driving(predictions: Predictions, scale_deg: float) -> Chart:
@@ -104,7 +114,7 @@ def draw_driving(predictions: Predictions, scale_deg: float) -> Chart:
         ax.plot(x, predictions.predictions[part] * scale_deg, color=ACCENT, linewidth=1.6)
         ax.margins(x=0.01)
 
-    return _both("driving", f"steering of driver and model over {len(x)} held-out frames", draw, FULL)
+    return draw_twice("driving", f"steering of driver and model over {len(x)} held-out frames", draw, FULL)
 
 
 def draw_bins(bins: Sequence[Mapping[str, Any]], scale_deg: float, constant_mae: float) -> Chart:
@@ -123,7 +133,7 @@ def draw_bins(bins: Sequence[Mapping[str, Any]], scale_deg: float, constant_mae:
         ax.grid(False, axis="x")
         ax.margins(y=0.15)
 
-    return _both("bins", "mean error by steering angle", draw, COLUMN)
+    return draw_twice("bins", "mean error by steering angle", draw, COLUMN)
 
 
 def draw_histogram(histogram: Histogram, name: str, limit_deg: float) -> Chart:
@@ -134,7 +144,7 @@ def draw_histogram(histogram: Histogram, name: str, limit_deg: float) -> Chart:
         ax = axes(fig, "", "error [°]", "frames")
         ax.stairs(counts, edges, fill=True, color=ACCENT)
         ax.axvline(limit_deg, color=SECOND, linewidth=1.4)
-        _log_scale(ax.xaxis, every=2)
+        log_scale(ax.xaxis, every=2)
         ax.set_xlim(edges[0], edges[-1])
         ax.set_ylim(0, max(counts.max(), 1) * 1.08)
         ax.locator_params(axis="y", nbins=4)
@@ -170,10 +180,11 @@ def draw_delay(
             ax.plot(delays, values, **style)
         ax.set_ylim(*((-4, 104) if measure == "survived" else (0, None)))
 
-    return _both(measure, f"worlds {measure} by added delay", draw, COLUMN)
+    return draw_twice(measure, f"worlds {measure} by added delay", draw, COLUMN)
 
 
-def _both(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, int]) -> Chart:
+def draw_twice(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, int]) -> Chart:
+    """A plot for a desktop's column, `wide` pixels, and for a phone; `draw` puts it into an empty figure."""
     return Chart(
         label=label,
         wide=_drawn(f"{name} wide", label, draw, wide),
@@ -208,7 +219,7 @@ def _drawn(salt: str, label: str, draw: Callable[[Any], None], pixels: tuple[int
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
-def _log_scale(axis: Any, every: int = 0) -> None:
+def log_scale(axis: Any, every: int = 0) -> None:
     """A logarithmic axis with words that SVG text can show: 1-2-5 steps, or each `every`th power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 

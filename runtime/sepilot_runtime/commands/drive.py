@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
+
+from sepilot_runtime.camera_request import add_camera_arguments
+from sepilot_runtime.errors import UsageError
+from sepilot_runtime.web.options import add_web_arguments, bind_page, serve_page
 
 # OpenCV, numpy and the interpreter are imported where they are first needed: `--help` answers without them.
 if TYPE_CHECKING:
-    from sepilot_runtime.loop import DriveSummary, Pace
+    from sepilot_runtime.car import Car
+    from sepilot_runtime.following import SlotFollower
+    from sepilot_runtime.loop import DriveSummary, NewPilot, Pace
     from sepilot_runtime.pilot import Pilot
+    from sepilot_runtime.shadow import Shadow
     from sepilot_runtime.sinks import Sink
-    from sepilot_runtime.sources import Source
+    from sepilot_runtime.sources import LiveSource, Source
+    from sepilot_runtime.states import Control
 
 __all__ = ["main"]
+
+INTERRUPTED, TERMINATED = "interrupted", "terminated"
 
 EPILOG = """\
 examples:
@@ -36,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     summary = _drive(arguments)
     if not arguments.quiet:
-        print(_summary_line(summary), file=sys.stderr)
-    if summary.ended == "interrupted":
+        print("\n".join(_summary_lines(summary)), file=sys.stderr)
+    if summary.ended == INTERRUPTED:
         return 130
-    if summary.ended not in ("end of source", "max-frames"):
+    if summary.ended not in ("end of source", "max-frames", TERMINATED):
         from sepilot_runtime.errors import DriveError
 
         raise DriveError(summary.ended)
@@ -47,11 +58,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _drive(arguments: argparse.Namespace) -> DriveSummary:
+    from sepilot_runtime.camera_request import camera_request
+    from sepilot_runtime.car import load_car
+    from sepilot_runtime.engines import engine_named
     from sepilot_runtime.files import require_new
-    from sepilot_runtime.loop import drive_frames
     from sepilot_runtime.opencv import cv2
     from sepilot_runtime.pilot import load_pilot
     from sepilot_runtime.sources import open_source
+    from sepilot_runtime.states import Control
 
     # Small pictures gain nothing from OpenCV's own threads and lose steady timing.
     cv2.setNumThreads(1)
@@ -61,30 +75,184 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
         from sepilot_runtime.video import require_video_path
 
         require_video_path(arguments.overlay)
-    pilot = load_pilot(arguments.file, threads=arguments.threads)
-    with open_source(arguments.source) as source:
+    car = load_car(arguments.car, arguments.overrides)
+    if arguments.profile:
+        _use_profile(arguments)
+    engine = engine_named(arguments.engine) if arguments.engine else None
+
+    def load(path: Path) -> Pilot:
+        return load_pilot(path, threads=arguments.threads or 1, engine=engine)
+
+    follower = _follower(arguments, load)
+    pilot = follower.loaded if follower else load(arguments.file)
+    control = Control(recording=arguments.record is not None)
+    # People want colour and the whole frame; a model alone is quicker served.
+    only = None if arguments.overlay or arguments.record or arguments.web or pilot.contract.frame else pilot.contract.picture
+    asked = camera_request(arguments, only)
+    with open_source(arguments.source, asked) as source, contextlib.ExitStack() as stack:
+        live = _as_live(source, arguments, control)
         if not arguments.quiet:
-            print(_start_line(pilot, source), file=sys.stderr)
-        with contextlib.ExitStack() as stack:
-            sinks = _open_sinks(arguments, pilot, source, stack)
-            return drive_frames(pilot, source, sinks, max_frames=arguments.max_frames, pace=_pace(arguments))
+            print(_start_line(pilot, live or source), file=sys.stderr)
+        page = bind_page(arguments, stack)
+        sinks = _open_sinks(arguments, car, pilot, source, control, stack, live=live is not None)
+        stack.enter_context(_signals(control))
+        stack.callback(_tell_of_background, sinks)
+        if page is not None:
+            driving = (lambda: follower.loaded) if follower else (lambda: pilot)
+            stack.enter_context(serve_page(page, arguments, car, driving, live or source, sinks, control))
+        if live is not None:
+            shadow = _shadow(arguments, load, sinks, stack)
+            new_pilot = follower.poll if follower else lambda: None
+            summary = _drive_live(arguments, car, pilot, live, sinks, control, new_pilot)
+            if shadow is not None:
+                print(f"shadow {arguments.shadow.name}: {shadow.report()}", file=sys.stderr)
+            return summary
+        from sepilot_runtime.loop import drive_frames
+
+        return drive_frames(
+            pilot, source, sinks, max_frames=arguments.max_frames, pace=_pace(arguments), actuation=car.actuation,
+            control=control,
+        )  # fmt: skip
 
 
-def _open_sinks(arguments: argparse.Namespace, pilot: Pilot, source: Source, stack: contextlib.ExitStack) -> list[Sink]:
-    from sepilot_runtime.sinks import JsonLinesSink
+def _tell_of_background(sinks: Sequence[Sink]) -> None:
+    """What went wrong behind the drive's back."""
+    from sepilot_runtime.sinks import Background
+
+    for sink in sinks:
+        if isinstance(sink, Background):
+            if sink.failure:
+                print(f"warning: {sink.failure}", file=sys.stderr)
+            elif sink.dropped and not sink.newest:
+                print(f"warning: {sink.name}: {sink.dropped} steps came too fast and are missing", file=sys.stderr)
+
+
+def _as_live(source: Source, arguments: argparse.Namespace, control: Control) -> LiveSource | None:
+    """The source, where it is to be driven live."""
+    if source.info.live:
+        return cast("LiveSource", source)
+    if not arguments.as_camera:
+        return None
+    from sepilot_runtime.played import PlayedSource
+
+    return PlayedSource(source, control, rate_hz=arguments.rate_hz)
+
+
+def _drive_live(
+    arguments: argparse.Namespace,
+    car: Car,
+    pilot: Pilot,
+    source: LiveSource,
+    sinks: Sequence[Sink],
+    control: Control,
+    new_pilot: NewPilot,
+) -> DriveSummary:
+    from sepilot_runtime.loop import drive_live
+    from sepilot_runtime.novelty import NoveltyMonitor
+
+    return drive_live(
+        pilot, source, sinks, limits=car.limits, actuation=car.actuation, control=control, new_pilot=new_pilot,
+        novelty=lambda pilot: NoveltyMonitor(pilot.contract).score,
+        max_frames=arguments.max_frames, rate_hz=arguments.rate_hz,
+    )  # fmt: skip
+
+
+def _use_profile(arguments: argparse.Namespace) -> None:
+    """File, engine and threads as `sepilot bench --write-profile` chose them."""
+    from sepilot_runtime.profiles import read_profile
+
+    given = {"FILE": arguments.file, "--slots": arguments.slots, "--engine": arguments.engine}
+    for name, value in {**given, "--threads": arguments.threads}.items():
+        if value is not None:
+            raise UsageError(f"--profile {arguments.profile}: it says which {name}; leave that out")
+    profile, arguments.file = read_profile(arguments.profile)
+    arguments.engine, arguments.threads = profile.engine, profile.threads
+
+
+def _follower(arguments: argparse.Namespace, load: Callable[[Path], Pilot]) -> SlotFollower[Pilot] | None:
+    """What drives by the slots directory, where no file is named."""
+    if arguments.file is not None:
+        if arguments.slots:
+            raise UsageError(f"--slots {arguments.slots}: either a FILE or --slots, not both")
+        return None
+    if not arguments.slots:
+        raise UsageError("FILE, --slots DIR or --profile JSON expected")
+    from sepilot_runtime.following import SlotFollower
+
+    return SlotFollower(arguments.slots, load, warn=lambda line: print(f"warning: {line}", file=sys.stderr))
+
+
+def _shadow(
+    arguments: argparse.Namespace, load: Callable[[Path], Pilot], sinks: list[Sink], stack: contextlib.ExitStack
+) -> Shadow | None:
+    """A candidate that sees every frame that was steered by, after all other outputs."""
+    if arguments.shadow is None:
+        return None
+    from sepilot_runtime.shadow import Shadow, ShadowSink
+
+    shadow = Shadow(load(arguments.shadow))
+    stack.callback(shadow.close)
+    sinks.append(ShadowSink(shadow))
+    return shadow
+
+
+@contextlib.contextmanager
+def _signals(control: Control) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the drive between two frames, so that the last word is neutral."""
+    reasons = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+    before = {
+        number: signal.signal(number, lambda caught, _: control.end(reasons[signal.Signals(caught)]))
+        for number in reasons
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _open_sinks(
+    arguments: argparse.Namespace,
+    car: Car,
+    pilot: Pilot,
+    source: Source,
+    control: Control,
+    stack: contextlib.ExitStack,
+    *,
+    live: bool,
+) -> list[Sink]:
+    from sepilot_runtime.outputs import open_output
+    from sepilot_runtime.sinks import Background, JsonLinesSink
 
     sinks: list[Sink] = []
     if arguments.output:
-        sinks.append(JsonLinesSink(stack.enter_context(_text_output(arguments.output)), str(arguments.output)))
+        lines = JsonLinesSink(stack.enter_context(_text_output(arguments.output)), str(arguments.output))
+        sinks.append(Background(lines, keep="all") if live else lines)
     else:
-        sinks.append(JsonLinesSink(sys.stdout))
+        lines = JsonLinesSink(sys.stdout)
+        sinks.append(Background(lines, keep="newest") if live else lines)
     if arguments.overlay:
         from sepilot_runtime.overlay import Overlay
         from sepilot_runtime.video import overlay_video
 
         rate_hz = arguments.rate_hz or source.info.rate_hz
         overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=arguments.horizon)
-        sinks.append(stack.enter_context(overlay_video(arguments.overlay, overlay, rate_hz=rate_hz)))
+        video = stack.enter_context(overlay_video(arguments.overlay, overlay, rate_hz=rate_hz))
+        sinks.append(Background(video, keep="all") if live else video)
+    if arguments.record:
+        from sepilot_runtime.recording import TubRecorder
+
+        scale_deg = pilot.contract.output("steering").scale
+        recorder = TubRecorder(
+            arguments.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe
+        )
+        sinks.append(Background(recorder, keep="all", depth=256, close_s=10) if live else recorder)
+    for sink in sinks:
+        stack.callback(sink.close)
+    for spec in (*car.outputs, *arguments.to):
+        # The car itself comes first: what is drawn and written may take its time.
+        sinks.insert(0, open_output(spec))
+        stack.callback(sinks[0].close)
     return sinks
 
 
@@ -114,14 +282,20 @@ def _start_line(pilot: Pilot, source: Source) -> str:
     )
 
 
-def _summary_line(summary: DriveSummary) -> str:
+def _summary_lines(summary: DriveSummary) -> list[str]:
     parts = [f"{summary.frames} frames in {summary.seconds:.1f} s"]
-    if summary.total and summary.age_p50_ms is not None:
+    if summary.total and summary.age:
         parts.append(f"frame to angle p50 {summary.total.p50_us:.0f} µs, p99 {summary.total.p99_us:.0f} µs")
-        parts.append(f"age p50 {summary.age_p50_ms:.2f} ms")
-    parts += [f"{count} {reason}" for reason, count in summary.lost.items()]
+        parts.append(f"age p50 {summary.age.p50_us / 1000:.2f} ms")
+    if summary.late:
+        parts.append(f"{summary.late} late")
+    parts += [f"{count} {reason}" for reason, count in summary.lost.items() if count]
     parts.append(summary.ended)
-    return "; ".join(parts)
+    lines = ["; ".join(parts)]
+    if summary.neutral:
+        causes = ", ".join(f"{reason} ({count}x)" for reason, count in summary.neutral.items())
+        lines.append(f"neutral for {summary.seconds_in.get('neutral', 0.0):.1f} s: {causes}")
+    return lines
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,19 +305,58 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite or .onnx file made by `sepilot export`")
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="a .tflite or .onnx file made by `sepilot export`"
+    )
+    parser.add_argument(
+        "--slots", type=Path, metavar="DIR", help="drive by the model that `sepilot install` made active there"
+    )
+    parser.add_argument(
+        "--shadow", type=Path, metavar="FILE", help="run another file beside it and report how far apart they are"
+    )
     parser.add_argument(
         "--source",
         required=True,
         metavar="SOURCE",
-        help="camera index, video file, image, folder of images, or Donkeycar tub",
+        help="camera index or device, rtsp:// or http:// stream, gst:PIPELINE, video file, image, folder of images, "
+        "or Donkeycar tub",
     )
-    parser.add_argument("--threads", type=_positive_int, default=1, metavar="N", help="of the interpreter (default 1)")
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="litert, onnxruntime, openvino or openvino-bf16 (default: litert for .tflite, onnxruntime for .onnx)",
+    )
+    parser.add_argument("--threads", type=_positive_int, metavar="N", help="of the interpreter (default 1)")
+    parser.add_argument(
+        "--profile", type=Path, metavar="JSON", help="file, engine and threads as `sepilot bench --write-profile` chose"
+    )
     parser.add_argument("--max-frames", type=_positive_int, metavar="N", help="stop after N frames")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--paced", action="store_true", help="give a file's frames at the speed of their time stamps")
     pace.add_argument("--rate-hz", type=_positive_float, metavar="HZ", help="take at most HZ frames per second")
+    parser.add_argument(
+        "--as-camera",
+        action="store_true",
+        help="play a recording as a camera: frames come when they are due, under the supervision of a live drive",
+    )
+    parser.add_argument("--car", type=Path, metavar="TOML", help="this car's servo, limits and outputs")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one value of the car's file, as in actuation.trim=0.03",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON lines into a new file instead of stdout")
+    parser.add_argument(
+        "--to",
+        action="append",
+        default=[],
+        metavar="OUTPUT",
+        help="serial:PORT, pca9685:, udp://HOST:PORT, mqtt://HOST/TOPIC or jsonl:FILE; several may be given",
+    )
+    parser.add_argument("--record", type=Path, metavar="DIR", help="record what is seen and done, as a Donkeycar tub")
     parser.add_argument("--overlay", type=Path, metavar="FILE", help="draw a new .mp4 (or, for browsers, .webm) video")
     parser.add_argument(
         "--horizon",
@@ -153,6 +366,8 @@ def _parser() -> argparse.ArgumentParser:
         help="row of the horizon as a fraction of the frame's height, for drawing the path (default 0.45)",
     )
     parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
+    add_camera_arguments(parser)
+    add_web_arguments(parser)
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.preview is not None:
         return _preview(arguments.preview, request, recipe)
     assert out is not None
-    return _train(out, request, recipe, resume=arguments.resume, as_json=arguments.json)
+    command = shlex.join(["sepilot", "train", *argv])
+    return _train(out, request, recipe, command, resume=arguments.resume, as_json=arguments.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +97,7 @@ def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     return request, load_recipe(arguments.recipe, arguments.overrides)
 
 
-def _train(out: Path, request: Request, recipe: Recipe, *, resume: bool, as_json: bool) -> int:
+def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
     from sepilot_train.quiet import start_keras
     from sepilot_train.training import gather, require_same, start_run, summary, train_run
 
@@ -109,7 +111,7 @@ def _train(out: Path, request: Request, recipe: Recipe, *, resume: bool, as_json
     _announce(request, recipe, material)
     start_keras()
     if not resume:
-        start_run(out, request, recipe)
+        start_run(out, request, recipe, command)
     run = train_run(out, request, recipe, material, resume=resume, progress=progress)
     if as_json:
         print(json.dumps(summary(run), indent=2))

@@ -1,0 +1,175 @@
+"""`sepilot compress`: a finished run in, a smaller or faster one out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepilot_export.commands.export import use_tensorflow
+from sepilot_runtime.errors import UsageError
+from sepilot_runtime.files import require_new
+
+if TYPE_CHECKING:
+    from sepilot_export.compress.job import Compressed
+    from sepilot_export.compress.judgement import Figures
+    from sepilot_export.compress.recipe import Compression
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  sepilot compress runs/week --recipe slim --out runs/week-slim
+  sepilot compress runs/week --recipe slim qat --out runs/week-slim-qat       one after the other
+  sepilot compress runs/week --recipe prune50 --set prune.sparsity=0.6 --out runs/week-prune60
+  sepilot compress runs/week --recipe distill --teacher runs/a runs/b runs/c --out runs/student
+  sepilot compress --list-recipes
+
+The result is a run directory like that of `sepilot train`: export, check, report and tradeoff take it as it is.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    from sepilot_export.compress.recipe import compression_names, load_compression
+
+    if arguments.list_recipes:
+        return _list([load_compression(name) for name in compression_names()])
+    if arguments.run is None or arguments.out is None or not arguments.recipe:
+        raise UsageError(
+            "RUN, --recipe NAME and --out DIR are needed: sepilot compress RUN --recipe slim --out DIR; "
+            f"recipes: {', '.join(compression_names())}"
+        )
+    compressions = _compressions(arguments)
+    require_new(arguments.out)
+    use_tensorflow("compress")
+    from sepilot_train.quiet import start_keras
+
+    start_keras()
+    from sepilot_export.compress.job import compress_run
+    from sepilot_train.run import open_run
+
+    done = compress_run(
+        open_run(arguments.run),
+        compressions,
+        arguments.out,
+        teachers=[open_run(path) for path in arguments.teacher],
+        moved_to=arguments.drives,
+        command=shlex.join(["sepilot", "compress", *argv]),
+        progress=sys.stderr.isatty(),
+        step=lambda name: print(f"{name} ...", file=sys.stderr),
+    )
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if arguments.json:
+        print((arguments.out / "compression.json").read_text(encoding="utf-8"), end="")
+    else:
+        _report(done)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepilot compress",
+        description="Make the net of a run smaller or faster: prune, slim, cluster, train for int8, distill.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run directory of train or compress")
+    parser.add_argument(
+        "--recipe", metavar="NAME", nargs="+", default=[],
+        help="shipped recipes or .toml files, applied one after the other (see --list-recipes)",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the run directory to write; must not exist")
+    parser.add_argument(
+        "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[],
+        help="override one value of the recipe that has the section, as in prune.sparsity=0.6",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher", metavar="RUN", nargs="+", type=Path, default=[],
+        help="runs whose mean answer a distillation learns (default: RUN itself)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drives", metavar="PATH", nargs="+", type=Path, default=[],
+        help="where the run's drives are now, if they moved",
+    )  # fmt: skip
+    parser.add_argument("--list-recipes", action="store_true", help="print the shipped recipes, and stop")
+    parser.add_argument("--json", action="store_true", help="print compression.json instead of the tables")
+    return parser
+
+
+def _compressions(arguments: argparse.Namespace) -> list[Compression]:
+    """The recipes, each with the overrides that are about its sections."""
+    from sepilot_export.compress.recipe import load_compression
+
+    plain = [load_compression(name) for name in arguments.recipe]
+    for override in arguments.overrides:
+        section = override.split(".")[0]
+        if not any(section in c.sections for c in plain):
+            found = dict.fromkeys(s for c in plain for s in c.sections)
+            raise UsageError(f"--set {override}: a section of the recipes expected ({', '.join(found)})")
+    return [
+        load_compression(name, [o for o in arguments.overrides if o.split(".")[0] in c.sections])
+        for name, c in zip(arguments.recipe, plain, strict=True)
+    ]
+
+
+def _list(compressions: Sequence[Compression]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for c in compressions:
+        table.add_row(c.name, c.summary)
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _report(done: Compressed) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if done.layers:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("kernel", no_wrap=True)
+        table.add_column("kind")
+        table.add_column("what was done")
+        for name in ("weights", "zeros"):
+            table.add_column(name, justify="right")
+        for note in done.layers:
+            table.add_row(note.layer, note.kind, note.action, f"{note.weights_after:,}", f"{note.sparsity:.0%}")
+        console.print(table)
+        console.print()
+    table = Table(box=None, pad_edge=False, header_style="bold", title="held-out frames", title_justify="left")
+    table.add_column("")
+    for name in ("R²", "MAE", "change of MAE", "parameters", "MMAC", "zeros"):
+        table.add_column(name, justify="right")
+    for figures in done.figures:
+        table.add_row(*_cells(figures))
+    table.add_row("constant", "", f"{done.constant_mae:.4f}")
+    console.print(table)
+    if done.max_deviation is not None:
+        output = done.run.contract.outputs[0]
+        distance = f"{done.max_deviation * output.scale:.2f} {output.unit}"
+        console.print(f"int8.tflite is at most {distance} from the float net that it was trained with")
+    console.print(
+        f"\n{done.seconds:.0f} s; run directory: {done.run.path}\n"
+        f"next: sepilot export {done.run.path} --out {done.run.path}-export",
+        soft_wrap=True,
+    )
+
+
+def _cells(figures: Figures) -> list[str]:
+    increase = figures.mae_increase
+    return [
+        figures.name,
+        f"{figures.r2:.4f}",
+        f"{figures.mae:.4f}",
+        "" if increase is None else f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}",
+        "" if figures.parameters is None else f"{figures.parameters:,}",
+        "" if figures.macs is None else f"{figures.macs / 1e6:.2f}",
+        "" if figures.sparsity is None else f"{figures.sparsity:.0%}",
+    ]

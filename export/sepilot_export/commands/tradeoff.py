@@ -1,0 +1,86 @@
+"""`sepilot tradeoff`: which file to put on the car, from every run and export at hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  sepilot tradeoff runs --out tradeoff
+  sepilot tradeoff runs/week runs/week-slim runs/week-export --out tradeoff
+  sepilot tradeoff exports --out on-the-car --rounds 100      on the car: copy the exports there
+
+Trains nothing. Every file is checked anew on the held-out frames that all of them share and timed beside the others; a
+run without an export is exported first. DIR gets report.html, tradeoff.png, tradeoff.json and exports/. Microseconds
+are of this machine. Export directories are all that a car needs for its own; TensorFlow is used only to export.
+
+Exit code: 0 there is a file to recommend, 1 there is none, 2 files that cannot be compared.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    from sepilot_export.tradeoff.charts import draw_png
+    from sepilot_export.tradeoff.job import Settings, compare
+    from sepilot_export.tradeoff.page import render
+    from sepilot_export.tradeoff.presentation import print_comparison, to_json
+    from sepilot_runtime.files import atomic_directory, require_new, write_json
+    from sepilot_runtime.opencv import cv2
+
+    out: Path = arguments.out
+    require_new(out)
+    cv2.setNumThreads(1)  # As `sepilot drive` runs.
+    settings = Settings(rounds=arguments.rounds, calls=arguments.calls, seed=arguments.seed)
+    with atomic_directory(out) as part:
+        comparison = compare(arguments.paths, part, out, settings, moved_to=arguments.drives)
+        record = to_json(comparison)
+        write_json(part / "tradeoff.json", record)
+        draw_png(comparison, part / "tradeoff.png")
+        (part / "report.html").write_text(render(comparison), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(record, indent=2))
+    else:
+        from rich.console import Console
+
+        print_comparison(comparison, Console(highlight=False))
+        print(f"\n-> {out / 'report.html'}")
+    if comparison.disturbed:
+        print("sepilot: the machine was busy with other work; the times tell of that as well", file=sys.stderr)
+    return 0 if comparison.picks else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepilot tradeoff",
+        description="Compare every file at hand in error, time and size, and name the most accurate, a balanced one "
+        "and the smallest.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", type=Path, help="runs, exports, or folders that hold them, two levels deep"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("tradeoff"), help="to write; must not exist (default: tradeoff)"
+    )
+    parser.add_argument(
+        "--drives", metavar="PATH", nargs="+", type=Path, default=[],
+        help="where the drives of a run without an export are now, if they moved",
+    )  # fmt: skip
+    parser.add_argument("--rounds", metavar="N", type=_count, default=40, help="visits to each file (default: 40)")
+    parser.add_argument("--calls", metavar="N", type=_count, default=100, help="timed frames per visit (default: 100)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the order of the visits (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print tradeoff.json instead of the table")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1 expected, found {value}")
+    return value

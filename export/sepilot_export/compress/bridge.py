@@ -1,0 +1,199 @@
+"""Keras 3 to tf_keras, which tfmot needs, and back: layer by layer from the configuration, weights by layer name.
+
+Imported by the worker alone. A layer or a setting that tf_keras does not have, or has with another meaning, is an error
+that names it; what comes over is compared with the original on real pictures before anything is trained.
+
+A SeparableConv2D becomes the depthwise and the 1x1 convolution that it stands for, so that both kernels are there to be
+pruned, and tfmot has no reason to rewrite it: it would give the new layers names of its own and put them in another
+place among the inputs of a Concatenate (tensorflow/model-optimization#1061).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.compress.supported import SAME_ACTIVATIONS
+from sepilot_export.deploy import FLOAT_PARITY
+from sepilot_runtime.errors import RunError
+
+__all__ = ["carry_back", "require_parity", "to_tf_keras"]
+
+_RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
+"""Where the same setting has another name; under its new name tf_keras would silently take its own default."""
+
+_NOT_NEEDED = {"dtype", "quantization_config", "renorm_momentum", "trainable"}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Bridge:
+    """What has been made so far."""
+
+    fused: Mapping[str, str]
+    made: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    def call(self, layer: Any) -> Any:
+        """The tf_keras counterpart of a Keras 3 layer, as something that can be called."""
+        if layer.name not in self.made:
+            self.made[layer.name] = self._made(layer)
+        return self.made[layer.name]
+
+    def _made(self, layer: Any) -> Any:
+        kind = type(layer).__name__
+        if layer.name in self.fused:
+            return lambda x, **_: x
+        if kind == "SeparableConv2D":
+            depthwise, pointwise = self.split[layer.name] = _separated(layer)
+            return lambda x, **_: pointwise(depthwise(x))
+        copy = _translated(layer, "relu" if layer.name in self.fused.values() else None)
+        return lambda *inputs, **_: copy(*inputs)
+
+
+def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
+    """A Functional Keras 3 `model` as a tf_keras model with the same layer names and weights; any batch size.
+
+    Args:
+        fuse_relu: a ReLU layer after a linear kernel becomes that layer's activation. tfmot leaves the weights of a
+            kernel before a ReLU layer unquantized.
+
+    Raises:
+        RunError: naming the layer that has no counterpart.
+    """
+    import tf_keras
+
+    bridge = _Bridge(fused=_relus_after_kernels(model) if fuse_relu else {})
+    (image,) = model.inputs
+    copied = tf_keras.Input(image.shape[1:], dtype="float32", name=image.name)
+    # The one way to walk a Functional model with its arguments; tests keep an eye on it.
+    outputs = model._run_through_graph([copied], operation_fn=bridge.call)
+    flat = list(outputs.values()) if isinstance(outputs, dict) else outputs
+    bridged = tf_keras.Model(copied, flat[0] if isinstance(flat, list | tuple) else flat, name=model.name)
+    for name, parts in bridge.split.items():
+        weights = model.get_layer(name).get_weights()
+        parts[0].set_weights(weights[:1])
+        parts[1].set_weights(weights[1:])
+    separated = {part.name for parts in bridge.split.values() for part in parts}
+    for layer in bridged.layers:
+        if layer.weights and layer.name not in separated:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+    return bridged
+
+
+def carry_back(bridged: Any, model: Any) -> None:
+    """Set the weights of the Keras 3 `model`, in place, to those of its bridged copy, wrapped or not, by layer name."""
+    found = {_plain_name(layer): layer for layer in bridged.layers}
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        if type(layer).__name__ == "SeparableConv2D":
+            parts = (found[f"{layer.name}_depthwise"], found[f"{layer.name}_pointwise"])
+            layer.set_weights([*parts[0].get_weights(), *parts[1].get_weights()])
+        else:
+            layer.set_weights(found[layer.name].get_weights())
+
+
+def require_parity(model: Any, bridged: Any, pictures: NDArray[np.uint8], what: str) -> float:
+    """Largest difference between a Keras 3 model of any batch and its copy over pictures (n, h, w, c).
+
+    Args:
+        what: the copy is, for the message.
+
+    Raises:
+        RunError: above 1e-5.
+    """
+    images = pictures * np.float32(1 / 255)
+    expected, found = (np.asarray(m(images, training=False)) for m in (model, bridged))
+    worst = float(np.abs(expected - found).max())
+    if not worst <= FLOAT_PARITY * max(1.0, float(np.abs(expected).max())):
+        raise RunError(f"{what} differs from the net by {worst:.2e}, at most {FLOAT_PARITY:.0e} allowed")
+    return worst
+
+
+def _plain_name(layer: Any) -> str:
+    inner = getattr(layer, "layer", layer)
+    return str(inner.name)
+
+
+def _separated(layer: Any) -> tuple[Any, Any]:
+    from tf_keras import layers
+
+    depthwise = layers.DepthwiseConv2D(
+        layer.kernel_size, strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate,
+        depth_multiplier=layer.depth_multiplier, use_bias=False, name=f"{layer.name}_depthwise",
+    )  # fmt: skip
+    pointwise = layers.Conv2D(
+        layer.filters, 1, use_bias=layer.use_bias, activation=_activation(layer, layer.get_config()["activation"]),
+        name=f"{layer.name}_pointwise",
+    )  # fmt: skip
+    return depthwise, pointwise
+
+
+def _translated(layer: Any, activation: str | None) -> Any:
+    """A tf_keras layer of the same kind, name and settings, without the weights."""
+    import keras
+    import tf_keras
+
+    kind = type(layer).__name__
+    if not isinstance(layer, keras.layers.Layer):
+        raise RunError(f"{layer.name}: {kind} is a bare operation; wrap it in a layer, or take a recipe without tfmot")
+    ours = type(layer).__module__.startswith("keras.")
+    copied = getattr(tf_keras.layers, kind, None) if ours and not isinstance(layer, keras.Model) else None
+    if copied is None:
+        raise RunError(f"{layer.name}: tf_keras, which tfmot needs, has no layer {kind}")
+    known = _parameters(copied)
+    config = {}
+    for key, value in layer.get_config().items():
+        key = _RENAMED.get(kind, {}).get(key, key)
+        if key.endswith("_initializer") or key in _NOT_NEEDED:
+            continue
+        if key in known:
+            config[key] = _activation(layer, value) if key == "activation" else _plain(value)
+        elif value not in (None, False):
+            raise RunError(f"{layer.name}: tf_keras's {kind} has no setting {key} (here {value!r})")
+    if activation is not None:
+        config["activation"] = activation
+    if layer.compute_dtype != "float32":
+        raise RunError(f"{layer.name}: float32 expected, found {layer.compute_dtype}")
+    return copied.from_config(config)
+
+
+def _parameters(kind: type) -> set[str]:
+    initializers = (c.__init__ for c in kind.__mro__ if "__init__" in c.__dict__)  # type: ignore[misc]
+    return {name for initializer in initializers for name in inspect.signature(initializer).parameters}
+
+
+def _activation(layer: Any, value: Any) -> str:
+    if value not in SAME_ACTIVATIONS:
+        raise RunError(f"{layer.name}: activation {value} is not the same function in tf_keras")
+    return "swish" if value == "silu" else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A regularizer or constraint as tf_keras writes it."""
+    if isinstance(value, dict) and "class_name" in value:
+        return {"class_name": value["class_name"], "config": value.get("config", {})}
+    return value
+
+
+def _relus_after_kernels(model: Any) -> dict[str, str]:
+    """ReLU layers that stand right behind a linear kernel and nowhere else, each with that kernel's layer."""
+    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
+    found = {}
+    for node in nodes:
+        if type(node.operation).__name__ != "ReLU":
+            continue
+        (parent,) = node.parent_nodes
+        source = parent.operation
+        consumers = sum(parent in n.parent_nodes for n in nodes)
+        uses = sum(n.operation in (source, node.operation) for n in nodes)
+        if type(source).__name__ in ("Conv2D", "DepthwiseConv2D", "Dense") and consumers == 1 and uses == 2:
+            relu, linear = node.operation, source.activation.__name__ == "linear"
+            if linear and relu.max_value is None and not relu.negative_slope and not relu.threshold:
+                found[relu.name] = source.name
+    return found

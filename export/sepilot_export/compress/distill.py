@@ -1,0 +1,104 @@
+"""Distillation: a student learns what several teachers say, with less noise in it than in a person's hand.
+
+Teachers and student look at the very same augmented pictures, for many epochs: function matching (Beyer et al. 2022,
+"Knowledge distillation: a good teacher is patient and consistent", arXiv 2106.05237). Teachers that answer once to each
+frame as recorded taught nothing here: what they say to the frames that trained them is partly learnt by heart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.compress.recipe import Distill
+from sepilot_runtime.errors import RunError, UsageError
+from sepilot_runtime.files import read_json
+from sepilot_train.batches import Answers, AugmentedPictures, Epoch
+from sepilot_train.learner import Samples
+from sepilot_train.recipe import Recipe
+from sepilot_train.run import Run
+from sepilot_train.training import Material
+
+__all__ = ["answers_of", "require_fair"]
+
+
+def require_fair(teachers: Sequence[Run], material: Material) -> None:
+    """Make sure that no teacher has seen the frames that will judge the student.
+
+    Raises:
+        RunError: one has; the message names it, the drive and how many frames.
+        UsageError: there is no teacher.
+    """
+    if not teachers:
+        raise UsageError("--teacher RUN: at least one expected for a recipe with a distill section")
+    judged = {
+        pictures.drive_id: {pictures.names[i] for i in index}
+        for pictures, index in zip(material.sets, material.split.validation, strict=True)
+        if len(index)
+    }
+    for teacher in teachers:
+        for drive in read_json(teacher.path / "split.json", RunError)["drives"]:
+            seen = judged.get(drive["id"], set()) & set(drive["train"])
+            if seen:
+                raise RunError(
+                    f"{teacher.path}: was trained on {len(seen):,} frames of drive {drive['id']} that judge this run; "
+                    "a teacher must not have seen them"
+                )
+
+
+def answers_of(teachers: Sequence[Run], samples: Samples, recipe: Recipe, settings: Distill) -> Answers:
+    """What the teachers say to augmented pictures, mixed with the labels, for `learner.fit`.
+
+    Args:
+        samples: what the student is trained on, pictures as `recipe` says.
+
+    Raises:
+        RunError: a teacher sees another part of the frame than the student; its picture cannot be made from this one.
+    """
+    for teacher in teachers:
+        _require_same_view(teacher, recipe)
+    model = _teaching_model([teacher.load_model() for teacher in teachers], samples, recipe)
+    weight = np.float32(settings.teacher_weight)
+
+    def answer(epoch: Epoch) -> NDArray[np.float32]:
+        said = [model(index, uniforms) for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)]
+        return np.asarray(weight * np.stack(said) + (1 - weight) * samples.labels[epoch.index], np.float32)
+
+    return answer
+
+
+def _require_same_view(teacher: Run, recipe: Recipe) -> None:
+    for key in ("color", "crop_top", "crop_bottom", "crop_left", "crop_right"):
+        expected, found = getattr(recipe.picture, key), getattr(teacher.recipe.picture, key)
+        if expected != found:
+            raise RunError(
+                f"{teacher.path}: picture.{key}: {expected!r} expected as in the student's picture, found {found!r}; "
+                "a teacher must see the same part of the frame"
+            )
+
+
+def _teaching_model(teachers: Sequence[Any], samples: Samples, recipe: Recipe) -> Any:
+    """(index (n,), uniforms (n, k)) to the teachers' mean answer (n,) to the augmented frames, taken back to them."""
+    import keras
+    import tensorflow as tf
+
+    augmented = AugmentedPictures(recipe.augmentation, None)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def mean_answer(pictures: Any, uniforms: Any) -> Any:
+        changed, sign, offset = augmented({"pictures": pictures, "uniforms": uniforms})
+        total = 0.0
+        for teacher in teachers:
+            size = tuple(teacher.input_shape[1:3])
+            same = size == recipe.picture.shape[:2]
+            seen = changed if same else keras.ops.image.resize(changed, size, interpolation="bilinear")
+            total = total + teacher(seen, training=False)
+        return keras.ops.squeeze(sign * (total / len(teachers) - offset), -1)
+
+    def answer(index: NDArray[np.int32], uniforms: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(mean_answer(samples.pictures[index], uniforms))
+
+    return answer

@@ -1,0 +1,102 @@
+"""What a channel is worth, and which ones to let go for a given size.
+
+The worth of a channel is the squared change of the loss that its removal would cause, to first order (Molchanov et al.
+2019, arXiv 1906.10771): each frame's gradient of its squared error along the channel's contribution to everything that
+reads it, squared and averaged over training frames. Tied channels have one gradient, so the group's sum is exact.
+
+Measured on the `swift` run of a real drive, half of the MACs left, norms re-estimated, nothing trained: R² 0.574 from
+0.625, against 0.257 when channels go by |gamma| times the norm of the kernels that read them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.compress.channels import MIXING, Mask, Wiring, nodes_of
+from sepilot_export.compress.recipe import Slim
+from sepilot_train.learner import Samples
+
+__all__ = ["choose", "cost", "taylor"]
+
+Worth = NDArray[np.float64]
+
+_DEPTHWISE_COST = 6.0
+"""Time of a depthwise multiplication in pointwise ones: `swift`'s blocks in LiteRT take 0.4 µs + 50 µs per depthwise
+and 8 µs per pointwise million."""
+
+
+def taylor(model: Any, wiring: Wiring, samples: Samples, *, limit: int = 4096, batch: int = 64) -> Worth:
+    """The worth of every channel (wiring.count,), over at most `limit` frames, evenly spaced. TensorFlow only."""
+    import tensorflow as tf
+
+    frames = np.unique(np.linspace(0, len(samples.labels) - 1, min(limit, len(samples.labels))).astype(int))
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def gradients(pictures: Any, labels: Any, gates: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(gates)
+            answers = _gated(model, wiring, pictures, gates)
+            loss = tf.reduce_sum(tf.square(tf.reshape(answers, (-1,)) - labels))
+        return tf.convert_to_tensor(tape.gradient(loss, gates))
+
+    total = np.zeros(wiring.count)
+    for start in range(0, len(frames), batch):
+        chosen = frames[start : start + batch]
+        pictures = samples.pictures[chosen] * np.float32(1 / 255)
+        found = gradients(pictures, samples.labels[chosen], np.ones((len(chosen), wiring.count), np.float32))
+        total += np.square(found.numpy().astype(np.float64)).sum(axis=0)
+    return total / len(frames)
+
+
+def _gated(model: Any, wiring: Wiring, pictures: Any, gates: Any) -> Any:
+    """The answer of `model` when each frame's channels are multiplied by `gates` (n, count) wherever they are read."""
+    import tensorflow as tf
+
+    tensors = {id(model.inputs[0]): pictures}
+    for node in nodes_of(model):
+        layer = node.operation
+        if not node.input_tensors:
+            continue
+        values = [tensors[id(t)] for t in node.input_tensors]
+        if type(layer).__name__ in MIXING:
+            gate = tf.gather(gates, wiring.reads[layer.name], axis=1)
+            ones = (1,) * (len(values[0].shape) - 2)
+            values = [values[0] * tf.reshape(gate, (-1, *ones, len(wiring.reads[layer.name])))]
+        tensors[id(node.outputs[0])] = layer(values[0] if len(values) == 1 else values)
+    return tensors[id(model.outputs[0])]
+
+
+def cost(wiring: Wiring, kept: Mask) -> float:
+    """About how long the net takes with the channels `kept`, in pointwise multiplications."""
+    return sum(k.uses * k.weights(kept) * (_DEPTHWISE_COST if k.kind == "depthwise" else 1.0) for k in wiring.kernels)
+
+
+def choose(wiring: Wiring, worth: Worth, macs: float, settings: Slim) -> Mask:
+    """The channels to keep (wiring.count,), so that at most `macs` multiplications are left.
+
+    Block by block of `multiple_of` channels, always the one with the least worth per time saved. Where `min_channels`
+    everywhere is still more than `macs`, that is what is left.
+    """
+    kept = np.ones(wiring.count, bool)
+    rising = [group.channels[np.argsort(worth[group.channels], kind="stable")] for group in wiring.groups]
+    while wiring.macs(kept) > macs:
+        now = cost(wiring, kept)
+        best, best_price = None, math.inf
+        for channels in rising:
+            left = channels[kept[channels]]
+            block = left[: len(left) % settings.multiple_of or settings.multiple_of]
+            if len(left) - len(block) < settings.min_channels:
+                continue
+            without = kept.copy()
+            without[block] = False
+            price = float(worth[block].sum()) / (now - cost(wiring, without))
+            if price < best_price:
+                best, best_price = without, price
+        if best is None:
+            break
+        kept = best
+    return kept

@@ -1,0 +1,299 @@
+"""From a finished run to a compressed one: again a run directory, so that every later verb takes it.
+
+Beside what `sepilot train` writes it holds
+
+compression.json   parent run, recipes, what was done to each kernel, figures before and after
+int8.tflite        where the last step quantized: the file that was trained for int8
+compress.log       what the tools of a quantization or pruning had to say
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepilot_export.compress import distill, slim, tfmot
+from sepilot_export.compress.judgement import Figures, judge_int8, judge_net
+from sepilot_export.compress.recipe import Compression, Distill
+from sepilot_export.compress.stage import LayerNote, Outcome, Work, training_settings
+from sepilot_export.conversions import tool_versions
+from sepilot_runtime.errors import RunError, UsageError
+from sepilot_runtime.files import atomic_directory, read_json, require_new, sha256_of, write_json
+from sepilot_train.learner import History, fit
+from sepilot_train.models import build_model
+from sepilot_train.recipe import Recipe, load_recipe
+from sepilot_train.run import Request, Run, open_run
+from sepilot_train.training import Material, complete_run, gather, start_run
+
+__all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
+
+COMPRESSION_NAME = "compression.json"
+INT8_NAME = "int8.tflite"
+
+_NO_HISTORY = History(rows=(), kept_epoch=0, stopped_early=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Compressed:
+    """What came of it.
+
+    Attributes:
+        figures: before, after, and of the int8 file where there is one; `mae_increase` is against the first.
+        max_deviation: of the int8 file from its float net, in output values.
+    """
+
+    run: Run
+    figures: tuple[Figures, ...]
+    constant_mae: float
+    layers: tuple[LayerNote, ...]
+    max_deviation: float | None
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def compress_run(
+    run: Run,
+    compressions: Sequence[Compression],
+    out: Path,
+    *,
+    teachers: Sequence[Run] = (),
+    moved_to: Sequence[Path] = (),
+    command: str = "",
+    progress: bool = False,
+    step: Callable[[str], None] = lambda name: None,
+) -> Compressed:
+    """Apply compressions one after the other and write the new run directory `out`.
+
+    Args:
+        teachers: for a distill section; the run itself where none is given.
+        moved_to: where the run's drives are now, by their names, when not where they were.
+        step: told the name of each step as it begins.
+
+    Raises:
+        RunError: the run cannot be compressed this way; said before anything is trained.
+        OutputError: `out` exists or cannot be written.
+    """
+    require_new(out)
+    begin = time.perf_counter()
+    _require_order(compressions)
+    step("loading the run")
+    model = run.load_model()
+    _require_supported(model, compressions)
+    material, request = _material(run, moved_to, progress=progress)
+    task = _Task(
+        run=run, request=request, teachers=teachers or [run], material=material, model=model, recipe=run.recipe,
+        progress=progress,
+    )  # fmt: skip
+    if any(c.distill is not None for c in compressions):
+        distill.require_fair(task.teachers, material)
+    before = judge_net(run.recipe.name, model, material)
+    log = out.with_name(f"{out.name}.log")
+    with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
+        layers: tuple[LayerNote, ...] = ()
+        warnings: list[str] = []
+        int8: bytes | None = None
+        for number, compression in enumerate(compressions):
+            for name, apply in _steps(task, compression):
+                step(name)
+                outcome = apply(task.work(Path(scratch) / f"{number}-{name}", log))
+                task.model, int8 = outcome.model, outcome.int8
+                layers, warnings = _merged(layers, outcome.layers), [*warnings, *outcome.warnings]
+        name = "-".join([task.recipe.name, *(c.name for c in compressions)])
+        recipe = dataclasses.replace(task.recipe, name=name, summary=_summary(task.recipe, compressions))
+        step("judging")
+        start_run(part, request, recipe, command)
+        complete_run(part, recipe, task.material, task.model, task.history, time.perf_counter() - begin)
+        after = judge_net(name, task.model, task.material, before.answers)
+        figures, deviation = [before.figures, after.figures], None
+        if int8 is not None:
+            file = judge_int8(Path(scratch) / INT8_NAME, int8, open_run(part).contract, task.material, before.answers)
+            (part / INT8_NAME).write_bytes(int8)
+            figures.append(file.figures)
+            deviation = float(np.abs(np.clip(file.answers, -1, 1) - np.clip(after.answers, -1, 1)).max())
+        if (history := Path(scratch) / "0-distill" / "history.csv").exists():
+            shutil.copy(history, part)
+        if log.exists():
+            shutil.move(log, part / "compress.log")
+        result = Compressed(
+            run=dataclasses.replace(open_run(part), path=out),
+            figures=tuple(figures),
+            constant_mae=before.metrics.constant_mae,
+            layers=layers,
+            max_deviation=deviation,
+            warnings=tuple(warnings),
+            seconds=time.perf_counter() - begin,
+        )
+        write_json(part / COMPRESSION_NAME, _record(run, teachers, compressions, command, result))
+    return result
+
+
+@dataclass(slots=True, kw_only=True)
+class _Task:
+    """The net on its way through the steps. A distillation may change recipe and pictures as well."""
+
+    run: Run
+    request: Request
+    teachers: Sequence[Run]
+    material: Material
+    model: Any
+    recipe: Recipe
+    progress: bool
+    history: History = _NO_HISTORY
+
+    def work(self, folder: Path, log: Path) -> Work:
+        folder.mkdir()
+        return Work(
+            train=self.material.samples("train"),
+            validation=self.material.samples("validation"),
+            augmentation=self.recipe.augmentation,
+            seed=self.request.seed,
+            folder=folder,
+            log=log,
+            progress=self.progress,
+        )
+
+
+def _steps(task: _Task, compression: Compression) -> list[tuple[str, Callable[[Work], Outcome]]]:
+    """The steps of one compression with their names. What tfmot does it does in one process."""
+    found: list[tuple[str, Callable[[Work], Outcome]]] = []
+    if compression.distill is not None:
+        settings = compression.distill
+        found.append(("distill", lambda work: _distill(task, settings, work)))
+    if compression.slim is not None:
+        slimming = compression.slim
+        found.append(("slim", lambda work: slim.slim(task.model, slimming, work)))
+    names = [n for n in ("prune", "cluster", "quantize") if n in compression.sections]
+    if names:
+        found.append((", ".join(names), lambda work: tfmot.compress(task.model, compression, work)))
+    return found
+
+
+def _distill(task: _Task, settings: Distill, work: Work) -> Outcome:
+    import keras
+
+    net, training = task.model, training_settings(settings.finetune, work.seed)
+    if settings.student:
+        student = load_recipe(settings.student)
+        task.recipe = dataclasses.replace(student, data=task.run.recipe.data)
+        task.material = gather(task.request, task.recipe, progress=task.progress)
+        training = dataclasses.replace(student.training, epochs=settings.epochs, seed=work.seed)
+        keras.utils.set_random_seed(work.seed)
+        net = build_model(student.model.builder, student.picture.shape, student.model.options)
+    samples, validation = task.material.samples("train"), task.material.samples("validation")
+    task.history = fit(
+        net, samples, validation, training, task.recipe.augmentation, work.folder,
+        show_progress=task.progress, views=settings.views,
+        answers=distill.answers_of(task.teachers, samples, task.recipe, settings),
+    )  # fmt: skip
+    return Outcome(model=net)
+
+
+def _require_order(compressions: Sequence[Compression]) -> None:
+    if not compressions:
+        raise UsageError("--recipe NAME: at least one expected")
+    for compression in compressions[:-1]:
+        if compression.quantize is not None:
+            raise UsageError(f"--recipe: {compression.name} quantizes and must be the last, found others after it")
+    for compression in compressions[1:]:
+        if compression.distill is not None:
+            raise UsageError(f"--recipe: {compression.name} begins with a student and must be the first")
+
+
+def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:
+    """Whatever a step cannot handle is said before anything is trained."""
+    for compression in compressions:
+        if compression.distill is not None and compression.distill.student:
+            recipe = load_recipe(compression.distill.student)
+            model = build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+        if compression.slim is not None:
+            slim.require_supported(model)
+        if {"prune", "cluster", "quantize"} & set(compression.sections):
+            tfmot.require_supported(model, compression)
+
+
+def _material(run: Run, moved_to: Sequence[Path], *, progress: bool) -> tuple[Material, Request]:
+    """The run's frames, split as they were.
+
+    Raises:
+        RunError: a drive is gone or has changed since the training.
+    """
+    request = _moved(run.request, moved_to)
+    for path in (*request.drives, *request.validation_drives):
+        if not Path(path).exists():
+            raise RunError(f"{path}: the drive is no longer there; say where it is now with --drives")
+    material = gather(request, run.recipe, progress=progress)
+    saved = {d["id"]: d for d in read_json(run.path / "split.json", RunError)["drives"]}
+    parts = zip(material.sets, material.split.train, material.split.validation, strict=True)
+    for pictures, train, validation in parts:
+        for side, index in (("train", train), ("validation", validation)):
+            if saved.get(pictures.drive_id, {}).get(side) != [pictures.names[i] for i in index]:
+                raise RunError(f"{run.path}: drive {pictures.drive_id} has changed since the training; train again")
+    return material, request
+
+
+def _moved(request: Request, moved_to: Sequence[Path]) -> Request:
+    if not moved_to:
+        return request
+    now = {path.name: str(path.resolve()) for path in moved_to}
+
+    def place(path: str) -> str:
+        name = Path(path).name
+        if name not in now:
+            raise RunError(f"--drives: a drive named {name} expected, found {', '.join(now)}")
+        return now[name]
+
+    return dataclasses.replace(
+        request,
+        drives=tuple(map(place, request.drives)),
+        validation_drives=tuple(map(place, request.validation_drives)),
+    )
+
+
+def _merged(old: tuple[LayerNote, ...], new: tuple[LayerNote, ...]) -> tuple[LayerNote, ...]:
+    """Notes of an earlier step where the later one says nothing about a layer, the actions joined where both do."""
+    later = {(n.layer, n.kind): n for n in new}
+    first = {(n.layer, n.kind): n for n in old}
+    found = [
+        dataclasses.replace(
+            later[key], action=f"{note.action}; {later[key].action}", weights_before=note.weights_before
+        )
+        if key in later
+        else note
+        for key, note in first.items()
+    ]
+    return (*found, *(note for key, note in later.items() if key not in first))
+
+
+def _summary(recipe: Recipe, compressions: Sequence[Compression]) -> str:
+    return f"{recipe.name}, then " + ", then ".join(c.name for c in compressions)
+
+
+def _record(
+    run: Run, teachers: Sequence[Run], compressions: Sequence[Compression], command: str, result: Compressed
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "name": result.run.recipe.name,
+        "summary": result.run.recipe.summary,
+        "parent": str(run.path.resolve()),
+        "parent_model_sha256": sha256_of(run.model_path),
+        "teachers": [str(t.path.resolve()) for t in teachers],
+        "command": command,
+        "sections": [s for c in compressions for s in c.sections],
+        "recipes": [{k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions],
+        "tools": tool_versions(),
+        "seconds": round(result.seconds, 1),
+        "constant_mae": result.constant_mae,
+        "figures": [dataclasses.asdict(f) for f in result.figures],
+        "max_deviation": result.max_deviation,
+        "layers": [dataclasses.asdict(n) for n in result.layers],
+        "warnings": list(result.warnings),
+    }

@@ -1,0 +1,172 @@
+"""Quantization-aware training with tfmot. Imported by the worker alone.
+
+What is trained is the deploy graph, batch normalization folded and channels equalized, so that the weights and ranges
+that training gets used to are those of the file. In front of dense layers channels stay as they are: a dense kernel has
+a single scale here, and with uneven inputs the answers of `swift` were off by 0.6 degrees in the mean. Elsewhere it is
+needed: a net with 90 % zeros has convolutions whose channels differ by so much that its answers were off by as much.
+
+It learns the float net's own answers to augmented pictures, not the labels: rounding is all that is to be got over, and
+a few more epochs on the labels only wear out what the long training balanced. Judged on another drive, `swift` lost
+0.0008 to 0.0015 of mean absolute error by labels, at learning rates from 0.0001 to 0.001, and at most 0.0002 by
+answers. So the float net stays what it was, and is what the int8 file is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.calibration import select
+from sepilot_export.compress import bridge
+from sepilot_export.compress.fake_quantization import fixed_ranges, looking_on, seed_ranges, shorten_weight_steps
+from sepilot_export.compress.finetune import Course, finetune
+from sepilot_export.compress.kernels import Kernel, kernels_of, note
+from sepilot_export.compress.qat_scheme import quantization_scheme
+from sepilot_export.compress.recipe import Quantize
+from sepilot_export.compress.stage import LayerNote
+from sepilot_export.deploy import plain_graph
+from sepilot_export.embed import tflite_weights
+from sepilot_export.equalize import equalize
+from sepilot_runtime.errors import RunError
+from sepilot_train.learner import predict
+from sepilot_train.run import FrameSet
+
+__all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
+
+
+def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tuple[list[LayerNote], bytes]:
+    """An int8 TFLite file that was trained to answer like the Keras 3 `model`, which stays; and one note per kernel.
+
+    Raises:
+        RunError: a layer cannot be quantized, tfmot wired the net in another way, or zeros or shared values got lost.
+    """
+    # Shared values of a kernel would be a set of their own for each channel once a batch normalization is folded in.
+    fold = settings.preserve != "clusters"
+    pictures = _calibration(model, course, settings.calibration_frames)
+    graph = plain_graph(model, model.inputs[0].name, model.output_names, fold=fold)
+    if fold:
+        equalize(graph, pictures, into_dense=False)
+    bridged = bridge.to_tf_keras(graph, fuse_relu=True)
+    bridge.require_parity(model, bridged, pictures[:32], "its deploy graph in tf_keras")
+    freeze_norms(bridged)
+    with in_order():
+        net = quantized_copy(bridged, settings)
+    require_wiring(model, net, pictures[:32])
+    seed_ranges(net, pictures)
+    with fixed_ranges():
+        finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
+        # The ranges of the weights are those before the last step.
+        net(pictures[:2] * np.float32(1 / 255), training=True)
+    shorten_weight_steps(net)
+    content = _convert(net, model, folder)
+    kernels = kernels_of(model)
+    if settings.preserve == "sparsity":
+        _require_zeros(content, kernels)
+    trained = _trained_kernels(net)
+    return [note(kernel, _action(trained[kernel.bridged], kernel, settings)) for kernel in kernels], content
+
+
+def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
+    """Training pictures as `sepilot export` chooses them: with the tails, which a range must hold."""
+    train = course.train
+    names = tuple(map(str, range(len(train.labels))))
+    frames = FrameSet(pictures=train.pictures, drives=("",) * len(names), names=names, labels=train.labels)
+    chosen = select(frames, predict(model, train.pictures), count=count, seed=course.seed)
+    return np.asarray(train.pictures[chosen.index])
+
+
+def freeze_norms(bridged: Any) -> None:
+    """Batch normalizations that are left keep their statistics: the converter folds what they are at the end."""
+    for layer in bridged.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.trainable = False
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Within, tfmot leaves the inputs of a layer in their order.
+
+    It looks them up in a list of all layers, to whose end it moves each layer that it rewrites; so the inputs of a
+    Concatenate change places, without a word (tensorflow/model-optimization#1061 and #1179).
+    """
+    from tensorflow_model_optimization.python.core.quantization.keras.graph_transformations import model_transformer
+
+    kind = model_transformer.ModelTransformer
+    original = kind._get_layers
+
+    def get_layers(self: Any, layer_names: list[str]) -> list[Any]:
+        found = {layer["config"]["name"]: layer for layer in self._config["layers"]}
+        return [found[name] for name in layer_names if name in found]
+
+    kind._get_layers = get_layers
+    try:
+        yield
+    finally:
+        kind._get_layers = original
+
+
+def quantized_copy(bridged: Any, settings: Quantize) -> Any:
+    """A tf_keras net with tfmot's fake quantization everywhere, ranges not yet set.
+
+    Raises:
+        RunError: tfmot does not know a layer.
+    """
+    from tensorflow_model_optimization.quantization.keras import quantize_annotate_model, quantize_apply
+
+    pruned = any((np.asarray(w) == 0).mean() > 0.05 for w in bridged.get_weights() if w.ndim > 1)
+    scheme, scope = quantization_scheme(settings.preserve, pruned=pruned)
+    try:
+        with scope:
+            return quantize_apply(quantize_annotate_model(bridged), scheme)
+    except (RuntimeError, ValueError) as e:
+        raise RunError(f"tfmot cannot quantize the net: {str(e).splitlines()[0]}") from e
+
+
+def require_wiring(model: Any, net: Any, pictures: NDArray[np.uint8]) -> None:
+    """Raise RunError unless tfmot's net, not quantizing, computes what the Keras 3 `model` does."""
+    with looking_on():
+        bridge.require_parity(model, net, pictures, "tfmot's net, with nothing quantized (a permuted Concatenate?),")
+
+
+def _convert(net: Any, model: Any, folder: Path) -> bytes:
+    import tensorflow as tf
+
+    name, output = model.inputs[0].name, model.output_names[0]
+    image = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name=name)
+    serve = tf.function(lambda image: {output: net(image, training=False)}, input_signature=[image])
+    saved = folder / "quantized"
+    tf.saved_model.save(net, str(saved), signatures={"serve": serve})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=["serve"])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def _require_zeros(content: bytes, kernels: list[Kernel]) -> None:
+    wanted = sum(int((kernel.values == 0).sum()) for kernel in kernels)
+    found = sum(int((weights == 0).sum()) for weights in tflite_weights(content))
+    if found < wanted:
+        raise RunError(
+            f"quantization-aware training: {wanted} zeros of the pruned net expected in the file, found {found}"
+        )
+
+
+def _trained_kernels(net: Any) -> dict[str, NDArray[np.float32]]:
+    """Kernels of tfmot's net by the name of their layer, as they were before rounding."""
+    return {
+        layer.layer.name: weight.numpy()
+        for layer in net.layers
+        if hasattr(layer, "layer")
+        for weight in layer.weights
+        if weight.name.endswith(("/kernel:0", "/depthwise_kernel:0"))
+    }
+
+
+def _action(trained: NDArray[np.float32], kernel: Kernel, settings: Quantize) -> str:
+    shared = settings.preserve == "clusters" and kernel.kind != "depthwise"
+    return f"int8, {len(np.unique(trained))} values" if shared else "int8"

@@ -1,0 +1,92 @@
+"""The two quantizers, each around one float32 file and its ranges: which layers are int8 is all that can be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export import onnx_file, tflite
+from sepilot_export.layers import LayerNames, Parts, onnx_layers, tflite_layers
+from sepilot_export.ranges import Range
+from sepilot_export.signal_noise import Noise, onnx_noise, tflite_noise
+from sepilot_export.trial import Suffix
+from sepilot_runtime.contract import Contract
+
+__all__ = ["OnnxQuantizer", "TfliteQuantizer"]
+
+
+class TfliteQuantizer:
+    """ai-edge-quantizer on a float32 TFLite file."""
+
+    suffix: Suffix = "tflite"
+
+    def __init__(
+        self,
+        float32: bytes,
+        contract: Contract,
+        ranges: Mapping[str, Range],
+        layers: LayerNames,
+        heads: Mapping[str, str],
+    ) -> None:
+        """`heads`: output to the layer that makes it."""
+        self._float32, self._contract, self._ranges = float32, contract, ranges
+        tensors = tflite.tensor_names(float32)
+        self._parts: Parts = tflite_layers(float32, layers, {tensors[o]: layer for o, layer in heads.items()})
+
+    @property
+    def layers(self) -> Sequence[str]:
+        return list(self._parts)
+
+    def float32(self) -> bytes:
+        return self._float32
+
+    def quantize(self, kept: Sequence[str]) -> bytes:
+        tensors = [name for layer in kept for name in self._parts[layer]]
+        return tflite.quantize(self._float32, self._contract, self._ranges, keep_float=tensors)
+
+    def quantize_alone(self, layer: str) -> bytes:
+        return tflite.quantize_alone(self._float32, self._contract, self._ranges, self._parts[layer])
+
+    def noise(self, pictures: NDArray[np.uint8]) -> list[Noise]:
+        """What plain int8 does to each tensor."""
+        return tflite_noise(self._float32, self.quantize(()), self._parts, pictures)
+
+
+class OnnxQuantizer:
+    """ONNX Runtime's quantizer on a file of `onnx_file.prepare`."""
+
+    suffix: Suffix = "onnx"
+
+    def __init__(
+        self,
+        prepared: bytes,
+        contract: Contract,
+        ranges: Mapping[str, Range],
+        layers: LayerNames,
+        pictures: NDArray[np.uint8],
+    ) -> None:
+        """`pictures`: a few, for tensors without a range."""
+        self._prepared, self._contract, self._ranges, self._pictures = prepared, contract, ranges, pictures
+        self._parts: Parts = onnx_layers(prepared, layers)
+
+    @property
+    def layers(self) -> Sequence[str]:
+        return list(self._parts)
+
+    def float32(self) -> bytes:
+        return self._prepared
+
+    def quantize(self, kept: Sequence[str]) -> bytes:
+        nodes = [name for layer in kept for name in self._parts[layer]]
+        return onnx_file.quantize(self._prepared, self._contract, self._pictures, self._ranges, keep_float=nodes)
+
+    def quantize_alone(self, layer: str) -> bytes:
+        return onnx_file.quantize(
+            self._prepared, self._contract, self._pictures, self._ranges, alone=self._parts[layer]
+        )
+
+    def noise(self, pictures: NDArray[np.uint8]) -> list[Noise]:
+        """What plain int8 does to each tensor."""
+        return onnx_noise(self._prepared, self.quantize(()), self._parts, pictures, self._contract)

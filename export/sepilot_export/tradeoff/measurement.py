@@ -1,0 +1,162 @@
+"""The figures of every file: checked anew, frame by frame, then timed side by side in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.check import Candidate, FileCheck, candidates_of, check_files
+from sepilot_export.fidelity import paired_increase
+from sepilot_export.reference import EXPORT_NAME, Reference, read_reference
+from sepilot_export.report.exports import read_export
+from sepilot_export.tradeoff.entries import Entry, Timing
+from sepilot_export.tradeoff.held_out import Common
+from sepilot_export.tradeoff.lineage import commands_of, compression_of
+from sepilot_export.tradeoff.places import LeftOut, Place
+from sepilot_runtime.benchmark import Measurement, Variant, measure, synthetic_frames
+from sepilot_runtime.errors import MissingExtraError
+from sepilot_runtime.files import sha256_of
+from sepilot_train.layers import layer_table
+
+__all__ = ["judge_place", "timed"]
+
+Tick = Callable[[], None]
+
+
+def judge_place(
+    place: Place, common: Common, index: NDArray[np.int64], known: dict[str, str], tick: Tick
+) -> tuple[list[Entry], list[LeftOut]]:
+    """Check every file of an export.
+
+    Args:
+        index: the positions of the common frames in this export's reference.
+        known: SHA-256 to name of the files so far; these are added.
+        tick: called after every frame.
+
+    Raises:
+        RunError: the export is damaged.
+    """
+    reference = read_reference(place.path)
+    sparsity = {row.file: row.sparsity for row in read_export(place.path / EXPORT_NAME).files}
+    candidates, left_out = _runnable(candidates_of(place.path), place.name, known)
+    entries = [
+        _entry(place, check, reference, common, index, sparsity.get(check.candidate.path.name, 0.0))
+        for check in check_files(candidates, reference, tick)
+    ]
+    return entries, left_out
+
+
+def _runnable(
+    candidates: Sequence[Candidate], place: str, known: dict[str, str]
+) -> tuple[list[Candidate], list[LeftOut]]:
+    """Without files that were there already, and those whose interpreter is not installed."""
+    chosen: list[Candidate] = []
+    left_out: list[LeftOut] = []
+    for candidate in candidates:
+        name = _name(place, candidate)
+        if candidate.form.engine == "onnxruntime" and find_spec("onnxruntime") is None:
+            left_out.append(LeftOut(what=name, reason=str(MissingExtraError("onnxruntime", "onnx"))))
+            continue
+        first = known.setdefault(sha256_of(candidate.path), name) if candidate.path.is_file() else name
+        if first == name:
+            chosen.append(candidate)
+        else:
+            left_out.append(LeftOut(what=name, reason=f"the same file as {first}"))
+    return chosen, left_out
+
+
+def _name(place: str, candidate: Candidate) -> str:
+    return f"{place}/{candidate.form.name}"
+
+
+def timed(
+    entries: Sequence[Entry], *, frame: tuple[int, int], rounds: int, calls: int, seed: int, tick: Tick
+) -> list[Entry]:
+    """The entries with their timings, as far as they can be run.
+
+    Args:
+        frame: height and width of the frames.
+        tick: called after every visit to a file.
+    """
+    able = [entry for entry in entries if entry.errors_deg.size]
+    variants = [Variant(path=entry.place.path / entry.file, threads=1) for entry in able]
+    found: list[Measurement] = []
+    if variants:
+        frames = synthetic_frames(height=frame[0], width=frame[1], seed=seed)
+        found = measure(variants, frames, rounds=rounds, calls=calls, seed=seed, tick=tick)
+    timings = {entry.name: _timing(result) for entry, result in zip(able, found, strict=True)}
+    return [dataclasses.replace(entry, timing=timings.get(entry.name)) for entry in entries]
+
+
+def _entry(
+    place: Place,
+    check: FileCheck,
+    reference: Reference,
+    common: Common,
+    index: NDArray[np.int64],
+    sparsity: float,
+) -> Entry:
+    candidate, provenance = check.candidate, reference.contract.provenance
+    # A file that fails its golden frames is not to be run: its figures would be about nothing.
+    errors = np.empty(0) if check.golden_error is None else _errors_deg(check.answers, reference, common, index)
+    parameters, macs = _size_of_net(candidate.path) if errors.size else (None, None)
+    return Entry(
+        number=0,
+        place=place,
+        file=candidate.path.name,
+        name=_name(place.name, candidate),
+        made_by=" + ".join(filter(None, (provenance.recipe, compression_of(place)))),
+        format=candidate.form.name,
+        precision=candidate.form.precision,
+        engine=candidate.form.engine,
+        bytes=check.bytes,
+        gzip_bytes=check.gzip_bytes,
+        sparsity=sparsity,
+        parameters=parameters,
+        macs=macs,
+        errors_deg=errors,
+        mae_deg=paired_increase(errors, common.drives) if errors.size else None,
+        constant_errors_deg=_constant_errors_deg(reference, common),
+        max_deviation_deg=check.fidelity.max_error if check.fidelity and errors.size else None,
+        timing=None,
+        commands=commands_of(place),
+        reasons=check.reasons,
+        notes=check.notes,
+    )
+
+
+def _errors_deg(
+    answers: NDArray[np.float32], reference: Reference, common: Common, index: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(n,) on the common frames, answers cut off at the contract's limits as the car does."""
+    if not answers.size:
+        return np.empty(0)
+    output = reference.contract.outputs[0]
+    said = np.clip(answers[index].astype(np.float64), output.low, output.high) * output.scale
+    return np.asarray(np.abs(said - common.steering_deg))
+
+
+def _constant_errors_deg(reference: Reference, common: Common) -> NDArray[np.float64]:
+    constant_deg = reference.constant * reference.contract.outputs[0].scale
+    return np.asarray(np.abs(common.steering_deg - constant_deg))
+
+
+def _size_of_net(path: Path) -> tuple[int | None, int | None]:
+    """Parameters and MACs of a file; None without the package that reads ONNX."""
+    from sepilot_train.graphs import onnx_nodes, tflite_nodes
+
+    try:
+        table = layer_table((onnx_nodes if path.suffix == ".onnx" else tflite_nodes)(path))
+    except ModuleNotFoundError:
+        return None, None
+    return table.parameters, table.macs
+
+
+def _timing(result: Measurement) -> Timing:
+    low, high = np.quantile(result.total_by_round_us, (0.1, 0.9))
+    return Timing(median_us=result.total.p50_us, low_us=float(low), high_us=float(high), net_us=result.infer.p50_us)

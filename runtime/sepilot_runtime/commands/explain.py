@@ -1,0 +1,233 @@
+"""`sepilot explain FILE --frames SOURCE`: what the steering hangs on, by covering the picture bit by bit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sepilot_runtime.explanation import Explanation, Survey
+    from sepilot_runtime.pilot import Pilot
+    from sepilot_runtime.saliency import Influence, Occlusion
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  sepilot explain swift-int8.tflite --frames data/my_tub --out sheet.png
+  sepilot explain swift-int8.tflite --frames road.mp4 --out overlay.mp4 --max-frames 500
+  sepilot explain swift-f32.onnx --frames data/my_tub --json > influence.json
+
+A patch slides over the model's picture; what lies under it is blurred away, and the change of the
+steering is recorded (Zeiler and Fergus 2014, arXiv 1311.2901). It asks the file itself, so it works
+on int8 and with every engine. Without --out only the table is printed. Novelty is 1.0 at the edge of
+the training pictures. Blue and orange say what steers left and right; they do not say that it should.
+"""
+
+BAR_WIDTH = 16
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `sepilot explain`."""
+    arguments = _parser().parse_args(argv)
+
+    from sepilot_runtime.engines import engine_named
+    from sepilot_runtime.explanation import choose, explain, survey
+    from sepilot_runtime.opencv import cv2
+    from sepilot_runtime.pilot import load_pilot
+
+    cv2.setNumThreads(1)
+    _require_out(arguments.out)
+    engine = engine_named(arguments.engine) if arguments.engine else None
+    pilot = load_pilot(arguments.file, threads=arguments.threads, engine=engine)
+    occlusion = _occlusion(arguments, pilot)
+    found = survey(pilot, arguments.frames, max_frames=arguments.max_frames)
+    explanation = explain(
+        pilot, arguments.frames, found, choose(found, arguments.count), occlusion, average=arguments.average
+    )
+    if arguments.out:
+        _draw(arguments, pilot, occlusion, found, explanation)
+    if arguments.json:
+        print(json.dumps(_document(arguments, pilot, occlusion, found, explanation), indent=2, allow_nan=False))
+    else:
+        print(_table(pilot, explanation.influence, found))
+    return 0
+
+
+def _require_out(out: Path | None) -> None:
+    from sepilot_runtime.tiles import require_picture_path
+    from sepilot_runtime.video import VIDEO_CODECS, require_video_path
+
+    if out and out.suffix in VIDEO_CODECS:
+        require_video_path(out)
+    elif out:
+        require_picture_path(out)
+
+
+def _occlusion(arguments: argparse.Namespace, pilot: Pilot) -> Occlusion:
+    from sepilot_runtime.saliency import Occlusion, occlusion_for
+
+    usual = occlusion_for(pilot.contract.picture, fill=arguments.fill)
+    patch = arguments.patch or usual.patch
+    return Occlusion(patch=patch, stride=arguments.stride or max(1, patch // 4), fill=arguments.fill)
+
+
+def _draw(
+    arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
+) -> None:
+    from sepilot_runtime.explanation_sheet import draw_sheet
+    from sepilot_runtime.tiles import write_picture
+    from sepilot_runtime.video import VIDEO_CODECS
+
+    out: Path = arguments.out
+    if out.suffix in VIDEO_CODECS:
+        _draw_video(arguments, pilot, occlusion, found, explanation)
+    else:
+        write_picture(draw_sheet(explanation, pilot, occlusion, arguments.frames), out)
+    print(f"-> {out}", file=sys.stderr)
+
+
+def _draw_video(
+    arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
+) -> None:
+    from sepilot_runtime.explanation import open_recording
+    from sepilot_runtime.explanation_sheet import saliency_video
+    from sepilot_runtime.heatmap import scale_of
+    from sepilot_runtime.saliency import saliency_of
+
+    # One scale for the whole video: with a scale for each frame the colours would say nothing.
+    scale_deg = scale_of([shown.saliency.degrees for shown in explanation.shown])
+    with (
+        open_recording(arguments.frames) as source,
+        saliency_video(arguments.out, pilot, occlusion, scale_deg=scale_deg, rate_hz=source.info.rate_hz) as video,
+    ):
+        for given, frame in enumerate(source):
+            if given == len(found.ids):
+                break
+            video.write(frame, saliency_of(pilot, frame.image, occlusion))
+
+
+def _document(
+    arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    influence = explanation.influence
+    return {
+        "file": str(pilot.engine.path),
+        "engine": pilot.engine.name,
+        "frames": arguments.frames,
+        "frame_count": len(found.ids),
+        "occlusion": asdict(occlusion),
+        "averaged_frames": influence.frames,
+        "mean_influence_deg": float(influence.degrees.mean()),
+        "rows": _bands(influence, "rows"),
+        "columns": _bands(influence, "columns"),
+        "row_influence_deg": [round(float(v), 5) for v in influence.degrees.mean(axis=1)],
+        "column_influence_deg": [round(float(v), 5) for v in influence.degrees.mean(axis=0)],
+        "shown": [
+            {
+                "frame": e.frame.id,
+                "time_s": round(e.frame.time_s, 4),
+                "chosen_for": e.why,
+                "steering_deg": round(e.saliency.prediction.steering_deg, 4),
+                "novelty": None if e.novelty is None else round(e.novelty, 4),
+                "largest_influence_deg": round(float(abs(e.saliency.degrees).max()), 4),
+            }
+            for e in explanation.shown
+        ],
+    }
+
+
+def _bands(influence: Influence, axis: Any) -> list[dict[str, float]]:
+    return [{"from": a, "to": b, "share": round(share, 5)} for a, b, share in influence.shares(axis)]
+
+
+def _table(pilot: Pilot, influence: Influence, found: Survey) -> str:
+    picture = pilot.contract.picture
+    rows, columns = influence.shares("rows"), influence.shares("columns")
+    largest = max(share for _, _, share in rows + columns) or 1.0
+    moved = float(influence.degrees.mean())
+    lines = [
+        f"{pilot.engine.path.name} on {pilot.engine.name}",
+        f"what its steering hangs on, mean of {influence.frames} frames, picture {picture.width}x{picture.height}:",
+        f"covering a place moves the steering by {moved:.2f}° in the mean",
+        "",
+        f"{'rows, top to bottom':<38}  columns, left to right",
+    ]
+    for left, right in _side_by_side(rows, columns):
+        lines.append(f"{_bar(left, largest):<38}  {_bar(right, largest)}".rstrip())
+    half = _middle(influence.degrees.sum(axis=1))
+    where = picture.crop_top + half * (1 - picture.crop_top - picture.crop_bottom)
+    lines += ["", f"half of it lies above {where:.0%} of the frame's height"]
+    if found.novelty is not None:
+        beyond = float((found.novelty > 1).mean())
+        lines.append(f"novelty above 1.0 in {beyond:.1%} of {len(found.ids)} frames, at most {found.novelty.max():.2f}")
+    return "\n".join(lines)
+
+
+def _side_by_side(rows: list[Any], columns: list[Any]) -> list[tuple[Any, Any]]:
+    from itertools import zip_longest
+
+    return list(zip_longest(rows, columns))
+
+
+def _bar(band: tuple[int, int, float] | None, largest: float) -> str:
+    if band is None:
+        return ""
+    begin, end, share = band
+    return f"{begin:>4}-{end - 1:<4} {share:>6.1%}  {'█' * round(BAR_WIDTH * share / largest)}"
+
+
+def _middle(along: Any) -> float:
+    """Where half of the sum is reached, as a fraction of the length."""
+    import numpy as np
+
+    if not along.sum():
+        return 0.5
+    sums = np.concatenate([[0.0], np.cumsum(along, dtype=np.float64)])
+    return float(np.interp(sums[-1] / 2, sums, np.arange(len(sums)))) / len(along)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepilot explain",
+        description="Show what the steering of a file hangs on, by covering its picture bit by bit.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite or .onnx file of `sepilot export`")
+    parser.add_argument(
+        "--frames", required=True, metavar="SOURCE", help="video file, image, folder of images, or Donkeycar tub"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="a new sheet (.png, .jpg) or, with every frame, video (.mp4, .webm)"
+    )
+    parser.add_argument("--count", type=_count, default=11, metavar="N", help="frames on the sheet (default 11)")
+    parser.add_argument(
+        "--average", type=_count, default=100, metavar="N", help="frames that the table is the mean of (default 100)"
+    )
+    parser.add_argument("--max-frames", type=_count, metavar="N", help="look at the first N frames only")
+    parser.add_argument(
+        "--patch", type=_count, metavar="PX", help="side of the patch, in pixels of the model's picture (default: 1/4)"
+    )
+    parser.add_argument("--stride", type=_count, metavar="PX", help="by which it moves (default: a quarter of a patch)")
+    parser.add_argument(
+        "--fill", choices=("blur", "mean"), default="blur",
+        help="what covers: the picture, blurred (default), or its mean gray, which shows large even areas as well",
+    )  # fmt: skip
+    parser.add_argument("--engine", metavar="NAME", help="litert, onnxruntime, openvino or openvino-bf16")
+    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="of the interpreter (default 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1 expected, found {value}")
+    return value

@@ -1,0 +1,51 @@
+"""`sepilot sign FILE --key KEY`: sign model files, for cars that take only what a key of theirs signed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sepilot_runtime.errors import UsageError
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  sepilot sign --new-key car.pem                     once: car.pem (keep it), car.pub.pem
+  sepilot sign swift-int8.tflite --key car.pem       the signature goes into the file
+  scp car.pub.pem car:.local/share/sepilot/slots/trusted.pem
+                                                     the car installs nothing else from now on
+
+Ed25519; the private key has no password, so keep it off the car. Several public keys may stand in
+one trusted.pem.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `sepilot sign`."""
+    arguments = _parser().parse_args(argv)
+    if bool(arguments.files) != bool(arguments.key) or not (arguments.files or arguments.new_key):
+        raise UsageError("sign: FILE with --key KEY expected, or --new-key KEY")
+    from sepilot_runtime.signing import new_key, sign_file
+
+    if arguments.new_key:
+        public = new_key(arguments.new_key)
+        print(f"{arguments.new_key}: private key, keep it; {public}: public key, for SLOTS/trusted.pem")
+    for file in arguments.files:
+        sign_file(file, arguments.key)
+        print(f"{file}: signed")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepilot sign",
+        description="Sign model files, for cars that take only what a key of theirs signed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".tflite or .onnx files, signed in place")
+    parser.add_argument("--key", type=Path, metavar="KEY", help="private key (PEM)")
+    parser.add_argument("--new-key", type=Path, metavar="KEY", help="make a private key, and KEY's .pub.pem beside it")
+    return parser

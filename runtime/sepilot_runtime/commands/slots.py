@@ -1,0 +1,58 @@
+"""`sepilot slots`: what is installed on this car."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sepilot_runtime.slots import Slots
+
+__all__ = ["main"]
+
+INDENT = " " * 10
+
+EPILOG = """\
+example:
+  sepilot slots --json | jq .active
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `sepilot slots`."""
+    parser = argparse.ArgumentParser(
+        prog="sepilot slots",
+        description="List the installed models: which is active, which was before it, which runs as a shadow.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--slots", type=Path, metavar="DIR", help="the slots directory (default ~/.local/share/sepilot/slots)"
+    )
+    parser.add_argument("--json", action="store_true", help="print slots.json instead of a table")
+    arguments = parser.parse_args(argv)
+    from sepilot_runtime.slots import default_slots, read_slots
+
+    slots = read_slots(arguments.slots or default_slots())
+    print(json.dumps(dataclasses.asdict(slots), indent=2) if arguments.json else _table(slots))
+    return 0
+
+
+def _table(slots: Slots) -> str:
+    rows = [f"{'ROLE':<9} {'SHA-256':<12}  {'PRECISION':<15} {'INSTALLED (UTC)':<16}  FILE"]
+    order = {"active": 0, "previous": 1, "shadow": 2}
+    for slot in sorted(slots.models, key=lambda s: order[slots.role_of(s)]):
+        when = slot.installed[:16].replace("T", " ")
+        rows.append(f"{slots.role_of(slot):<9} {slot.checksum[:12]}  {slot.precision:<15} {when}  {slot.file}")
+        remarks = [f"recipe {slot.recipe}"] + ["signed"] * slot.signed
+        rows.append(INDENT + ", ".join(remarks))
+        if slot.failed:
+            rows.append(
+                textwrap.fill(f"did not start: {slot.failed}", 80, initial_indent=INDENT, subsequent_indent=INDENT)
+            )
+    return "\n".join(rows)

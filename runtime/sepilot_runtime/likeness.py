@@ -1,0 +1,68 @@
+"""How the training pictures were distributed: the part of the contract that `novelty` goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sepilot_runtime.errors import ContractError
+
+__all__ = ["FrameStatistics", "Likeness", "Spread"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Centre and extent of points in several measures.
+
+    Attributes:
+        mean: (d,) of the points.
+        whiten: the lower triangle of a (d, d) matrix by rows. The length of its product with a point less `mean` is the
+            point's distance, 1.0 at the edge of the points.
+    """
+
+    mean: tuple[float, ...]
+    whiten: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        expected = len(self.mean) * (len(self.mean) + 1) // 2
+        if len(self.whiten) != expected:
+            raise ContractError(
+                f"whiten: {expected} values expected for {len(self.mean)} measures, found {len(self.whiten)}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """What `novelty.NoveltyMonitor` measures a picture by.
+
+    Attributes:
+        whole: of five measures of the whole picture.
+        bands: of nine measures of how sharpness lies over bands of rows.
+    """
+
+    whole: Spread
+    bands: Spread
+
+    def __post_init__(self) -> None:
+        for name, spread, size in (("whole", self.whole, 5), ("bands", self.bands, 9)):
+            if len(spread.mean) != size:
+                raise ContractError(f"{name}.mean: {size} values expected, found {len(spread.mean)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameStatistics:
+    """How the training pictures were distributed, for a novelty monitor on the car.
+
+    The tuples hold the 1st, 50th and 99th percentile over the training pictures.
+
+    Attributes:
+        brightness: mean gray level of a picture, 0 to 255.
+        contrast: standard deviation of its gray levels.
+        sharpness: mean absolute difference of horizontal neighbours.
+        likeness: how these and others go together; None in files that were made before there was such a thing, and
+            for pictures of fewer than eight rows or columns.
+    """
+
+    brightness: tuple[float, float, float]
+    contrast: tuple[float, float, float]
+    sharpness: tuple[float, float, float]
+    likeness: Likeness | None = None

@@ -1,0 +1,147 @@
+"""Outputs by name: what `sepilot drive --to` takes, and the `outputs` of a car's file.
+
+jsonl:drive.jsonl?max_mb=10&keep=5           JSON lines, rotated
+serial:/dev/ttyACM0?baud=115200              a microcontroller; see docs/serial.md
+pca9685:?bus=1&address=0x40&steering=1&throttle=0&low_us=1000&high_us=2000&rate_hz=60
+udp://192.168.1.7:5005                       a JSON datagram per step
+mqtt://user@broker:1883/car/steering         mqtts:// for TLS; password in SEPILOT_MQTT_PASSWORD
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.parse
+from collections.abc import Callable, Mapping
+
+from sepilot_runtime.errors import UsageError
+from sepilot_runtime.sinks import Background, Sink
+
+__all__ = ["Address", "open_bare", "open_output"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """An output's name, taken apart. `options` are all that stands behind the question mark."""
+
+    spec: str
+    scheme: str
+    host: str
+    port: int | None
+    user: str | None
+    path: str
+    options: Mapping[str, str]
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """An option as a number from `low` to `high`; "0x40" is one too. Raises UsageError."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        try:
+            value = float(int(text, 0)) if text.lower().startswith("0x") else float(text)
+        except ValueError as e:
+            raise UsageError(f"--to {self.spec}: {name}: a number expected, found {text!r}") from e
+        if not low <= value <= high:
+            raise UsageError(f"--to {self.spec}: {name}: {low:g} to {high:g} expected, found {text}")
+        return value
+
+    def require(self, *known: str) -> None:
+        """Raise UsageError for an option that is not known."""
+        for name in self.options:
+            if name not in known:
+                raise UsageError(f"--to {self.spec}: unknown option {name}; known: {', '.join(known) or 'none'}")
+
+
+def open_output(spec: str) -> Sink:
+    """Open an output as a drive needs it: what may block in the background, what holds its last value under a watchdog.
+
+    Raises:
+        UsageError: `spec` names no output, or an option is wrong.
+        OutputError: the device, file or host cannot be opened.
+        MissingExtraError: the package that it needs is not installed.
+    """
+    sink, scheme = open_bare(spec), _parsed(spec).scheme
+    if scheme == "jsonl":
+        return Background(sink, keep="all", depth=512)
+    if scheme in ("mqtt", "mqtts"):
+        return Background(sink, keep="newest")
+    if scheme == "pca9685":
+        from sepilot_runtime.watchdog import Guarded
+
+        # The chip repeats the last pulse for ever; so somebody watches who survives this process.
+        return Guarded(sink, spec)
+    return sink
+
+
+def open_bare(spec: str) -> Sink:
+    """Open an output without anything around it. Raises what `open_output` raises."""
+    address = _parsed(spec)
+    return _OPENERS[address.scheme](address)
+
+
+def _parsed(spec: str) -> Address:
+    parts = urllib.parse.urlsplit(spec)
+    if parts.scheme not in _OPENERS:
+        raise UsageError(f"--to {spec}: one of {', '.join(f'{s}:' for s in _OPENERS)} expected")
+    try:
+        port = parts.port
+    except ValueError as e:
+        raise UsageError(f"--to {spec}: {e}") from e
+    options = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    return Address(
+        spec=spec, scheme=parts.scheme, host=parts.hostname or "", port=port, user=parts.username,
+        path=urllib.parse.unquote(parts.path), options=options,
+    )  # fmt: skip
+
+
+def _jsonl(address: Address) -> Sink:
+    from sepilot_runtime.rotation import RotatingLinesSink
+
+    address.require("max_mb", "keep")
+    if not address.path:
+        raise UsageError(f"--to {address.spec}: jsonl:FILE expected")
+    most_bytes = round(address.number("max_mb", 0, 0, 1e6) * 1e6)
+    return RotatingLinesSink(address.path, most_bytes=most_bytes, keep=round(address.number("keep", 3, 1, 1000)))
+
+
+def _serial(address: Address) -> Sink:
+    from sepilot_runtime.serial_link import open_serial
+
+    address.require("baud")
+    return open_serial(address.path, baud=round(address.number("baud", 115200, 300, 4e6)))
+
+
+def _pca9685(address: Address) -> Sink:
+    from sepilot_runtime.servo import ServoSettings, open_servo
+
+    plain = dataclasses.asdict(ServoSettings())
+    address.require(*plain)
+    values = {name: round(address.number(name, default, 0, 1e6)) for name, default in plain.items()}
+    return open_servo(ServoSettings(**values))
+
+
+def _udp(address: Address) -> Sink:
+    from sepilot_runtime.datagrams import UdpSink
+
+    address.require()
+    if not address.host or not address.port:
+        raise UsageError(f"--to {address.spec}: udp://HOST:PORT expected")
+    return UdpSink(address.host, address.port)
+
+
+def _mqtt(address: Address) -> Sink:
+    from sepilot_runtime.mqtt import open_mqtt
+
+    address.require("ca", "client_id")
+    topic = address.path.strip("/")
+    if not address.host or not topic:
+        raise UsageError(f"--to {address.spec}: {address.scheme}://[USER@]HOST[:PORT]/TOPIC expected")
+    tls = address.scheme == "mqtts"
+    return open_mqtt(
+        address.host, address.port or (8883 if tls else 1883), topic, user=address.user, tls=tls,
+        ca=address.options.get("ca"), client_id=address.options.get("client_id", "sepilot"),
+    )  # fmt: skip
+
+
+_OPENERS: dict[str, Callable[[Address], Sink]] = {
+    "jsonl": _jsonl, "serial": _serial, "pca9685": _pca9685, "udp": _udp, "mqtt": _mqtt, "mqtts": _mqtt,
+}  # fmt: skip

@@ -1,0 +1,90 @@
+"""What a model sees, and how it gets it: the parts of the contract that preprocessing goes by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from sepilot_runtime.errors import ContractError
+
+__all__ = ["FrameInput", "Picture"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What the model sees: frame -> crop -> bilinear resize -> gray (or not) -> value range.
+
+    Attributes:
+        name: the model's input tensor.
+        height, width: of the picture in pixels.
+        color: "gray" (one channel, BT.601 luma) or "bgr" (three).
+        crop_top, crop_bottom, crop_left, crop_right: fractions of the frame that are cut off, each in [0, 1).
+        source: colour order of the frames that come in; OpenCV's.
+        resize: the method, applied to the cropped frame before the conversion to gray.
+        scale, offset: the float input is `uint8 * scale + offset`; the int8 input is the same number quantized with
+            scale 1/255 and zero point -128, which is exact: `uint8 - 128`.
+        layout: of the input tensor; the batch is always 1.
+    """
+
+    height: int
+    width: int
+    color: Literal["gray", "bgr"] = "gray"
+    crop_top: float = 0.0
+    crop_bottom: float = 0.0
+    crop_left: float = 0.0
+    crop_right: float = 0.0
+    name: str = "image"
+    source: Literal["bgr"] = "bgr"
+    resize: Literal["linear"] = "linear"
+    scale: float = 1.0 / 255.0
+    offset: float = 0.0
+    layout: Literal["NHWC"] = "NHWC"
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height <= 4096 and 1 <= self.width <= 4096):
+            raise ContractError(f"picture: height and width must be 1 to 4096, found {self.height}x{self.width}")
+        for name in ("crop_top", "crop_bottom", "crop_left", "crop_right"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ContractError(f"picture.{name}: must be in [0, 1), found {getattr(self, name)}")
+        if self.crop_top + self.crop_bottom >= 1.0 or self.crop_left + self.crop_right >= 1.0:
+            raise ContractError("picture: the crop leaves nothing of the frame")
+        if not (math.isclose(self.scale, 1.0 / 255.0, rel_tol=1e-9) and self.offset == 0.0):
+            raise ContractError(
+                f"picture: value range must be scale 1/255 and offset 0, found {self.scale} and {self.offset}"
+            )
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.height, self.width, self.channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameInput:
+    """The input of a file that makes the picture by itself: a camera frame of one size.
+
+    Attributes:
+        height, width: of the frame in pixels.
+        name: the model's input tensor, uint8 (1, height, width, 3).
+        source, layout: as in `Picture`.
+    """
+
+    height: int
+    width: int
+    name: str = "frame"
+    source: Literal["bgr"] = "bgr"
+    layout: Literal["NHWC"] = "NHWC"
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height <= 8192 and 1 <= self.width <= 8192):
+            raise ContractError(f"frame: height and width must be 1 to 8192, found {self.height}x{self.width}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, 3)."""
+        return self.height, self.width, 3

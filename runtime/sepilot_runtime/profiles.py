@@ -1,0 +1,127 @@
+"""A profile: the quickest way on this machine to run a model that passed its accuracy gate.
+
+    {"version": 1, "file": "swift-int8.tflite", "sha256": "…", "engine": "litert", "threads": 1, "us_p50": 31.2,
+     "cpu": "…"}
+
+`file` is relative to the profile's own folder where it lies in it or below, so that both travel together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepilot_runtime.benchmark import Measurement
+from sepilot_runtime.engines import EngineName
+from sepilot_runtime.errors import SepilotError, UsageError
+from sepilot_runtime.files import read_json, sha256_of, write_json
+from sepilot_runtime.schema import parse
+
+__all__ = ["Profile", "ineligible", "read_profile", "write_profile"]
+
+CHECK_NAME = "check.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What stands in the file.
+
+    Attributes:
+        us_p50: frame to angle on `cpu`, when it was chosen.
+    """
+
+    version: int = 1
+    file: str
+    sha256: str
+    engine: EngineName
+    threads: int
+    us_p50: float
+    cpu: str
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise UsageError(f"version: 1 expected, found {self.version}")
+        if self.threads < 1:
+            raise UsageError(f"threads: at least 1 expected, found {self.threads}")
+
+
+def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple[Profile, list[str]]:
+    """Store the quickest of those that passed their accuracy gate.
+
+    Returns:
+        The profile, and a line on each that is not eligible.
+
+    Raises:
+        UsageError: none is eligible.
+        OutputError: `path` cannot be written.
+    """
+    own = [result for result in results if not result.reference]
+    reasons = [ineligible(result) for result in own]
+    lines = [f"{r.path.name} on {r.engine}: {why}" for r, why in zip(own, reasons, strict=True) if why]
+    eligible = [result for result, why in zip(own, reasons, strict=True) if why is None]
+    if not eligible:
+        raise UsageError(f"{path}: not written, as no file is eligible: {'; '.join(lines)}")
+    best = min(eligible, key=lambda result: (result.total.p50_us, result.threads))
+    folder, file = path.absolute().parent, best.path.absolute()
+    profile = Profile(
+        file=str(file.relative_to(folder) if file.is_relative_to(folder) else file),
+        sha256=sha256_of(file),
+        engine=best.engine,  # type: ignore[arg-type]
+        threads=best.threads,
+        us_p50=round(best.total.p50_us, 2),
+        cpu=cpu,
+    )
+    write_json(path, dataclasses.asdict(profile))
+    return profile, lines
+
+
+def ineligible(result: Measurement) -> str | None:
+    """Why a file must not be chosen: check.json beside it does not say that these bytes passed on this engine."""
+    path = result.path.parent / CHECK_NAME
+    if not path.is_file():
+        return f"not checked: no {CHECK_NAME} beside it; run: sepilot check {result.path.parent}"
+    try:
+        record = read_json(path)
+    except SepilotError as e:
+        return str(e)
+    row = _row_of(record, result)
+    if row is None:
+        return f"{CHECK_NAME} says nothing about it on this engine; run: sepilot check DIR --engine {result.engine}"
+    if row.get("sha256") != sha256_of(result.path):
+        return f"{CHECK_NAME} is about another file of this name; run: sepilot check {result.path.parent}"
+    return None if row.get("passed") is True else "failed its accuracy gate"
+
+
+def read_profile(path: Path) -> tuple[Profile, Path]:
+    """A profile and the file that it names.
+
+    Raises:
+        UsageError: no such profile, it cannot be read, or the file is missing or not the one that was measured.
+    """
+    try:
+        profile = parse(Profile, read_json(path, UsageError), "", UsageError, complete=True)
+    except UsageError as e:
+        raise UsageError(f"{path}: {str(e).removeprefix(f'{path}: ')}") from e
+    file = path.absolute().parent / profile.file
+    if not file.is_file():
+        raise UsageError(f"{path}: names {profile.file}, which is not there")
+    if sha256_of(file) != profile.sha256:
+        raise UsageError(f"{path}: {profile.file} is another file than the one that was measured; bench again")
+    return profile, file
+
+
+def _row_of(record: Any, result: Measurement) -> dict[str, Any] | None:
+    """The row of check.json for a file on its engine: among the usual ones, or those of `check --engine`."""
+    if not isinstance(record, dict):
+        return None
+    engines = record.get("engines")
+    others = engines.get(result.engine) if isinstance(engines, dict) else None
+    for section in (record, others):
+        rows = section.get("files") if isinstance(section, dict) else None
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and (row.get("file"), row.get("engine")) == (result.path.name, result.engine):
+                return row
+    return None

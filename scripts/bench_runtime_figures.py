@@ -1,0 +1,209 @@
+"""How each figure of scripts/bench-runtime is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.coldstart import ColdStart, start_once
+from sepilot_runtime.errors import SepilotError
+from sepilot_runtime.pilot import Pilot
+from sepilot_runtime.preprocess import LimitedLuma, crop_box
+from sepilot_runtime.rehearsal import rehearse
+
+Images = Sequence[NDArray[Any]]
+Way = tuple[Callable[[NDArray[Any]], object], Images]
+
+CALLS, WARM_UP_CALLS = 100, 10
+COLD_STARTS = 5
+RATE_HZ = 60.0
+OVERHEAD_FRAMES = 20_000
+MOST_GROWTH_KB_PER_MIN = 1.0
+"""Of memory; one page in a drive of four minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A row of the table; `met` is None where it was skipped, or where there is no goal."""
+
+    name: str
+    goal: str
+    found: str
+    met: bool | None
+
+    def __str__(self) -> str:
+        verdict = {True: "met", False: "MISSED", None: "" if self.goal == "" else "skipped"}[self.met]
+        return f"{self.name:<45}{self.goal:>13}  {self.found:<13}{verdict:>7}".rstrip()
+
+
+def at_most(name: str, found: float, goal: float, unit: str = "") -> Figure:
+    digits = 0 if goal == 0 else 2 if goal < 10 else 1
+    return Figure(
+        name=name, goal=f"<= {goal:g}{unit}", found=f"{found:.{digits}f}{unit}", met=round(found, digits) <= goal
+    )
+
+
+def interleaved(ways: Mapping[str, Way], rounds: int, calls: int = CALLS) -> dict[str, NDArray[np.float64]]:
+    """Microseconds (rounds, calls) of each way; every round visits them in a new order."""
+    rng = np.random.default_rng(0)
+    names = list(ways)
+    taken = {name: np.zeros((rounds, calls)) for name in names}
+    # One counter for all: what a way reads must not be in the cache because another one just read it.
+    at = 0
+    for turn in range(rounds):
+        for name in rng.permutation(names):
+            run, images = ways[name]
+            for call in range(-WARM_UP_CALLS, calls):
+                image = images[at % len(images)]
+                at += 1
+                start = time.perf_counter_ns()
+                run(image)
+                if call >= 0:
+                    taken[name][turn, call] = (time.perf_counter_ns() - start) / 1000
+    return taken
+
+
+def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> float:
+    """Median over the rounds of the ratio of the medians: what slows a whole round down slows both."""
+    return float(np.median(np.median(above, axis=1) / np.median(below, axis=1)))
+
+
+def frame_figures(pilot: Pilot, frames: Images, rounds: int) -> Iterator[Figure]:
+    """What one frame takes."""
+    luma = [frame[:, :, 1].copy().view(LimitedLuma) for frame in frames]
+    picture = pilot.contract.picture
+    top, bottom, left, right = crop_box(*frames[0].shape[:2], picture)
+    size, out = (picture.width, picture.height), np.empty((picture.height, picture.width, 3), np.uint8)
+
+    def bare(frame: NDArray[Any]) -> None:
+        cv2.resize(frame[top:bottom, left:right], size, dst=out, interpolation=cv2.INTER_LINEAR)
+
+    times = interleaved(
+        {
+            "bgr": (pilot.steer, frames),
+            "luma": (pilot.steer, luma),
+            "picture": (pilot.picture_of, frames),
+            "resize": (bare, frames),
+        },
+        rounds,
+    )
+    p50, p99 = np.percentile(times["bgr"], [50, 99])
+    yield at_most("640x480 BGR in memory to angle, p50", p50, 60, " us")
+    yield at_most("  p99 over p50", p99 / p50, 2)
+    yield at_most("preprocessing over OpenCV's bare resize", ratio(times["picture"], times["resize"]), 1.2)
+    if picture.color == "gray":
+        yield at_most("NV12 to angle over BGR to angle", ratio(times["luma"], times["bgr"]), 0.7)
+    driven = rehearse(pilot, frames, count=OVERHEAD_FRAMES)
+    yield at_most("live loop without the pilot, p50", driven.own.p50_us, 25, " us")
+
+
+def start_figures(start: ColdStart) -> Iterator[Figure]:
+    """A fresh process."""
+    seconds, rss_mb = f"{start.seconds:.2f} s", f"{start.peak_rss_bytes / 1e6:.0f} MB"
+    yield Figure(name="sepilot drive, cold start to first angle", goal="", found=seconds, met=None)
+    yield Figure(name="  the most memory that it held", goal="", found=rss_mb, met=None)
+
+
+def donkeycar_figures(
+    python: Path, linear: Path, start: ColdStart, pilot: Pilot, frames: Images, rounds: int
+) -> Iterator[Figure]:
+    """All of it beside Donkeycar's own path, in the environment of this interpreter.
+
+    Raises:
+        SepilotError: Donkeycar does not run there.
+    """
+    script = str(Path(__file__).parent / "bench_runtime_donkeycar.py")
+    taken: dict[str, list[float]] = {"resized": [], "native": []}
+    mine: list[float] = []
+    try:
+        starts = [start_once([str(python), script, "drive", str(linear)]) for _ in range(COLD_STARTS)]
+        with donkeycar([str(python), script, "frames", str(linear), str(len(frames))]) as (told, ask):
+            for _ in range(rounds):
+                mine.append(float(np.median(interleaved({"bgr": (pilot.steer, frames)}, 1)["bgr"])))
+                for name, medians in taken.items():
+                    medians.append(float(np.median(ask(f"{name} {CALLS}"))))
+    except (OSError, ValueError, subprocess.SubprocessError) as e:
+        raise SepilotError(f"--donkeycar {python}: Donkeycar 5.3 does not run there: {e}") from e
+    yield Figure(name=f"Donkeycar 5.3 on {told['interpreter']}", goal="", found="", met=None)
+    for name, what in (("resized", "640x480"), ("native", "its 160x120")):
+        its = float(np.median(taken[name]))
+        share = float(np.median(np.array(mine) / np.array(taken[name])))
+        yield at_most(f"  ours over its {its:.0f} us from {what}", share, 0.2)
+    start_s, rss = (float(np.median([start[i] for start in starts])) for i in (0, 1))
+    yield at_most(f"  our cold start over its {start_s:.2f} s", start.seconds / start_s, 0.33)
+    yield at_most(f"  our memory over its {rss / 1e6:.0f} MB", start.peak_rss_bytes / rss, 0.5)
+
+
+@contextlib.contextmanager
+def donkeycar(command: Sequence[str]) -> Iterator[tuple[Any, Callable[[str], Any]]]:
+    """Its first answer, and a function that asks it for more."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        requests, answers = process.stdin, process.stdout
+
+        def ask(line: str) -> Any:
+            requests.write(f"{line}\n")
+            requests.flush()
+            return json.loads(answers.readline())
+
+        try:
+            yield json.loads(answers.readline()), ask
+        finally:
+            requests.close()
+
+
+def drive_figures(
+    pilot: Pilot, frames: Images, others: Sequence[int], minutes: float, soak_frames: int
+) -> Iterator[Figure]:
+    """What hours take."""
+    few = frames[:32]
+    if minutes:
+        with busy(others):
+            driven = rehearse(pilot, few, rate_hz=RATE_HZ, seconds=minutes * 60)
+        what = f"60 Hz for {minutes:g} min beside {len(others)} busy core{'s' * (len(others) != 1)}, frames"
+        wake = driven.wake.p99_us / 1000 if driven.wake else 0.0
+        yield Figure(name=what, goal="", found=str(driven.frames), met=None)
+        yield Figure(name="  woken late by the system, p99", goal="", found=f"{wake:.1f} ms", met=None)
+        yield Figure(name="  deadlines of 16.7 ms missed", goal="", found=str(driven.missed), met=None)
+        yield at_most("  of those by us", driven.missed_by_us, 0)
+        yield at_most("  growth of memory per minute", abs(driven.rss_slope_kb_per_min), MOST_GROWTH_KB_PER_MIN, " kB")
+    if soak_frames:
+        driven = rehearse(pilot, few, count=soak_frames, tick=tell(soak_frames))
+        first, last = driven.resources[0], driven.resources[-1]
+        yield Figure(name="flat out, frames", goal="", found=f"{driven.frames:,}", met=None)
+        yield at_most("  growth of memory", (last.rss_bytes - first.rss_bytes) / 1024, 0, " kB")
+        yield at_most("  growth in open files", last.files - first.files, 0)
+        yield at_most("  growth in threads", last.threads - first.threads, 0)
+
+
+@contextlib.contextmanager
+def busy(cores: Sequence[int]) -> Iterator[None]:
+    """Processes that keep these cores at work."""
+    code = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: sum(range(100000))"
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(core)]) for core in cores]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def tell(total: int) -> Callable[[int], None]:
+    """Progress on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda done: None
+    return lambda done: print(f"\r{done / total:4.0%} ", end="", file=sys.stderr, flush=True)

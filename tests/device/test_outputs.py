@@ -1,0 +1,427 @@
+"""Where the steering goes: every output gets every step in time, and neutral when nobody drives any more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepilot_runtime.errors import OutputError, UsageError
+from sepilot_runtime.outputs import open_bare, open_output
+from sepilot_runtime.pilot import Prediction
+from sepilot_runtime.recording import TubRecorder
+from sepilot_runtime.rotation import RotatingLinesSink
+from sepilot_runtime.serial_link import SerialSink, line_of_step, open_serial, parse_line
+from sepilot_runtime.servo import ServoSettings, ServoSink
+from sepilot_runtime.sinks import Background, ListSink, Sink, Step
+from sepilot_runtime.sources import Frame, open_source
+from sepilot_runtime.states import Control, State
+
+RNG = np.random.default_rng(1)
+
+
+def step(steering: float = 0.25, *, at: int = 0, state: State = State.DRIVING, image: bool = True) -> Step:
+    frame = Frame(
+        id=at, time_s=at / 20, image=RNG.integers(0, 255, (24, 32, 3), np.uint8),
+        arrived_ns=time.monotonic_ns() + at * 50_000_000,
+    )  # fmt: skip
+    prediction = Prediction(
+        steering=steering, raw=steering, steering_deg=25 * steering, preprocess_us=10.0, infer_us=20.0
+    )
+    return Step(
+        frame=frame if image else None, prediction=prediction if image else None, steering=steering, throttle=0.2,
+        state=state, reason="" if state is State.DRIVING else "why", decided_ns=1, total_us=31.0, age_ms=1.0,
+    )  # fmt: skip
+
+
+# --- serial -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_serial_line_reads_back_and_a_damaged_one_is_refused() -> None:
+    line = line_of_step(1007, -0.125, 0.25, State.NEUTRAL)
+    assert line == b"$SP,7,-125,250,N*56\r\n"
+    assert parse_line(line) == (7, -0.125, 0.25, State.NEUTRAL)
+    for place in range(len(line) - 2):
+        damaged = bytearray(line)
+        damaged[place] ^= 0x01
+        assert parse_line(bytes(damaged)) is None, (place, bytes(damaged))
+    for nonsense in (b"", b"$", b"$*00", b"*", line[5:], b"\xff" * 20):
+        assert parse_line(nonsense) is None
+
+
+def test_steps_arrive_over_a_pseudo_terminal() -> None:
+    pytest.importorskip("serial")
+    ours, theirs = os.openpty()
+    sink = open_serial(os.ttyname(theirs))
+    for i in range(3):
+        sink.write(step(0.1 * i))
+    sink.write(step(0.0, state=State.STOPPED, image=False))
+    time.sleep(0.05)
+    lines = os.read(ours, 4096).splitlines()
+    sink.close()
+    found = [parse_line(line) for line in lines]
+    assert found == [(0, 0.0, 0.2, State.DRIVING), (1, 0.1, 0.2, State.DRIVING), (2, 0.2, 0.2, State.DRIVING),
+                     (3, 0.0, 0.2, State.STOPPED)]  # fmt: skip
+
+
+def test_a_port_that_is_not_there_is_one_line() -> None:
+    pytest.importorskip("serial")
+    with pytest.raises(OutputError, match="serial:/dev/nothing: cannot be opened"):
+        open_output("serial:/dev/nothing")
+
+
+def test_a_port_that_goes_away_is_an_output_error() -> None:
+    class Gone:
+        def write(self, data: bytes) -> int:
+            raise OSError(5, "Input/output error")
+
+        def close(self) -> None:
+            pass
+
+    with pytest.raises(OutputError, match="serial:x: cannot be written"):
+        SerialSink(Gone(), "serial:x").write(step())
+
+
+# --- servo ------------------------------------------------------------------------------------------------------------
+
+
+class MemoryBus:
+    """A PCA9685's registers."""
+
+    def __init__(self) -> None:
+        self.registers = [0] * 256
+        self.registers[0] = 0x11
+        self.log: list[tuple[int, int]] = []
+        self.closed = False
+
+    def read_byte_data(self, address: int, register: int) -> int:
+        self._require(address)
+        return self.registers[register]
+
+    def write_byte_data(self, address: int, register: int, value: int) -> None:
+        self._require(address)
+        if register == 0xFE:
+            assert self.registers[0] & 0x10, "the prescaler can be set in sleep only"
+        self.registers[register] = value
+        self.log.append((register, value))
+
+    def write_i2c_block_data(self, address: int, register: int, data: list[int]) -> None:
+        self._require(address)
+        assert self.registers[0] & 0x20, "auto increment"
+        self.registers[register : register + len(data)] = data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def pulse_us(self, channel: int, rate_hz: int = 60) -> float:
+        low, high = self.registers[6 + 4 * channel + 2 : 6 + 4 * channel + 4]
+        return (low + 256 * high) / 4096 / rate_hz * 1e6
+
+    def _require(self, address: int) -> None:
+        if address != 0x40:
+            raise OSError(121, "Remote I/O error")
+
+
+def test_the_servo_gets_the_pulse_that_the_steering_means() -> None:
+    bus = MemoryBus()
+    sink = ServoSink(bus, ServoSettings(steering=1, throttle=0), sleep=lambda s: None)
+    assert bus.registers[0xFE] == 101, "25 MHz / (4096 * 60 Hz) - 1, NXP data sheet 7.3.5"
+    assert not bus.registers[0] & 0x10
+    for steering, pulse_us in ((-1.0, 1000), (0.0, 1500), (0.5, 1750), (1.0, 2000)):
+        sink.write(step(steering))
+        assert bus.pulse_us(1) == pytest.approx(pulse_us, abs=2.1), "a tick is 4 us"
+        assert bus.pulse_us(0) == pytest.approx(1600, abs=2.1)
+    sink.close()
+    assert bus.pulse_us(0) == bus.pulse_us(1) == pytest.approx(1500, abs=2.1)
+    assert bus.closed
+    with pytest.raises(OutputError, match="0x41 on i2c-1: does not answer"):
+        ServoSink(MemoryBus(), ServoSettings(address=0x41))
+
+
+# --- datagrams --------------------------------------------------------------------------------------------------------
+
+
+def test_datagrams_count_and_carry_the_step() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(2)
+        sink = open_output(f"udp://127.0.0.1:{listener.getsockname()[1]}")
+        for i in range(2):
+            sink.write(step(0.1, at=i))
+        received = [json.loads(listener.recv(2000)) for _ in range(2)]
+        sink.close()
+    assert [r["seq"] for r in received] == [0, 1]
+    assert [r["frame"] for r in received] == [0, 1]
+    assert received[0]["state"] == "driving" and received[0]["steering"] == 0.1
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+def test_lines_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
+    sink = RotatingLinesSink(str(tmp_path / "a.jsonl"), most_bytes=1000, keep=3)
+    for i in range(20):
+        sink.write(step(at=i))
+    sink.close()
+    files = sorted(tmp_path.iterdir(), key=lambda p: p.name, reverse=True)
+    assert [p.name for p in files] == ["a.jsonl.3", "a.jsonl.2", "a.jsonl.1", "a.jsonl"]
+    frames = [json.loads(line)["frame"] for p in files for line in p.read_text().splitlines()]
+    assert frames == list(range(frames[0], 20))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("telnet:x", "one of jsonl:, serial:"),
+        ("udp://127.0.0.1", "udp://HOST:PORT expected"),
+        ("udp://127.0.0.1:99999", "Port out of range"),
+        ("jsonl:", "jsonl:FILE expected"),
+        ("jsonl:a?max=3", "unknown option max; known: max_mb, keep"),
+        ("serial:/dev/x?baud=fast", "baud: a number expected, found 'fast'"),
+        ("pca9685:?steering=0", "two different channels"),
+        ("mqtt://host", "/TOPIC expected"),
+    ],
+)
+def test_a_wrong_name_is_one_line(spec: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        open_output(spec)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+# --- background -------------------------------------------------------------------------------------------------------
+
+
+class Blocked(ListSink):
+    """Takes nothing until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.busy, self.release = threading.Event(), threading.Event()
+
+    def write(self, step: Step) -> None:
+        self.busy.set()
+        self.release.wait(5)
+        super().write(step)
+
+
+@pytest.mark.parametrize("keep", ["newest", "all"])
+def test_a_blocked_output_holds_nothing_up(keep: str) -> None:
+    slow = Blocked()
+    background = Background(slow, keep=keep, depth=8)  # type: ignore[arg-type]
+    background.write(step(at=0))
+    assert slow.busy.wait(5)
+    start = time.perf_counter()
+    for i in range(1, 100):
+        background.write(step(at=i))
+    assert time.perf_counter() - start < 1.0
+    slow.release.set()
+    background.close()
+    got = [s.frame.id for s in slow.steps if s.frame]
+    assert slow.closed
+    if keep == "newest":
+        assert got[-1] == 99 and len(got) <= 3, "the newest is what counts"
+    else:
+        assert got == list(range(9)), "the first ones, without a gap"
+    assert background.dropped == 100 - len(got)
+
+
+def test_an_output_that_breaks_says_so_and_the_drive_goes_on() -> None:
+    class Full(ListSink):
+        def write(self, step: Step) -> None:
+            raise OutputError("disk: No space left on device")
+
+    full = Full()
+    background = Background(full, keep="all")
+    background.write(step())
+    background.close()
+    assert background.failure == "disk: No space left on device"
+    assert full.closed
+    background.write(step())
+
+
+# --- recording --------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_recorded_is_a_drive_that_reads_back(tmp_path: Path) -> None:
+    control = Control(recording=True)
+    recorder = TubRecorder(tmp_path / "tub", control, full_scale_deg=20.0, model="swift")
+    for i in range(1005):
+        control.recording = not 300 <= i < 310
+        recorder.write(step(0.001 * (i % 100), at=i))
+    recorder.write(step(image=False))
+    recorder.close()
+    assert recorder.count == 995
+    with open_source(str(tmp_path / "tub")) as source:
+        frames = list(source)
+    assert len(frames) == 995 and not source.lost
+    assert [f.label for f in frames[:3]] == [0.0, 0.001, 0.002]
+    assert source.info.rate_hz == pytest.approx(20, rel=0.05)
+    sessions = {json.loads(line)["_session_id"] for p in (tmp_path / "tub").glob("*.catalog") for line in p.open()}
+    assert len(sessions) == 2, "a pause begins a new session"
+
+
+RECORD_AND_DIE = """
+import sys, os, signal
+sys.path.insert(0, sys.argv[2])
+from test_outputs import step, TubRecorder, Control
+from pathlib import Path
+recorder = TubRecorder(Path(sys.argv[1]), Control(recording=True), full_scale_deg=25.0, model="swift")
+for i in range(37):
+    recorder.write(step(0.01 * i, at=i))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", RECORD_AND_DIE, str(tmp_path / "tub"), str(Path(__file__).parent)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    with open_source(str(tmp_path / "tub")) as source:
+        frames = list(source)
+    assert [f.label for f in frames] == pytest.approx([0.01 * i for i in range(37)])
+    assert not source.lost
+
+
+def test_a_full_disk_ends_the_recording_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    recorder = TubRecorder(tmp_path / "tub", Control(recording=True), full_scale_deg=25.0, model="swift")
+    for i in range(50):
+        recorder.write(step(at=i))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))  # type: ignore[attr-defined]
+    with pytest.raises(OutputError, match="recording stopped after 50 frames: less than 64 MiB"):
+        recorder.write(step(at=50))
+    recorder.close()
+    with open_source(str(tmp_path / "tub")) as source:
+        assert len(list(source)) == 50
+
+
+# --- watchdog ---------------------------------------------------------------------------------------------------------
+
+DRIVE = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from test_outputs import step
+from sepilot_runtime.outputs import open_bare
+from sepilot_runtime.watchdog import Guarded
+spec = "jsonl:" + sys.argv[1]
+sink = Guarded(open_bare(spec), spec, timeout_ms=150)
+for i in range(100000):
+    sink.write(step(at=i))
+    print(i, flush=True)
+    time.sleep(0.02)
+"""
+
+
+def driving(tmp_path: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    lines = tmp_path / "lines.jsonl"
+    words = [sys.executable, "-c", DRIVE, str(lines), str(Path(__file__).parent)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for _ in range(10):
+        process.stdout.readline()
+    # The watchdog has to be up before it can be of use.
+    time.sleep(0.7)
+    return process, lines
+
+
+def last_line(path: Path) -> dict[str, object]:
+    return json.loads(path.read_text().splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def wait_for(path: Path, key: str, value: object, timeout_s: float = 10.0) -> dict[str, object]:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if last_line(path).get(key) == value:
+            break
+        time.sleep(0.01)
+    return last_line(path)
+
+
+def test_a_killed_drive_leaves_the_car_in_neutral(tmp_path: Path) -> None:
+    process, lines = driving(tmp_path)
+    process.kill()
+    process.wait()
+    word = wait_for(lines, "state", "stopped")
+    assert (word["state"], word["steering"], word["throttle"]) == ("stopped", 0.0, 0.0)
+    assert word["reason"] == "the drive was killed"
+
+
+def test_a_hanging_drive_is_neutral_and_takes_over_again(tmp_path: Path) -> None:
+    process, lines = driving(tmp_path)
+    try:
+        process.send_signal(signal.SIGSTOP)
+        assert wait_for(lines, "reason", "the drive hangs")["state"] == "stopped"
+        process.send_signal(signal.SIGCONT)
+        assert wait_for(lines, "state", "driving")["state"] == "driving"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_ordinary_end_wakes_nobody(tmp_path: Path) -> None:
+    from sepilot_runtime.watchdog import Guarded
+
+    spec = f"jsonl:{tmp_path / 'lines.jsonl'}"
+    inner: Sink = open_bare(spec)
+    sink = Guarded(inner, spec, timeout_ms=150)
+    sink.write(step())
+    sink.write(step(0.0, state=State.STOPPED))
+    sink.close()
+    time.sleep(0.3)
+    assert [json.loads(line)["state"] for line in (tmp_path / "lines.jsonl").read_text().splitlines()] == [
+        "driving",
+        "stopped",
+    ]
+
+
+# --- mqtt -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_broker_that_is_not_there_is_one_line() -> None:
+    pytest.importorskip("paho.mqtt.client")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(OutputError, match=f"mqtt://127.0.0.1:{port}: cannot be connected"):
+        open_output(f"mqtt://127.0.0.1:{port}/car/steering")
+
+
+def test_mqtt_announces_its_own_death_and_publishes_steps() -> None:
+    pytest.importorskip("paho.mqtt.client")
+    received: list[bytes] = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def broker() -> None:
+            connection, _ = server.accept()
+            with connection:
+                received.append(connection.recv(4096))
+                connection.sendall(bytes([0x20, 2, 0, 0]))  # CONNACK
+                connection.settimeout(2)
+                try:
+                    while data := connection.recv(4096):
+                        received.append(data)
+                except TimeoutError:
+                    pass
+
+        thread = threading.Thread(target=broker)
+        thread.start()
+        sink = open_output(f"mqtt://me@127.0.0.1:{server.getsockname()[1]}/car/steering")
+        time.sleep(0.3)
+        sink.write(step(0.5))
+        time.sleep(0.3)
+        sink.close()
+        thread.join(5)
+    hello, rest = received[0], b"".join(received[1:])
+    assert b"connection lost" in hello and b"car/steering" in hello, "the last will"
+    assert b'"steering": 0.5' in rest

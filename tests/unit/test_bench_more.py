@@ -1,0 +1,194 @@
+"""What surrounds the benchmark's figures: the floor, references, cold starts, pacing, the picture and the profile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from model_factory import PICTURE, contract_of, frames, write_onnx, write_tflite
+from sepilot_runtime import cli
+from sepilot_runtime.benchmark import Variant
+from sepilot_runtime.coldstart import cold_start
+from sepilot_runtime.conditions import conditions_now, throttling
+from sepilot_runtime.engines import ConstantEngine
+from sepilot_runtime.errors import ModelFileError, UsageError
+from sepilot_runtime.files import sha256_of
+from sepilot_runtime.floor import floor_us, gemm_rate, model_macs
+from sepilot_runtime.modelfile import read_model_file
+from sepilot_runtime.pilot import Pilot
+from sepilot_runtime.profiles import read_profile
+from sepilot_runtime.rehearsal import MemoryCamera, rehearse
+from sepilot_runtime.states import Control
+
+QUICK = ("--rounds", "5", "--calls", "5", "--cold-starts", "0")
+
+
+def test_the_floor_is_the_work_over_the_rate(tmp_path: Path) -> None:
+    file = read_model_file(write_tflite(tmp_path / "m.tflite"))
+    assert model_macs(file) == PICTURE.height * PICTURE.width, "one dense layer"
+    assert model_macs(read_model_file(write_tflite(tmp_path / "i.tflite", int8=True))) == PICTURE.height * PICTURE.width
+    assert model_macs(read_model_file(write_onnx(tmp_path / "m.onnx"))) is None
+    assert floor_us(2_000_000, 50.0) == 40.0
+    rate = gemm_rate()
+    assert rate is not None and 0.1 < rate < 1000
+
+
+def test_references_stand_beside_the_files_and_are_never_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx, tflite = write_onnx(tmp_path / "m.onnx"), write_tflite(tmp_path / "m.tflite")
+    assert cli.main(["bench", str(tflite), str(onnx), "--references", "--json", *QUICK]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["engine"], row["reference"]) for row in rows] == [
+        ("litert", False), ("onnxruntime", False), ("opencv-dnn", True),
+    ]  # fmt: skip
+    assert {row["macs"] for row in rows} == {PICTURE.height * PICTURE.width}, "known from the .tflite of the recipe"
+    assert all(row["infer_over_floor"] > 0 for row in rows)
+    assert cli.main(["bench", str(tflite), "--references", *QUICK]) == 0
+    assert "not measured: opencv-dnn" in capsys.readouterr().out
+
+
+def test_a_cold_start_is_a_whole_process(tmp_path: Path) -> None:
+    found = cold_start(Variant(path=write_tflite(tmp_path / "m.tflite"), threads=1), 1, height=48, width=64)
+    assert 0.02 < found.best_s <= found.seconds < 30
+    # numpy and OpenCV alone take more than this; a test process that counted itself would be far above.
+    assert 30e6 < found.peak_rss_bytes < 200e6
+    with pytest.raises(ModelFileError, match="no angle"):
+        cold_start(Variant(path=write_tflite(tmp_path / "bad.tflite", gain=2.0), threads=1), 1)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = self.cpu_ns = 1_000_000_000
+
+    def sleep(self, seconds: float) -> None:
+        self.now_ns += round(seconds * 1e9)
+
+
+def camera(clock: Clock, **changes: Any) -> MemoryCamera:
+    return MemoryCamera(
+        frames(4), Control(), rate_hz=100, clock_ns=lambda: clock.now_ns, cpu_ns=lambda: clock.cpu_ns,
+        sleep=clock.sleep, **changes,
+    )  # fmt: skip
+
+
+def turn(source: MemoryCamera, clock: Clock, *, wall_ms: float, cpu_ms: float) -> None:
+    while source.newest(1.0) is None:
+        pass
+    clock.now_ns += round(wall_ms * 1e6)
+    clock.cpu_ns += round(cpu_ms * 1e6)
+
+
+def test_a_miss_is_ours_only_where_the_work_itself_took_too_long() -> None:
+    clock = Clock()
+    source = camera(clock)
+    for wall_ms, cpu_ms in ((1, 1), (1, 1), (15, 1), (1, 1), (15, 14), (1, 1)):
+        turn(source, clock, wall_ms=wall_ms, cpu_ms=cpu_ms)
+    source.newest(1.0)
+    assert (source.missed, source.missed_by_us) == (2, 1)
+    assert source.count == 6
+
+
+def test_frames_that_are_replaced_while_the_loop_is_busy_are_dropped() -> None:
+    clock = Clock()
+    source = camera(clock)
+    turn(source, clock, wall_ms=1, cpu_ms=1)
+    turn(source, clock, wall_ms=35, cpu_ms=1)
+    turn(source, clock, wall_ms=1, cpu_ms=1)
+    assert source.lost == {"dropped": 2}
+
+
+def test_a_rehearsal_drives_and_meters_every_turn() -> None:
+    pilot = Pilot(ConstantEngine(contract_of(), 0.1))
+    found = rehearse(pilot, frames(8), count=400)
+    assert found.frames == found.turn.count == found.own.count == 400
+    assert found.own.p50_us < found.turn.p50_us
+    assert found.wake is None and found.seconds_in["driving"] > 0
+    paced = rehearse(pilot, frames(8), rate_hz=200, seconds=0.3)
+    assert paced.wake is not None and 5 <= paced.frames + paced.dropped <= 61
+    assert paced.resources and paced.resources[-1].threads >= 1
+
+
+def test_paced_rows_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, png = write_tflite(tmp_path / "m.tflite"), tmp_path / "bench.png"
+    argv = ["bench", str(file), "--paced", "100", "--minutes", "0.005", "--png", str(png), *QUICK]
+    assert cli.main(argv) == 0
+    printed = capsys.readouterr().out
+    assert "paced at 100 Hz" in printed
+    assert max(map(len, printed[printed.index("file ") :].splitlines())) <= 80
+    picture = cv2.imread(str(png))
+    assert picture.shape[1] == 1280 and np.ptp(picture) > 100
+    assert cli.main(argv) == 2, "an existing picture is not overwritten"
+
+
+def checked(file: Path, **changes: Any) -> None:
+    row = {"file": file.name, "engine": "litert", "passed": True, "sha256": sha256_of(file), **changes}
+    (file.parent / "check.json").write_text(json.dumps({"files": [row]}), encoding="utf-8")
+
+
+def test_the_profile_holds_the_quickest_that_passed_and_drive_uses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, profile = write_tflite(tmp_path / "m.tflite"), tmp_path / "car.json"
+    checked(file)
+    argv = ["bench", str(file), "--engine", "litert,openvino", "--write-profile", str(profile), *QUICK]
+    assert cli.main(argv) == 0
+    assert "m.tflite on openvino: check.json says nothing" in capsys.readouterr().err
+    found, path = read_profile(profile)
+    assert (found.file, found.engine, found.threads, path) == ("m.tflite", "litert", 1, file)
+    cv2.imwrite(str(tmp_path / "f.png"), frames(1)[0])
+    source = ["--source", str(tmp_path / "f.png"), "--quiet"]
+    assert cli.main(["drive", "--profile", str(profile), *source]) == 0
+    assert '"steering"' in capsys.readouterr().out
+    assert cli.main(["drive", str(file), "--profile", str(profile), *source]) == 2
+    assert "leave that out" in capsys.readouterr().err
+    write_tflite(file, int8=True)
+    assert cli.main(["drive", "--profile", str(profile), *source]) == 2
+    assert "another file than the one that was measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"passed": False}, "failed its accuracy gate"),
+        ({"sha256": "0" * 64}, "about another file of this name"),
+        ({"engine": "openvino"}, "says nothing about it"),
+        (None, "no check.json beside it"),
+    ],
+)
+def test_a_file_without_a_passed_check_is_not_chosen(
+    changes: dict[str, Any] | None, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_tflite(tmp_path / "m.tflite")
+    if changes is not None:
+        checked(file, **changes)
+    assert cli.main(["bench", str(file), "--write-profile", str(tmp_path / "p.json"), *QUICK]) == 2
+    assert why in capsys.readouterr().err and not (tmp_path / "p.json").exists()
+
+
+def test_a_broken_profile_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"version": 2}', encoding="utf-8")
+    with pytest.raises(UsageError, match="p.json"):
+        read_profile(tmp_path / "p.json")
+
+
+def test_conditions_of_a_pi(tmp_path: Path) -> None:
+    def plant(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    assert throttling(tmp_path) is None
+    plant("sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n")
+    plant("proc/device-tree/model", "Raspberry Pi 5 Model B\0")
+    plant("sys/class/thermal/thermal_zone0/temp", "61234\n")
+    plant("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "ondemand\n")
+    now = conditions_now(tmp_path)
+    assert (now.board, now.governor, now.temperature_c) == ("Raspberry Pi 5 Model B", "ondemand", 61.234)
+    assert now.throttled == "voltage too low, slowed down, voltage was too low, was slowed down"
+    plant("sys/devices/platform/soc/soc:firmware/get_throttled", "0")
+    assert throttling(tmp_path) == "no"

@@ -1,0 +1,359 @@
+"""The live loop: each fault leads to neutral in time, with its name, and recovery follows where it is promised."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model_factory import contract_of
+from sepilot_runtime.actuation import Actuation
+from sepilot_runtime.engines import ConstantEngine
+from sepilot_runtime.errors import DriveError, ModelFileError, OutputError
+from sepilot_runtime.loop import DriveSummary, drive_live
+from sepilot_runtime.pilot import Pilot
+from sepilot_runtime.sinks import ListSink, Sink, Step
+from sepilot_runtime.sources import Frame, SourceInfo
+from sepilot_runtime.states import Control, Limits, State
+
+PERIOD_NS = 50_000_000
+STEERING = 0.4
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 10_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+Event = Callable[["LiveScript"], NDArray[np.uint8] | None]
+"""What happens in one frame period: an image, or None for no frame."""
+
+
+class LiveScript:
+    """A camera at 20 Hz on a clock of its own: one entry of the script per period, then the drive is ended."""
+
+    def __init__(self, control: Control, script: list[Event]) -> None:
+        self.info = SourceInfo(where="script", kind="camera", live=True, width=64, height=48, rate_hz=20, frames=None)
+        self.lost: dict[str, int] = {}
+        self.connected = True
+        self.clock = Clock()
+        self.delay_ns = 1_000_000
+        self._control, self._script = control, script
+        self._period = 0
+        self._begin_ns = self.clock.now_ns
+
+    @property
+    def period(self) -> int:
+        return self._period
+
+    def newest(self, timeout_s: float) -> Frame | None:
+        due_ns = self._begin_ns + self._period * PERIOD_NS
+        limit_ns = self.clock.now_ns + round(timeout_s * 1e9)
+        if self._period == len(self._script):
+            self._control.end("end of script")
+            return None
+        if due_ns > limit_ns:
+            self.clock.now_ns = limit_ns
+            return None
+        self.clock.now_ns = max(self.clock.now_ns, due_ns)
+        event = self._script[self._period]
+        self._period += 1
+        image = event(self)
+        if image is None:
+            return None
+        arrived_ns = self.clock.now_ns - self.delay_ns
+        return Frame(id=self._period - 1, time_s=(self._period - 1) / 20, image=image, arrived_ns=arrived_ns)
+
+    def __iter__(self) -> Iterator[Frame]:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+RNG = np.random.default_rng(3)
+
+
+def good(_: LiveScript) -> NDArray[np.uint8]:
+    return RNG.integers(0, 255, (48, 64, 3), np.uint8)
+
+
+def none(_: LiveScript) -> None:
+    return None
+
+
+def plain(value: int) -> Event:
+    return lambda _: np.clip(RNG.normal(value, 0.4, (48, 64, 3)), 0, 255).astype(np.uint8)
+
+
+FROZEN = RNG.integers(0, 255, (48, 64, 3), np.uint8)
+
+
+def frozen(_: LiveScript) -> NDArray[np.uint8]:
+    return FROZEN.copy()
+
+
+def wrong_size(_: LiveScript) -> NDArray[np.uint8]:
+    return np.zeros((48, 64, 5), np.uint8)
+
+
+def old(source: LiveScript) -> NDArray[np.uint8]:
+    source.delay_ns = 400_000_000
+    return good(source)
+
+
+def fresh(source: LiveScript) -> NDArray[np.uint8]:
+    source.delay_ns = 1_000_000
+    return good(source)
+
+
+def slow_answer(source: LiveScript) -> NDArray[np.uint8]:
+    """Arrives so late that the deadline of one period has passed, yet is not too old."""
+    source.delay_ns = 80_000_000
+    return good(source)
+
+
+def drive(
+    script: list[Event],
+    *,
+    pilot: Pilot | None = None,
+    limits: Limits | None = None,
+    actuation: Actuation | None = None,
+    sinks: list[Sink] | None = None,
+    control: Control | None = None,
+    **options: Any,
+) -> tuple[list[Step], DriveSummary, LiveScript]:
+    control = control or Control()
+    source, sink = LiveScript(control, script), ListSink()
+    summary = drive_live(
+        pilot or Pilot(ConstantEngine(contract_of(), STEERING)), source, [sink, *(sinks or [])],
+        limits=limits, actuation=actuation, control=control, clock_ns=source.clock, **options,
+    )  # fmt: skip
+    return sink.steps, summary, source
+
+
+def at_period(steps: list[Step], period: int) -> Step:
+    """The last word within the period."""
+    end_ns = 10_000_000_000 + (period + 1) * PERIOD_NS
+    return [s for s in steps if s.decided_ns < end_ns][-1]
+
+
+def test_good_frames_are_driven_and_the_last_word_is_stopped() -> None:
+    steps, summary, _ = drive([good] * 8, actuation=Actuation(throttle=0.3))
+    assert [s.state for s in steps[:-1]] == [State.DRIVING] * 8
+    assert all((s.steering, s.throttle, s.reason) == (STEERING, 0.3, "") for s in steps[:-1])
+    last = steps[-1]
+    assert (last.state, last.steering, last.throttle, last.reason) == (State.STOPPED, 0.0, 0.0, "end of script")
+    assert (summary.frames, summary.ended, summary.neutral) == (8, "end of script", {})
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (none, "no frame"),
+        (frozen, "the picture is frozen"),
+        (plain(0), "the picture is black"),
+        (plain(255), "the picture is over-exposed"),
+        (plain(120), "the picture is blank"),
+        (wrong_size, "wrong shape"),
+        (old, "the frame is too old"),
+    ],
+)
+def test_each_fault_is_neutral_within_two_periods_and_recovers(fault: Event, reason: str) -> None:
+    before, during = 6, 6
+    steps, summary, _ = drive([good] * before + [fault] * during + [fresh] * 10, actuation=Actuation(throttle=0.3))
+    assert at_period(steps, before - 1).state is State.DRIVING
+    # Two periods after the first bad one was due; the first frozen picture is still a new one.
+    word = at_period(steps, before + 1 + (fault is frozen))
+    assert (word.state, word.reason, word.steering, word.throttle) == (State.NEUTRAL, reason, 0.0, 0.0)
+    assert at_period(steps, before + during - 1).state is State.NEUTRAL
+    assert summary.neutral == {reason: 1}
+    # Five good frames end it.
+    assert at_period(steps, before + during + 3).state is State.NEUTRAL
+    assert at_period(steps, before + during + 5).state is State.DRIVING
+
+
+def test_neutral_goes_on_being_said_while_nothing_comes() -> None:
+    steps, _, _ = drive([good] * 3 + [none] * 10)
+    said = [s for s in steps[:-1] if s.state is State.NEUTRAL]
+    assert 8 <= len(said) <= 11, "about once per period"
+
+
+def test_before_the_first_frame_it_waits_and_says_so() -> None:
+    steps, _, _ = drive([none] * 5 + [good] * 2)
+    waiting, driving = steps[:-3], steps[-3:-1]
+    assert 3 <= len(waiting) <= 6
+    assert {(s.state, s.steering) for s in waiting} == {(State.WAITING, 0.0)}
+    assert [s.state for s in driving] == [State.DRIVING] * 2
+
+
+def test_a_picture_that_comes_twice_is_degraded_only() -> None:
+    steps, summary, _ = drive(
+        [good, frozen, frozen, good, good, good, good, good], actuation=Actuation(throttle=0.4, degraded_throttle=0.5)
+    )
+    assert [s.state for s in steps[:-1]].count(State.NEUTRAL) == 0
+    assert (steps[2].state, steps[2].throttle, steps[2].steering) == (State.DEGRADED, 0.2, STEERING)
+    assert steps[-2].state is State.DRIVING
+    assert not summary.neutral
+
+
+def test_missed_deadlines_beyond_the_limit_are_neutral() -> None:
+    steps, summary, _ = drive([good] * 4 + [slow_answer] * 8, limits=Limits(max_late=5))
+    assert [s.state for s in steps[4:8]] == [State.DEGRADED] * 4, "some late frames are odd"
+    assert steps[8].state is State.NEUTRAL
+    assert "missed their deadline" in steps[8].reason
+    assert summary.late == 8
+
+
+class FailingEngine(ConstantEngine):
+    """Breaks while `broken`: raises what an interpreter may raise, or answers NaN."""
+
+    broken: Exception | float | None = None
+
+    def invoke(self) -> None:
+        if isinstance(self.broken, Exception):
+            raise self.broken
+
+    def output(self, name: str) -> float:
+        return self.broken if isinstance(self.broken, float) else self.value
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("kernel"), MemoryError(), float("nan"), float("inf")])
+def test_a_model_that_fails_is_neutral_at_once_and_may_recover(fault: Exception | float) -> None:
+    engine = FailingEngine(contract_of(), STEERING)
+
+    def breaks(source: LiveScript) -> NDArray[np.uint8]:
+        engine.broken = fault
+        return good(source)
+
+    def mends(source: LiveScript) -> NDArray[np.uint8]:
+        engine.broken = None
+        return good(source)
+
+    steps, summary, _ = drive([good] * 3 + [breaks] * 2 + [mends] * 6, pilot=Pilot(engine))
+    assert (steps[3].state, steps[3].reason, steps[3].steering) == (State.NEUTRAL, "the model failed", 0.0)
+    assert steps[-2].state is State.DRIVING
+    assert summary.neutral == {"the model failed": 1}
+
+
+def test_a_model_that_goes_on_failing_ends_the_drive_in_neutral() -> None:
+    engine = FailingEngine(contract_of(), STEERING)
+    engine.broken = RuntimeError("kernel")
+    sink = ListSink()
+    with pytest.raises(ModelFileError, match="failed on 7 frames in a row: kernel"):
+        drive([good] * 30, pilot=Pilot(engine), limits=Limits(max_failures=7), sinks=[sink])
+    assert (sink.steps[-1].state, sink.steps[-1].steering) == (State.STOPPED, 0.0)
+
+
+def test_sigstop_is_a_gap_and_then_an_old_frame() -> None:
+    def asleep(source: LiveScript) -> NDArray[np.uint8]:
+        """The process wakes seconds after the frame arrived."""
+        image = good(source)
+        source.clock.now_ns += 3_000_000_000
+        source.delay_ns = 3_000_000_000
+        return image
+
+    steps, summary, _ = drive([good] * 4 + [asleep] + [fresh] * 80)
+    woken = next(s for s in steps if s.frame is not None and s.frame.id == 4)
+    assert (woken.state, woken.steering) == (State.NEUTRAL, 0.0)
+    assert steps[-2].state is State.DRIVING
+    assert summary.neutral == {"the frame is too old": 1}
+
+
+def test_the_emergency_stop_holds_until_start() -> None:
+    control = Control()
+
+    def stop(source: LiveScript) -> NDArray[np.uint8]:
+        control.stop("emergency stop")
+        return good(source)
+
+    def start(source: LiveScript) -> NDArray[np.uint8]:
+        control.start()
+        return good(source)
+
+    steps, _, _ = drive([good] * 3 + [stop] + [good] * 6 + [start] + [good] * 3, control=control)
+    held = steps[4:10]
+    assert {(s.state, s.reason, s.steering) for s in held} == {(State.STOPPED, "emergency stop", 0.0)}
+    assert steps[-2].state is State.DRIVING
+
+
+def test_a_picture_unlike_the_training_is_neutral() -> None:
+    steps, _, _ = drive([good] * 5, novelty=lambda pilot: lambda picture: 3.0, limits=Limits(max_novelty=1.5))
+    assert [s.state for s in steps[:-1]] == [State.DEGRADED] + [State.NEUTRAL] * 4
+    steps, _, _ = drive([good] * 5, novelty=lambda pilot: lambda picture: 1.0, limits=Limits(max_novelty=1.5))
+    assert steps[2].state is State.DRIVING
+
+
+def test_another_pilot_takes_over_between_two_frames() -> None:
+    other = [None, None, Pilot(ConstantEngine(contract_of(), -0.2))]
+    steps, _, _ = drive([good] * 4, new_pilot=lambda: other.pop(0) if other else None)
+    assert [s.steering for s in steps[:-1]] == [STEERING, STEERING, -0.2, -0.2]
+
+
+def test_one_broken_sink_does_not_keep_neutral_from_the_others() -> None:
+    class Broken:
+        def write(self, step: Step) -> None:
+            raise OutputError("servo: gone")
+
+        def close(self) -> None:
+            pass
+
+    last = ListSink()
+    with pytest.raises(OutputError, match="servo: gone"):
+        drive([good] * 4, sinks=[Broken(), last])
+    assert (last.steps[-1].state, last.steps[-1].steering) == (State.STOPPED, 0.0)
+
+
+def test_a_camera_that_cannot_come_back_ends_the_drive_in_neutral() -> None:
+    def gone(_: LiveScript) -> None:
+        raise DriveError("camera 0: gone for good")
+
+    sink = ListSink()
+    with pytest.raises(DriveError, match="gone for good"):
+        drive([good, good, gone], sinks=[sink])
+    assert sink.steps[-1].state is State.STOPPED
+
+
+def test_the_collector_is_off_during_a_drive_and_on_after_it() -> None:
+    seen = []
+
+    def look(source: LiveScript) -> NDArray[np.uint8]:
+        seen.append(gc.isenabled())
+        return good(source)
+
+    drive([look] * 3)
+    assert seen == [False] * 3
+    assert gc.isenabled()
+
+
+def test_calibration_is_defined_in_time(tmp_path: Path) -> None:
+    """The same second of steering gives the same servo position at 20 and at 60 frames per second."""
+    from sepilot_runtime.actuation import Actuator
+
+    for settings in (Actuation(smoothing_s=0.3), Actuation(max_rate_per_s=0.5)):
+        reached = []
+        for rate_hz in (20, 60):
+            actuator = Actuator(settings)
+            actuator.steer(0.0, 0)
+            for i in range(1, rate_hz + 1):
+                position = actuator.steer(1.0, round(i / rate_hz * 1e9))
+            reached.append(position)
+        assert reached[0] == pytest.approx(reached[1], abs=1e-6)
+    actuator = Actuator(Actuation(gain=-0.5, trim=0.1, low=-0.3, high=0.8))
+    assert actuator.steer(1.0, 0) == pytest.approx(-0.3)
+    assert actuator.steer(-1.0, 1) == pytest.approx(0.6)
+    assert actuator.neutral(2) == pytest.approx(0.1), "straight ahead is where the trim says"

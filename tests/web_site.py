@@ -1,0 +1,107 @@
+"""A page that is served to a test, with steps to show."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model_factory import contract_of, frames
+from sepilot_runtime.engines import ConstantEngine
+from sepilot_runtime.pilot import Pilot, Prediction
+from sepilot_runtime.sinks import Step
+from sepilot_runtime.sources import Frame
+from sepilot_runtime.states import Control
+from sepilot_runtime.web import app, server
+from sepilot_runtime.web.address import web_address
+from sepilot_runtime.web.server import WebPage
+from sepilot_runtime.web.status import Watched
+
+TOKEN = "correct-horse-battery"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+IMAGE = frames(1, height=120, width=160)[0]
+
+
+def step_of(number: int, steering: float = 0.2, image: NDArray[np.uint8] | None = IMAGE, **changes: Any) -> Step:
+    now_ns = time.monotonic_ns()
+    frame, prediction = None, None
+    if image is not None:
+        frame = Frame(id=number, time_s=number / 20, image=image, arrived_ns=now_ns - 3_000_000, label=-0.1)
+        prediction = Prediction(
+            steering=steering, raw=steering, steering_deg=25 * steering, preprocess_us=20.0, infer_us=50.0
+        )
+    step = Step(
+        frame=frame, prediction=prediction, steering=steering, throttle=0.25, decided_ns=now_ns,
+        total_us=80.0 if frame else 0.0, age_ms=3.0 if frame else None,
+    )  # fmt: skip
+    return dataclasses.replace(step, **changes)
+
+
+@dataclass
+class Site:
+    """A page that is served, and a browser's part of talking to it."""
+
+    page: WebPage
+    control: Control
+    lost: dict[str, int]
+    outputs: list[Any]
+    port: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.port = int(self.page.url.rsplit(":", 1)[1].strip("/"))
+
+    def ask(self, method: str, path: str, **headers: str) -> tuple[int, http.client.HTTPResponse, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, answer, body
+
+    def get(self, path: str, **headers: str) -> Any:
+        status, _, body = self.ask("GET", path, **headers)
+        assert status == 200, body
+        return json.loads(body)
+
+    def post(self, action: str, **headers: str) -> int:
+        return self.ask("POST", f"/control/{action}", **headers)[0]
+
+
+Serve = Callable[..., Site]
+
+
+@contextlib.contextmanager
+def serving_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Gives what serves pages, each until the end of the block."""
+    monkeypatch.setattr(app, "WRONG_TOKEN_WAIT_S", 0.01)
+    monkeypatch.setattr(server, "LAST_WORD_S", 0.0)
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            *, token: str | None = TOKEN, pilot: Pilot | None = None, network: bool = False, **changes: Any
+        ) -> Site:
+            where = web_address("127.0.0.1:0", token)
+            # Answers as it would to the network, without opening this machine to one.
+            page = WebPage(dataclasses.replace(where, loopback=not network))
+            pilot = pilot or Pilot(ConstantEngine(contract_of()))
+            control, lost, outputs = Control(), {"dropped": 0}, []
+            watched = Watched(
+                pilot=lambda: pilot,
+                control=control,
+                lost=lambda: lost,
+                outputs=outputs,
+                **{"recorder": True, **changes},
+            )
+            stack.enter_context(page.serving(watched))
+            return Site(page, control, lost, outputs)
+
+        yield start
