@@ -52,6 +52,12 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "distill": ["distill"],
 }
 
+#: What trains the teachers of `distill`: the base itself, and a net of another kind, whose errors are other ones.
+TEACHERS: Mapping[str, Sequence[str]] = {
+    BASE: [],
+    "v27": ["model.builder=v27", "picture.height=66", "picture.width=100"],
+}
+
 FLOAT, INT8 = "float32.tflite", "int8.tflite"
 
 
@@ -109,7 +115,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("bench/compression"), help="default: bench/compression")
     made.add_argument("--only", nargs="+", choices=VARIANTS, metavar="NAME", help=f"of {', '.join(VARIANTS)}")
     made.add_argument("--seeds", type=int, default=3, help="trainings per variant (default: 3)")
-    made.add_argument("--teachers", type=int, default=5, help="trainings that teach the distilled student (default: 5)")
     made.add_argument("--set", dest="overrides", action="append", default=[], help="change the base's training")
     made.add_argument(
         "--finished", action="store_true", help="train nothing; export and report the runs in --out that are done"
@@ -120,15 +125,12 @@ def parser() -> argparse.ArgumentParser:
 
 def make(names: Sequence[str], arguments: argparse.Namespace) -> None:
     """Train, compress and export whatever is not there yet."""
-    out, drives = arguments.out, [*map(str, arguments.drives), "--val", *map(str, arguments.val)]
-    overrides = [word for o in arguments.overrides for word in ("--set", o)]
-    teachers = arguments.teachers if "distill" in names else 0
-    for seed in range(0 if arguments.finished else max(arguments.seeds, teachers)):
-        path = out / f"{BASE}-{seed}"
-        words = [*drives, "--recipe", BASE, "--seed", str(seed), *overrides, "--out", str(path)]
-        if (path / "checkpoint" / "state.npz").exists():
-            words.append("--resume")
-        once(path / "model.keras", train_command, words)
+    out = arguments.out
+    for seed in range(arguments.seeds):
+        train(BASE, seed, arguments)
+    if "distill" in names:
+        for seed in range(2):
+            train("v27", seed, arguments)
     for seed in range(arguments.seeds):
         for name in names:
             run = out / f"{name}-{seed}"
@@ -137,10 +139,22 @@ def make(names: Sequence[str], arguments: argparse.Namespace) -> None:
             if name != BASE:
                 words = [str(out / f"{BASE}-{seed}"), "--recipe", *VARIANTS[name], "--out", str(run)]
                 if name == "distill":
-                    words += ["--teacher", *(str(out / f"{BASE}-{i}") for i in range(teachers))]
+                    five = [out / f"{BASE}-{i}" for i in range(arguments.seeds)] + [out / f"v27-{i}" for i in range(2)]
+                    words += ["--teacher", *map(str, five)]
                 once(run / "model.keras", compress_command, words)
             export = out / f"{name}-{seed}-export"
             once(export, export_command, [str(run), "--formats", FLOAT, INT8, "--out", str(export)])
+
+
+def train(name: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Train the base, or a teacher of another kind in the same way."""
+    path = arguments.out / f"{name}-{seed}"
+    words = [*map(str, arguments.drives), "--val", *map(str, arguments.val), "--recipe", BASE, "--seed", str(seed)]
+    words += [word for o in (*arguments.overrides, *TEACHERS[name]) for word in ("--set", o)]
+    if (path / "checkpoint" / "state.npz").exists():
+        words.append("--resume")
+    if not arguments.finished:
+        once(path / "model.keras", train_command, [*words, "--out", str(path)])
 
 
 def once(made: Path, command: object, words: list[str]) -> None:

@@ -54,7 +54,7 @@ def _row(check: FileCheck, reference: Reference) -> dict[str, Any]:
         "precision": candidate.form.precision,
         "engine": candidate.engine or candidate.form.engine,
         "bytes": check.bytes,
-        "sha256": sha256_of(candidate.path),
+        "sha256": sha256_of(candidate.path) if candidate.path.is_file() else None,
         "gzip_bytes": check.gzip_bytes,
         "frames": len(check.answers),
         "mean_error_deg": fidelity.mean_error if fidelity else None,

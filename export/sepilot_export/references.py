@@ -5,6 +5,7 @@ None of them is anything to drive with; they show what the exported files save.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -56,9 +57,10 @@ def keras_engines(path: Path, contract: Contract) -> list[KerasEngine]:
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise RunError(f"{file}: no such file; a run directory of `sepilot train` or a .keras file expected")
-    # As the files beside it: one thread.
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    # As the files beside it: one thread. Where TensorFlow has computed something already it is too late to ask.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.utils.disable_interactive_logging()
     try:
         model = keras.models.load_model(file, compile=False)

@@ -117,14 +117,14 @@ def table(report: Report, *, by_engine: bool) -> str:
         stages = f"{_us(r.preprocess.p50_us):>5} {_us(r.infer.p50_us):>5}"
         t = r.total
         total = f"{_us(t.min_us):>5} {_us(t.p50_us):>5} {_us(t.p90_us):>5} {_us(t.p99_us):>6} {_us(t.max_us):>6}"
-        lines.append(f"{head} {stages}  {total}  {r.ratio:>5.2f}")
+        lines.append(f"{head} {stages}  {total}  {r.ratio:>5.{0 if r.ratio >= 100 else 2}f}")
     lines += ["", f"{'file':{NAME_WIDTH}} thr engine        precision          kB cold s   MB floor"]
     for index, r in enumerate(report.results):
         cold = report.colds[index] if index < len(report.colds) else None
         floor = report.floor_us(index)
         seconds = _or_dash(cold.seconds if cold else None, 6, 2)
         megabytes = _or_dash(cold.peak_rss_bytes / 1e6 if cold else None, 4, 0)
-        over = _or_dash(r.infer.p50_us / floor if floor else None, 5, 1)
+        over = f"{_us(r.infer.p50_us / floor) if floor else '-':>5}"
         lines.append(
             f"{_short(r.path.name):{NAME_WIDTH}} {r.threads:>3} {r.engine:<13} {r.precision:<15} "
             f"{r.file_bytes / 1000:>5.0f} {seconds} {megabytes} {over}"
@@ -179,7 +179,7 @@ def _or_dash(value: float | None, width: int, digits: int) -> str:
 
 
 def _us(value: float) -> str:
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 99_999.5 else f"{value / 1000:.0f}k"
 
 
 def _short(name: str) -> str:

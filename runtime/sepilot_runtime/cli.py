@@ -36,6 +36,7 @@ SUMMARIES = {
     "install": "put a model file into a slot of this car, if all its proofs hold",
     "rollback": "make the model that was active before active again",
     "slots": "list the models that are installed on this car",
+    "doctor": "look whether this machine is fit to drive, and say what to do",
     "drive": "steer from a camera, a video, a folder or a drive",
     "report": "gather a run, its files and their figures in one HTML page",
     "tradeoff": "compare every file in error, time and size: which to put on the car",
@@ -45,6 +46,7 @@ SUMMARIES = {
 RUNTIME_VERBS = {
     "bench": "sepilot_runtime.commands.bench:main",
     "compare": "sepilot_runtime.commands.compare:main",
+    "doctor": "sepilot_runtime.commands.doctor:main",
     "drive": "sepilot_runtime.commands.drive:main",
     "explain": "sepilot_runtime.commands.explain:main",
     "install": "sepilot_runtime.commands.install:main",

@@ -13,6 +13,7 @@ __all__ = [
     "conditions_now",
     "first_text",
     "last_level_cache_bytes",
+    "pi_throttling",
     "temperature_c",
     "throttling",
     "versions",
@@ -111,14 +112,19 @@ def throttling(root: Path = Path("/")) -> str | None:
     """
     bits = first_text(root / PI_THROTTLED)
     if bits is not None:
-        try:
-            value = int(bits, 16)
-        except ValueError:
-            return None
-        return ", ".join(words for bit, words in _PI_BITS.items() if value >> bit & 1) or "no"
+        return pi_throttling(bits)
     counts = [first_text(path) for path in (root / CPUS).glob("cpu*/thermal_throttle/core_throttle_count")]
     total = sum(int(count) for count in counts if count and count.isdecimal())
     return None if not counts else f"too hot {total} times since the start" if total else "no"
+
+
+def pi_throttling(bits: str) -> str | None:
+    """What a Raspberry Pi's hexadecimal bits mean; None where they are none."""
+    try:
+        value = int(bits, 16)
+    except ValueError:
+        return None
+    return ", ".join(words for bit, words in _PI_BITS.items() if value >> bit & 1) or "no"
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:

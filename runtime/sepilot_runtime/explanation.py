@@ -154,9 +154,7 @@ def explain(
     if total is None or len(shown) < len(chosen):
         raise DriveError(f"{spec}: has other frames than a moment ago; it changes while it is read")
     mean_frame = np.clip(total / len(maps), 0, 255).astype(np.uint8)
-    return Explanation(
-        shown=tuple(shown[id_] for id_ in chosen), influence=influence_of(maps), mean_frame=mean_frame
-    )
+    return Explanation(shown=tuple(shown[id_] for id_ in chosen), influence=influence_of(maps), mean_frame=mean_frame)
 
 
 def _nearest(distance: NDArray[np.float64], free: NDArray[np.bool_]) -> int:

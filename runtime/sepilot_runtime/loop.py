@@ -20,7 +20,7 @@ from sepilot_runtime.latency import Latency, LatencyHistogram
 from sepilot_runtime.pilot import Pilot, Prediction
 from sepilot_runtime.sinks import Sink, Step
 from sepilot_runtime.sources import Frame, LiveSource, Source
-from sepilot_runtime.states import GOOD, Control, Level, Limits, State, Supervisor, Verdict
+from sepilot_runtime.states import Control, Level, Limits, State, Supervisor, Verdict
 
 __all__ = ["DriveSummary", "Pace", "drive_frames", "drive_live", "paced", "paced_at"]
 

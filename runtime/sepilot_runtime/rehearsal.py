@@ -164,8 +164,8 @@ class MemoryCamera:
         self._looks = np.ones((LOOKS, 5))
         self._look_count, self._look_every_ns, self._look_ns = 0, 1_000_000_000, 0
         self._clock_ns, self._cpu_ns, self._sleep = clock_ns, cpu_ns, sleep
-        self._start_ns = self._due_ns = clock_ns()
-        self._end_ns = self._start_ns + round(seconds * 1e9) if seconds else None
+        self._start_ns = self._due_ns = 0
+        self._lasts_ns = round(seconds * 1e9) if seconds else None
         self._given_ns = self._given_cpu_ns = 0
         self._pilot_us = 0.0
 
@@ -173,7 +173,9 @@ class MemoryCamera:
         if self._given_ns:
             self._end_turn()
         now_ns = self._clock_ns()
-        if self.count == self._most or (self._end_ns is not None and now_ns >= self._end_ns):
+        if not self._start_ns:
+            self._start_ns = self._due_ns = now_ns
+        if self.count == self._most or (self._lasts_ns is not None and now_ns - self._start_ns >= self._lasts_ns):
             self._look(now_ns)
             self._control.end("end of source")
             return None

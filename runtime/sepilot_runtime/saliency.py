@@ -155,10 +155,7 @@ class Influence:
         along = self.degrees.sum(axis=1 if axis == "rows" else 0, dtype=np.float64)
         edges = sorted({round(len(along) * i / count) for i in range(count + 1)})
         total = float(along.sum()) or 1.0
-        return [
-            (begin, end, float(along[begin:end].sum()) / total)
-            for begin, end in pairwise(edges)
-        ]
+        return [(begin, end, float(along[begin:end].sum()) / total) for begin, end in pairwise(edges)]
 
 
 def influence_of(maps: Sequence[Saliency]) -> Influence:

@@ -19,6 +19,12 @@ QUICK = ("--cold-starts", "0")
 """A fresh process takes longer than all the rest."""
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process to measure the machine in."""
+    monkeypatch.setattr("sepilot_runtime.floor.gemm_rate", lambda: 50.0)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
     small = write_tflite(tmp_path / "small.tflite")

@@ -237,3 +237,40 @@ print(keras.backend.backend(), len(history.rows))
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split()[-2:] == ["jax", "4"]
+
+
+def test_answers_take_the_place_of_labels_and_views_come_again() -> None:
+    from sepilot_train.batches import Batches, Epoch
+
+    asked: list[int] = []
+
+    def answers(epoch: Epoch) -> NDArray[np.float32]:
+        asked.append(int(epoch.index[0, 0]))
+        return epoch.index.astype(np.float32) / 10
+
+    labels = np.full(40, -1.0, np.float32)
+    data = Batches(
+        None, labels, batch_size=8, seed=3, straight=np.zeros(40, bool), straight_keep=1.0, answers=answers, views=2
+    )
+    seen = []
+    for number in range(5):
+        data.epoch = number
+        inputs, targets = data[1]
+        assert targets[:, 0] == pytest.approx(inputs["index"] / 10)
+        seen.append((inputs["index"].tolist(), inputs["uniforms"].sum()))
+    assert seen[0] == seen[2] == seen[4] and seen[1] == seen[3] and seen[0] != seen[1]
+    assert len(asked) == 2, "each view is asked about once"
+
+
+def test_a_student_fits_what_it_is_told_instead_of_the_labels(tmp_path: Path) -> None:
+    """The labels are noise; the answers are right, also for mirrored pictures."""
+    told = samples()
+    noise = np.random.default_rng(1).uniform(-1, 1, len(told.labels)).astype(np.float32)
+    net = small_net()
+    settings = dataclasses.replace(FAST, epochs=24)
+    fit(
+        net, Samples(pictures=told.pictures, labels=noise), told, settings, Augmentation(mirror=0.5), tmp_path,
+        answers=lambda epoch: told.labels[epoch.index], views=3,
+    )  # fmt: skip
+    error = np.abs(predict(net, told.pictures) - told.labels).mean()
+    assert error < 0.35 * np.abs(told.labels).mean()

@@ -69,7 +69,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._steps = used * self._passes // max(self._batch_size, 1)
         self._plan = lru_cache(maxsize=1)(self._draw)
         self._views = views
-        self._answers = lru_cache(maxsize=None)(lambda epoch: answers(self._plan(epoch))) if answers else None
+        self._answers = lru_cache(maxsize=views or 1)(lambda epoch: answers(self._plan(epoch))) if answers else None
         self.epoch = 0
 
     def __len__(self) -> int:

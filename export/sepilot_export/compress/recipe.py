@@ -66,19 +66,20 @@ class Distill:
             with the run's own net and `finetune`.
         epochs: of the student's training, in place of its recipe's; patience is what makes a good student.
         teacher_weight: share of the teachers' answer in the target; the rest is the label.
-        views: so many epochs are augmented differently, then they come again: the teachers answer to each view once.
+        views: so many epochs are augmented differently, then they come again, and the teachers answer to each only
+            once; 0 shows new views in every epoch. With 10 of them a student learnt its teachers' answers by heart.
     """
 
     student: str = ""
-    epochs: int = 80
+    epochs: int = 30
     teacher_weight: float = 1.0
-    views: int = 10
+    views: int = 0
     finetune: Finetune = field(default_factory=Finetune)
 
     def __post_init__(self) -> None:
         require_in("epochs", self.epochs, 1, 1e6)
         require_in("teacher_weight", self.teacher_weight, 0, 1)
-        require_in("views", self.views, 1, 1e6)
+        require_in("views", self.views, 0, 1e6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,14 +86,13 @@ def _measure(arguments: argparse.Namespace) -> Report:
     else:
         frames = synthetic_frames(height=height, width=width, seed=arguments.seed)
     height, width = frames[0].shape[:2]
-    before, rate = conditions_now(), gemm_rate()
-    # First, while nothing else is in the memory of this process.
-    starts = arguments.cold_starts
-    colds = [cold_start(variant, starts, height=height, width=width) for variant in variants] if starts else []
+    before = conditions_now()
     references, missing = _references(arguments, files)
     results = measure(
         variants, frames, rounds=arguments.rounds, calls=arguments.calls, seed=arguments.seed, references=references
     )
+    starts = arguments.cold_starts
+    colds = [cold_start(variant, starts, height=height, width=width) for variant in variants] if starts else []
     paced = [_paced(variant, frames, arguments) for variant in variants] if arguments.paced else []
     macs_of = {file.path: model_macs(file) for file in files}
     of_recipe = {f.contract.provenance.recipe_sha256: macs_of[f.path] for f in files if macs_of[f.path]}
@@ -115,7 +114,7 @@ def _measure(arguments: argparse.Namespace) -> Report:
         macs=[macs_of.get(r.path) or of_recipe.get(shas.get(r.path, shas[files[0].path])) for r in results],
         colds=colds,
         paced=paced,
-        gemm_gmacs=rate,
+        gemm_gmacs=gemm_rate(),
         missing=missing,
     )
 

@@ -170,9 +170,7 @@ def _finite(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
 
 
-def _table(
-    pilots: tuple[Pilot, Pilot], answers: Answers, found: Difference, judged: Judgement | None
-) -> str:
+def _table(pilots: tuple[Pilot, Pilot], answers: Answers, found: Difference, judged: Judgement | None) -> str:
     from sepilot_runtime.comparison import DEAD_BAND_DEG, latencies
 
     errors = [f"{mae:.2f}" for mae in judged.mae_deg] if judged else ["-", "-"]

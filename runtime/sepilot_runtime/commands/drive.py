@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, cast
 
 from sepilot_runtime.camera_request import add_camera_arguments
 from sepilot_runtime.errors import UsageError
@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
 def _drive(arguments: argparse.Namespace) -> DriveSummary:
     from sepilot_runtime.camera_request import camera_request
     from sepilot_runtime.car import load_car
+    from sepilot_runtime.drive_outputs import open_sinks
     from sepilot_runtime.engines import engine_named
     from sepilot_runtime.files import require_new
     from sepilot_runtime.opencv import cv2
@@ -87,16 +88,15 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
     pilot = follower.loaded if follower else load(arguments.file)
     control = Control(recording=arguments.record is not None)
     # People want colour and the whole frame; a model alone is quicker served.
-    only = None if arguments.overlay or arguments.record or arguments.web or pilot.contract.frame else pilot.contract.picture
-    asked = camera_request(arguments, only)
+    watched = arguments.overlay or arguments.record or arguments.web
+    asked = camera_request(arguments, None if watched or pilot.contract.frame else pilot.contract.picture)
     with open_source(arguments.source, asked) as source, contextlib.ExitStack() as stack:
         live = _as_live(source, arguments, control)
         if not arguments.quiet:
             print(_start_line(pilot, live or source), file=sys.stderr)
         page = bind_page(arguments, stack)
-        sinks = _open_sinks(arguments, car, pilot, source, control, stack, live=live is not None)
+        sinks = open_sinks(arguments, car, pilot, source, control, stack, live=live is not None)
         stack.enter_context(_signals(control))
-        stack.callback(_tell_of_background, sinks)
         if page is not None:
             driving = (lambda: follower.loaded) if follower else (lambda: pilot)
             stack.enter_context(serve_page(page, arguments, car, driving, live or source, sinks, control))
@@ -113,18 +113,6 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
             pilot, source, sinks, max_frames=arguments.max_frames, pace=_pace(arguments), actuation=car.actuation,
             control=control,
         )  # fmt: skip
-
-
-def _tell_of_background(sinks: Sequence[Sink]) -> None:
-    """What went wrong behind the drive's back."""
-    from sepilot_runtime.sinks import Background
-
-    for sink in sinks:
-        if isinstance(sink, Background):
-            if sink.failure:
-                print(f"warning: {sink.failure}", file=sys.stderr)
-            elif sink.dropped and not sink.newest:
-                print(f"warning: {sink.name}: {sink.dropped} steps came too fast and are missing", file=sys.stderr)
 
 
 def _as_live(source: Source, arguments: argparse.Namespace, control: Control) -> LiveSource | None:
@@ -209,59 +197,6 @@ def _signals(control: Control) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _open_sinks(
-    arguments: argparse.Namespace,
-    car: Car,
-    pilot: Pilot,
-    source: Source,
-    control: Control,
-    stack: contextlib.ExitStack,
-    *,
-    live: bool,
-) -> list[Sink]:
-    from sepilot_runtime.outputs import open_output
-    from sepilot_runtime.sinks import Background, JsonLinesSink
-
-    sinks: list[Sink] = []
-    if arguments.output:
-        lines = JsonLinesSink(stack.enter_context(_text_output(arguments.output)), str(arguments.output))
-        sinks.append(Background(lines, keep="all") if live else lines)
-    else:
-        lines = JsonLinesSink(sys.stdout)
-        sinks.append(Background(lines, keep="newest") if live else lines)
-    if arguments.overlay:
-        from sepilot_runtime.overlay import Overlay
-        from sepilot_runtime.video import overlay_video
-
-        rate_hz = arguments.rate_hz or source.info.rate_hz
-        overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=arguments.horizon)
-        video = stack.enter_context(overlay_video(arguments.overlay, overlay, rate_hz=rate_hz))
-        sinks.append(Background(video, keep="all") if live else video)
-    if arguments.record:
-        from sepilot_runtime.recording import TubRecorder
-
-        scale_deg = pilot.contract.output("steering").scale
-        recorder = TubRecorder(
-            arguments.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe
-        )
-        sinks.append(Background(recorder, keep="all", depth=256, close_s=10) if live else recorder)
-    for sink in sinks:
-        stack.callback(sink.close)
-    for spec in (*car.outputs, *arguments.to):
-        # The car itself comes first: what is drawn and written may take its time.
-        sinks.insert(0, open_output(spec))
-        stack.callback(sinks[0].close)
-    return sinks
-
-
-@contextlib.contextmanager
-def _text_output(path: Path) -> Iterator[TextIO]:
-    from sepilot_runtime.files import atomic_file
-
-    with atomic_file(path) as part, part.open("w", encoding="utf-8") as file:
-        yield file
 
 
 def _pace(arguments: argparse.Namespace) -> Pace:

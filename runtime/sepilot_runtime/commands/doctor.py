@@ -1,0 +1,85 @@
+"""`sepilot doctor`: is this machine fit to drive, and what to do where it is not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sepilot_runtime.doctor import Finding
+
+__all__ = ["main"]
+
+WIDTH, TOPIC_WIDTH = 80, 13
+EPILOG = """\
+examples:
+  sepilot doctor
+  sepilot doctor --no-cameras --json
+
+Each finding is ok, advice (it drives, and could do so better) or PROBLEM. Each camera is asked for
+its modes and timed, for some three seconds. Exit code: 1 when there is a problem, else 0.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `sepilot doctor`."""
+    arguments = _parser().parse_args(argv)
+    from dataclasses import asdict
+
+    from sepilot_runtime.doctor import Level, Machine, examine_system
+    from sepilot_runtime.doctor_devices import examine_cameras, examine_ports
+    from sepilot_runtime.slots import default_slots
+
+    machine = Machine(slots=arguments.slots or default_slots(), folder=arguments.folder.absolute())
+    findings = [*examine_system(machine), *examine_ports(machine)]
+    if not arguments.no_cameras:
+        findings += examine_cameras(machine)
+    problems = sum(finding.level is Level.PROBLEM for finding in findings)
+    if arguments.json:
+        print(json.dumps({"findings": [asdict(finding) for finding in findings], "problems": problems}, indent=2))
+    else:
+        print(table(findings))
+        print(f"\n{problems or 'no'} problem{'s' * (problems != 1)}")
+    return 1 if problems else 0
+
+
+def table(findings: Iterable[Finding]) -> str:
+    """Findings with their advice below, in 80 columns."""
+    from sepilot_runtime.doctor import Level
+
+    indent = " " * (8 + TOPIC_WIDTH)
+    lines = []
+    for finding in findings:
+        level = finding.level.value.upper() if finding.level is Level.PROBLEM else finding.level.value
+        head = f"{level:<8}{finding.topic:<{TOPIC_WIDTH}}"
+        lines.append(_filled(finding.found, head, indent))
+        if finding.advice:
+            lines.append(_filled(finding.advice, f"{indent}-> ", f"{indent}   "))
+    return "\n".join(lines)
+
+
+def _filled(words: str, head: str, indent: str) -> str:
+    # What is to be copied, a path or a command's flag, must not be broken.
+    return textwrap.fill(
+        words, WIDTH, initial_indent=head, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepilot doctor",
+        description="Look at this machine: cameras, I2C, serial ports, clock, heat, disk, packages, installed model.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--slots", type=Path, metavar="DIR", help="where models are installed (default: this user's)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(), metavar="DIR", help="where recordings go (default: this folder)"
+    )
+    parser.add_argument("--no-cameras", action="store_true", help="do not open cameras, as while one is in use")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return parser

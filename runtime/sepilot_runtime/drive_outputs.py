@@ -1,0 +1,90 @@
+"""The outputs of one drive, as its command line and its car's file name them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from sepilot_runtime.car import Car
+from sepilot_runtime.files import atomic_file
+from sepilot_runtime.outputs import open_output
+from sepilot_runtime.pilot import Pilot
+from sepilot_runtime.recording import TubRecorder
+from sepilot_runtime.sinks import Background, JsonLinesSink, Sink
+from sepilot_runtime.sources import Source
+from sepilot_runtime.states import Control
+from sepilot_runtime.systemd import open_systemd
+
+__all__ = ["open_sinks"]
+
+
+def open_sinks(
+    arguments: argparse.Namespace,
+    car: Car,
+    pilot: Pilot,
+    source: Source,
+    control: Control,
+    stack: contextlib.ExitStack,
+    *,
+    live: bool,
+) -> list[Sink]:
+    """Open everything that the arguments and the car name; `stack` closes it, and then tells what went wrong.
+
+    Args:
+        live: what may block runs in the background then; a recording is gone through without losing a step.
+
+    Raises:
+        UsageError, OutputError, MissingExtraError: as `open_output`, `overlay_video` and `TubRecorder`.
+    """
+    sinks: list[Sink] = []
+    stack.callback(_tell_of_background, sinks)
+    if arguments.output:
+        lines = JsonLinesSink(stack.enter_context(_text_output(arguments.output)), str(arguments.output))
+        sinks.append(Background(lines, keep="all") if live else lines)
+    else:
+        lines = JsonLinesSink(sys.stdout)
+        sinks.append(Background(lines, keep="newest") if live else lines)
+    if arguments.overlay:
+        from sepilot_runtime.overlay import Overlay
+        from sepilot_runtime.video import overlay_video
+
+        rate_hz = arguments.rate_hz or source.info.rate_hz
+        overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=arguments.horizon)
+        video = stack.enter_context(overlay_video(arguments.overlay, overlay, rate_hz=rate_hz))
+        sinks.append(Background(video, keep="all") if live else video)
+    if arguments.record:
+        scale_deg = pilot.contract.output("steering").scale
+        recorder = TubRecorder(
+            arguments.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe
+        )
+        sinks.append(Background(recorder, keep="all", depth=256, close_s=10) if live else recorder)
+    if "NOTIFY_SOCKET" in os.environ:
+        sinks += filter(None, [open_systemd()])
+    for sink in sinks:
+        stack.callback(sink.close)
+    for spec in (*car.outputs, *arguments.to):
+        # The car itself comes first: what is drawn and written may take its time.
+        sinks.insert(0, open_output(spec))
+        stack.callback(sinks[0].close)
+    return sinks
+
+
+def _tell_of_background(sinks: Sequence[Sink]) -> None:
+    """What went wrong behind the drive's back."""
+    for sink in sinks:
+        if isinstance(sink, Background):
+            if sink.failure:
+                print(f"warning: {sink.failure}", file=sys.stderr)
+            elif sink.dropped and not sink.newest:
+                print(f"warning: {sink.name}: {sink.dropped} steps came too fast and are missing", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _text_output(path: Path) -> Iterator[TextIO]:
+    with atomic_file(path) as part, part.open("w", encoding="utf-8") as file:
+        yield file
