@@ -33,6 +33,7 @@ __all__ = ["Converter", "Exported", "Source", "Step", "tool_versions"]
 _TOOLS = ("sepilot", "tensorflow", "keras", "ai-edge-quantizer", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime",
           "numpy")  # fmt: skip
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """One written file.

@@ -196,7 +196,11 @@ def _spread(pictures: NDArray[np.uint8], predictions: NDArray[np.float32], count
 
 
 def _record(
-    source: Source, files: Sequence[Exported], parity: float, warnings: Sequence[str], int8: Int8Options,
+    source: Source,
+    files: Sequence[Exported],
+    parity: float,
+    warnings: Sequence[str],
+    int8: Int8Options,
     frames: FrameFiles | None,
 ) -> dict[str, Any]:
     provenance = source.contract.provenance

@@ -28,6 +28,7 @@ RANKING_FRAMES = 256
 MOST_KEPT = 0.5
 """Share of the layers. With more of them in float32 a file has neither the size nor the speed that int8 is for."""
 
+
 class Quantizer(Protocol):
     """Makes int8 files of one float32 file."""
 

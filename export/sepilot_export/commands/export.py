@@ -115,11 +115,14 @@ def _parser() -> argparse.ArgumentParser:
         help="training frames that int8 is calibrated on (300)",
     )
     parser.add_argument(
-        "--calibration", choices=("tails", "random", "first"), default="tails",
+        "--calibration",
+        choices=("tails", "random", "first"),
+        default="tails",
         help="how they are chosen: with the extremes of predictions, labels and brightness, at random, or the first",
     )
     parser.add_argument(
-        "--max-drop", metavar="X",
+        "--max-drop",
+        metavar="X",
         help="most that int8 may add to the mean error against the driver's steering: degrees (0.5deg) or label units "
         "(0.002), upper end of the 95 %% interval; a file that misses it or another gate keeps its worst layers in "
         "float32",
