@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
 import os
 import statistics
 import sys
@@ -21,12 +20,12 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
-
 from sepilot_export.check import FileCheck, candidates_of, check_files
 from sepilot_export.commands.compress import main as compress_command
 from sepilot_export.commands.export import main as export_command
-from sepilot_export.fidelity import Interval, paired_increase
+from sepilot_export.compress.kernels import kernels_of
+from sepilot_export.embed import sparsity
+from sepilot_export.fidelity import Interval, task_increase
 from sepilot_export.reference import Reference, read_reference
 from sepilot_runtime.benchmark import Variant, measure, synthetic_frames
 from sepilot_runtime.errors import SepilotError
@@ -175,7 +174,6 @@ def checks(folder: Path) -> tuple[dict[str, FileCheck], Reference]:
 def row(name: str, out: Path, bases: Sequence[tuple[dict[str, FileCheck], Reference]], us: Mapping[str, float]) -> Row:
     model = open_run(out / f"{name}-0").load_model()
     table = layer_table(keras_nodes(model))
-    kernels = [np.asarray(w) for layer in model.layers for w in layer.get_weights() if w.ndim > 1]
     files: dict[str, list[File]] = {FLOAT: [], INT8: []}
     for seed, (base, _) in enumerate(bases):
         if not (out / f"{name}-{seed}-export").exists():
@@ -187,7 +185,7 @@ def row(name: str, out: Path, bases: Sequence[tuple[dict[str, FileCheck], Refere
         name=name,
         parameters=table.parameters,
         macs=table.macs,
-        zeros=sum(int((k == 0).sum()) for k in kernels) / sum(k.size for k in kernels),
+        zeros=sparsity([k.values for k in kernels_of(model)]),
         float32=tuple(files[FLOAT]),
         int8=tuple(files[INT8]),
         float32_us=us[FLOAT],
@@ -196,17 +194,16 @@ def row(name: str, out: Path, bases: Sequence[tuple[dict[str, FileCheck], Refere
 
 
 def file(check: FileCheck, base: FileCheck, reference: Reference) -> File:
-    labels = reference.labels.astype(np.float64)
-    change = np.abs(np.clip(check.answers, -1, 1) - labels) - np.abs(np.clip(base.answers, -1, 1) - labels)
-    assert check.task is not None and check.fidelity is not None
-    data = check.candidate.path.read_bytes()
+    output = reference.contract.outputs[0]
+    increase = task_increase(check.answers, base.answers, reference.labels, reference.drives, output)
+    assert check.task is not None and check.fidelity is not None and increase is not None
     return File(
         r2=check.task.r2,
         mae=check.task.mae,
-        increase=paired_increase(change, reference.drives),
+        increase=increase,
         deviation_deg=check.fidelity.max_error,
-        kilobytes=len(data) / 1000,
-        gzip_kilobytes=len(gzip.compress(data, 9)) / 1000,
+        kilobytes=check.bytes / 1000,
+        gzip_kilobytes=check.gzip_bytes / 1000,
         passed=check.passed,
     )
 

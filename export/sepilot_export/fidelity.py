@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.contract import Output
 from sepilot_runtime.paired import Interval, paired_increase
 
-__all__ = ["Fidelity", "Interval", "measure", "paired_increase", "saturated_frames"]
+__all__ = ["Fidelity", "Interval", "measure", "paired_increase", "saturated_frames", "task_increase"]
 
 DEAD_BAND = 0.02
 """In output values. Closer to 0 than this a change of sign means nothing."""
@@ -55,20 +55,31 @@ def measure(
     said = np.clip(answers.astype(np.float64), output.low, output.high)
     expected = np.clip(reference.astype(np.float64), output.low, output.high)
     error = np.abs(said - expected) * output.scale
-    known = np.isfinite(labels)
-    increase = None
-    if known.any():
-        y = labels[known].astype(np.float64)
-        change = np.abs(said[known] - y) - np.abs(expected[known] - y)
-        increase = paired_increase(change, [d for d, k in zip(drives, known, strict=True) if k])
     return Fidelity(
         mean_error=float(error.mean()),
         p99_error=float(np.quantile(error, 0.99)),
         max_error=float(error.max()),
         sign_flips=int(((said * expected < 0) & (np.minimum(np.abs(said), np.abs(expected)) > DEAD_BAND)).sum()),
         saturated=saturated_frames(said, expected, pictures, output),
-        mae_increase=increase,
+        mae_increase=task_increase(answers, reference, labels, drives, output),
     )
+
+
+def task_increase(
+    answers: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    drives: Sequence[str],
+    output: Output,
+) -> Interval | None:
+    """How much larger the task's error of (n,) answers is than the reference's, paired; None without labels."""
+    known = np.isfinite(labels)
+    if not known.any():
+        return None
+    y = labels[known].astype(np.float64)
+    said, expected = (np.clip(v[known].astype(np.float64), output.low, output.high) for v in (answers, reference))
+    change = np.abs(said - y) - np.abs(expected - y)
+    return paired_increase(change, [d for d, k in zip(drives, known, strict=True) if k])
 
 
 def saturated_frames(said: Values, expected: Values, pictures: NDArray[np.uint8], output: Output) -> int:

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from sepilot_runtime.errors import OutputError
-
-__all__ = ["sync_directory", "write_durably", "writing"]
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turns what the disk refuses into an OutputError that names `folder`."""
-    try:
-        yield
-    except OSError as e:
-        raise OutputError(f"{folder}: cannot be written: {e.strerror or e}") from e
+__all__ = ["sync_directory", "write_durably"]
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from sepilot_runtime.errors import OutputError, SepilotError
 
-__all__ = ["atomic_directory", "atomic_file", "read_json", "require_new", "sha256_of", "write_json"]
+__all__ = ["atomic_directory", "atomic_file", "read_json", "require_new", "sha256_of", "write_json", "writing"]
 
 
 def require_new(path: Path) -> None:
@@ -43,13 +43,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
     """
-    with _output_errors(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     part = Path(name)
     try:
-        with _output_errors(path):
+        with writing(path):
             yield part
             part.chmod(0o666 & ~_umask())
             part.replace(path)
@@ -68,11 +68,11 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     if not overwrite:
         require_new(path)
-    with _output_errors(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        with _output_errors(path):
+        with writing(path):
             yield part
             part.chmod(0o777 & ~_umask())
             if overwrite and path.exists():
@@ -122,7 +122,8 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an OutputError that names `path`."""
     try:
         yield
     except OSError as e:

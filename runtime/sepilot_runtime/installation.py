@@ -14,8 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from sepilot_runtime.durable import sync_directory, write_durably, writing
+from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError, UsageError
+from sepilot_runtime.files import writing
 from sepilot_runtime.modelfile import ModelFile, read_model_file
 from sepilot_runtime.slots import Slot, Slots, commit, locked, models_folder, read_slots
 

@@ -138,9 +138,8 @@ def drive_frames(
         ModelFileError: the model answered with NaN or infinity.
         OutputError: a sink cannot write.
     """
-    actuator, tally = Actuator(actuation or Actuation()), _Tally(clock_ns)
-    control = control or Control()
-    throttle = (actuation or Actuation()).throttle
+    actuation, control = actuation or Actuation(), control or Control()
+    actuator, tally = Actuator(actuation), _Tally(clock_ns)
     ended = "end of source"
     try:
         for frame in pace(source):
@@ -157,7 +156,7 @@ def drive_frames(
                 prediction=prediction,
                 # The time of a recording is that of its frames, however fast they are gone through.
                 steering=actuator.steer(prediction.steering, round(frame.time_s * 1e9)),
-                throttle=throttle,
+                throttle=actuation.throttle,
                 decided_ns=now_ns,
                 total_us=total_us,
                 age_ms=(now_ns - frame.arrived_ns) / 1e6,

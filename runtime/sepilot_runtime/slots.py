@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.durable import sync_directory, write_durably, writing
+from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError
-from sepilot_runtime.files import read_json
+from sepilot_runtime.files import read_json, writing
 from sepilot_runtime.integrity import require_checksum
 from sepilot_runtime.schema import parse
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.errors import RecipeError
 from sepilot_train.augment import Augmentation
+from sepilot_train.limits import require_in
 
 if TYPE_CHECKING:
     from sepilot_train.batches import Answers
@@ -69,9 +70,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise RecipeError(f"{name}: expected a value from {low:g} to {high:g}; found {value}")
+            require_in(name, getattr(self, name), low, high)
         if self.optimizer == "adam" and self.weight_decay:
             raise RecipeError("weight_decay: adam takes none; set optimizer to adamw")
 

@@ -33,7 +33,6 @@ __all__ = [
     "named_recipes",
     "parse_recipe",
     "recipe_names",
-    "require_in",
     "to_toml",
 ]
 
@@ -154,12 +153,6 @@ def to_toml(recipe: Recipe) -> str:
 
 def _shipped() -> Any:
     return resources.files("sepilot_train") / "recipes"
-
-
-def require_in(name: str, value: float, low: float, high: float) -> None:
-    """Raise RecipeError unless `low <= value <= high`."""
-    if not low <= value <= high:
-        raise RecipeError(f"{name}: expected a value from {low:g} to {high:g}; found {value}")
 
 
 def _read(name_or_path: str, shipped: Any) -> tuple[dict[str, Any], str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepilot_export.commands.export import use_tensorflow
+from sepilot_export.backend import use_tensorflow
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from sepilot_export.backend import use_tensorflow
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 
-__all__ = ["main", "use_tensorflow"]
+__all__ = ["main"]
 
 EPILOG = """examples:
   sepilot export runs/week --out runs/week-export
@@ -139,16 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list-formats", action="store_true", help="print the formats with their gates, and stop")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     return parser
-
-
-def use_tensorflow(verb: str) -> None:
-    """Keras with TensorFlow, whatever backend trained the model: only TensorFlow's graphs convert."""
-    if "keras" in sys.modules:
-        import keras
-
-        if keras.backend.backend() != "tensorflow":
-            raise UsageError(f"{verb} needs Keras on TensorFlow; run it in a process of its own")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sepilot_runtime.commands.arguments import count
+
 __all__ = ["main"]
 
 EPILOG = """examples:
@@ -72,15 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         "--drives", metavar="PATH", nargs="+", type=Path, default=[],
         help="where the drives of a run without an export are now, if they moved",
     )  # fmt: skip
-    parser.add_argument("--rounds", metavar="N", type=_count, default=40, help="visits to each file (default: 40)")
-    parser.add_argument("--calls", metavar="N", type=_count, default=100, help="timed frames per visit (default: 100)")
+    parser.add_argument("--rounds", metavar="N", type=count, default=40, help="visits to each file (default: 40)")
+    parser.add_argument("--calls", metavar="N", type=count, default=100, help="timed frames per visit (default: 100)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the order of the visits (default: 0)")
     parser.add_argument("--json", action="store_true", help="print tradeoff.json instead of the table")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 expected, found {value}")
-    return value

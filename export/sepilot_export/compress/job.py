@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sepilot_export.compress import distill, slim, tfmot
 from sepilot_export.compress.judgement import Figures, judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression, Distill
@@ -31,7 +29,7 @@ from sepilot_train.learner import History, fit
 from sepilot_train.models import build_model
 from sepilot_train.recipe import Recipe, load_recipe
 from sepilot_train.run import Request, Run, open_run
-from sepilot_train.training import Material, complete_run, gather, start_run
+from sepilot_train.training import Material, complete_run, gather, start_run, summary
 
 __all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
 
@@ -94,7 +92,7 @@ def compress_run(
     )  # fmt: skip
     if any(c.distill is not None for c in compressions):
         distill.require_fair(task.teachers, material)
-    before = judge_net(run.recipe.name, model, material)
+    before = run.predictions()
     log = out.with_name(f"{out.name}.log")
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
         layers: tuple[LayerNote, ...] = ()
@@ -111,21 +109,23 @@ def compress_run(
         step("judging")
         start_run(part, request, recipe, command)
         complete_run(part, recipe, task.material, task.model, task.history, time.perf_counter() - begin)
-        after = judge_net(name, task.model, task.material, before.answers)
-        figures, deviation = [before.figures, after.figures], None
+        made = open_run(part)
+        figures = [judge_net(run.recipe.name, model, run), judge_net(name, task.model, made, before)]
+        deviation = None
         if int8 is not None:
-            file = judge_int8(Path(scratch) / INT8_NAME, int8, open_run(part).contract, task.material, before.answers)
+            pictures = task.material.samples("validation").pictures
+            file = judge_int8(Path(scratch) / INT8_NAME, int8, made, pictures, before)
             (part / INT8_NAME).write_bytes(int8)
             figures.append(file.figures)
-            deviation = float(np.abs(np.clip(file.answers, -1, 1) - np.clip(after.answers, -1, 1)).max())
+            deviation = file.max_deviation
         if (history := Path(scratch) / "0-distill" / "history.csv").exists():
             shutil.copy(history, part)
         if log.exists():
             shutil.move(log, part / "compress.log")
         result = Compressed(
-            run=dataclasses.replace(open_run(part), path=out),
+            run=dataclasses.replace(made, path=out),
             figures=tuple(figures),
-            constant_mae=before.metrics.constant_mae,
+            constant_mae=float(summary(run)["metrics"]["constant_mae"]),
             layers=layers,
             max_deviation=deviation,
             warnings=tuple(warnings),

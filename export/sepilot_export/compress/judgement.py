@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.embed import embed_tflite
-from sepilot_export.fidelity import Interval, paired_increase
+from sepilot_export.compress.kernels import kernels_of
+from sepilot_export.embed import embed_tflite, sparsity
+from sepilot_export.fidelity import Interval, task_increase
 from sepilot_export.formats import format_named
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.pilot import load_pilot
 from sepilot_train.graphs import keras_nodes
 from sepilot_train.layers import layer_table
-from sepilot_train.learner import predict
-from sepilot_train.metrics import SteeringMetrics, steering_metrics
-from sepilot_train.training import Material
+from sepilot_train.metrics import steering_metrics
+from sepilot_train.run import Predictions, Run
 
-__all__ = ["Figures", "Judged", "judge_int8", "judge_net"]
+__all__ = ["Figures", "Int8Figures", "judge_int8", "judge_net"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,53 +42,52 @@ class Figures:
     sparsity: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Judged:
-    """Figures, the answers (n,) behind them, and all metrics."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Figures:
+    """Figures of an int8 file, and how far at most it is from its own float net, in output values."""
 
     figures: Figures
-    answers: NDArray[np.float32]
-    metrics: SteeringMetrics
+    max_deviation: float
 
 
-def judge_net(name: str, model: Any, material: Material, before: NDArray[np.float32] | None = None) -> Judged:
-    """Judge a Keras 3 net; `before` are the answers (n,) that it is compared with."""
-    answers = predict(model, material.samples("validation").pictures)
+def judge_net(name: str, model: Any, run: Run, before: Predictions | None = None) -> Figures:
+    """Judge the Keras 3 net of a run by the answers that the run has saved.
+
+    Args:
+        before: the answers that it is compared with, to the same frames.
+    """
     table = layer_table(keras_nodes(model))
-    kernels = [np.asarray(w) for layer in model.layers for w in layer.get_weights() if w.ndim > 1]
-    zeros, weights = sum(int((k == 0).sum()) for k in kernels), sum(k.size for k in kernels)
-    return _judged(
-        name, answers, material, before,
-        parameters=table.parameters, macs=table.macs, sparsity=zeros / max(1, weights),
+    return _figures(
+        name, run.predictions(), run.contract, before,
+        parameters=table.parameters, macs=table.macs, sparsity=sparsity([k.values for k in kernels_of(model)]),
     )  # fmt: skip
 
 
-def judge_int8(
-    path: Path, content: bytes, contract: Contract, material: Material, before: NDArray[np.float32]
-) -> Judged:
-    """Judge an int8 TFLite file, through the interpreter; it is written to `path` with its contract inside."""
-    form = format_named("int8.tflite")
+def judge_int8(path: Path, content: bytes, run: Run, pictures: NDArray[np.uint8], before: Predictions) -> Int8Figures:
+    """Judge an int8 TFLite file, through the interpreter; it is written to `path` with the run's contract inside.
+
+    Args:
+        pictures: of the run's held-out frames, (n, h, w, c).
+    """
+    form, contract, own = format_named("int8.tflite"), run.contract, run.predictions()
     provenance = dataclasses.replace(contract.provenance, precision=form.precision)
-    own = dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)
-    path.write_bytes(embed_tflite(content, own))
+    told = dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)
+    path.write_bytes(embed_tflite(content, told))
     pilot = load_pilot(path)
-    answers = [pilot.infer_picture(picture) for picture in material.samples("validation").pictures]
-    return _judged(path.name, np.array(answers, np.float32), material, before)
+    answers = np.array([pilot.infer_picture(picture) for picture in pictures], np.float32)
+    output = contract.outputs[0]
+    said, expected = (np.clip(v, output.low, output.high) for v in (answers, own.predictions))
+    return Int8Figures(
+        figures=_figures(path.name, dataclasses.replace(own, predictions=answers), contract, before),
+        max_deviation=float(np.abs(said - expected).max()),
+    )
 
 
-def _judged(
-    name: str, answers: NDArray[np.float32], material: Material, before: NDArray[np.float32] | None, **net: Any
-) -> Judged:
-    labels = material.samples("validation").labels
-    metrics = steering_metrics(labels, answers, float(material.samples("train").labels.mean()))
+def _figures(name: str, found: Predictions, contract: Contract, before: Predictions | None, **net: Any) -> Figures:
+    # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
+    metrics = steering_metrics(found.labels, found.predictions, 0.0)
     increase = None
     if before is not None:
-        y = labels.astype(np.float64)
-        change = np.abs(np.clip(answers, -1, 1) - y) - np.abs(np.clip(before, -1, 1) - y)
-        drives = [s.drive_id for s, i in zip(material.sets, material.split.validation, strict=True) for _ in i]
-        increase = paired_increase(change, drives)
-    return Judged(
-        figures=Figures(name=name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net),
-        answers=answers,
-        metrics=metrics,
-    )
+        output = contract.outputs[0]
+        increase = task_increase(found.predictions, before.predictions, found.labels, found.drives, output)
+    return Figures(name=name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)

@@ -15,7 +15,8 @@ from importlib import resources
 from typing import Any, Literal
 
 from sepilot_runtime.errors import RecipeError
-from sepilot_train.recipe import named_recipes, parse_recipe, require_in
+from sepilot_train.limits import require_in
+from sepilot_train.recipe import named_recipes, parse_recipe
 
 __all__ = [
     "Cluster",

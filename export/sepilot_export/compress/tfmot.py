@@ -47,12 +47,9 @@ def compress(model: Any, compression: Compression, work: Work) -> Outcome:
             with the cause and the log.
         MissingExtraError: tfmot is not installed.
     """
-    for package, extra in (
-        ("tensorflow_model_optimization", "tensorflow-model-optimization"),
-        ("tf_keras", "tf-keras"),
-    ):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(extra, "export")
+    for module, package in _NEEDED.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(package, "export")
     require_supported(model, compression)
     _write_job(model, compression, work)
     _run(work)

@@ -7,9 +7,10 @@ from typing import Any
 
 from sepilot_export.report import charts
 from sepilot_export.report.exports import Check, Export
-from sepilot_export.report.formatting import FILTERS, count, degrees, fixed, kilobytes, microseconds, span
+from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, microseconds, span
 from sepilot_export.report.material import Material, Validation
 from sepilot_export.report.measurements import Bench, ClosedLoop, LoopRow
+from sepilot_export.report.rendering import render_page
 from sepilot_train.figures import ACCENT, FAINT, INK, SECOND
 
 __all__ = ["Stage", "render", "stages_of"]
@@ -32,17 +33,9 @@ class Stage:
 
 def render(material: Material) -> str:
     """The HTML document. Every text that came from a file is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sepilot_export.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
-    return environment.get_template("page.html").render(
+    return render_page(
+        "page.html",
+        ("sepilot_export.report",),
         m=material,
         v=material.validation,
         provenance=material.run.contract.provenance,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sepilot_export.report.charts import GRID
-from sepilot_export.report.formatting import FILTERS, count
+from sepilot_export.report.formatting import count
+from sepilot_export.report.rendering import render_page
 from sepilot_export.tradeoff.charts import COSTS, beyond, draw_chart
 from sepilot_export.tradeoff.entries import Entry
 from sepilot_export.tradeoff.front import Pick, grouped
@@ -40,17 +41,9 @@ class Card:
 
 def render(comparison: Comparison) -> str:
     """The HTML document. Every text that came from a file is escaped."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("sepilot_export.tradeoff"), PackageLoader("sepilot_export.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
-    return environment.get_template("tradeoff.html").render(
+    return render_page(
+        "tradeoff.html",
+        ("sepilot_export.tradeoff", "sepilot_export.report"),
         c=comparison,
         cards=cards_of(comparison),
         charts=[(cost, draw_chart(comparison, cost)) for cost in COSTS] if comparison.best else [],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.commands.arguments import count
 from sepilot_runtime.errors import ModelFileError, UsageError
 
 if TYPE_CHECKING:
@@ -159,17 +160,17 @@ def _variants(files: Sequence[ModelFile], threads: Sequence[int], words: Sequenc
     from sepilot_runtime.engines import ENGINES, engine_named
 
     if not words:
-        return [Variant(path=file.path, threads=count) for file in files for count in threads]
+        return [Variant(path=file.path, threads=n) for file in files for n in threads]
     engines = [engine_named(word) for word in words]
     for file in files:
         if not set(engines) & set(ENGINES[file.kind]):
             raise UsageError(f"--engine: for {file.path} one of {', '.join(ENGINES[file.kind])} expected")
     return [
-        Variant(path=file.path, threads=count, engine=engine)
+        Variant(path=file.path, threads=n, engine=engine)
         for engine in engines
         for file in files
         if engine in ENGINES[file.kind]
-        for count in threads
+        for n in threads
     ]
 
 
@@ -253,8 +254,8 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", type=_words, default=(), metavar="NAME,…",
         help="litert, onnxruntime, openvino, openvino-bf16; each file on all of them that run it (default: the first)",
     )  # fmt: skip
-    parser.add_argument("--rounds", type=_count, default=20, metavar="N", help="visits to each file (default 20)")
-    parser.add_argument("--calls", type=_count, default=100, metavar="N", help="measured calls per visit (default 100)")
+    parser.add_argument("--rounds", type=count, default=20, metavar="N", help="visits to each file (default 20)")
+    parser.add_argument("--calls", type=count, default=100, metavar="N", help="measured calls per visit (default 100)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise and of the order (default 0)")
     parser.add_argument(
         "--cold-starts", type=_count_or_none, default=3, metavar="N",
@@ -289,19 +290,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 expected, found {value}")
-    return value
-
-
 def _count_or_none(text: str) -> int:
-    return 0 if text == "0" else _count(text)
+    return 0 if text == "0" else count(text)
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in text.split(","))
+    return tuple(count(part) for part in text.split(","))
 
 
 def _positive(text: str) -> float:

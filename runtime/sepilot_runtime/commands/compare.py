@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.commands.arguments import count, horizon
+
 if TYPE_CHECKING:
     from sepilot_runtime.comparison import Answers, Difference, Judgement
     from sepilot_runtime.drawing import Canvas
@@ -234,35 +236,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="a new picture (.png, .jpg) of the worst frames, or a new folder"
     )
-    parser.add_argument("--count", type=_count, default=12, metavar="N", help="worst frames (default 12)")
-    parser.add_argument("--max-frames", type=_count, metavar="N", help="compare on the first N frames only")
+    parser.add_argument("--count", type=count, default=12, metavar="N", help="worst frames (default 12)")
+    parser.add_argument("--max-frames", type=count, metavar="N", help="compare on the first N frames only")
     parser.add_argument("--max-diff", type=_degrees, metavar="DEG", help="exit 1 when any frame is further apart")
     parser.add_argument("--engine", metavar="NAME[,NAME]", help="of both files, or of A and of B")
-    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="of the interpreters (default 1)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the interpreters (default 1)")
     parser.add_argument(
-        "--horizon", type=_fraction, default=0.45, metavar="Y",
+        "--horizon", type=horizon, default=0.45, metavar="Y",
         help="row of the horizon as a fraction of the frame's height, for drawing (default 0.45)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 expected, found {value}")
-    return value
-
-
 def _degrees(text: str) -> float:
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"degrees of 0 or more expected, found {text}")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 0.9:
-        raise argparse.ArgumentTypeError(f"between 0 and 0.9 expected, found {text}")
     return value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from sepilot_runtime.camera_request import add_camera_arguments
+from sepilot_runtime.commands.arguments import count, horizon
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.web.options import add_web_arguments, bind_page, serve_page
 
@@ -224,11 +225,11 @@ def _summary_lines(summary: DriveSummary) -> list[str]:
         parts.append(f"age p50 {summary.age.p50_us / 1000:.2f} ms")
     if summary.late:
         parts.append(f"{summary.late} late")
-    parts += [f"{count} {reason}" for reason, count in summary.lost.items() if count]
+    parts += [f"{n} {reason}" for reason, n in summary.lost.items() if n]
     parts.append(summary.ended)
     lines = ["; ".join(parts)]
     if summary.neutral:
-        causes = ", ".join(f"{reason} ({count}x)" for reason, count in summary.neutral.items())
+        causes = ", ".join(f"{reason} ({n}x)" for reason, n in summary.neutral.items())
         lines.append(f"neutral for {summary.seconds_in.get('neutral', 0.0):.1f} s: {causes}")
     return lines
 
@@ -261,11 +262,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="litert, onnxruntime, openvino or openvino-bf16 (default: litert for .tflite, onnxruntime for .onnx)",
     )
-    parser.add_argument("--threads", type=_positive_int, metavar="N", help="of the interpreter (default 1)")
+    parser.add_argument("--threads", type=count, metavar="N", help="of the interpreter (default 1)")
     parser.add_argument(
         "--profile", type=Path, metavar="JSON", help="file, engine and threads as `sepilot bench --write-profile` chose"
     )
-    parser.add_argument("--max-frames", type=_positive_int, metavar="N", help="stop after N frames")
+    parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--paced", action="store_true", help="give a file's frames at the speed of their time stamps")
     pace.add_argument("--rate-hz", type=_positive_float, metavar="HZ", help="take at most HZ frames per second")
@@ -295,7 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overlay", type=Path, metavar="FILE", help="draw a new .mp4 (or, for browsers, .webm) video")
     parser.add_argument(
         "--horizon",
-        type=_fraction,
+        type=horizon,
         default=0.45,
         metavar="Y",
         help="row of the horizon as a fraction of the frame's height, for drawing the path (default 0.45)",
@@ -306,22 +307,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 expected, found {value}")
-    return value
-
-
 def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e4:
         raise argparse.ArgumentTypeError(f"a rate between 0 and 10000 expected, found {text}")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 0.9:
-        raise argparse.ArgumentTypeError(f"between 0 and 0.9 expected, found {text}")
     return value

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.commands.arguments import count
+
 if TYPE_CHECKING:
     from sepilot_runtime.explanation import Explanation, Survey
     from sepilot_runtime.pilot import Pilot
@@ -207,27 +209,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="a new sheet (.png, .jpg) or, with every frame, video (.mp4, .webm)"
     )
-    parser.add_argument("--count", type=_count, default=11, metavar="N", help="frames on the sheet (default 11)")
+    parser.add_argument("--count", type=count, default=11, metavar="N", help="frames on the sheet (default 11)")
     parser.add_argument(
-        "--average", type=_count, default=100, metavar="N", help="frames that the table is the mean of (default 100)"
+        "--average", type=count, default=100, metavar="N", help="frames that the table is the mean of (default 100)"
     )
-    parser.add_argument("--max-frames", type=_count, metavar="N", help="look at the first N frames only")
+    parser.add_argument("--max-frames", type=count, metavar="N", help="look at the first N frames only")
     parser.add_argument(
-        "--patch", type=_count, metavar="PX", help="side of the patch, in pixels of the model's picture (default: 1/4)"
+        "--patch", type=count, metavar="PX", help="side of the patch, in pixels of the model's picture (default: 1/4)"
     )
-    parser.add_argument("--stride", type=_count, metavar="PX", help="by which it moves (default: a quarter of a patch)")
+    parser.add_argument("--stride", type=count, metavar="PX", help="by which it moves (default: a quarter of a patch)")
     parser.add_argument(
         "--fill", choices=("blur", "mean"), default="blur",
         help="what covers: the picture, blurred (default), or its mean gray, which shows large even areas as well",
     )  # fmt: skip
     parser.add_argument("--engine", metavar="NAME", help="litert, onnxruntime, openvino or openvino-bf16")
-    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="of the interpreter (default 1)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the interpreter (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 expected, found {value}")
-    return value
