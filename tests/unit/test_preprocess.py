@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import Picture
+from sepilot_runtime.contract import Picture, golden_from
 from sepilot_runtime.errors import FrameError
-from sepilot_runtime.preprocess import Preprocessor, crop_box, picture_of, write_input
+from sepilot_runtime.preprocess import Preprocessor, crop_box, golden_copy, picture_of, shrink_frame, write_input
 
 ROOT = Path(__file__).resolve().parents[2]
 fractions = st.floats(0, 0.49)
@@ -195,3 +195,18 @@ def test_nothing_else_resizes_or_converts_a_picture() -> None:
     others = {name: calls for name, calls in found.items() if not name.startswith(tuple(MAY_RESIZE))}
     assert not others
     assert all(any(name.startswith(entry) for name in found) for entry in MAY_RESIZE), "an entry is no longer needed"
+
+
+def test_a_golden_copy_is_small_and_spans_the_levels() -> None:
+    """It goes into each model file, several times."""
+    rng = np.random.default_rng(0)
+    frame = cv2.GaussianBlur(rng.integers(0, 256, (120, 160, 3), np.uint8), (9, 9), 0)
+    frame[:40], frame[80:] = 0, 255
+    copy = golden_copy(frame)
+    assert copy.shape == (30, 40, 3)
+    assert len(np.unique(copy)) <= 16 and copy.min() == 0 and copy.max() == 255
+
+    def stored(picture: NDArray[np.uint8]) -> int:
+        return len(golden_from(picture, {}).frame_png)
+
+    assert stored(copy) < 0.5 * stored(shrink_frame(frame, 48))

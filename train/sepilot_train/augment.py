@@ -126,8 +126,8 @@ def _sampling_matrix(size: int, shift: Any, spread: Any | None, sign: Any | None
     distance = ops.abs(places[None, :, None] - source[:, None, :])
     if spread is None:
         return ops.relu(1 - distance)
-    weight = ops.relu(1 - distance / spread[:, None, None])
-    return weight / ops.sum(weight, axis=1, keepdims=True)
+    weight = ops.relu(spread[:, None, None] - distance)
+    return weight * (1 / ops.sum(weight, axis=1, keepdims=True))
 
 
 def _recolor(x: Any, uniforms: Any, settings: Augmentation) -> Any:
@@ -165,13 +165,17 @@ def _shadow(shape: tuple[int, ...], uniforms: Any, settings: Augmentation) -> An
     down = (np.arange(height, dtype=np.float32) - (height - 1) / 2) / width
     place = (2 * uniforms[:, _SHADOW_PLACE] - 1) * 0.6
     half_width = 0.05 + 0.5 * uniforms[:, _SHADOW_WIDTH]
-    columns = ops.cos(angle)[:, None, None] * across[None, None, :] - place[:, None, None]
-    distance = ops.abs(columns + ops.sin(angle)[:, None, None] * down[None, :, None])
     softness = 0.04
     present = ops.cast(uniforms[:, _SHADOW] < settings.shadow, "float32")
     taken = present * uniforms[:, _SHADOW_DARKNESS] * settings.shadow_darkness
-    inside = ops.clip((half_width[:, None, None] - distance) * (1 / softness), 0.0, 1.0)
-    return ops.expand_dims(1 - taken[:, None, None] * inside, -1)
+    # The light rises with the distance, from 1 - taken within to 1 outside. It is scaled while there is one number per
+    # column and per row: each operation on whole pictures costs as much as a layer of a small net.
+    rise = taken * (1 / softness)
+    columns = rise[:, None] * (ops.cos(angle)[:, None] * across[None, :] - place[:, None])
+    rows = rise[:, None] * (ops.sin(angle)[:, None] * down[None, :])
+    distance = ops.abs(columns[:, None, :] + rows[:, :, None])
+    light = ops.maximum(distance + (1 - rise * half_width)[:, None, None], (1 - taken)[:, None, None])
+    return ops.expand_dims(ops.minimum(light, 1.0), -1)
 
 
 @cache

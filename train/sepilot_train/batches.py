@@ -137,4 +137,8 @@ def training_model(
     else:
         inputs["index"] = keras.Input((), dtype="int32", name="index")
     pictures, sign, offset = AugmentedPictures(augmentation, frames)(inputs)
+    if keras.backend.backend() == "tensorflow":
+        from sepilot_train.on_tensorflow import FusedNorms
+
+        net = FusedNorms(net)
     return keras.Model(inputs, sign * (net(pictures) - offset), name="training")

@@ -16,7 +16,7 @@ from sepilot_train.limits import require_in
 if TYPE_CHECKING:
     from sepilot_train.batches import Answers
 
-__all__ = ["History", "Samples", "TrainingSettings", "compiled_training", "fit", "predict"]
+__all__ = ["History", "Samples", "TrainingSettings", "compiled_training", "feed", "fit", "predict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,18 +153,18 @@ def fit(
         callbacks: list[keras.callbacks.Callback] = [keeper]
         if show_progress:
             callbacks.append(ProgressBar(keeper, steps=len(data)))
-        model.fit(data, epochs=settings.epochs, initial_epoch=start, callbacks=callbacks, verbose=0, shuffle=False)
+        epochs = {"initial_epoch": start, "epochs": settings.epochs}
+        model.fit(feed(data), **epochs, callbacks=callbacks, verbose=0, shuffle=False)
     return keeper.finish()
 
 
 def predict(net: Any, pictures: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float32]:
     """The net's output, float32 (n,), for uint8 pictures, fed as the runtime feeds them: float32 times 1/255."""
-    # Chunks bound the memory that float32 pictures of a long drive would take.
     net.jit_compile = _jit()
-    chunk = 16 * batch
+    # Keras's own `predict` makes a pipeline for each call, whose end is waited for as that of an epoch is.
     parts = [
-        net.predict(pictures[start : start + chunk] * np.float32(1 / 255), batch_size=batch, verbose=0)
-        for start in range(0, len(pictures), chunk)
+        np.asarray(net.predict_on_batch(pictures[start : start + batch] * np.float32(1 / 255)))
+        for start in range(0, len(pictures), batch)
     ]
     return np.concatenate([np.zeros((0, 1), np.float32), *parts])[:, 0]
 
@@ -203,6 +203,17 @@ def compiled_training(
     model.compile(optimizer=optimizer, loss=_loss(settings), jit_compile=_jit())
     optimizer.build(model.trainable_variables)
     return model, data
+
+
+def feed(data: Any) -> Any:
+    """The data of `compiled_training` as this back end's `fit` goes through it the fastest."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return data
+    from sepilot_train.on_tensorflow import dataset
+
+    return dataset(data)
 
 
 def _jit() -> bool:

@@ -19,7 +19,7 @@ from sepilot_runtime.contract import Contract, Golden, Output, Picture, Provenan
 from sepilot_runtime.errors import DriveError, FrameError, RunError
 from sepilot_runtime.files import atomic_file, read_json, write_json
 from sepilot_runtime.novelty import statistics_of
-from sepilot_runtime.preprocess import picture_of, shrink_frame
+from sepilot_runtime.preprocess import golden_copy, picture_of
 from sepilot_train import figures, split
 from sepilot_train.drives import Drive, PictureSet
 from sepilot_train.learner import History, Samples, fit, predict
@@ -261,7 +261,7 @@ def _golden_frames(
     for place in np.linspace(0, len(order) - 1, min(count, len(order))).astype(int):
         drive, index = owners[order[place]]
         try:
-            frames.append(shrink_frame(drive.read(index)))
+            frames.append(golden_copy(drive.read(index)))
         except FrameError:
             continue
     if not frames:
