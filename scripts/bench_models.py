@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -132,6 +133,9 @@ def trained(name: str, seed: int, common: Sequence[str], arguments: argparse.Nam
     words += ["--out", str(out)]
     if (out / "checkpoint" / "state.npz").exists():
         words.append("--resume")
+    elif (out / "request.json").exists():
+        # Stopped in its first epoch: there is nothing to resume from.
+        shutil.rmtree(out)
     print(f"{name}, seed {seed}", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
         train_command(words)
