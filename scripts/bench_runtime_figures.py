@@ -28,8 +28,8 @@ Way = tuple[Callable[[NDArray[Any]], object], Images]
 CALLS, WARM_UP_CALLS = 100, 10
 COLD_STARTS = 5
 RECENT_FRAMES = 16
-"""A camera's driver and the thread behind it go round so few buffers. They do not fit into the core's own cache, as what
-another core or the camera wrote would not be in there, but they need not come from memory, as all frames in turn do."""
+"""A camera's driver and the thread behind it go round so few buffers. They do not fit into the core's own cache, where
+what another core or the camera wrote would not be either, but need not come from memory, as all frames in turn do."""
 RATE_HZ = 60.0
 OVERHEAD_FRAMES = 20_000
 MOST_GROWTH_KB_PER_MIN = 1.0
