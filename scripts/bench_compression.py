@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -151,11 +150,8 @@ def train(name: str, seed: int, arguments: argparse.Namespace) -> None:
     path = arguments.out / f"{name}-{seed}"
     words = [*map(str, arguments.drives), "--val", *map(str, arguments.val), "--recipe", BASE, "--seed", str(seed)]
     words += [word for o in (*arguments.overrides, *TEACHERS[name]) for word in ("--set", o)]
-    if (path / "checkpoint" / "state.npz").exists():
+    if (path / "request.json").exists():
         words.append("--resume")
-    elif (path / "request.json").exists() and not (path / "model.keras").exists():
-        # Stopped in its first epoch: there is nothing to resume from.
-        shutil.rmtree(path)
     if not arguments.finished:
         once(path / "model.keras", train_command, [*words, "--out", str(path)])
 

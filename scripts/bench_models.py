@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -131,11 +130,8 @@ def trained(name: str, seed: int, common: Sequence[str], arguments: argparse.Nam
     words = [*map(str, arguments.drives), "--val", *map(str, arguments.val), "--recipe", "swift", "--seed", str(seed)]
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--out", str(out)]
-    if (out / "checkpoint" / "state.npz").exists():
+    if (out / "request.json").exists():
         words.append("--resume")
-    elif (out / "request.json").exists():
-        # Stopped in its first epoch: there is nothing to resume from.
-        shutil.rmtree(out)
     print(f"{name}, seed {seed}", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
         train_command(words)
