@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 from typing import Any
 
 from sepilot_runtime.errors import MissingExtraError, OutputError
@@ -17,6 +18,8 @@ PASSWORD_VARIABLE = "SEPILOT_MQTT_PASSWORD"
 
 LOST = json.dumps({"state": State.STOPPED.value, "steering": 0.0, "throttle": 0.0, "reason": "connection lost"})
 """What the broker tells everyone by itself when this client goes silent (the "last will")."""
+
+ANSWER_TIMEOUT_S = 5.0
 
 
 class MqttSink:
@@ -40,7 +43,7 @@ def open_mqtt(
 
     Raises:
         MissingExtraError: paho-mqtt is not installed.
-        OutputError: the broker does not answer, or the certificate does not hold.
+        OutputError: the broker does not answer, or refuses, or its certificate does not hold.
     """
     try:
         import paho.mqtt.client as mqtt
@@ -51,11 +54,31 @@ def open_mqtt(
     if user:
         client.username_pw_set(user, os.environ.get(PASSWORD_VARIABLE))
     client.will_set(topic, LOST, qos=1, retain=True)
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def connected(client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if not reason.is_failure:
+            # The broker keeps the last will of a connection before this one for all who come later.
+            client.publish(topic, b"", qos=1, retain=True)
+        answers.put(reason)
+
+    client.on_connect = connected
+    where = f"{'mqtts' if tls else 'mqtt'}://{host}:{port}"
     try:
         if tls:
             client.tls_set(ca_certs=ca)
         client.connect(host, port, keepalive=5)
     except (OSError, ValueError) as e:
-        raise OutputError(f"mqtt://{host}:{port}: cannot be connected: {e}") from e
+        raise OutputError(f"{where}: cannot be connected: {e}") from e
     client.loop_start()
+    try:
+        # Until now the broker has only been reached; it may still refuse the user or the password.
+        problem = str(reason) if (reason := answers.get(timeout=ANSWER_TIMEOUT_S)).is_failure else ""
+    except queue.Empty:
+        problem = f"no answer within {ANSWER_TIMEOUT_S:g} s"
+    if problem:
+        client.on_connect = None
+        client.disconnect()
+        client.loop_stop()
+        raise OutputError(f"{where}: the broker refuses{f' user {user}' if user else ''}: {problem}")
     return MqttSink(client, topic)

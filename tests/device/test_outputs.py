@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import ipaddress
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -395,33 +400,105 @@ def test_a_broker_that_is_not_there_is_one_line() -> None:
         open_output(f"mqtt://127.0.0.1:{port}/car/steering")
 
 
+class Broker:
+    """Answers one client as a broker does, and keeps what it said. With `context` over TLS."""
+
+    def __init__(self, *, answer: int = 0, context: ssl.SSLContext | None = None) -> None:
+        self.received: list[bytes] = []
+        self._answer, self._context = answer, context
+
+    def __enter__(self) -> Self:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.join(10)
+        self._server.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._server.accept()
+        # The client hangs up in a handshake, or in the middle of whatever it says.
+        with contextlib.suppress(OSError):
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            connection.settimeout(5)
+            self.received.append(connection.recv(4096))
+            connection.sendall(bytes([0x20, 2, 0, self._answer]))  # CONNACK
+            while data := connection.recv(4096):
+                self.received.append(data)
+        connection.close()
+
+
 def test_mqtt_announces_its_own_death_and_publishes_steps() -> None:
     pytest.importorskip("paho.mqtt.client")
-    received: list[bytes] = []
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-
-        def broker() -> None:
-            connection, _ = server.accept()
-            with connection:
-                received.append(connection.recv(4096))
-                connection.sendall(bytes([0x20, 2, 0, 0]))  # CONNACK
-                connection.settimeout(2)
-                try:
-                    while data := connection.recv(4096):
-                        received.append(data)
-                except TimeoutError:
-                    pass
-
-        thread = threading.Thread(target=broker)
-        thread.start()
-        sink = open_output(f"mqtt://me@127.0.0.1:{server.getsockname()[1]}/car/steering")
-        time.sleep(0.3)
+    with Broker() as broker:
+        sink = open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering")
         sink.write(step(0.5))
         time.sleep(0.3)
         sink.close()
-        thread.join(5)
-    hello, rest = received[0], b"".join(received[1:])
+    hello, rest = broker.received[0], b"".join(broker.received[1:])
     assert b"connection lost" in hello and b"car/steering" in hello, "the last will"
     assert b'"steering": 0.5' in rest
+    nothing = b"\x00\x0ccar/steering\x00\x01"
+    assert rest[0] == 0x33 and rest[2:].startswith(nothing), "first the last will of an earlier drive is taken back"
+
+
+def test_a_broker_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Driving on would publish nothing, without a word."""
+    pytest.importorskip("paho.mqtt.client")
+    monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "wrong")
+    with Broker(answer=5) as broker, pytest.raises(OutputError, match="refuses user me: Not authorized"):
+        open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering")
+
+
+def test_mqtt_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    certificate = certificate_in(tmp_path / "broker.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "geheim")
+    with Broker(context=context) as broker:
+        sink = open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={certificate}")
+        sink.write(step(-0.25))
+        time.sleep(0.3)
+        sink.close()
+    assert broker.received[0].endswith(b"\x00\x02me\x00\x06geheim")
+    assert b'"steering": -0.25' in b"".join(broker.received[1:])
+
+
+def test_a_broker_with_a_strangers_certificate_gets_no_password(tmp_path: Path) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate_in(tmp_path / "broker.pem"))
+    trusted = certificate_in(tmp_path / "other.pem")
+    with Broker(context=context) as broker, pytest.raises(OutputError, match=r"mqtts://.*certificate verify failed"):
+        open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={trusted}")
+    assert broker.received == []
+
+
+def certificate_in(path: Path) -> Path:
+    """A new key and its own certificate for 127.0.0.1, both in one file."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, path.stem)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(plain + made.public_bytes(serialization.Encoding.PEM))
+    return path
