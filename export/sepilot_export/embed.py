@@ -18,6 +18,7 @@ __all__ = [
     "put_onnx_metadata",
     "put_tflite_metadata",
     "sparsity",
+    "tflite_content",
     "tflite_model",
     "tflite_weights",
 ]
@@ -39,7 +40,6 @@ def _entries(contract: Contract) -> dict[str, str]:
 
 def put_tflite_metadata(content: bytes, entries: Mapping[str, str]) -> bytes:
     """The .tflite file `content` with texts in metadata buffers, by name; what was there under a name is replaced."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = tflite_model(content)
@@ -55,9 +55,7 @@ def put_tflite_metadata(content: bytes, entries: Mapping[str, str]) -> bytes:
     # The quantizer leaves the older of the two fields empty, and OpenVINO reads that one; the schema wants both.
     for code in model.operatorCodes:
         code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
-    builder = flatbuffers.Builder(len(content) + sum(map(len, entries.values())) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return tflite_content(model)
 
 
 def put_onnx_metadata(content: bytes, entries: Mapping[str, str]) -> bytes:
@@ -109,6 +107,15 @@ def sparsity(weights: list[NDArray[Any]]) -> float:
     """Share of weights that are exactly zero; int8 kernels have their zero at 0."""
     total = sum(w.size for w in weights)
     return sum(int((w == 0).sum()) for w in weights) / total if total else 0.0
+
+
+def tflite_content(model: Any) -> bytes:
+    """The .tflite file of a model in the schema's object form."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def tflite_model(content: bytes) -> Any:

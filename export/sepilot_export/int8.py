@@ -149,10 +149,10 @@ class Int8:
         tflite.save_graph(self._calibration().graph, contract, folder)
         content = tflite.convert(folder, "float32")
         tensors = tflite.tensor_names(content)
-        layers = names_of(self._calibration().graph)
+        layers, some = names_of(self._calibration().graph), self.calibration_pictures()
 
         def make(ranges: Mapping[str, Range]) -> TfliteQuantizer:
-            return TfliteQuantizer(content, contract, ranges, layers, self._heads())
+            return TfliteQuantizer(content, contract, ranges, layers, self._heads(), some)
 
         return make, tflite.activations_of(content), [tensors[o.name] for o in contract.outputs]
 

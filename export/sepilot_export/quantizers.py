@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export import onnx_file, tflite
+from sepilot_export.bias_correction import correct_biases
 from sepilot_export.layers import LayerNames, Parts, onnx_layers, tflite_layers
 from sepilot_export.ranges import Range
 from sepilot_export.signal_noise import Noise, onnx_noise, tflite_noise
@@ -29,9 +30,10 @@ class TfliteQuantizer:
         ranges: Mapping[str, Range],
         layers: LayerNames,
         heads: Mapping[str, str],
+        pictures: NDArray[np.uint8],
     ) -> None:
-        """`heads`: output to the layer that makes it."""
-        self._float32, self._contract, self._ranges = float32, contract, ranges
+        """`heads`: output to the layer that makes it; `pictures`: for calibration, to correct the biases by."""
+        self._float32, self._contract, self._ranges, self._pictures = float32, contract, ranges, pictures
         tensors = tflite.tensor_names(float32)
         self._parts: Parts = tflite_layers(float32, layers, {tensors[o]: layer for o, layer in heads.items()})
 
@@ -44,7 +46,8 @@ class TfliteQuantizer:
 
     def quantize(self, kept: Sequence[str]) -> bytes:
         tensors = [name for layer in kept for name in self._parts[layer]]
-        return tflite.quantize(self._float32, self._contract, self._ranges, keep_float=tensors)
+        content = tflite.quantize(self._float32, self._contract, self._ranges, keep_float=tensors)
+        return correct_biases(content, self._float32, self._pictures)
 
     def quantize_alone(self, layer: str) -> bytes:
         return tflite.quantize_alone(self._float32, self._contract, self._ranges, self._parts[layer])

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.bias_correction import correct_biases
 from sepilot_export.calibration import select
 from sepilot_export.compress import bridge
 from sepilot_export.compress.fake_quantization import fixed_ranges, looking_on, seed_ranges, shorten_weight_steps
@@ -63,7 +64,11 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
         # The ranges of the weights are those before the last step.
         net(pictures[:2] * np.float32(1 / 255), training=True)
     shorten_weight_steps(net)
-    content = _convert(net, model, folder)
+    content = correct_biases(
+        _convert(net, model, folder / "quantized", int8=True),
+        _convert(bridged, model, folder / "float32", int8=False),
+        pictures,
+    )
     kernels = kernels_of(model)
     if settings.preserve == "sparsity":
         _require_zeros(content, kernels)
@@ -133,17 +138,17 @@ def require_wiring(model: Any, net: Any, pictures: NDArray[np.uint8]) -> None:
         bridge.require_parity(model, net, pictures, "tfmot's net, with nothing quantized (a permuted Concatenate?),")
 
 
-def _convert(net: Any, model: Any, folder: Path) -> bytes:
+def _convert(net: Any, model: Any, folder: Path, *, int8: bool) -> bytes:
     import tensorflow as tf
 
     name, output = model.inputs[0].name, model.output_names[0]
     image = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name=name)
     serve = tf.function(lambda image: {output: net(image, training=False)}, input_signature=[image])
-    saved = folder / "quantized"
-    tf.saved_model.save(net, str(saved), signatures={"serve": serve})
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=["serve"])
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
+    tf.saved_model.save(net, str(folder), signatures={"serve": serve})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serve"])
+    if int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
     return bytes(converter.convert())
 
 
