@@ -13,6 +13,7 @@ is not counted. Medians over rounds.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -144,14 +145,21 @@ def compiled(recipe: Recipe) -> Any:
     return model
 
 
+def augmented_frames(drive: Drive, recipe: Recipe) -> Iterator[tuple[Any, Any]]:
+    """Frames in random order without end: a picture and its label (1,) each."""
+    rng = np.random.default_rng(0)
+    while True:
+        row = int(rng.integers(0, len(drive.steering)))
+        picture, label = augmented(drive.read(row), float(drive.steering[row]), recipe.picture, rng)
+        yield picture, np.array([label], np.float32)
+
+
 def generator(drive: Drive, recipe: Recipe, steps: int) -> Run:
     def batches() -> Iterator[tuple[Any, Any]]:
-        rng = np.random.default_rng(0)
-        size = recipe.training.batch_size
+        frames = augmented_frames(drive, recipe)
         while True:
-            rows = rng.integers(0, len(drive.steering), size)
-            made = [augmented(drive.read(int(i)), float(drive.steering[i]), recipe.picture, rng) for i in rows]
-            yield np.stack([m[0] for m in made]), np.array([[m[1]] for m in made], np.float32)
+            pictures, labels = zip(*itertools.islice(frames, recipe.training.batch_size), strict=True)
+            yield np.stack(pictures), np.stack(labels)
 
     return timed(compiled(recipe), batches(), steps)
 
@@ -159,15 +167,8 @@ def generator(drive: Drive, recipe: Recipe, steps: int) -> Run:
 def frame_by_frame(drive: Drive, recipe: Recipe, steps: int) -> Run:
     import tensorflow as tf
 
-    def frames() -> Iterator[tuple[Any, Any]]:
-        rng = np.random.default_rng(0)
-        while True:
-            row = int(rng.integers(0, len(drive.steering)))
-            picture, label = augmented(drive.read(row), float(drive.steering[row]), recipe.picture, rng)
-            yield picture, np.array([label], np.float32)
-
     signature = (tf.TensorSpec(recipe.picture.shape, tf.float32), tf.TensorSpec((1,), tf.float32))
-    data = tf.data.Dataset.from_generator(frames, output_signature=signature)
+    data = tf.data.Dataset.from_generator(lambda: augmented_frames(drive, recipe), output_signature=signature)
     data = data.batch(recipe.training.batch_size).prefetch(tf.data.AUTOTUNE)
     return timed(compiled(recipe), data, steps)
 

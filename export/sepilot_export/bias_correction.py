@@ -40,10 +40,10 @@ def correct_biases(int8: bytes, float32: bytes, pictures: NDArray[np.uint8]) -> 
     """
     chosen = pictures[np.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).astype(int)]
     model = tflite_model(int8)
+    (graph, *_) = model.subgraphs
     pairs = _pairs(model, tflite_model(float32))
     wanted = _activations(float32, [name for _, name in pairs], chosen)
     for (operation, _), target in zip(pairs, wanted, strict=True):
-        graph = model.subgraphs[0]
         output = graph.tensors[operation.outputs[0]]
         if not _has_int8_bias(graph, operation):
             continue
@@ -93,7 +93,7 @@ def _has_int8_bias(graph: Any, operation: Any) -> bool:
 
 def _activations(content: bytes, names: Sequence[str], pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """(places, channels) of each tensor over all pictures."""
-    run = activations_of(content)
+    run = activations_of(content, names)
     rows: list[list[NDArray[np.float32]]] = [[] for _ in names]
     for picture in pictures:
         values = run(picture)

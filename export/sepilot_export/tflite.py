@@ -10,7 +10,7 @@ cannot be folded (tensorflow/tensorflow#127842), and leaves the scale of the inp
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,8 +57,8 @@ def convert(saved: Path, precision: Literal["float32", "float16", "dynamic"]) ->
     return bytes(converter.convert())
 
 
-def activations_of(content: bytes) -> Activations:
-    """All activations of a float32 file, or of an int8 file as numbers, by tensor name."""
+def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # A delegate would keep what happens inside it to itself.
@@ -69,7 +69,7 @@ def activations_of(content: bytes) -> Activations:
     )
     interpreter.allocate_tensors()
     (image,) = interpreter.get_input_details()
-    names = _activation_names(content)
+    names = only or _activation_names(content)
     details = [t for t in interpreter.get_tensor_details() if t["name"] in names]
     places = {t["name"]: (t["index"], *t["quantization"]) for t in details}
 
