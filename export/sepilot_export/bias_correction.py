@@ -9,18 +9,16 @@ arXiv 1906.04721).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.embed import tflite_content, tflite_model
-from sepilot_export.tflite import activations_of
-from sepilot_runtime.errors import RunError
+from sepilot_export.ranges import Activations
 
-__all__ = ["PICTURES", "correct_biases"]
+__all__ = ["PICTURES", "BiasedFile", "Operation", "correct_biases", "with_shift"]
 
 PICTURES = 64
 """As many are enough: a channel's mean is over all its places in all of them."""
@@ -28,108 +26,81 @@ PICTURES = 64
 _LARGEST_BIAS = 2**31 - 1
 
 
-def correct_biases(int8: bytes, float32: bytes, pictures: NDArray[np.uint8]) -> bytes:
-    """An int8 TFLite file with other biases.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One with a kernel and an int32 bias, and the tensors to compare.
+
+    Attributes:
+        float32: name of what it makes in the float32 file.
+        int8: name of the same in the int8 file, as numbers.
+        floor: nothing below zero comes out, as of a ReLU.
+    """
+
+    float32: str
+    int8: str
+    floor: bool
+
+
+class BiasedFile(Protocol):
+    """An int8 file whose biases can be changed, beside the float32 file that it was made from."""
+
+    channel_axis: int
+    """Of its activations."""
+
+    def operations(self) -> Sequence[Operation]:
+        """In the order of computation."""
+
+    def float32(self, tensors: Sequence[str]) -> Activations:
+        """Some tensors of the float32 file."""
+
+    def int8(self, tensors: Sequence[str]) -> Activations:
+        """Some tensors of the int8 file as it is now."""
+
+    def shift_bias(self, operation: Operation, shift: NDArray[np.float64]) -> None:
+        """Add `shift` (channels,), in real units, to a bias."""
+
+    def content(self) -> bytes:
+        """The int8 file as it is now."""
+
+
+def correct_biases(file: BiasedFile, pictures: NDArray[np.uint8]) -> bytes:
+    """The int8 file with other biases.
 
     Args:
-        float32: the file that it was made from, of the same operations, its channels scaled alike.
         pictures: for calibration, (n, h, w, c) uint8; at most `PICTURES` of them are taken, evenly spaced.
-
-    Raises:
-        RunError: the two files do not have the same operations in the same order.
     """
     chosen = pictures[np.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).astype(int)]
-    model = tflite_model(int8)
-    (graph, *_) = model.subgraphs
-    pairs = _pairs(model, tflite_model(float32))
-    wanted = _activations(float32, [name for _, name in pairs], chosen)
-    for (operation, _), target in zip(pairs, wanted, strict=True):
-        output = graph.tensors[operation.outputs[0]]
-        if not _has_int8_bias(graph, operation):
-            continue
-        (found,) = _activations(tflite_content(model), [output.name.decode()], chosen)
-        _add_to_bias(model, operation, _mean_shift(target, found, floor=int(output.quantization.zeroPoint[0]) == -128))
-    return tflite_content(model)
+    operations = file.operations()
+    names = [operation.float32 for operation in operations]
+    expected = _rows(file.float32(names), names, chosen, file.channel_axis)
+    for operation, target in zip(operations, expected, strict=True):
+        (found,) = _rows(file.int8([operation.int8]), [operation.int8], chosen, file.channel_axis)
+        file.shift_bias(operation, _mean_lack(target, found, floor=operation.floor))
+    return file.content()
 
 
-def _pairs(int8: Any, float32: Any) -> list[tuple[Any, str]]:
-    """The operations with a kernel of the int8 model, each with the name of what its counterpart makes."""
-    ours, theirs = _operations(int8), _operations(float32)
-    if [kind for kind, _, _ in ours] != [kind for kind, _, _ in theirs]:
-        raise RunError(
-            f"bias correction: the int8 file's operations expected as in the float32 file, found {len(ours)} with a "
-            f"kernel and {len(theirs)}"
-        )
-    return [(operation, name) for (_, operation, _), (_, _, name) in zip(ours, theirs, strict=True)]
+def with_shift(bias: NDArray[np.int32], shift: NDArray[np.float64], scale: Any) -> NDArray[np.int32]:
+    """An int32 bias, each step of it worth `scale`, with `shift` added in real units."""
+    shifted = bias + np.rint(shift / np.asarray(scale, np.float64))
+    return np.clip(shifted, -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
 
 
-def _operations(model: Any) -> list[tuple[tuple[int, int], Any, str]]:
-    """(kind, channels), operation, and the name of its output, in the order of computation."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    kinds = (
-        schema.BuiltinOperator.CONV_2D,
-        schema.BuiltinOperator.DEPTHWISE_CONV_2D,
-        schema.BuiltinOperator.FULLY_CONNECTED,
-    )
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    (graph, *_) = model.subgraphs
-    found = []
-    for operation in graph.operators:
-        if (kind := codes[operation.opcodeIndex]) in kinds:
-            output = graph.tensors[operation.outputs[0]]
-            found.append(((kind, int(output.shape[-1])), operation, output.name.decode()))
-    return found
-
-
-def _has_int8_bias(graph: Any, operation: Any) -> bool:
-    from ai_edge_litert import schema_py_generated as schema
-
-    if len(operation.inputs) < 3 or operation.inputs[2] < 0:
-        return False
-    bias, output = graph.tensors[operation.inputs[2]], graph.tensors[operation.outputs[0]]
-    return bool(bias.type == schema.TensorType.INT32 and output.type == schema.TensorType.INT8)
-
-
-def _activations(content: bytes, names: Sequence[str], pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+def _rows(
+    run: Activations, names: Sequence[str], pictures: NDArray[np.uint8], channel_axis: int
+) -> list[NDArray[np.float32]]:
     """(places, channels) of each tensor over all pictures."""
-    run = activations_of(content, names)
     rows: list[list[NDArray[np.float32]]] = [[] for _ in names]
     for picture in pictures:
         values = run(picture)
         for name, row in zip(names, rows, strict=True):
-            # A copy: the interpreter writes the next picture's values into the same memory.
-            row.append(np.array(values[name]).reshape(-1, values[name].shape[-1]))
+            last = np.moveaxis(values[name], channel_axis, -1)
+            # A copy: an interpreter writes the next picture's values into the same memory.
+            row.append(np.array(last).reshape(-1, last.shape[-1]))
     return [np.concatenate(row) for row in rows]
 
 
-def _mean_shift(target: NDArray[np.float32], found: NDArray[np.float32], *, floor: bool) -> NDArray[np.float64]:
-    """What each channel lacks in the mean. With `floor`, only where a ReLU leaves anything: elsewhere no bias shows."""
+def _mean_lack(target: NDArray[np.float32], found: NDArray[np.float32], *, floor: bool) -> NDArray[np.float64]:
+    """What each channel lacks in the mean. With `floor`, only where anything is left: elsewhere no bias shows."""
     counted = (target > 0) | (found > 0) if floor else np.ones(target.shape, bool)
     lacking = np.where(counted, target.astype(np.float64) - found, 0.0)
     return np.asarray(lacking.sum(axis=0) / np.maximum(counted.sum(axis=0), 1))
-
-
-def _add_to_bias(model: Any, operation: Any, shift: NDArray[np.float64]) -> None:
-    """Add `shift` (channels,) in real units."""
-    bias = _own_bias(model, operation)
-    values = np.asarray(model.buffers[bias.buffer].data, np.uint8).view(np.int32).astype(np.float64)
-    values = np.clip(values + np.rint(shift / np.asarray(bias.quantization.scale)), -_LARGEST_BIAS, _LARGEST_BIAS)
-    model.buffers[bias.buffer].data = values.astype(np.int32).view(np.uint8)
-
-
-def _own_bias(model: Any, operation: Any) -> Any:
-    """The operation's bias, in a tensor and a buffer that no other one reads: writers keep equal constants once."""
-    graph = model.subgraphs[0]
-    place = int(operation.inputs[2])
-    bias = graph.tensors[place]
-    readers = sum(int((np.asarray(other.inputs) == place).sum()) for other in graph.operators)
-    holders = sum(tensor.buffer == bias.buffer for tensor in graph.tensors)
-    if readers == 1 and holders == 1:
-        return bias
-    own, buffer = copy.copy(bias), copy.copy(model.buffers[bias.buffer])
-    own.buffer = len(model.buffers)
-    model.buffers.append(buffer)
-    operation.inputs = np.array([*operation.inputs[:2], len(graph.tensors), *operation.inputs[3:]], np.int32)
-    graph.tensors.append(own)
-    return own

@@ -159,7 +159,7 @@ class Int8:
     def _onnx_parts(self) -> tuple[Callable[[Mapping[str, Range]], OnnxQuantizer], Activations, list[str]]:
         contract = self._source.contract
         content = onnx_file.prepare(onnx_file.convert_float32(self._calibration().graph, contract))
-        layers, some = names_of(self._calibration().graph), self.calibration_pictures()[:4]
+        layers, some = names_of(self._calibration().graph), self.calibration_pictures()
 
         def make(ranges: Mapping[str, Range]) -> OnnxQuantizer:
             return OnnxQuantizer(content, contract, ranges, layers, some)

@@ -7,6 +7,7 @@ and the channels-last layout; with one channel the change of layout is free.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,8 @@ def to_float16(float32: bytes) -> bytes:
     return _checked(model)
 
 
-def activations_of(float32: bytes, contract: Contract) -> Activations:
-    """All activations of a float32 file, or of an int8 file as numbers, by tensor name."""
+def activations_of(float32: bytes, contract: Contract, only: Sequence[str] = ()) -> Activations:
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named."""
     import onnx
     import onnxruntime as ort
 
@@ -85,7 +86,7 @@ def activations_of(float32: bytes, contract: Contract) -> Activations:
     # Fused operations have no values in between.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = outputs + inner
+    names = list(only) or outputs + inner
 
     def run(picture: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         return dict(zip(names, session.run(names, {contract.picture.name: as_input(picture)}), strict=True))
@@ -94,7 +95,8 @@ def activations_of(float32: bytes, contract: Contract) -> Activations:
 
 
 def prepare(float32: bytes) -> bytes:
-    """A float32 ONNX file folded and fused as the quantizer wants it."""
+    """A float32 ONNX file folded and fused as the quantizer wants it, each kernel with a bias of its own."""
+    import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory(prefix="sepilot-onnx-") as folder:
@@ -102,7 +104,34 @@ def prepare(float32: bytes) -> bytes:
         source.write_bytes(float32)
         # Symbolic shapes need sympy, and there are none: the batch is fixed.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        return prepared.read_bytes()
+        model = onnx.load(str(prepared))
+    _give_own_biases(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _give_own_biases(model: Any) -> None:
+    """To each convolution and dense layer, in place, to be corrected alone: a constant may be kept once for several."""
+    from onnx import numpy_helper
+
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    for number, node in enumerate(model.graph.node):
+        if node.op_type not in ("Conv", "Gemm") or node.input[1] not in constants:
+            continue
+        if len(node.input) > 2:
+            shared = constants.get(node.input[2])
+            if shared is None or readers[shared.name] == 1:
+                continue
+            readers[shared.name] -= 1
+            values = numpy_helper.to_array(shared)
+        else:
+            transposed = any(a.name == "transB" and a.i for a in node.attribute)
+            channels = constants[node.input[1]].dims[0 if node.op_type == "Conv" or transposed else 1]
+            values = np.zeros(channels, np.float32)
+            node.input.append("")
+        # The quantizer makes five more names of each, so a short one.
+        node.input[2] = f"bias{number}"
+        model.graph.initializer.append(numpy_helper.from_array(values, node.input[2]))
 
 
 def quantize(

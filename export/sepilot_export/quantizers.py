@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from sepilot_export import onnx_file, tflite
 from sepilot_export.bias_correction import correct_biases
 from sepilot_export.layers import LayerNames, Parts, onnx_layers, tflite_layers
+from sepilot_export.onnx_biases import OnnxBiases
 from sepilot_export.ranges import Range
 from sepilot_export.signal_noise import Noise, onnx_noise, tflite_noise
+from sepilot_export.tflite_biases import TfliteBiases
 from sepilot_export.trial import Suffix
 from sepilot_runtime.contract import Contract
 
@@ -47,7 +49,7 @@ class TfliteQuantizer:
     def quantize(self, kept: Sequence[str]) -> bytes:
         tensors = [name for layer in kept for name in self._parts[layer]]
         content = tflite.quantize(self._float32, self._contract, self._ranges, keep_float=tensors)
-        return correct_biases(content, self._float32, self._pictures)
+        return correct_biases(TfliteBiases(content, self._float32), self._pictures)
 
     def quantize_alone(self, layer: str) -> bytes:
         return tflite.quantize_alone(self._float32, self._contract, self._ranges, self._parts[layer])
@@ -70,7 +72,7 @@ class OnnxQuantizer:
         layers: LayerNames,
         pictures: NDArray[np.uint8],
     ) -> None:
-        """`pictures`: a few, for tensors without a range."""
+        """`pictures`: for calibration, to correct the biases by."""
         self._prepared, self._contract, self._ranges, self._pictures = prepared, contract, ranges, pictures
         self._parts: Parts = onnx_layers(prepared, layers)
 
@@ -83,12 +85,15 @@ class OnnxQuantizer:
 
     def quantize(self, kept: Sequence[str]) -> bytes:
         nodes = [name for layer in kept for name in self._parts[layer]]
-        return onnx_file.quantize(self._prepared, self._contract, self._pictures, self._ranges, keep_float=nodes)
+        content = onnx_file.quantize(self._prepared, self._contract, self._few(), self._ranges, keep_float=nodes)
+        return correct_biases(OnnxBiases(content, self._prepared, self._contract), self._pictures)
 
     def quantize_alone(self, layer: str) -> bytes:
-        return onnx_file.quantize(
-            self._prepared, self._contract, self._pictures, self._ranges, alone=self._parts[layer]
-        )
+        return onnx_file.quantize(self._prepared, self._contract, self._few(), self._ranges, alone=self._parts[layer])
+
+    def _few(self) -> NDArray[np.uint8]:
+        """Pictures for tensors without a range."""
+        return self._pictures[:4]
 
     def noise(self, pictures: NDArray[np.uint8]) -> list[Noise]:
         """What plain int8 does to each tensor."""

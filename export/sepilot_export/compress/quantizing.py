@@ -33,6 +33,7 @@ from sepilot_export.compress.stage import LayerNote
 from sepilot_export.deploy import plain_graph
 from sepilot_export.embed import tflite_weights
 from sepilot_export.equalize import equalize
+from sepilot_export.tflite_biases import TfliteBiases
 from sepilot_runtime.errors import RunError
 from sepilot_train.learner import predict
 from sepilot_train.run import FrameSet
@@ -64,11 +65,11 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
         # The ranges of the weights are those before the last step.
         net(pictures[:2] * np.float32(1 / 255), training=True)
     shorten_weight_steps(net)
-    content = correct_biases(
+    biases = TfliteBiases(
         _convert(net, model, folder / "quantized", int8=True),
         _convert(bridged, model, folder / "float32", int8=False),
-        pictures,
     )
+    content = correct_biases(biases, pictures)
     kernels = kernels_of(model)
     if settings.preserve == "sparsity":
         _require_zeros(content, kernels)
