@@ -96,13 +96,18 @@ def frame_figures(pilot: Pilot, frames: Images, rounds: int) -> Iterator[Figure]
         {
             "bgr": (pilot.steer, frames),
             "recent": (pilot.steer, frames[:RECENT_FRAMES]),
+            "single": (pilot.steer, frames[:1]),
             "luma": (pilot.steer, luma),
             "picture": (pilot.picture_of, frames),
             "resize": (bare, frames),
         },
         rounds,
     )
-    for name, what in (("bgr", "640x480 BGR in memory"), ("recent", "the same from recent buffers")):
+    for name, what in (
+        ("bgr", "640x480 BGR in memory"),
+        ("recent", "the same from recent buffers"),
+        ("single", "one frame over and over"),
+    ):
         p50, p99 = np.percentile(times[name], [50, 99])
         yield at_most(f"{what} to angle, p50", p50, 60, " us")
         yield at_most("  p99 over p50", p99 / p50, 2)

@@ -7,6 +7,7 @@ path at every load: a changed OpenCV, a broken kernel, a wrong crop or a damaged
 from __future__ import annotations
 
 import math
+import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ class Pilot:
         return frame
 
 
-def load_pilot(path: Path, *, threads: int = 1, verify: bool = True, engine: EngineName | None = None) -> Pilot:
+def load_pilot(
+    path: str | os.PathLike[str], *, threads: int = 1, verify: bool = True, engine: EngineName | None = None
+) -> Pilot:
     """Open a model file and, with `verify`, run its golden frames.
 
     Args:
@@ -159,7 +162,7 @@ def load_pilot(path: Path, *, threads: int = 1, verify: bool = True, engine: Eng
         MissingExtraError: the interpreter is not installed.
         UsageError: the interpreter does not run this kind of file.
     """
-    pilot = Pilot(open_engine(path, threads=threads, engine=engine))
+    pilot = Pilot(open_engine(Path(path), threads=threads, engine=engine))
     if verify:
         verify_golden(pilot.engine)
     return pilot
