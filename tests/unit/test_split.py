@@ -52,6 +52,27 @@ def test_many_drives_are_held_out_whole() -> None:
     assert 0 < split.counts()[1] < split.counts()[0]
 
 
+@pytest.mark.parametrize("lengths", [(200, 15, 15, 15, 15), (50, 20, 30, 10, 40), (100,) * 6, (30, 20, 20, 20, 20, 90)])
+@pytest.mark.parametrize("seed", range(4))
+def test_drives_of_unequal_length_are_held_out_near_the_fraction(lengths: tuple[int, ...], seed: int) -> None:
+    split = split_of([picture_set(f"d{i}", n=n) for i, n in enumerate(lengths)], seed)
+    assert split.kind == "drives"
+    assert 0.14 <= split.counts()[1] / sum(lengths) <= 0.26
+
+
+def test_which_drives_are_held_out_follows_the_seed() -> None:
+    sets = [picture_set(f"d{i}", n=100 + i) for i in range(5)]
+    held = {tuple(map(len, split_of(sets, seed).validation)) for seed in range(12)}
+    assert len(held) >= 4
+
+
+@pytest.mark.parametrize("lengths", [(2000, 20, 20, 20, 20), (600, 600, 10, 10, 10)])
+def test_drives_that_cannot_be_parted_fairly_are_split_by_blocks(lengths: tuple[int, ...]) -> None:
+    split = split_of([picture_set(f"d{i}", n=n) for i, n in enumerate(lengths)])
+    assert split.kind == "blocks"
+    assert 0.15 < split.counts()[1] / sum(lengths) < 0.25
+
+
 def test_the_split_follows_the_seed() -> None:
     drive = [picture_set("a")]
     same = np.array_equal(split_of(drive, 3).validation[0], split_of(drive, 3).validation[0])
