@@ -113,6 +113,28 @@ class TestTubV2:
         drive = read(make.write_tub(tmp_path / "tub", count=150, records=changes))
         assert np.diff(drive.time_s) == pytest.approx(np.full(149, 0.05), abs=1e-5) and "set back" in drive.notes[0]
 
+    @pytest.mark.parametrize("later_ms", [1_700_000_000_000, 700_000])
+    def test_a_clock_that_was_set_ahead_is_joined(self, tmp_path: Path, later_ms: int) -> None:
+        changes = {i: {"_timestamp_ms": 50 * i + (later_ms if i >= 15 else 0)} for i in range(40)}
+        drive = read(make.write_tub(tmp_path / "tub", records=changes))
+        assert np.diff(drive.time_s) == pytest.approx(np.full(39, 0.05), abs=1e-5)
+        assert drive.notes == (
+            "over 10 minutes between two frames (a new session, or the clock was set), 1x: joined there",
+        )
+
+    @pytest.mark.parametrize("wild", [0, 10**18, -(10**200)])
+    @pytest.mark.parametrize("place", [20, 39])
+    def test_one_wild_time_stamp_moves_no_other(self, tmp_path: Path, wild: int, place: int) -> None:
+        drive = read(make.write_tub(tmp_path / "tub", records={place: {"_timestamp_ms": wild}}))
+        assert np.diff(drive.time_s) == pytest.approx(np.full(39, 0.05), abs=1e-5)
+        assert len(drive.notes) == 1
+
+    def test_a_pause_is_time_but_not_duration(self, tmp_path: Path) -> None:
+        changes = {i: {"_timestamp_ms": 50 * i + 120_000 * (i >= 15)} for i in range(40)}
+        drive = read(make.write_tub(tmp_path / "tub", records=changes))
+        assert drive.time_s[-1] == pytest.approx(39 / 20 + 120) and drive.pauses_s.tolist() == pytest.approx([120.05])
+        assert drive.duration_s == pytest.approx(38 / 20) and not drive.notes
+
     def test_a_missing_time_stamp_lies_between_its_neighbours(self, tmp_path: Path) -> None:
         drive = read(make.write_tub(tmp_path / "tub", count=150, records={20: {"_timestamp_ms": None}}))
         assert drive.time_s[20] == pytest.approx(1.0) and "1 frames have no time stamp" in drive.notes[0]

@@ -50,6 +50,14 @@ def test_named_validation_drives_are_the_split(tmp_path: Path) -> None:
     assert (material.ids("train"), material.ids("validation")) == (("a",), ("b",))
 
 
+@pytest.mark.timeout(20)
+def test_a_clock_that_was_set_while_recording_does_not_stop_the_split(tmp_path: Path) -> None:
+    changes = {i: {"_timestamp_ms": 50 * i + 1_700_000_000_000 * (i >= 60)} for i in range(120)}
+    changes[90] = {"_timestamp_ms": 10**18}
+    material = asked(make.write_tub(tmp_path / "a", count=120, records=changes))
+    assert material.split.kind == "blocks" and 0.1 < material.split.counts()[1] / 120 < 0.3
+
+
 def test_side_cameras_train_but_do_not_judge(tmp_path: Path) -> None:
     a, b = make.write_udacity(tmp_path / "a", count=10), make.write_udacity(tmp_path / "b", count=10)
     material = asked(a, val=(b,), cameras="all")

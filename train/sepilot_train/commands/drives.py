@@ -166,7 +166,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     lines = [f"{count:,} skipped: {reason}" for reason, count in sorted(row["skipped"].items(), key=lambda i: -i[1])]
     lines += row["notes"]
     if row["pauses"]:
-        lines.append(f"{row['pauses']:,} gaps of over a second, {row['pauses_s']:,.0f} s in all")
+        lines.append(f"{row['pauses']:,} gaps of over a second, {row['pauses_s']:,.0f} s in all, not counted as driven")
     if row["labelled"]:
         lines.append(f"{row['zero_share']:.0%} of the labels are exactly 0")
         if abs(row["mean_steering"]) > 0.1:

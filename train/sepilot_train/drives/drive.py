@@ -21,6 +21,9 @@ __all__ = ["LABEL_TOLERANCE", "NOMINAL_RATE_HZ", "Drive", "Frames", "Rows", "fra
 NOMINAL_RATE_HZ = 20.0
 """For recordings whose time stamps are missing or cannot be used."""
 
+LONGEST_PAUSE_S = 600.0
+"""A longer step between two time stamps is another session or a clock that was set, and no time of this recording."""
+
 
 class Frames(Protocol):
     """The pictures of a whole recording, by row.
@@ -55,7 +58,7 @@ class Drive:
     Attributes:
         id: unique among the drives that were opened together.
         kind: "tub-v2", "tub-v1", "udacity", "filename-angle", "video-csv", "images" or "video".
-        time_s: float64, seconds from the first frame, never falling.
+        time_s: float64, seconds from the first frame, never falling; steps of over ten minutes are closed up.
         steering: float32 in [-1, 1], + = right; NaN where there is none.
         throttle: float32, NaN where there is none.
         camera: int8; 0 centre, -1 left, +1 right.
@@ -90,7 +93,8 @@ class Drive:
 
     @property
     def duration_s(self) -> float:
-        return float(self.time_s[-1] - self.time_s[0]) if len(self) else 0.0
+        """What was recorded, without the pauses."""
+        return float(self.time_s[-1] - self.time_s[0] - self.pauses_s.sum()) if len(self) else 0.0
 
     @property
     def pauses_s(self) -> NDArray[np.float64]:
@@ -226,21 +230,39 @@ def _usable_time(stamps: NDArray[np.float64], *, several_cameras: bool) -> tuple
     known = np.isfinite(stamps)
     if known.mean() < 0.99:
         return nominal, [f"no time stamps: {NOMINAL_RATE_HZ:g} Hz assumed"]
-    stamps = np.interp(np.arange(len(stamps)), np.flatnonzero(known), stamps[known])
+    stamps = _between_neighbours(stamps, known)
+    wild = _wild(stamps)
+    stamps = _between_neighbours(stamps, ~wild)
     steps = np.diff(stamps)
-    advancing, backwards = steps[steps > 0], int((steps < 0).sum())
+    advancing, backwards, ahead = steps[steps > 0], steps < 0, steps > LONGEST_PAUSE_S
     usual_s = float(np.median(advancing)) if advancing.size else 0.0
     # Several cameras share a stamp, a paused recording leaves gaps; a median outside of 2 to 200 Hz is no camera's.
-    if not 0.005 <= usual_s <= 0.5 or backwards >= 0.01 * len(steps):
+    if not 0.005 <= usual_s <= 0.5 or backwards.sum() > max(1, 0.01 * len(steps)):
         return nominal, [f"time stamps cannot be used: {NOMINAL_RATE_HZ:g} Hz assumed"]
     notes = [] if known.all() else [f"{(~known).sum()} frames have no time stamp: put between their neighbours"]
+    if wild.any():
+        notes.append(f"{wild.sum():,} frames have a time stamp far from all others: put between their neighbours")
     if (repeated := int((steps == 0).sum())) and not several_cameras:
         notes.append(f"{repeated:,} frames have the time stamp of the one before")
-    if not backwards:
+    if ahead.any():
+        step = f"over {LONGEST_PAUSE_S / 60:g} minutes"
+        notes.append(f"{step} between two frames (a new session, or the clock was set), {ahead.sum():,}x: joined there")
+    if backwards.any():
+        notes.append(f"the clock was set back, {backwards.sum()}x: joined there")
+    if not (backwards | ahead).any():
         return stamps - stamps[0], notes
-    # The clock was set while recording: what follows is right but for a constant.
-    steps[steps < 0] = usual_s
-    return np.concatenate(([0.0], np.cumsum(steps))), [*notes, f"the clock was set back, {backwards}x: joined there"]
+    # What follows is right but for a constant.
+    return np.concatenate(([0.0], np.cumsum(np.where(backwards | ahead, usual_s, steps)))), notes
+
+
+def _wild(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which stamps are far from both their neighbours'; one at an end might as well be on the right side of a jump."""
+    far = np.abs(np.diff(stamps)) > LONGEST_PAUSE_S
+    return np.concatenate(([False], far[:-1] & far[1:], [False]))
+
+
+def _between_neighbours(stamps: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.interp(np.arange(len(stamps)), np.flatnonzero(known), stamps[known])
 
 
 def frames_of(drive: Drive) -> Iterator[tuple[str, float, NDArray[np.uint8]]]:
