@@ -30,10 +30,11 @@ from sepilot_export.frame_files import FrameFiles
 from sepilot_export.int8 import Int8, Int8Options
 from sepilot_export.raw_frames import RawFrames
 from sepilot_export.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.report.fields import read_object
 from sepilot_export.signal_noise import FRAMES, draw_noise
 from sepilot_export.source import Source, Step
 from sepilot_runtime.errors import RunError
-from sepilot_runtime.files import atomic_directory, read_json, require_new, sha256_of, write_json
+from sepilot_runtime.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_train.learner import predict
 from sepilot_train.quiet import quiet
 from sepilot_train.run import Run
@@ -79,7 +80,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
     saved = run.predictions()
     if list(zip(saved.drives, saved.names, strict=True)) != list(zip(held_out.drives, held_out.names, strict=True)):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
-    summary = read_json(run.path / "validation.json", RunError)
+    metrics = read_object(run.path / "validation.json").inner("metrics")
     return Source(
         model_path=run.model_path,
         contract=run.contract,
@@ -87,7 +88,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
         saved=saved.predictions,
-        constant=float(summary["metrics"]["constant"]),
+        constant=metrics.number("constant"),
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,7 @@ def read_reference(folder: Path) -> Reference:
                 frames=data.get("frames"),
                 plain={key.removeprefix(PLAIN): data[key] for key in data.files if key.startswith(PLAIN)},
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise RunError(f"{path}: damaged, export again: {e}") from e
     count = len(reference.pictures)
     lengths = {len(reference.drives), len(reference.names), len(reference.labels), len(reference.predictions)}

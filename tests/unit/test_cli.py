@@ -34,6 +34,17 @@ def test_an_unknown_verb_names_the_known_ones(capsys: pytest.CaptureFixture[str]
     assert "'steer'" in (message := capsys.readouterr().err) and "drive" in message
 
 
+@pytest.mark.parametrize("value", ["-1", "4294967296"])
+@pytest.mark.parametrize(
+    "argv",
+    [["bench", "x"], ["closed-loop"], ["export"], ["record", "--out", "x"], ["tradeoff", "x"], ["train", "x"]],
+    ids=lambda argv: argv[0],
+)
+def test_a_seed_that_is_none_is_one_line(argv: list[str], value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*argv, "--seed", value]) == 2
+    assert capsys.readouterr().err == f"sepilot: --seed: 0 to 4294967295 expected, found {value}\n"
+
+
 def test_every_verb_of_the_summary_has_one_target() -> None:
     assert set(cli.RUNTIME_VERBS) <= set(cli.SUMMARIES)
 

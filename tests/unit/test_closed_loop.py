@@ -335,7 +335,7 @@ def test_the_gate_fails_a_file_that_leaves_the_road(
     [
         (("--worlds", 0), "--worlds: 1 or more expected, found 0"),
         (("--steps", -1), "--steps: 1 or more expected"),
-        (("--seed", -3), "--seed: 0 or more expected"),
+        (("--seed", -3), "--seed: 0 to 4294967295 expected, found -3"),
         (("--min-survived", 3), "--min-survived: a FILE to judge expected"),
         (("absent.tflite",), "absent.tflite"),
     ],

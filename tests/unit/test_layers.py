@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import keras
 import pytest
 
+from model_factory import write_onnx, write_tflite
 from sepilot_runtime.cli import main
 from sepilot_train.graphs import keras_nodes, keras_warnings
 from sepilot_train.layers import LayerTable, layer_table
@@ -119,6 +121,21 @@ def test_unknown_recipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "swfit"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "swfit" in error and "swift" in error
+
+
+@pytest.mark.parametrize("kept", [0, 8, 100, 0.5, 0.99])
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_a_file_that_is_cut_off_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, kept: float
+) -> None:
+    path = tmp_path / f"net{suffix}"
+    whole = (write_tflite if suffix == ".tflite" else write_onnx)(path).read_bytes()
+    assert main(["inspect", str(path)]) == 0
+    path.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else int(kept)])
+    capsys.readouterr()
+    assert main(["inspect", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"sepilot: {path}: ") and captured.err.count("\n") == 1 and not captured.out
 
 
 def test_missing_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,6 +98,8 @@ def test_standing_still_is_left_out_where_the_throttle_tells(
         (["TUB", "--out", "OUT", "--recipe", "swfit"], "no such recipe"),
         (["TUB", "--out", "OUT", "--min-throttle", "0.9"], "no frame is left"),
         (["NOWHERE", "--out", "OUT"], "no such file or folder"),
+        (["TUB", "--out", "OUT", "--seed", "-1"], "--seed: 0 to 4294967295 expected, found -1"),
+        (["TUB", "--out", "OUT", "--seed", "5000000000"], "--seed: 0 to 4294967295 expected, found 5000000000"),
         (["TUB", "--resume", "--out", "OUT"], "request.json"),
         (["TUB", "--out", "FILE/run"], "cannot be written"),
     ],

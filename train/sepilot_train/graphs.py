@@ -7,6 +7,7 @@ and pooling are not counted, as is usual; `inspect` warns where they cost time a
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -169,13 +170,21 @@ def tflite_nodes(path: Path) -> list[Node]:
     """The operators of a TFLite file, read without running it.
 
     Raises:
-        ModelFileError: not a TFLite file.
+        ModelFileError: not a TFLite file, or not a whole one.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     data = path.read_bytes()
     if data[4:8] != b"TFL3":
         raise ModelFileError(f"{path}: a TFLite file expected, its identifier is {data[4:8]!r}")
+    try:
+        return _tflite_nodes(data)
+    except (struct.error, LookupError, TypeError, ValueError, AttributeError) as e:
+        # The generated schema follows every offset without a look at the length of the file.
+        raise ModelFileError(f"{path}: damaged: it is not a whole TFLite file; copy or export it again") from e
+
+
+def _tflite_nodes(data: bytes) -> list[Node]:
+    from ai_edge_litert import schema_py_generated as schema
+
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
     graph = model.subgraphs[0]
     kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
@@ -241,7 +250,7 @@ def onnx_nodes(path: Path) -> list[Node]:
     """The operators of an ONNX file, shapes inferred; constants, quantize and dequantize operators are left out.
 
     Raises:
-        ModelFileError: not an ONNX file.
+        ModelFileError: not an ONNX file, an empty one, or one whose operators make no sense.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -250,6 +259,16 @@ def onnx_nodes(path: Path) -> list[Node]:
         graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
     except DecodeError as e:
         raise ModelFileError(f"{path}: an ONNX file expected, found something else") from e
+    if not graph.node:
+        # To protobuf an empty file is a whole message, of which every field is left out.
+        raise ModelFileError(f"{path}: an ONNX file with operators expected, found none")
+    try:
+        return _onnx_nodes(graph)
+    except (LookupError, TypeError, ValueError) as e:
+        raise ModelFileError(f"{path}: damaged, or not a net for pictures: {e}") from e
+
+
+def _onnx_nodes(graph: Any) -> list[Node]:
     constants = {t.name: tuple(t.dims) for t in graph.initializer}
     shapes = {
         v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)

@@ -14,10 +14,12 @@ figures/ checkpoint/ tensorboard/
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,18 @@ from sepilot_runtime.schema import parse
 from sepilot_train.drives import Drive, DriveFilter, PictureSet, ReaderOptions, load_pictures, open_drives
 from sepilot_train.recipe import Recipe, load_recipe
 
-__all__ = ["FrameSet", "Predictions", "Request", "Run", "load_sets", "open_run", "standing_still_left_out"]
+__all__ = [
+    "FrameSet",
+    "Predictions",
+    "Request",
+    "Run",
+    "load_sets",
+    "open_run",
+    "read_split",
+    "standing_still_left_out",
+]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +123,7 @@ class Run:
                     labels=data["labels"],
                     predictions=data["predictions"],
                 )
-        except (OSError, ValueError, KeyError, EOFError) as e:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
             raise RunError(f"{path}: cannot be read: {e}") from e
 
     def frames(self, side: str, *, moved_to: Sequence[Path] = (), progress: bool = True) -> FrameSet:
@@ -122,19 +135,20 @@ class Run:
         Raises:
             RunError: a drive is missing or has changed since training.
         """
-        split = read_json(self.path / "split.json", RunError)
-        wanted = {d["id"]: d for d in split["drives"] if d[side]}
+        wanted = {d.id: getattr(d, side) for d in read_split(self.path) if getattr(d, side)}
+        if not wanted:
+            raise RunError(f"{self.path / 'split.json'}: drives: frames of {side} expected, found none")
         paths = [Path(p) for p in (*self.request.drives, *self.request.validation_drives)]
         gone = [p for p in paths if not p.exists()]
         if gone and not moved_to:
             raise RunError(f"{gone[0]}: the drive is no longer there; say where it is now with --drives")
         drives = {d.id: d for d in open_drives(list(moved_to) or paths, self.request.reader)}
         parts = []
-        for drive_id, entry in wanted.items():
+        for drive_id, names in wanted.items():
             if drive_id not in drives:
                 raise RunError(f"{self.path}: drive {drive_id!r} expected, found {', '.join(drives) or 'none'}")
             pictures = load_pictures(drives[drive_id], self.recipe.picture, progress=progress)
-            parts.append(_take(pictures, entry[side], self.path))
+            parts.append(_take(pictures, names, self.path))
         return FrameSet(
             pictures=np.concatenate([p.pictures for p in parts]),
             drives=sum((p.drives for p in parts), ()),
@@ -172,9 +186,33 @@ def open_run(path: Path) -> Run:
 
 def read_request(path: Path) -> Request:
     """The request of a run directory, finished or not."""
-    where = path / "request.json"
+    return _parsed(Request, path / "request.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveSplit:
+    """One drive of split.json: the names of its frames on each side."""
+
+    id: str
+    fingerprint: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SplitRecord:
+    kind: str
+    drives: tuple[DriveSplit, ...]
+
+
+def read_split(path: Path) -> tuple[DriveSplit, ...]:
+    """The split of a run directory. Raises RunError."""
+    return _parsed(_SplitRecord, path / "split.json").drives
+
+
+def _parsed(kind: type[T], where: Path) -> T:
     try:
-        return parse(Request, read_json(where, RunError), "", RunError, complete=True)
+        return parse(kind, read_json(where, RunError), "", RunError, complete=True)
     except RunError as e:
         raise RunError(f"{where}: {e}" if str(where) not in str(e) else str(e)) from e
 

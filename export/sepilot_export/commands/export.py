@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sepilot_export.backend import use_tensorflow
+from sepilot_runtime.commands.arguments import seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         help="files that take the camera's raw frame, uint8 BGR of this one size (default: that of the run's drives), "
         "and crop and resize it by themselves",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of calibration frames (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the choice of calibration frames (0)")
     parser.add_argument("--list-formats", action="store_true", help="print the formats with their gates, and stop")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     return parser

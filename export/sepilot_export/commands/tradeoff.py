@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sepilot_runtime.commands.arguments import count
+from sepilot_runtime.commands.arguments import count, seed
 
 __all__ = ["main"]
 
@@ -76,6 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--rounds", metavar="N", type=count, default=40, help="visits to each file (default: 40)")
     parser.add_argument("--calls", metavar="N", type=count, default=100, help="timed frames per visit (default: 100)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the order of the visits (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of the order of the visits (default: 0)")
     parser.add_argument("--json", action="store_true", help="print tradeoff.json instead of the table")
     return parser

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from sepilot_export.compress.recipe import Distill
 from sepilot_runtime.errors import RunError, UsageError
-from sepilot_runtime.files import read_json
 from sepilot_train.batches import Answers, AugmentedPictures, Epoch
 from sepilot_train.learner import Samples
 from sepilot_train.recipe import Recipe
-from sepilot_train.run import Run
+from sepilot_train.run import Run, read_split
 from sepilot_train.training import Material
 
 __all__ = ["answers_of", "require_fair"]
@@ -40,11 +39,11 @@ def require_fair(teachers: Sequence[Run], material: Material) -> None:
         if len(index)
     }
     for teacher in teachers:
-        for drive in read_json(teacher.path / "split.json", RunError)["drives"]:
-            seen = judged.get(drive["id"], set()) & set(drive["train"])
+        for drive in read_split(teacher.path):
+            seen = judged.get(drive.id, set()) & set(drive.train)
             if seen:
                 raise RunError(
-                    f"{teacher.path}: was trained on {len(seen):,} frames of drive {drive['id']} that judge this run; "
+                    f"{teacher.path}: was trained on {len(seen):,} frames of drive {drive.id} that judge this run; "
                     "a teacher must not have seen them"
                 )
 

@@ -23,13 +23,14 @@ from sepilot_export.compress.judgement import Figures, judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression, Distill
 from sepilot_export.compress.stage import LayerNote, Outcome, Work, training_settings
 from sepilot_export.conversions import tool_versions
+from sepilot_export.report.fields import read_object
 from sepilot_runtime.errors import RunError, UsageError
-from sepilot_runtime.files import atomic_directory, read_json, require_new, sha256_of, write_json
+from sepilot_runtime.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_train.learner import History, fit
 from sepilot_train.models import build_model
 from sepilot_train.recipe import Recipe, load_recipe
-from sepilot_train.run import Request, Run, open_run
-from sepilot_train.training import Material, complete_run, gather, start_run, summary
+from sepilot_train.run import Request, Run, open_run, read_split
+from sepilot_train.training import Material, complete_run, gather, start_run
 
 __all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
 
@@ -93,6 +94,7 @@ def compress_run(
     if any(c.distill is not None for c in compressions):
         distill.require_fair(task.teachers, material)
     before = run.predictions()
+    constant_mae = read_object(run.path / "validation.json").inner("metrics").number("constant_mae")
     log = out.with_name(f"{out.name}.log")
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
         layers: tuple[LayerNote, ...] = ()
@@ -125,7 +127,7 @@ def compress_run(
         result = Compressed(
             run=dataclasses.replace(made, path=out),
             figures=tuple(figures),
-            constant_mae=float(summary(run)["metrics"]["constant_mae"]),
+            constant_mae=constant_mae,
             layers=layers,
             max_deviation=deviation,
             warnings=tuple(warnings),
@@ -230,11 +232,11 @@ def _material(run: Run, moved_to: Sequence[Path], *, progress: bool) -> tuple[Ma
         if not Path(path).exists():
             raise RunError(f"{path}: the drive is no longer there; say where it is now with --drives")
     material = gather(request, run.recipe, progress=progress)
-    saved = {d["id"]: d for d in read_json(run.path / "split.json", RunError)["drives"]}
+    saved = {d.id: {"train": d.train, "validation": d.validation} for d in read_split(run.path)}
     parts = zip(material.sets, material.split.train, material.split.validation, strict=True)
     for pictures, train, validation in parts:
         for side, index in (("train", train), ("validation", validation)):
-            if saved.get(pictures.drive_id, {}).get(side) != [pictures.names[i] for i in index]:
+            if saved.get(pictures.drive_id, {}).get(side) != tuple(pictures.names[i] for i in index):
                 raise RunError(f"{run.path}: drive {pictures.drive_id} has changed since the training; train again")
     return material, request
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["count", "horizon"]
+from sepilot_runtime.errors import UsageError
+
+__all__ = ["count", "horizon", "seed"]
+
+LARGEST_SEED = 2**32 - 1
+"""That NumPy and Keras both take."""
 
 
 def count(text: str) -> int:
@@ -20,4 +25,16 @@ def horizon(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 0.9:
         raise argparse.ArgumentTypeError(f"between 0 and 0.9 expected, found {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A start of random numbers, for every `--seed`.
+
+    Raises:
+        UsageError: below 0, or more than 32 bits hold.
+    """
+    value = int(text)
+    if not 0 <= value <= LARGEST_SEED:
+        raise UsageError(f"--seed: 0 to {LARGEST_SEED} expected, found {value}")
     return value

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.commands.arguments import count
+from sepilot_runtime.commands.arguments import count, seed
 from sepilot_runtime.errors import ModelFileError, UsageError
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--rounds", type=count, default=20, metavar="N", help="visits to each file (default 20)")
     parser.add_argument("--calls", type=count, default=100, metavar="N", help="measured calls per visit (default 100)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise and of the order (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the noise and of the order (default 0)")
     parser.add_argument(
         "--cold-starts", type=_count_or_none, default=3, metavar="N",
         help="fresh processes to start per row, for their time and memory (default 3; 0 leaves it out)",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.commands.arguments import seed
 from sepilot_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--worlds", type=int, default=24, metavar="N", help="how many worlds (default: 24)")
     add("--steps", type=int, default=600, metavar="N", help="steps in each world (default: 600)")
     add("--delay-ms", type=_delays, default=[0.0], metavar="MS,…", help="delays of the steering (default: 0)")
-    add("--seed", type=int, default=0, metavar="OFFSET", help="start at another world (default: 0)")
+    add("--seed", type=seed, default=0, metavar="OFFSET", help="start at another world (default: 0)")
     add("--min-survived", type=int, metavar="N", help="exit 1 if a file survives fewer at the least delay")
     add("--json", action="store_true", help="print the figures as JSON instead of tables")
     return parser
@@ -101,7 +102,7 @@ def _delays(text: str) -> list[float]:
 
 
 def _require_sense(arguments: argparse.Namespace) -> None:
-    for name, least in (("worlds", 1), ("steps", 1), ("seed", 0)):
+    for name, least in (("worlds", 1), ("steps", 1)):
         value = getattr(arguments, name)
         if value < least:
             raise UsageError(f"--{name}: {least} or more expected, found {value}")

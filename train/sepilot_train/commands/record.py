@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.commands.arguments import seed
+
 if TYPE_CHECKING:
     from sepilot_train.recorder import Recording
 
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed",
         metavar="S",
-        type=int,
+        type=seed,
         default=0,
         help="of the first world; the next drives take the next (default: 0)",
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.commands.arguments import seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="the run directory to write")
     parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch in --out")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of weights, order, augmentation and split (default: 0)")
     parser.add_argument("--preview", metavar="PNG", type=Path, help="write a sheet of augmented frames and stop")
     parser.add_argument("--json", action="store_true", help="print validation.json instead of the table")
     add_reader_arguments(parser)
