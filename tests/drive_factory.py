@@ -100,10 +100,10 @@ def write_angle_names(folder: Path, degrees: Sequence[int] = (45, 60, 90, 120, 1
     return folder
 
 
-def write_video(path: Path, count: int = 12) -> Path:
-    """A video of the same frames at 20 Hz, MJPEG in AVI."""
+def write_video(path: Path, count: int = 12, *, rate_hz: float = 20.0) -> Path:
+    """A video of the same frames, MJPEG in AVI."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate_hz, (64, 48))
     assert writer.isOpened()
     for angle in angles(count):
         writer.write(frame(angle))

@@ -235,7 +235,15 @@ class TestOtherFormats:
     def test_a_counter_is_no_angle(self, tmp_path: Path, name: str) -> None:
         for i in range(60, 90):
             cv2.imwrite(str(tmp_path / name.format(i)), make.frame(0.0))
-        assert read(tmp_path).kind == "images"
+        drive = read(tmp_path)
+        assert drive.kind == "images" and "counts frames: not taken for an angle" in drive.notes[0]
+
+    def test_a_frame_number_that_comes_twice_costs_one_picture(self, tmp_path: Path) -> None:
+        folder = make.write_angle_names(tmp_path / "frames", degrees=[45 + 7 * i % 90 for i in range(20)])
+        cv2.imwrite(str(folder / "video01_010_134.png"), make.frame(1.0))
+        drive = read(folder)
+        assert drive.labelled and len(drive) == 20 and drive.skipped == {"second picture of a frame number": 1}
+        assert drive.names[10] == "video01_010_115.png"
 
     def test_angle_in_file_name(self, tmp_path: Path) -> None:
         drive = read(make.write_angle_names(tmp_path / "frames"))
@@ -276,6 +284,15 @@ class TestOtherFormats:
         video = make.write_video(tmp_path / "clip.avi")
         (tmp_path / "clip.csv").write_text("frame,steering\n" + "\n".join(f"{first + i},0.1" for i in range(9)))
         assert read(video).names[0] == str(expected)
+
+    @pytest.mark.parametrize("column", ["frame,", ""])
+    def test_a_csv_without_times_goes_by_the_video(self, tmp_path: Path, column: str) -> None:
+        video = make.write_video(tmp_path / "clip.avi", count=30, rate_hz=60.0)
+        rows = [f"{i},0.1" if column else "0.1" for i in range(30)]
+        (tmp_path / "clip.csv").write_text(f"{column}steering\n" + "\n".join(rows))
+        drive = read(video)
+        assert drive.rate_hz == pytest.approx(60.0) and drive.duration_s == pytest.approx(29 / 60)
+        assert drive.notes[-1] == "no time column: 60 Hz by the video"
 
     def test_a_csv_row_that_breaks_off_moves_no_other(self, tmp_path: Path) -> None:
         video = make.write_video(tmp_path / "clip.avi")

@@ -23,6 +23,8 @@ ANGLE_FULL_SCALE_DEG = 45.0
 
 UNLABELLED_FULL_SCALE_DEG = 25.0
 
+COUNTER_NOTE = "the last number of the names counts frames: not taken for an angle"
+
 
 def images_in(folder: Path) -> list[Path]:
     """Pictures directly in a folder, in natural order: frame 2 before frame 10.
@@ -48,8 +50,10 @@ def read_pictures(folder: Path, paths: list[Path], options: ReaderOptions) -> li
     if pattern is None:
         return [_read_unlabelled(folder, paths, options)]
     matches = [(path, match) for path in paths if (match := pattern.fullmatch(path.stem))]
-    if len(matches) <= len(paths) / 2 or (options.angle_pattern == ANGLE_PATTERN and _is_counter(matches)):
+    if len(matches) <= len(paths) / 2:
         return [_read_unlabelled(folder, paths, options)]
+    if options.angle_pattern == ANGLE_PATTERN and _is_counter(matches):
+        return [_read_unlabelled(folder, paths, options, note=COUNTER_NOTE)]
     return _read_angles(folder, matches, options, strays=len(paths) - len(matches))
 
 
@@ -79,11 +83,14 @@ def _angle_pattern(options: ReaderOptions) -> re.Pattern[str] | None:
 
 
 def _is_counter(matches: list[tuple[Path, re.Match[str]]]) -> bool:
-    """The last number counts frames: `cam_01_0042.png` fits the default pattern, too."""
+    """The last number counts frames: `cam_01_0042.png` fits the default pattern, too.
+
+    Then the number before it comes again and again. A labelled folder may hold a frame twice as well, but not most.
+    """
     last = [float(match["angle"]) for _, match in matches]
     frames = {(match["drive"], match["frame"]) for _, match in matches}
     counts_up = len(last) > 2 and bool(np.all(np.diff(last) == 1))
-    return len(frames) < len(matches) or counts_up
+    return len(frames) <= len(matches) / 2 or counts_up
 
 
 def _read_angles(
@@ -91,8 +98,14 @@ def _read_angles(
 ) -> list[Drive]:
     scale = options.full_scale(ANGLE_FULL_SCALE_DEG)
     groups: dict[str, Rows] = {}
+    taken: set[tuple[str, str]] = set()
     for path, match in sorted(matches, key=_by_frame):
         rows = groups.setdefault(match["drive"] or "", Rows(folder))
+        # A pattern of the user's own may find frame numbers that start over, or none.
+        if options.angle_pattern == ANGLE_PATTERN and (match["drive"], match["frame"]) in taken:
+            rows.skip("second picture of a frame number")
+            continue
+        taken.add((match["drive"], match["frame"]))
         try:
             angle_deg = float(match["angle"])
         except (TypeError, ValueError):
@@ -114,10 +127,11 @@ def _by_frame(item: tuple[Path, re.Match[str]]) -> tuple[str, int, str]:
     return match["drive"] or "", int(frame) if frame.isdecimal() and len(frame) < 19 else 0, path.name
 
 
-def _read_unlabelled(folder: Path, paths: list[Path], options: ReaderOptions) -> Drive:
+def _read_unlabelled(folder: Path, paths: list[Path], options: ReaderOptions, *, note: str = "") -> Drive:
     """Pictures without labels: to drive over, not to train on."""
     rows = Rows(folder)
     for path in paths:
         rows.add(path.name, path)
     full_scale_deg = options.full_scale(UNLABELLED_FULL_SCALE_DEG)
-    return rows.drive("images", ImageFrames(rows.sources), full_scale_deg=full_scale_deg)
+    notes = (note,) if note else ()
+    return rows.drive("images", ImageFrames(rows.sources), full_scale_deg=full_scale_deg, notes=notes)

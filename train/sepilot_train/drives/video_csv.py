@@ -52,7 +52,7 @@ def read_video_csv(video: Path, table: Path, options: ReaderOptions) -> Drive:
     scale = options.full_scale(FULL_SCALE_DEG)
     info = look_through(video)
     numbers, number_note = _frame_numbers(columns, len(steering), info.frames, table, options)
-    seconds = _seconds(columns, table, options, len(steering))
+    seconds, time_note = _seconds(columns, table, options, numbers, info.rate_hz)
     rows = Rows(video)
     for number, angle, time_s in zip(numbers, steering, seconds, strict=True):
         if 0 <= number < info.frames:
@@ -66,7 +66,7 @@ def read_video_csv(video: Path, table: Path, options: ReaderOptions) -> Drive:
         VideoFrames(video, rows.sources),
         full_scale_deg=scale,
         name=video.stem,
-        notes=(unit_note, number_note),
+        notes=(unit_note, number_note, *time_note),
     )
 
 
@@ -129,11 +129,16 @@ def _frame_numbers(
     return [int(v) for v in usable], f"frames counted from {base}"
 
 
-def _seconds(columns: dict[str, list[str]], table: Path, options: ReaderOptions, count: int) -> NDArray[np.float64]:
+def _seconds(
+    columns: dict[str, list[str]], table: Path, options: ReaderOptions, numbers: list[int], rate_hz: float
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """By the time column, or else by the video's rate; NaN where there is neither."""
     if not options.csv_time and not any(name.lower() in TIME for name in columns):
-        return np.full(count, np.nan)
+        if not rate_hz:
+            return np.full(len(numbers), np.nan), ()
+        return np.array(numbers) / rate_hz, (f"no time column: {rate_hz:g} Hz by the video",)
     values = _numbers(columns[_pick(columns, options.csv_time, TIME, table, "--csv-time")])
     # By their size, not their name: a `ts_micro` column was seen to hold milliseconds.
     largest = float(values[np.isfinite(values)].max(initial=0.0))
     divisor = next((d for limit, d in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if largest > limit), 1.0)
-    return np.asarray(values / divisor, np.float64)
+    return np.asarray(values / divisor, np.float64), ()
