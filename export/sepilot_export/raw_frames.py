@@ -13,7 +13,7 @@ from sepilot_export.source import Source
 from sepilot_runtime.contract import FrameInput
 from sepilot_runtime.errors import ContractError, DriveError, RunError, UsageError
 from sepilot_runtime.opencv import cv2
-from sepilot_train.drives import Drive, open_drives
+from sepilot_train.drives import Drive, frames_of, open_drives
 from sepilot_train.run import Run
 
 __all__ = ["RawFrames", "frame_count", "frame_input", "read_raw_frames", "resized", "spread"]
@@ -109,8 +109,11 @@ def frame_count(size: FrameInput, available: int) -> int:
 def _common_size(drives: Mapping[str, Drive]) -> FrameInput:
     sizes: dict[tuple[int, int], str] = {}
     for name, drive in drives.items():
-        height, width = drive.read(0).shape[:2]
-        sizes.setdefault((height, width), name)
+        # Frames that cannot be read were skipped by the training, too.
+        frame = next((frame for _, _, frame in frames_of(drive)), None)
+        if frame is None:
+            raise RunError(f"{drive.path}: not one frame of this drive can be read any more")
+        sizes.setdefault((frame.shape[0], frame.shape[1]), name)
     if len(sizes) > 1:
         found = ", ".join(f"{height}x{width} ({name})" for (height, width), name in sizes.items())
         raise UsageError(f"--with-preprocessing: the drives' frames are of several sizes: {found}; name one")

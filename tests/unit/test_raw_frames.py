@@ -73,6 +73,19 @@ def test_drives_of_several_sizes_need_a_word(tmp_path: Path) -> None:
     assert read_raw_frames(run_over(tub, second), source, frame_input("48x64")).input.width == 64
 
 
+def test_a_first_frame_that_cannot_be_read_has_no_size(tmp_path: Path) -> None:
+    tub, source = tub_with_names(tmp_path / "tub")
+    held = source.held_out
+    source.held_out = dataclasses.replace(held, drives=held.drives[1:], names=held.names[1:], labels=held.labels[1:])
+    source.saved = source.saved[1:]
+    (tub / "images" / "0_cam_image_array_.jpg").write_bytes(b"broken")
+    assert read_raw_frames(run_over(tub), source).input == FrameInput(height=48, width=64)
+    for path in (tub / "images").glob("*.jpg"):
+        path.write_bytes(b"broken")
+    with pytest.raises(RunError, match=r"tub: not one frame of this drive can be read any more"):
+        read_raw_frames(run_over(tub), source)
+
+
 def test_few_frames_of_a_large_camera_are_kept() -> None:
     assert frame_count(FrameInput(height=120, width=160), 9000) == 300
     assert frame_count(FrameInput(height=480, width=640), 9000) == 72
