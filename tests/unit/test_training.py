@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +122,35 @@ def test_a_users_mistake_is_one_line_and_leaves_nothing(
     error = capsys.readouterr().err
     assert expected in error and "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "says"), [("old.png", "exists already"), ("sheet.jpg", "ends in .png expected")])
+def test_a_preview_that_cannot_be_written_is_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
+    (tmp_path / "old.png").write_bytes(b"mine")
+    assert main(["train", str(tmp_path / "nowhere"), "--preview", str(tmp_path / name)]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err and captured.err.count("\n") == 1 and not captured.out
+    assert (tmp_path / "old.png").read_bytes() == b"mine" and not (tmp_path / "sheet.jpg").exists()
+
+
+def test_a_preview_says_nothing_but_its_name(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    words = [
+        "train",
+        str(make.write_tub(tmp_path / "tub")),
+        *TINY,
+        "--set",
+        "data.guard_s=0.2",
+        "--preview",
+        str(sheet),
+    ]
+    code = f"import sys; from sepilot_runtime.cli import main; sys.exit(main({words!r}))"
+    # A process of its own: the back end speaks once, when it is started.
+    loud = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=loud)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{sheet}\n", "") and sheet.exists()
 
 
 def test_a_run_that_is_not_one(tmp_path: Path) -> None:

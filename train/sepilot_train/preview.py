@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sepilot_runtime.errors import UsageError
+from sepilot_runtime.files import require_new
 from sepilot_train import figures
 from sepilot_train.augment import UNIFORM_COUNT, Augmentation, apply
 from sepilot_train.learner import Samples
 
-__all__ = ["draw_preview"]
+__all__ = ["draw_preview", "require_preview_path"]
 
 KINDS = {
     "as recorded": (),
@@ -25,6 +27,18 @@ KINDS = {
 """Row of the sheet to the fields of `Augmentation` that it shows; every field stands in one."""
 
 COLUMNS = 6
+
+
+def require_preview_path(path: Path) -> None:
+    """Refuse a path that cannot become a new sheet, before any work is done for it.
+
+    Raises:
+        UsageError: the suffix is not that of a PNG.
+        OutputError: it exists already, or cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--preview: a file that ends in .png expected, found {path}")
+    require_new(path)
 
 
 def draw_preview(samples: Samples, settings: Augmentation, path: Path, *, seed: int) -> None:

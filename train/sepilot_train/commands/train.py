@@ -176,10 +176,13 @@ def _number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
 
 
 def _preview(path: Path, request: Request, recipe: Recipe) -> int:
-    from sepilot_train.preview import draw_preview
+    from sepilot_train.preview import draw_preview, require_preview_path
+    from sepilot_train.quiet import start_keras
     from sepilot_train.training import gather
 
+    require_preview_path(path)
     material = gather(request, recipe, progress=sys.stderr.isatty())
+    start_keras()
     draw_preview(material.samples("train"), recipe.augmentation, path, seed=request.seed)
     print(path)
     return 0
