@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -41,6 +42,16 @@ def test_one_drive_is_split_by_blocks_with_a_guard() -> None:
     assert split.kind == "blocks"
     assert 0.15 < len(held) / len(drive.time_s) < 0.25
     assert np.abs(train[:, None] - held[None, :]).min() >= 2.0 - 1e-9
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("pause_s", [30.0, 300.0, 1.7e9])
+def test_a_pause_takes_no_part_in_the_split(pause_s: float) -> None:
+    drive = picture_set("a")
+    time_s = drive.time_s + np.where(np.arange(1200) < 400, 0, pause_s)
+    split = split_of([dataclasses.replace(drive, time_s=time_s)])
+    assert 0.15 < split.counts()[1] / 1200 < 0.25
+    assert np.abs(time_s[split.train[0]][:, None] - time_s[split.validation[0]]).min() >= 2.0 - 1e-6
 
 
 def test_many_drives_are_held_out_whole() -> None:

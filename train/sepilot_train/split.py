@@ -136,7 +136,9 @@ def _blocks_of(
     """One validation block in each period of `block / fraction` seconds, at a random place within it."""
     if len(time_s) < 2:
         return np.arange(len(time_s)), np.arange(0)
-    duration = float(time_s[-1] - time_s[0])
+    # A pause counts for no more than what parts two frames: a block that fell into it would hold nothing out.
+    time_s = np.concatenate(([0.0], np.cumsum(np.minimum(np.diff(time_s), max(guard_s, 1.0)))))
+    duration = float(time_s[-1])
     # A drive too short for even one period is given a shorter block.
     block = min(block_s, duration * fraction)
     periods = max(1, int(duration * fraction / block + 1e-9))
@@ -144,7 +146,7 @@ def _blocks_of(
     validation = np.zeros(len(time_s), bool)
     near = np.zeros(len(time_s), bool)
     for number in range(periods):
-        begin = time_s[0] + number * period + rng.uniform(0, period - block)
+        begin = number * period + rng.uniform(0, period - block)
         validation |= (time_s >= begin) & (time_s < begin + block)
         near |= (time_s >= begin - guard_s) & (time_s < begin + block + guard_s)
     return np.flatnonzero(~near), np.flatnonzero(validation)
