@@ -32,9 +32,7 @@ class ContentCheck:
 
     def judge(self, image: NDArray[np.uint8], picture: NDArray[np.uint8]) -> Verdict:
         """The verdict on a frame (H, W[, 3]) and the model's picture of it (h, w, c)."""
-        limits = self._limits
-        if repeated := self._repeated(image, picture):
-            return repeated
+        limits, repeated = self._limits, self._repeated(image, picture)
         # One value per channel. As numpy arrays they would take longer than looking at all pixels.
         means, spreads = (values.ravel().tolist() for values in cv2.meanStdDev(picture))
         level, width = sum(means) / len(means), max(spreads)
@@ -44,6 +42,9 @@ class ContentCheck:
             return Verdict(Level.TROUBLE, "the picture is over-exposed")
         if width < limits.least_spread:
             return Verdict(Level.TROUBLE, "the picture is blank")
+        # After those three: a covered lens gives the same black picture twice, which is more than odd.
+        if repeated:
+            return repeated
         if self._novelty is not None and limits.max_novelty is not None:
             # A single odd frame (a flash, a passer-by) is no reason to stop; two in a row are.
             before, self._novel = self._novel, self._novelty(picture) > limits.max_novelty

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from sepilot_runtime.conditions import first_text, pi_throttling, temperature_c, throttling, versions
 from sepilot_runtime.engines import Engine
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.slots import active_model, default_slots
+from sepilot_runtime.errors import ModelFileError, SepilotError
+from sepilot_runtime.files import exists
+from sepilot_runtime.slots import INDEX_NAME, active_model, default_slots
 
 __all__ = ["Finding", "Level", "Machine", "build_of", "examine_system"]
 
@@ -248,13 +249,13 @@ def _clock(machine: Machine) -> Iterator[Finding]:
 
 
 def _model(machine: Machine) -> Finding:
-    if not (machine.slots / "slots.json").exists():
-        return Finding(
-            topic="model", level=Level.ADVICE, found=f"none installed in {machine.slots}",
-            advice="sepilot install FILE, and drive with --slots",
-        )  # fmt: skip
     warnings: list[str] = []
     try:
+        if not exists(machine.slots / INDEX_NAME, ModelFileError):
+            return Finding(
+                topic="model", level=Level.ADVICE, found=f"none installed in {machine.slots}",
+                advice="sepilot install FILE, and drive with --slots",
+            )  # fmt: skip
         path = active_model(machine.slots, warnings.append)
         engine = machine.verify(path)
     except SepilotError as e:

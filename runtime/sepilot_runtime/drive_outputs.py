@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sepilot_runtime.car import Car
-from sepilot_runtime.files import atomic_file
+from sepilot_runtime.files import writing
 from sepilot_runtime.outputs import open_output
 from sepilot_runtime.pilot import Pilot
 from sepilot_runtime.recording import TubRecorder
@@ -21,6 +21,9 @@ from sepilot_runtime.states import Control
 from sepilot_runtime.systemd import open_systemd
 
 __all__ = ["open_sinks"]
+
+OVERLAY_CLOSE_S = 20.0
+"""For the frames that still wait to be drawn: people want their whole video, and the car stands by then."""
 
 
 def open_sinks(
@@ -53,10 +56,10 @@ def open_sinks(
         from sepilot_runtime.overlay import Overlay
         from sepilot_runtime.video import overlay_video
 
-        rate_hz = arguments.rate_hz or source.info.rate_hz
+        rate_hz = source.info.rate_hz if live else arguments.rate_hz or source.info.rate_hz
         overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=arguments.horizon)
         video = stack.enter_context(overlay_video(arguments.overlay, overlay, rate_hz=rate_hz))
-        sinks.append(Background(video, keep="all") if live else video)
+        sinks.append(Background(video, keep="all", close_s=OVERLAY_CLOSE_S) if live else video)
     if arguments.record:
         scale_deg = pilot.contract.output("steering").scale
         recorder = TubRecorder(
@@ -86,5 +89,21 @@ def _tell_of_background(sinks: Sequence[Sink]) -> None:
 
 @contextlib.contextmanager
 def _text_output(path: Path) -> Iterator[TextIO]:
-    with atomic_file(path) as part, part.open("w", encoding="utf-8") as file:
+    """A new file, written in place: what a drive said last is of most worth where it ended by a fault or a kill."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("x", encoding="utf-8")
+    try:
         yield file
+    except BaseException:
+        # What ended the drive is what is told, not that a full disk does not take the rest either.
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    else:
+        with writing(path):
+            file.close()
+    finally:
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:
+                path.unlink()

@@ -73,7 +73,7 @@ def open_recording(spec: str) -> Source:
         UsageError: `spec` is a camera or a stream, which cannot be gone through twice.
         DriveError: as `open_source`.
     """
-    if spec.isdigit() or spec.startswith(("/dev/", "gst:")) or "://" in spec:
+    if (spec.isascii() and spec.isdecimal()) or spec.startswith(("/dev/", "gst:")) or "://" in spec:
         raise UsageError(f"--frames: a video, an image, a folder or a drive expected, found the live source {spec}")
     return open_source(spec)
 

@@ -18,7 +18,33 @@ from typing import Any
 
 from sepilot_runtime.errors import OutputError, SepilotError
 
-__all__ = ["atomic_directory", "atomic_file", "read_json", "require_new", "sha256_of", "write_json", "writing"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "exists",
+    "read_json",
+    "require_new",
+    "sha256_of",
+    "write_json",
+    "writing",
+]
+
+
+def exists(path: Path, error: type[SepilotError]) -> bool:
+    """Whether there is a file or folder at `path`.
+
+    `Path.exists` is of no use in a folder without permission: some versions of Python raise there, others say no.
+
+    Raises:
+        error: it cannot be told.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as e:
+        raise error(f"{path}: cannot be read: {e.strerror or e}") from e
+    return True
 
 
 def require_new(path: Path) -> None:
@@ -27,9 +53,11 @@ def require_new(path: Path) -> None:
     Raises:
         OutputError: something is at `path` already, or the folder that it would lie in takes no new entry.
     """
-    if path.exists() or path.is_symlink():
+    with writing(path):
+        there = path.exists() or path.is_symlink()
+        parent = next(p for p in path.absolute().parents if p.exists())
+    if there:
         raise OutputError(f"{path}: exists already; name a new path or remove it first")
-    parent = next(p for p in path.absolute().parents if p.exists())
     if not parent.is_dir():
         raise OutputError(f"{path}: cannot be written: {parent} is not a directory")
     if not os.access(parent, os.W_OK | os.X_OK):

@@ -7,6 +7,7 @@ whose checksum somebody made fit) takes that process with it and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError, UsageError
-from sepilot_runtime.files import writing
+from sepilot_runtime.files import exists, writing
 from sepilot_runtime.modelfile import ModelFile, read_model_file
 from sepilot_runtime.slots import Slot, Slots, commit, locked, models_folder, read_slots
 
@@ -67,7 +68,8 @@ def install_model(path: Path, folder: Path, *, key: Path | None = None, shadow: 
                 part.replace(models / name)
                 sync_directory(models)
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
         slot = _slot_of(file, name, signed=signed)
         _point(folder, slot, shadow=shadow)
     return slot
@@ -101,7 +103,7 @@ def try_model(path: Path, *, shown_as: Path, limit_s: float = TRIAL_LIMIT_S) -> 
 def _require_signatures(file: ModelFile, folder: Path, key: Path | None) -> bool:
     """Whether a signature was asked for, and is right."""
     trusted = folder / TRUSTED_NAME
-    needed = [keys for keys in (key, trusted if trusted.exists() else None) if keys is not None]
+    needed = [keys for keys in (key, trusted if exists(trusted, ModelFileError) else None) if keys is not None]
     if needed:
         from sepilot_runtime.signing import require_signature
 

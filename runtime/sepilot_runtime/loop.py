@@ -34,7 +34,7 @@ ScoreOf = Callable[[Pilot], Score]
 """The novelty score for what a pilot was trained on."""
 
 LONGEST_WAIT_S = 1.0
-"""Pacing by time stamps skips gaps in a recording that are longer than this."""
+"""Playing by time stamps skips gaps in a recording that are longer than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,8 @@ def drive_frames(
     """Steer by every frame of `source` and pass each step on to `sinks`, in their order.
 
     Ctrl-C, or a source that fails on the way, ends the drive and not the program: what was driven until then stays
-    valid and the summary says how it ended. A frame of an impossible shape is counted in `lost`.
+    valid and the summary says how it ended. A frame of an impossible shape is counted in `lost`. The last step is
+    `stopped`, straight ahead, throttle 0, so that whoever acts on them is not left with the word of the last frame.
 
     Args:
         pace: `paced` or `paced_at`; without, as fast as they come.
@@ -140,7 +141,7 @@ def drive_frames(
     """
     actuation, control = actuation or Actuation(), control or Control()
     actuator, tally = Actuator(actuation), _Tally(clock_ns)
-    ended = "end of source"
+    ended = "stopped by an error"
     try:
         for frame in pace(source):
             start = time.perf_counter_ns()
@@ -167,13 +168,41 @@ def drive_frames(
             if control.ending or tally.frames == max_frames:
                 ended = control.ending or "max-frames"
                 break
+        else:
+            ended = "end of source"
     except KeyboardInterrupt:
         ended = "interrupted"
     except DriveError as e:
         if not tally.frames:
             raise
         ended = str(e)
+    finally:
+        if tally.frames:
+            _tell_all(sinks, _stopped(actuator, ended, clock_ns()))
     return tally.result(source.lost, ended)
+
+
+def _stopped(actuator: Actuator, reason: str, now_ns: int) -> Step:
+    """The last word of a drive."""
+    return Step(
+        frame=None, prediction=None, steering=actuator.neutral(now_ns), state=State.STOPPED, reason=reason,
+        decided_ns=now_ns,
+    )  # fmt: skip
+
+
+def _tell_all(sinks: Sequence[Sink], step: Step) -> None:
+    """Pass a step on to every sink, whatever happens in one of them, which is raised then.
+
+    One sink's trouble must not keep neutral from the next, which may be the servo.
+    """
+    failure: Exception | None = None
+    for sink in sinks:
+        try:
+            sink.write(step)
+        except Exception as e:  # noqa: BLE001
+            failure = failure or e
+    if failure is not None:
+        raise failure
 
 
 def drive_live(
@@ -187,7 +216,6 @@ def drive_live(
     novelty: ScoreOf | None = None,
     new_pilot: NewPilot = lambda: None,
     max_frames: int | None = None,
-    rate_hz: float | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> DriveSummary:
     """Steer by the newest frame until `control` ends it. Every frame, and every period without one, gives a step.
@@ -197,7 +225,6 @@ def drive_live(
     Args:
         novelty: makes the score that `limits.max_novelty` is about.
         new_pilot: asked between two frames for a pilot to go on with.
-        rate_hz: of the camera, where it does not say.
 
     Raises:
         DriveError: the source cannot come back.
@@ -206,7 +233,7 @@ def drive_live(
     """
     drive = _LiveDrive(
         pilot, sinks, limits or Limits(), actuation or Actuation(), control or Control(), novelty,
-        1.0 / (rate_hz or source.info.rate_hz), clock_ns,
+        1.0 / source.info.rate_hz, clock_ns,
     )  # fmt: skip
     # Collections in the middle of a drive take longer than a frame; nothing here makes cycles.
     gc.collect()
@@ -274,19 +301,11 @@ class _LiveDrive:
         return control.ending
 
     def finish(self, reason: str) -> None:
-        """The last step, to every sink, whatever happens in one of them."""
+        """The last step, to every sink."""
         self._supervisor.stop(reason)
-        step = self._neutral_step(None)
-        failure: Exception | None = None
-        for sink in self._sinks:
-            try:
-                sink.write(step)
-            except Exception as e:  # noqa: BLE001
-                # One sink's trouble must not keep neutral from the next, which may be the servo.
-                failure = failure or e
+        step = _stopped(self._actuator, reason, self._clock_ns())
         self.tally.add(step)
-        if failure is not None:
-            raise failure
+        _tell_all(self._sinks, step)
 
     def _pass_on(self, step: Step) -> None:
         self._told_ns = step.decided_ns

@@ -5,15 +5,19 @@ serial:/dev/ttyACM0?baud=115200              a microcontroller; see docs/serial.
 pca9685:?bus=1&address=0x40&steering=1&throttle=0&low_us=1000&high_us=2000&rate_hz=60
 udp://192.168.1.7:5005                       a JSON datagram per step
 mqtt://user@broker:1883/car/steering         mqtts:// for TLS; password in SEPILOT_MQTT_PASSWORD
+
+The name of a file or device is taken as it stands, with every # and %; options begin at a question mark that a name and
+an equals sign follow. What goes over a network is a URL.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 
-from sepilot_runtime.errors import UsageError
+from sepilot_runtime.errors import OutputError, UsageError
 from sepilot_runtime.sinks import Background, Sink
 
 __all__ = ["Address", "open_bare", "open_output"]
@@ -68,7 +72,11 @@ def open_output(spec: str) -> Sink:
         from sepilot_runtime.watchdog import Guarded
 
         # The chip repeats the last pulse for ever; so somebody watches who survives this process.
-        return Guarded(sink, spec)
+        try:
+            return Guarded(sink, spec)
+        except OutputError:
+            sink.close()
+            raise
     return sink
 
 
@@ -79,18 +87,32 @@ def open_bare(spec: str) -> Sink:
 
 
 def _parsed(spec: str) -> Address:
-    parts = urllib.parse.urlsplit(spec)
-    if parts.scheme not in _OPENERS:
+    scheme, colon, rest = spec.partition(":")
+    scheme = scheme.lower()
+    if not colon or scheme not in _OPENERS:
         raise UsageError(f"--to {spec}: one of {', '.join(f'{s}:' for s in _OPENERS)} expected")
+    if scheme in _URLS:
+        return _parsed_url(spec)
+    path, *query = re.split(r"\?(?=\w+=)", rest, maxsplit=1)
+    return Address(spec=spec, scheme=scheme, host="", port=None, user=None, path=path, options=_options(*query))
+
+
+def _parsed_url(spec: str) -> Address:
     try:
+        parts = urllib.parse.urlsplit(spec)
         port = parts.port
     except ValueError as e:
         raise UsageError(f"--to {spec}: {e}") from e
-    options = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    if "#" in spec:
+        raise UsageError(f"--to {spec}: an address without # expected")
     return Address(
         spec=spec, scheme=parts.scheme, host=parts.hostname or "", port=port, user=parts.username,
-        path=urllib.parse.unquote(parts.path), options=options,
+        path=urllib.parse.unquote(parts.path), options=_options(parts.query),
     )  # fmt: skip
+
+
+def _options(query: str = "") -> dict[str, str]:
+    return dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
 
 
 def _jsonl(address: Address) -> Sink:
@@ -115,6 +137,8 @@ def _pca9685(address: Address) -> Sink:
 
     plain = dataclasses.asdict(ServoSettings())
     address.require(*plain)
+    if address.path:
+        raise UsageError(f"--to {address.spec}: pca9685:?NAME=VALUE&… expected")
     values = {name: round(address.number(name, default, 0, 1e6)) for name, default in plain.items()}
     return open_servo(ServoSettings(**values))
 
@@ -145,3 +169,6 @@ def _mqtt(address: Address) -> Sink:
 _OPENERS: dict[str, Callable[[Address], Sink]] = {
     "jsonl": _jsonl, "serial": _serial, "pca9685": _pca9685, "udp": _udp, "mqtt": _mqtt, "mqtts": _mqtt,
 }  # fmt: skip
+
+_URLS = ("udp", "mqtt", "mqtts")
+"""What goes over a network."""

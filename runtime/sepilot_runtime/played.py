@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
+from sepilot_runtime.loop import LONGEST_WAIT_S
 from sepilot_runtime.sources import Frame, Source, SourceInfo
 from sepilot_runtime.states import Control
 
@@ -19,7 +20,7 @@ __all__ = ["PlayedSource"]
 
 
 class PlayedSource:
-    """A file source as a live one. When it is through, it ends the drive.
+    """A file source as a live one, without the pauses of over a second in it. When it is through, it ends the drive.
 
     Attributes:
         info: of the file, as a live source.
@@ -48,6 +49,7 @@ class PlayedSource:
         self._frames: Iterator[Frame] | None = None
         self._next: tuple[Frame, int] | None = None
         self._start_ns: int | None = None
+        self._last_s: float | None = None
         self._count = 0
 
     @property
@@ -93,9 +95,13 @@ class PlayedSource:
             frame = next(self._frames, None)
             if frame is None:
                 return None
-            if self._start_ns is None:
-                self._start_ns = self._clock_ns() - round(frame.time_s * 1e9) * (self._rate_hz is None)
             at_s = self._count / self._rate_hz if self._rate_hz else frame.time_s
+            if self._start_ns is None:
+                self._start_ns = self._clock_ns() - round(at_s * 1e9)
+            elif self._last_s is not None and at_s - self._last_s > LONGEST_WAIT_S:
+                # A pause of the recording is no fault of the camera that it plays.
+                self._start_ns -= round((at_s - self._last_s - 1 / self.info.rate_hz) * 1e9)
+            self._last_s = at_s
             self._next = frame, self._start_ns + round(at_s * 1e9)
             self._count += 1
         return self._next

@@ -17,8 +17,10 @@ from sepilot_runtime import tub_format
 from sepilot_runtime.errors import OutputError
 from sepilot_runtime.files import require_new
 from sepilot_runtime.opencv import cv2
+from sepilot_runtime.pilot import Prediction
 from sepilot_runtime.pixel_formats import color_of
 from sepilot_runtime.sinks import Step
+from sepilot_runtime.sources import Frame
 from sepilot_runtime.states import Control
 
 __all__ = ["TubRecorder"]
@@ -29,10 +31,12 @@ FRAMES_PER_SPACE_CHECK = 50
 
 
 class TubRecorder:
-    """Writes every step with a frame into a new tub while `control.recording` holds. Run it in the background.
+    """Writes every step that steered into a new tub while `control.recording` holds. Run it in the background.
 
-    The row's steering and throttle are what the car got, and its mode is the state. When it starts again after a pause
-    a new session begins in the same tub.
+    The row's steering is what the model asked of the road, which is what a net is to learn, and not what this car's
+    servo makes of it; that is in a column of its own. Its mode is the state. While the car stands in neutral nothing is
+    written: straight ahead is no label for what was seen then. When it starts again after a pause a new session begins
+    in the same tub.
 
     Attributes:
         count: frames that are safely written.
@@ -72,18 +76,20 @@ class TubRecorder:
         if not self._control.recording or step.frame is None:
             self._paused = True
             return
+        if step.prediction is None or not step.state.steers:
+            return
         try:
-            self._add(step)
+            self._add(step.frame, step.prediction, step)
         except OSError as e:
             raise OutputError(f"{self._path}: recording stopped: {e.strerror or e}") from e
 
     def close(self) -> None:
         if self._catalog is not None:
             self._finish_catalog()
+        if self._catalogs:
             self._write_manifest()
 
-    def _add(self, step: Step) -> None:
-        assert step.frame is not None
+    def _add(self, frame: Frame, prediction: Prediction, step: Step) -> None:
         if self.count % FRAMES_PER_SPACE_CHECK == 0:
             self._require_space()
         if self._paused:
@@ -92,13 +98,13 @@ class TubRecorder:
         if self._catalog is None:
             self._begin_catalog()
         assert self._catalog is not None
-        done, data = cv2.imencode(".jpg", color_of(step.frame.image), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        done, data = cv2.imencode(".jpg", color_of(frame.image), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not done:
-            raise OutputError(f"{self._path}: OpenCV cannot encode a frame of shape {step.frame.image.shape}")
+            raise OutputError(f"{self._path}: OpenCV cannot encode a frame of shape {frame.image.shape}")
         (self._path / tub_format.IMAGES / tub_format.image_name(self.count)).write_bytes(data.tobytes())
         line = tub_format.row(
-            self.count, session=self._sessions[-1], time_s=self._offset_s + step.frame.arrived_ns / 1e9,
-            steering=step.steering, throttle=step.throttle, mode=step.state.value,
+            self.count, session=self._sessions[-1], time_s=self._offset_s + frame.arrived_ns / 1e9,
+            steering=prediction.steering, throttle=step.throttle, mode=step.state.value, servo=step.steering,
         )  # fmt: skip
         self._catalog.write(line)
         self._catalog.flush()
@@ -137,7 +143,7 @@ class TubRecorder:
         part.write_text(
             tub_format.manifest(
                 metadata=self._metadata, sessions=self._sessions, catalogs=self._catalogs, count=self.count,
-                created_s=self._created_s,
+                created_s=self._created_s, servo=True,
             ),
             encoding="utf-8",
         )  # fmt: skip

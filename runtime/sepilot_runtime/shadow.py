@@ -55,9 +55,9 @@ class ShadowReport:
 
     def __str__(self) -> str:
         if not self.frames:
-            return f"shadow: no frames; {self.failed} failed{': ' if self.failure else ''}{self.failure}"
+            return f"no frames; {self.failed} failed{': ' if self.failure else ''}{self.failure}"
         parts = [
-            f"shadow: {self.frames} frames: mean {self.mean_deg:.2f}°, p99 {self.p99_deg:.2f}°",
+            f"{self.frames} frames: mean {self.mean_deg:.2f}°, p99 {self.p99_deg:.2f}°",
             f"max {self.max_deg:.2f}°",
             f"{self.beyond} beyond {BEYOND_DEG:g}°",
         ]
@@ -69,7 +69,11 @@ class ShadowReport:
 
 
 class Shadow:
-    """Runs a candidate beside the active model. Its memory does not grow. Close it at the end of the drive."""
+    """Runs a candidate beside the active model. Its memory does not grow. Close it at the end of the drive.
+
+    Attributes:
+        name: of the candidate's file.
+    """
 
     def __init__(self, pilot: Pilot) -> None:
         """
@@ -77,6 +81,7 @@ class Shadow:
             pilot: the candidate; from here on only for the thread of the shadow.
         """
         self._pilot = pilot
+        self.name = pilot.engine.path.name
         self._frame: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
         self._active: Prediction | None = None
         self._idle, self._given = threading.Event(), threading.Event()

@@ -6,14 +6,20 @@ import json
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from sepilot_runtime.errors import OutputError, SepilotError
-from sepilot_runtime.pilot import Prediction
-from sepilot_runtime.sources import Frame
 from sepilot_runtime.states import State
 
+# For its types alone: the watchdog's process imports this module, and shall neither wait for numpy nor hold it.
+if TYPE_CHECKING:
+    from sepilot_runtime.pilot import Prediction
+    from sepilot_runtime.sources import Frame
+
 __all__ = ["Background", "JsonLinesSink", "ListSink", "Sink", "Step"]
+
+HUNG_S = 30.0
+"""A step that takes a sink longer than this will never end: even a card that is worn out answers before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,17 +130,26 @@ class Background:
         name: of the sink, for messages.
     """
 
-    def __init__(self, sink: Sink, *, keep: Literal["newest", "all"], depth: int = 64, close_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        keep: Literal["newest", "all"],
+        depth: int = 64,
+        close_s: float = 2.0,
+        hung_s: float = HUNG_S,
+    ) -> None:
         """
         Args:
             keep: with `newest` an old step gives way to a new one and the queue holds one; with `all` every step is
                 kept until `depth` of them wait, and later ones are dropped.
             close_s: how long `close` waits for what is queued.
+            hung_s: how long it then waits for the step that the sink is at.
         """
         self.dropped = 0
         self.failure: str | None = None
         self.newest, self.name = keep == "newest", type(sink).__name__
-        self._sink, self._close_s = sink, close_s
+        self._sink, self._close_s, self._hung_s = sink, close_s, hung_s
         self._queue: deque[Step] = deque()
         self._depth = 1 if self.newest else depth
         self._changed = threading.Condition()
@@ -146,6 +161,8 @@ class Background:
         if self.failure is not None:
             return
         with self._changed:
+            if self._closing:
+                return
             if len(self._queue) >= self._depth:
                 self.dropped += 1
                 if not self.newest:
@@ -155,24 +172,42 @@ class Background:
             self._changed.notify()
 
     def close(self) -> None:
-        """Let the sink finish what is queued, if it can within `close_s`, and close it."""
+        """Let the sink finish what is queued, if it can within `close_s`, and close it.
+
+        After that the sink is not written to any more, so that what it writes into can be released: the rest of the
+        queue is dropped, and the step that the sink is at is waited for. One that takes longer than `hung_s` (a pipe
+        that nobody reads, a disk that does not answer) never ends; it is told as a failure and left behind.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(self._close_s)
+        with self._changed:
+            self.dropped += len(self._queue)
+            self._queue.clear()
+        self._thread.join(self._hung_s)
+        if self._thread.is_alive():
+            self.failure = f"{self.name}: its last step did not end within {self._hung_s:g} s"
 
     def _run(self) -> None:
+        # Whatever a sink raises ends that sink alone, and is told: nobody reads the traceback of a thread.
         try:
             while (step := self._next()) is not None:
                 self._sink.write(step)
-        except BrokenPipeError:
-            self.failure = "the reader has gone"
-        except (SepilotError, OSError) as e:
-            self.failure = str(e)
+        except Exception as e:  # noqa: BLE001
+            self.failure = self._told(e)
         try:
             self._sink.close()
-        except (SepilotError, OSError) as e:
-            self.failure = self.failure or str(e)
+        except Exception as e:  # noqa: BLE001
+            self.failure = self.failure or self._told(e)
+
+    def _told(self, error: Exception) -> str:
+        """One line about what a sink raised."""
+        if isinstance(error, BrokenPipeError):
+            return "the reader has gone"
+        # OpenCV's messages are of several lines.
+        words = " ".join(str(error).split())
+        return words if isinstance(error, SepilotError | OSError) else f"{self.name}: {type(error).__name__}: {words}"
 
     def _next(self) -> Step | None:
         """The next step, None when closing and all is done."""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError
-from sepilot_runtime.files import read_json, writing
+from sepilot_runtime.files import exists, read_json, writing
 from sepilot_runtime.integrity import require_checksum
 from sepilot_runtime.schema import parse
 
@@ -130,7 +130,7 @@ def read_slots(folder: Path) -> Slots:
         ModelFileError: nothing was installed there, or its slots.json cannot be read.
     """
     path = folder / INDEX_NAME
-    if not path.exists():
+    if not exists(path, ModelFileError):
         raise ModelFileError(f"{folder}: no model is installed; run: sepilot install FILE --slots {folder}")
     try:
         return parse(Slots, read_json(path, ModelFileError), "", ModelFileError, complete=True)

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.errors import DriveError, FrameError
+from sepilot_runtime.files import exists
 from sepilot_runtime.images import IMAGE_SUFFIXES, natural_key, read_image
 from sepilot_runtime.opencv import cv2, silenced
 
@@ -142,7 +143,8 @@ def open_source(spec: str, request: CameraRequest | None = None) -> Source:
     Raises:
         DriveError: there is no such thing, it cannot be read, or it holds no frames.
     """
-    if spec.isdigit() or spec.startswith("/dev/"):
+    # Not every digit is a number: "²" is one.
+    if (spec.isascii() and spec.isdecimal()) or spec.startswith("/dev/"):
         from sepilot_runtime.cameras import open_camera
 
         return open_camera(spec, request)
@@ -150,9 +152,16 @@ def open_source(spec: str, request: CameraRequest | None = None) -> Source:
         from sepilot_runtime.streams import open_stream
 
         return open_stream(spec)
-    path = Path(spec)
-    if not path.exists():
-        raise DriveError(f"{spec}: no such file or folder, and neither a camera index nor a URL")
+    try:
+        return _open_path(Path(spec))
+    except OSError as e:
+        # Such as a folder without permission.
+        raise DriveError(f"{e.filename or spec}: cannot be read: {e.strerror or e}") from e
+
+
+def _open_path(path: Path) -> Source:
+    if not exists(path, DriveError):
+        raise DriveError(f"{path}: no such file or folder, and neither a camera index nor a URL")
     if path.is_dir():
         if (path / "manifest.json").is_file():
             from sepilot_runtime.tubs import open_tub

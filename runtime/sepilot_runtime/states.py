@@ -123,8 +123,10 @@ class Supervisor:
         self._good = self._good + 1 if verdict.level is Level.GOOD else 0
         recovered = self._good >= self._limits.recover_frames
         if verdict.level is Level.ODD:
-            if self.state in (State.WAITING, State.DRIVING, State.DEGRADED):
+            if self.state in (State.DRIVING, State.DEGRADED):
                 self._enter(State.DEGRADED, verdict.reason)
+            elif self.state is State.WAITING:
+                self.reason = verdict.reason
         elif self.state is State.WAITING or recovered:
             self._enter(State.DRIVING, "")
         return self.state

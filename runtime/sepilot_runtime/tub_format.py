@@ -15,6 +15,7 @@ from typing import Any
 __all__ = ["IMAGES", "ROWS_PER_CATALOG", "catalog_manifest", "image_name", "manifest", "row"]
 
 INPUTS = {"cam/image_array": "image_array", "user/angle": "float", "user/throttle": "float", "user/mode": "str"}
+SERVO = "servo/angle"
 ROWS_PER_CATALOG = 1000
 IMAGES = "images"
 
@@ -24,9 +25,24 @@ def image_name(index: int) -> str:
     return f"{index}_cam_image_array_.jpg"
 
 
-def row(index: int, *, session: str, time_s: float, steering: float, throttle: float, mode: str) -> str:
-    """One line of a catalog, with its line end. `time_s` since 1970; steering in [-1, 1], + = right."""
-    values = {
+def row(
+    index: int,
+    *,
+    session: str,
+    time_s: float,
+    steering: float,
+    throttle: float,
+    mode: str,
+    servo: float | None = None,
+) -> str:
+    """One line of a catalog, with its line end.
+
+    Args:
+        time_s: since 1970.
+        steering: in [-1, 1], + = right.
+        servo: what the servo got for it, after trim, gain and limits, where that is known.
+    """
+    values: dict[str, Any] = {
         "_index": index,
         "_session_id": session,
         "_timestamp_ms": round(time_s * 1000),
@@ -35,6 +51,8 @@ def row(index: int, *, session: str, time_s: float, steering: float, throttle: f
         "user/mode": mode,
         "user/throttle": float(throttle),
     }
+    if servo is not None:
+        values[SERVO] = float(servo)
     return json.dumps(values, allow_nan=False) + "\n"
 
 
@@ -56,12 +74,19 @@ def manifest(
     catalogs: Sequence[str],
     count: int,
     created_s: float,
+    servo: bool = False,
 ) -> str:
-    """The text of manifest.json. `full_scale_deg` in `metadata` tells a reader the wheels' angle at steering 1."""
+    """The text of manifest.json.
+
+    Args:
+        metadata: its `full_scale_deg` tells a reader the wheels' angle at steering 1.
+        servo: the rows hold what the servo got.
+    """
+    inputs = {**INPUTS, SERVO: "float"} if servo else INPUTS
     last = {"all_full_ids": list(sessions), "last_id": len(sessions) - 1, "last_full_id": sessions[-1]}
     lines = [
-        list(INPUTS),
-        list(INPUTS.values()),
+        list(inputs),
+        list(inputs.values()),
         dict(metadata),
         {"created_at": created_s, "sessions": last},
         {"paths": list(catalogs), "current_index": count, "max_len": ROWS_PER_CATALOG, "deleted_indexes": []},

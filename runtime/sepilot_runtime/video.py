@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from sepilot_runtime.drawing import Canvas
 from sepilot_runtime.errors import OutputError, UsageError
-from sepilot_runtime.files import atomic_file, require_new
+from sepilot_runtime.files import atomic_file, require_new, writing
 from sepilot_runtime.opencv import cv2, silenced
 from sepilot_runtime.overlay import Overlay
 from sepilot_runtime.sinks import Step
@@ -30,6 +31,8 @@ class VideoWriter:
         self._path, self._shown_as, self._rate_hz = path, shown_as, rate_hz
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        # Closing a video in the middle of a frame takes the process down. So it waits, however long the disk takes.
+        self._lock = threading.Lock()
         self.count = 0
 
     def write(self, canvas: Canvas) -> None:
@@ -38,6 +41,10 @@ class VideoWriter:
         Raises:
             OutputError: the encoder cannot be opened, or the disk is full.
         """
+        with self._lock:
+            self._add(canvas)
+
+    def _add(self, canvas: Canvas) -> None:
         if self._writer is None:
             self._size = (canvas.shape[1], canvas.shape[0])
             codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._path.suffix])
@@ -47,8 +54,11 @@ class VideoWriter:
                 raise OutputError(f"{self._shown_as}: this OpenCV cannot write {self._path.suffix} videos")
         elif (canvas.shape[1], canvas.shape[0]) != self._size:
             canvas = cv2.resize(canvas, self._size).astype(canvas.dtype, copy=False)
-        if self.count % FRAMES_PER_SPACE_CHECK == 0 and shutil.disk_usage(self._path.parent).free < LEAST_FREE_BYTES:
-            raise OutputError(f"{self._shown_as}: cannot be written: No space left on device")
+        if self.count % FRAMES_PER_SPACE_CHECK == 0:
+            with writing(self._shown_as):
+                free = shutil.disk_usage(self._path.parent).free
+            if free < LEAST_FREE_BYTES:
+                raise OutputError(f"{self._shown_as}: cannot be written: No space left on device")
         with silenced():
             self._writer.write(canvas)
         self.count += 1
@@ -61,13 +71,18 @@ class VideoWriter:
         """
         if self._writer is None:
             return
-        self._writer.release()
+        with self._lock:
+            self._writer.release()
+        if (arrived := self._arrived()) < self.count:
+            raise OutputError(f"{self._shown_as}: {arrived} of {self.count} frames could be written; is the disk full?")
+
+    def _arrived(self) -> int:
+        """How many frames the finished file holds."""
         with silenced():
             check = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
-            arrived = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+            count = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
-        if arrived < self.count:
-            raise OutputError(f"{self._shown_as}: {arrived} of {self.count} frames could be written; is the disk full?")
+        return count
 
 
 class OverlaySink:
@@ -86,21 +101,30 @@ class OverlaySink:
 
 @contextlib.contextmanager
 def overlay_video(path: Path, overlay: Overlay, *, rate_hz: float) -> Iterator[OverlaySink]:
-    """A sink whose video appears at `path` when the block ends without an error and at least one frame was written.
+    """A sink whose video appears at `path` when the block ends, however it ends, if all its frames are in it.
 
     Raises:
         UsageError: the suffix is not one of `VIDEO_CODECS`.
-        OutputError: `path` exists or cannot be written.
+        OutputError: `path` exists or cannot be written, or there was no frame. An error of the block goes before it.
     """
     require_video_path(path)
-    with atomic_file(path) as part:
-        writer = VideoWriter(part, path, rate_hz)
-        try:
-            yield OverlaySink(overlay, writer)
-        finally:
+    error: BaseException | None = None
+    try:
+        with atomic_file(path) as part:
+            writer = VideoWriter(part, path, rate_hz)
+            try:
+                yield OverlaySink(overlay, writer)
+            except BaseException as e:  # noqa: BLE001
+                # What was seen before a drive failed is what people look at.
+                error = e
             writer.close()
-        if not writer.count:
-            raise OutputError(f"{path}: not written, as there was no frame to draw")
+            if not writer.count:
+                raise OutputError(f"{path}: not written, as there was no frame to draw")
+    except OutputError:
+        if error is None:
+            raise
+    if error is not None:
+        raise error
 
 
 def require_video_path(path: Path) -> None:

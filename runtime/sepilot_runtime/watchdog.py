@@ -5,6 +5,9 @@ byte on its standard input with every step. When none comes for a while, or the 
 first process was killed), it opens the same output by itself and writes neutral; it goes on listening, so a process
 that was only stopped for a while takes over again.
 
+Nothing else ends it: a systemd that signals every process of its unit, or a terminal that closes, would take it away
+before the drive has said its farewell.
+
     python -m sepilot_runtime.watchdog --timeout-ms 250 SPEC
 """
 
@@ -14,9 +17,11 @@ import argparse
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from sepilot_runtime.errors import OutputError, SepilotError
 from sepilot_runtime.sinks import Sink, Step
@@ -25,29 +30,50 @@ from sepilot_runtime.states import State
 __all__ = ["Guarded", "main", "watch"]
 
 BEAT, FAREWELL = b".", b"!"
+UP = b"watchdog: up\n"
+STDOUT, STDERR = 1, 2
 TIMEOUT_MS = 250
 """Five frames at 20 per second: more than the loop ever is silent, less than half a metre at walking pace."""
+
+START_S = 20.0
+"""A tenth of a second is usual; a small board that is being switched on has much else to do."""
+
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT)
+"""The last one is what systemd sends to the whole unit when the drive gives no sign of life."""
 
 
 class Guarded:
     """A sink under a watchdog."""
 
-    def __init__(self, sink: Sink, spec: str, *, timeout_ms: int = TIMEOUT_MS) -> None:
+    def __init__(self, sink: Sink, spec: str, *, timeout_ms: int = TIMEOUT_MS, start_s: float = START_S) -> None:
         """
         Args:
             spec: how the watchdog opens the same output (`outputs.open_bare`).
+            start_s: how long it may take until it watches.
 
         Raises:
-            OutputError: the watchdog cannot be started.
+            OutputError: the watchdog does not come up.
         """
         self._sink, self._spec = sink, spec
         words = [sys.executable, "-m", "sepilot_runtime.watchdog", "--timeout-ms", str(timeout_ms), spec]
+        # Where runtime/ was copied alone, only this process's own path says where the package is.
+        path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         try:
             # A session of its own: Ctrl-C and the end of the terminal must not reach it.
-            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=STDERR, stderr=subprocess.PIPE, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )  # fmt: skip
         except OSError as e:
             raise OutputError(f"{spec}: the watchdog cannot be started: {e}") from e
         assert self._process.stdin is not None
+        try:
+            self._wait_until_up(start_s)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            raise
         self._pipe = self._process.stdin.fileno()
         os.set_blocking(self._pipe, False)
 
@@ -66,6 +92,23 @@ class Guarded:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             self._process.kill()
+
+    def _wait_until_up(self, start_s: float) -> None:
+        """Read what it says until it closes its stderr, as it does when it is up, and when it dies."""
+        assert self._process.stderr is not None
+        end_s, said = time.monotonic() + start_s, b""
+        with self._process.stderr as pipe:
+            while select.select([pipe], [], [], max(0.0, end_s - time.monotonic()))[0]:
+                data = os.read(pipe.fileno(), 4096)
+                if not data:
+                    break
+                said += data
+            else:
+                raise OutputError(f"{self._spec}: the watchdog does not come up within {start_s:g} s")
+        if not said.endswith(UP):
+            lines = said.decode(errors="replace").split("\n")
+            reason = next((line.strip() for line in reversed(lines) if line.strip()), "it died without a word")
+            raise OutputError(f"{self._spec}: the watchdog does not come up: {reason}")
 
     def _tell(self, what: bytes) -> None:
         try:
@@ -114,6 +157,11 @@ def main() -> int:
     parser.add_argument("spec", help="the output, as `sepilot drive --to` takes it")
     parser.add_argument("--timeout-ms", type=int, default=TIMEOUT_MS)
     arguments = parser.parse_args()
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    # The drive waits at the other end of stderr, and hears its end; what is said later goes where the drive's own goes.
+    os.write(STDERR, UP)
+    os.dup2(STDOUT, STDERR)
     try:
         return watch(arguments.spec, arguments.timeout_ms, sys.stdin.fileno())
     except SepilotError as e:

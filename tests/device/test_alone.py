@@ -31,10 +31,37 @@ def test_it_drives(name: str, device: Device, files: dict[str, Path], images: Pa
     overlay = tmp_path / "o.mp4"
     done = device.sepilot("drive", str(files[name]), "--source", str(images), "--overlay", str(overlay))
     assert done.returncode == 0, done.stderr
-    steering = [json.loads(line)["steering"] for line in done.stdout.splitlines()]
+    *steering, last = [json.loads(line)["steering"] for line in done.stdout.splitlines()]
+    assert last == 0
     expected = [steering_of(picture_of(frame, PICTURE)) for frame in frames(6)]
     assert steering == pytest.approx(expected, abs=0.01 if "int8" in name else 1e-5)
     assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == 6
+
+
+BUS = """
+class SMBus:
+    def __init__(self, number): self.registers = {0: 0x11}
+    def read_byte_data(self, address, register): return self.registers[register]
+    def write_byte_data(self, address, register, value): self.registers[register] = value
+    def write_i2c_block_data(self, address, register, data): open(LOG, "a").write(f"{register} {data}\\n")
+    def close(self): pass
+"""
+
+
+def test_it_drives_a_servo_under_its_own_watchdog(
+    device: Device, files: dict[str, Path], images: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "bus.log"
+    device.blocker.mkdir()
+    (device.blocker / "smbus2.py").write_text(f"LOG = {str(log)!r}\n{BUS}")
+    # A watchdog of another sepilot on this machine would say the other word.
+    watchdog = device.runtime / "sepilot_runtime" / "watchdog.py"
+    watchdog.write_text(watchdog.read_text().replace('UP = b"watchdog: up', 'UP = b"copy: up'))
+    done = device.sepilot("drive", str(files["int8.tflite"]), "--source", str(images), "--to", "pca9685:", "--quiet")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    words = log.read_text().splitlines()
+    # 1500 us at 60 Hz are 369 of 4096 ticks.
+    assert len(words) > 12 and words[-2:] == ["6 [0, 0, 113, 1]", "10 [0, 0, 113, 1]"]
 
 
 def test_it_measures(device: Device, files: dict[str, Path], images: Path) -> None:

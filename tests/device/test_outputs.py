@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 from typing import Self
 
+import cv2
 import numpy as np
 import pytest
 
@@ -30,6 +32,7 @@ from sepilot_runtime.servo import ServoSettings, ServoSink
 from sepilot_runtime.sinks import Background, ListSink, Sink, Step
 from sepilot_runtime.sources import Frame, open_source
 from sepilot_runtime.states import Control, State
+from sepilot_runtime.watchdog import IGNORED, Guarded
 
 RNG = np.random.default_rng(1)
 
@@ -189,10 +192,16 @@ def test_lines_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
         ("telnet:x", "one of jsonl:, serial:"),
         ("udp://127.0.0.1", "udp://HOST:PORT expected"),
         ("udp://127.0.0.1:99999", "Port out of range"),
+        ("udp://[::1", "Invalid IPv6 URL"),
+        ("udp://127.0.0.1:5005#x", "an address without # expected"),
+        ("mqtt://host/car/#", "an address without # expected"),
+        ("jsonl", "one of jsonl:, serial:"),
         ("jsonl:", "jsonl:FILE expected"),
         ("jsonl:a?max=3", "unknown option max; known: max_mb, keep"),
         ("serial:/dev/x?baud=fast", "baud: a number expected, found 'fast'"),
         ("pca9685:?steering=0", "two different channels"),
+        ("pca9685:1", "pca9685:?NAME=VALUE&… expected"),
+        ("pca9685:#?bus=1", "pca9685:?NAME=VALUE&… expected"),
         ("mqtt://host", "/TOPIC expected"),
     ],
 )
@@ -200,6 +209,16 @@ def test_a_wrong_name_is_one_line(spec: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         open_output(spec)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x#y.jsonl", "why?.jsonl", "100%25.jsonl", "a b;c=d.jsonl", "x?max_mb"])
+def test_the_name_of_a_file_is_taken_as_it_stands(name: str, tmp_path: Path) -> None:
+    for options in ("", "?max_mb=1&keep=2"):
+        sink = open_bare(f"jsonl:{tmp_path / name}{options}")
+        sink.write(step())
+        sink.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len((tmp_path / name).read_text().splitlines()) == 2
 
 
 # --- background -------------------------------------------------------------------------------------------------------
@@ -251,6 +270,58 @@ def test_an_output_that_breaks_says_so_and_the_drive_goes_on() -> None:
     assert background.failure == "disk: No space left on device"
     assert full.closed
     background.write(step())
+
+
+@pytest.mark.parametrize("keep", ["newest", "all"])
+def test_after_closing_a_slow_sink_is_left_alone(keep: str) -> None:
+    slow = Blocked()
+    background = Background(slow, keep=keep, depth=8, close_s=0.05)  # type: ignore[arg-type]
+    background.write(step(at=0))
+    assert slow.busy.wait(5)
+    for i in range(1, 4):
+        background.write(step(at=i))
+    timer = threading.Timer(0.2, slow.release.set)
+    timer.start()
+    background.close()
+    assert slow.closed and [s.frame.id for s in slow.steps if s.frame] == [0], "the step it was at, and no other"
+    assert background.dropped == 3 and background.failure is None
+    background.write(step(at=4))
+    timer.join()
+    assert len(slow.steps) == 1
+
+
+def test_a_sink_that_hangs_for_ever_is_told() -> None:
+    stuck = Blocked()
+    background = Background(stuck, keep="all", close_s=0.05, hung_s=0.05)
+    for i in range(3):
+        background.write(step(at=i))
+    assert stuck.busy.wait(5)
+    background.close()
+    assert background.failure == "Blocked: its last step did not end within 0.05 s"
+    stuck.release.set()
+    background._thread.join(5)
+    assert len(stuck.steps) == 1 and background.dropped == 2
+
+
+@pytest.mark.parametrize("where", ["write", "close"])
+def test_whatever_a_sink_raises_is_one_line(where: str) -> None:
+    class Odd(ListSink):
+        def write(self, step: Step) -> None:
+            if where == "write":
+                cv2.imencode(".jpg", np.zeros((0, 0, 3), np.uint8))
+
+        def close(self) -> None:
+            super().close()
+            if where == "close":
+                raise KeyError("x")
+
+    odd = Odd()
+    background = Background(odd, keep="all")
+    background.write(step())
+    background.close()
+    assert background.failure is not None and "\n" not in background.failure
+    assert background.failure.startswith("Odd: error: OpenCV" if where == "write" else "Odd: KeyError: 'x'")
+    assert odd.closed
 
 
 # --- recording --------------------------------------------------------------------------------------------------------
@@ -333,8 +404,6 @@ def driving(tmp_path: Path) -> tuple[subprocess.Popen[bytes], Path]:
     assert process.stdout is not None
     for _ in range(10):
         process.stdout.readline()
-    # The watchdog has to be up before it can be of use.
-    time.sleep(0.7)
     return process, lines
 
 
@@ -373,8 +442,6 @@ def test_a_hanging_drive_is_neutral_and_takes_over_again(tmp_path: Path) -> None
 
 
 def test_an_ordinary_end_wakes_nobody(tmp_path: Path) -> None:
-    from sepilot_runtime.watchdog import Guarded
-
     spec = f"jsonl:{tmp_path / 'lines.jsonl'}"
     inner: Sink = open_bare(spec)
     sink = Guarded(inner, spec, timeout_ms=150)
@@ -386,6 +453,57 @@ def test_an_ordinary_end_wakes_nobody(tmp_path: Path) -> None:
         "driving",
         "stopped",
     ]
+
+
+@pytest.mark.parametrize("farewell", [True, False])
+def test_signals_to_the_whole_unit_do_not_end_the_watchdog(farewell: bool, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    spec = f"jsonl:{lines}"
+    sink = Guarded(open_bare(spec), spec, timeout_ms=60_000)
+    process = sink._process
+    for number in IGNORED:
+        process.send_signal(number)
+        sink.write(step())
+    if farewell:
+        sink.close()
+        assert process.returncode == 0 and last_line(lines)["state"] == "driving"
+    else:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10) == 1 and last_line(lines)["reason"] == "the drive was killed"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo first >&2; echo 'No module named sepilot_runtime' >&2; exit 1", "No module named sepilot_runtime"),
+        ("exit 3", "it died without a word"),
+    ],
+)
+def test_a_watchdog_that_does_not_come_up_is_one_line(
+    script: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = MemoryBus()
+    monkeypatch.setitem(sys.modules, "smbus2", types.SimpleNamespace(SMBus=lambda number: bus))
+    monkeypatch.setattr(sys, "executable", script_in(tmp_path, script))
+    with pytest.raises(OutputError) as caught:
+        open_output("pca9685:")
+    assert str(caught.value) == f"pca9685:: the watchdog does not come up: {words}"
+    assert bus.closed
+
+
+def test_a_watchdog_that_hangs_at_its_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", script_in(tmp_path, "exec sleep 60"))
+    with pytest.raises(OutputError, match=r"x: the watchdog does not come up within 0\.2 s"):
+        Guarded(ListSink(), "x", start_s=0.2)
+
+
+def script_in(folder: Path, text: str) -> str:
+    """A program that is started in place of Python."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 # --- mqtt -------------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_it_reports_the_disagreement_in_degrees() -> None:
     assert report.p99_deg == pytest.approx(2.5, abs=0.011)
     assert report.total is not None and report.total.count == 200 and report.total.p50_us > 0
     assert report.active_total is not None and report.active_total.p50_us == pytest.approx(50, rel=0.01)
-    assert str(report).startswith("shadow: 200 frames: mean 1.26°, p99 2.51°; max 5.00°; 1 beyond 3°; p50 ")
+    assert str(report).startswith("200 frames: mean 1.26°, p99 2.51°; max 5.00°; 1 beyond 3°; p50 ")
 
 
 def test_the_same_model_agrees_with_itself(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_candidate_that_fails_is_told_and_harms_nobody() -> None:
         offer(shadow, frames(1)[0], answer(0.0))
     report = shadow.close()
     assert (report.frames, report.failed, report.failure) == (0, 3, "m.tflite: broken")
-    assert report.total is None and str(report) == "shadow: no frames; 3 failed: m.tflite: broken"
+    assert report.total is None and str(report) == "no frames; 3 failed: m.tflite: broken"
     assert threading.active_count() == before - 1
 
 

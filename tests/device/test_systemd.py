@@ -113,7 +113,8 @@ def test_a_dry_run_says_everything_and_does_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     for words in (f"-m venv {prefix}/venv", f"pip install --quiet --upgrade {ROOT}[servo]", "DRIVE_ARGS=--to pca9685:",
-                  "WatchdogSec=3", "Restart=always", "systemctl enable sepilot-drive", 'GROUP="i2c"'):  # fmt: skip
+                  "WatchdogSec=3", "Restart=always", "KillMode=control-group",
+                  "systemctl enable sepilot-drive", 'GROUP="i2c"'):  # fmt: skip
         assert words in done.stdout, words
     assert not prefix.exists()
 

@@ -43,7 +43,8 @@ def lines_of(text: str) -> list[dict[str, float]]:
 def test_one_json_line_per_frame(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["drive", str(model), "--source", str(folder)]) == 0
     printed = capsys.readouterr()
-    lines = lines_of(printed.out)
+    *lines, last = lines_of(printed.out)
+    assert (last["state"], last["steering"], last["reason"]) == ("stopped", 0.0, "end of source")
     assert [line["frame"] for line in lines] == list(range(9))
     for line, frame in zip(lines, frames(9), strict=True):
         expected = steering_of(picture_of(frame, PICTURE))
@@ -79,13 +80,13 @@ def test_output_and_overlay_files(
     argv = ["drive", str(model), "--source", str(folder), "--output", str(output), "--overlay", str(overlay)]
     assert cli.main([*argv, "--max-frames", "5", "--horizon", "0.6"]) == 0
     assert capsys.readouterr().out == ""
-    assert len(lines_of(output.read_text())) == 5
+    assert len(lines_of(output.read_text())) == 5 + 1
     assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
     assert sorted(path.name for path in output.parent.iterdir()) == ["out.jsonl", "out.mp4"]
     # A second run does not write over the first.
     assert cli.main(argv) == 2
     assert "exists already" in capsys.readouterr().err
-    assert len(lines_of(output.read_text())) == 5
+    assert len(lines_of(output.read_text())) == 5 + 1
 
 
 def bad_models(folder: Path) -> dict[str, Path]:
@@ -205,14 +206,21 @@ def test_ctrl_c_finishes_the_files_and_exits_130(model: Path, long_video: Path, 
 
 
 @pytest.mark.parametrize("option", ["--overlay", "--output"])
-def test_a_full_disk_leaves_nothing_and_says_so(option: str, model: Path, long_video: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_half_video_and_says_so(
+    option: str, model: Path, long_video: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "out" / ("o.mp4" if option == "--overlay" else "o.jsonl")
     argv = [str(model), "--source", str(long_video), option, str(target), "--max-frames", "100", "--quiet"]
     process = start(argv, largest_file=10_000)
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 2
     assert messages.startswith(f"sepilot: {target}: ") and messages.count("\n") == 1
-    assert list(target.parent.iterdir()) == []
+    if option == "--overlay":
+        assert list(target.parent.iterdir()) == []
+    else:
+        # A log is good up to its last whole line.
+        *whole, _ = target.read_text().splitlines()
+        assert [json.loads(line)["frame"] for line in whole] == list(range(len(whole))) and len(whole) > 20
 
 
 def test_a_full_disk_behind_stdout_is_one_line(model: Path, folder: Path) -> None:

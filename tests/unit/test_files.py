@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from sepilot_runtime.errors import DriveError, OutputError
-from sepilot_runtime.files import atomic_directory, atomic_file, read_json, require_new, sha256_of, write_json
+from sepilot_runtime.files import (
+    atomic_directory,
+    atomic_file,
+    exists,
+    read_json,
+    require_new,
+    sha256_of,
+    write_json,
+)
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -73,6 +81,13 @@ def test_an_existing_directory_is_refused_before_any_work(tmp_path: Path) -> Non
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(OutputError, match="exists already"):
         require_new(tmp_path / "dangling")
+
+
+def test_what_exists(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    found = [exists(tmp_path / name, OutputError) for name in ("", "file", "nowhere", "dangling", "file/below")]
+    assert found == [True, True, False, False, False]
 
 
 def test_overwriting_replaces_all_or_nothing(tmp_path: Path) -> None:

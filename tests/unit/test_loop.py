@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 
 from model_factory import PICTURE, contract_of, frames, steering_of, write_tflite
+from sepilot_runtime.actuation import Actuation
 from sepilot_runtime.engines import ConstantEngine
-from sepilot_runtime.errors import DriveError, ModelFileError
+from sepilot_runtime.errors import DriveError, ModelFileError, OutputError
 from sepilot_runtime.latency import RollingLatency, latency_of
 from sepilot_runtime.loop import drive_frames, paced, paced_at
 from sepilot_runtime.pilot import Pilot, load_pilot
 from sepilot_runtime.preprocess import picture_of
-from sepilot_runtime.sinks import ListSink
+from sepilot_runtime.sinks import ListSink, Step
 from sepilot_runtime.sources import Frame, SourceInfo
+from sepilot_runtime.states import State
 
 
 class ScriptedSource:
@@ -54,8 +57,8 @@ def test_every_frame_is_steered_by_once(tmp_path: Path) -> None:
     sink = ListSink()
     given = numbered(7, arrived_ns=1_000_000)
     summary = drive_frames(pilot, ScriptedSource(*given), [sink], clock_ns=lambda: 6_000_000)
-    assert [step.frame.id for step in sink.steps] == list(range(7))
-    for step in sink.steps:
+    assert [step.frame.id for step in sink.steps[:-1]] == list(range(7))
+    for step in sink.steps[:-1]:
         assert step.prediction.raw == pytest.approx(steering_of(picture_of(step.frame.image, PICTURE)), abs=1e-6)
         assert step.age_ms == 5.0
         assert step.total_us >= step.prediction.preprocess_us + step.prediction.infer_us
@@ -71,14 +74,14 @@ def constant() -> Pilot:
 def test_max_frames_stops_after_that_many() -> None:
     sink = ListSink()
     summary = drive_frames(constant(), ScriptedSource(*numbered(9)), [sink], max_frames=4)
-    assert (len(sink.steps), summary.frames, summary.ended) == (4, 4, "max-frames")
+    assert (len(sink.steps), summary.frames, summary.ended) == (4 + 1, 4, "max-frames")
 
 
 def test_ctrl_c_and_a_failing_source_keep_what_was_driven() -> None:
     for error, ended in ((KeyboardInterrupt(), "interrupted"), (DriveError("camera 0: gone"), "camera 0: gone")):
         sink = ListSink()
         summary = drive_frames(constant(), ScriptedSource(*numbered(3), error), [sink])
-        assert (len(sink.steps), summary.frames, summary.ended) == (3, 3, ended)
+        assert (len(sink.steps), summary.frames, summary.ended) == (3 + 1, 3, ended)
 
 
 def test_a_source_that_never_starts_is_an_error() -> None:
@@ -93,8 +96,34 @@ def test_a_frame_of_an_impossible_shape_is_counted_and_passed_over() -> None:
     bad = dataclasses.replace(good[1], image=np.zeros((4, 4, 7), np.uint8))
     sink = ListSink()
     summary = drive_frames(constant(), ScriptedSource(good[0], bad, good[2]), [sink])
-    assert [step.frame.id for step in sink.steps] == [0, 2]
+    assert [step.frame.id for step in sink.steps[:-1]] == [0, 2]
     assert summary.lost == {"skipped": 1, "wrong shape": 1}
+
+
+@pytest.mark.parametrize("broken", ["source", "sink", "model", None])
+def test_the_last_word_is_stopped(broken: str | None) -> None:
+    """Otherwise a receiver that keeps the last word keeps the throttle of the last frame."""
+
+    class Breaks(ListSink):
+        def write(self, step: Step) -> None:
+            super().write(step)
+            if broken == "sink" and len(self.steps) == 3:
+                raise OutputError("disk full")
+
+    class Forgets(ConstantEngine):
+        def output(self, name: str) -> float:
+            return float("nan") if broken == "model" and len(sink.steps) == 3 else 0.1
+
+    sink, first = ListSink(), Breaks()
+    script = [*numbered(4), *([DriveError("gone")] if broken == "source" else [])]
+    with contextlib.suppress(OutputError, ModelFileError):
+        drive_frames(
+            Pilot(Forgets(contract_of(), 0.1)), ScriptedSource(*script), [first, sink],
+            actuation=Actuation(throttle=0.3, trim=0.1),
+        )  # fmt: skip
+    assert {step.throttle for step in sink.steps[:-1]} == {0.3}
+    last = sink.steps[-1]
+    assert (last.state, last.steering, last.throttle, last.frame) == (State.STOPPED, 0.1, 0.0, None)
 
 
 def test_a_model_that_breaks_on_the_way_stops_the_drive() -> None:

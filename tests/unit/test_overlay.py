@@ -21,7 +21,7 @@ from sepilot_runtime.pilot import Pilot
 from sepilot_runtime.roadpath import RoadView, ribbon
 from sepilot_runtime.sinks import Step
 from sepilot_runtime.sources import Frame
-from sepilot_runtime.video import overlay_video
+from sepilot_runtime.video import VideoWriter, overlay_video
 
 VIEW = RoadView(width=960, height=720, horizon=0.45)
 
@@ -146,13 +146,36 @@ def test_a_video_appears_whole(suffix: str, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_nothing_is_left_of_a_video_that_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, BrokenPipeError, OutputError])
+def test_a_drive_that_fails_leaves_the_video_so_far(error: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "o.mp4"
+    with pytest.raises(error), overlay_video(path, overlay(), rate_hz=20) as sink:
+        for at in range(3):
+            sink.write(step(0.1, at=at))
+        raise error
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_nothing_is_left_of_a_video_without_frames(tmp_path: Path) -> None:
+    path = tmp_path / "o.mp4"
+    with pytest.raises(OutputError, match="no frame"), overlay_video(path, overlay(), rate_hz=20):
+        pass
+    with pytest.raises(ZeroDivisionError), overlay_video(path, overlay(), rate_hz=20):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_video_that_is_not_whole_the_error_of_the_drive_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VideoWriter, "_arrived", lambda self: 0)
+    path = tmp_path / "o.mp4"
+    with pytest.raises(OutputError, match="0 of 1 frames"), overlay_video(path, overlay(), rate_hz=20) as sink:
+        sink.write(step(0.1))
     with pytest.raises(ZeroDivisionError), overlay_video(path, overlay(), rate_hz=20) as sink:
         sink.write(step(0.1))
         raise ZeroDivisionError
-    with pytest.raises(OutputError, match="no frame"), overlay_video(path, overlay(), rate_hz=20):
-        pass
     assert list(tmp_path.iterdir()) == []
 
 

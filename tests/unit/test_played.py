@@ -19,16 +19,17 @@ from sepilot_runtime.states import Control
 
 
 class Recording:
-    """Frames at 20 Hz."""
+    """Frames at 20 Hz; after `pause_after` of them, an hour without."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, pause_after: int = 10**9) -> None:
         self.info = SourceInfo(where="tub", kind="drive", live=False, width=8, height=8, rate_hz=20, frames=count)
         self.lost = {"missing image": 1}
-        self._count = count
+        self._count, self._pause_after = count, pause_after
 
     def __iter__(self) -> Iterator[Frame]:
         for i in range(self._count):
-            yield Frame(id=i, time_s=5 + i / 20, image=np.full((8, 8, 3), i, np.uint8), arrived_ns=0)
+            time_s = 5 + i / 20 + 3600 * (i >= self._pause_after)
+            yield Frame(id=i, time_s=time_s, image=np.full((8, 8, 3), i, np.uint8), arrived_ns=0)
 
     def __enter__(self) -> Self:
         return self
@@ -51,9 +52,9 @@ class Clock:
         self.now_ns += round(seconds * 1e9)
 
 
-def played(count: int, rate_hz: float | None = None) -> tuple[PlayedSource, Control, Clock]:
+def played(count: int, rate_hz: float | None = None, pause_after: int = 10**9) -> tuple[PlayedSource, Control, Clock]:
     control, clock = Control(), Clock()
-    source = PlayedSource(Recording(count), control, rate_hz=rate_hz, clock_ns=clock, sleep=clock.sleep)
+    source = PlayedSource(Recording(count, pause_after), control, rate_hz=rate_hz, clock_ns=clock, sleep=clock.sleep)
     return source, control, clock
 
 
@@ -69,6 +70,16 @@ def test_frames_come_when_they_are_due(rate_hz: float | None, period_s: float) -
     assert control.ending is None
     assert source.newest(1.0) is None
     assert control.ending == "end of source"
+
+
+@pytest.mark.parametrize(("rate_hz", "period_s"), [(None, 0.05), (0.5, 2.0)])
+def test_a_pause_of_the_recording_is_left_out(rate_hz: float | None, period_s: float) -> None:
+    source, _, clock = played(5, rate_hz, pause_after=3)
+    begin_ns = clock.now_ns
+    for i in range(5):
+        frame = source.newest(10.0)
+        assert frame is not None and frame.id == i
+        assert frame.arrived_ns == clock.now_ns == begin_ns + round(i * period_s * 1e9)
 
 
 def test_nothing_comes_before_it_is_due() -> None:

@@ -120,7 +120,12 @@ def test_a_folder_of_broken_images_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("nowhere", "no such file or folder"), ("empty", "holds no images"), ("text.mp4", "is not a video")],
+    [
+        ("nowhere", "no such file or folder"),
+        ("x" * 300, "File name too long"),
+        ("empty", "holds no images"),
+        ("text.mp4", "is not a video"),
+    ],
 )
 def test_what_is_no_source_is_named(name: str, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
@@ -129,6 +134,12 @@ def test_what_is_no_source_is_named(name: str, words: str, tmp_path: Path, capfd
         given(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("spec", ["²", "٣"])
+def test_a_digit_that_is_no_number_is_no_camera(spec: str) -> None:
+    with pytest.raises(DriveError, match="no such file or folder"):
+        open_source(spec)
 
 
 def test_a_video_gives_every_frame_with_its_time(tmp_path: Path) -> None:

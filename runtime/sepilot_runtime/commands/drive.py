@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,10 +18,8 @@ from sepilot_runtime.web.options import add_web_arguments, bind_page, serve_page
 # OpenCV, numpy and the interpreter are imported where they are first needed: `--help` answers without them.
 if TYPE_CHECKING:
     from sepilot_runtime.car import Car
-    from sepilot_runtime.following import SlotFollower
     from sepilot_runtime.loop import DriveSummary, NewPilot, Pace
     from sepilot_runtime.pilot import Pilot
-    from sepilot_runtime.shadow import Shadow
     from sepilot_runtime.sinks import Sink
     from sepilot_runtime.sources import LiveSource, Source
     from sepilot_runtime.states import Control
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INTERRUPTED, TERMINATED = "interrupted", "terminated"
+
+LEAST_LIVE_HZ = 5.0
+"""The watchdog and the serial protocol's dead-man time-out are near a quarter of a second."""
 
 EPILOG = """\
 examples:
@@ -38,7 +39,7 @@ examples:
 
 Each line holds: frame (id), time_s, steering (-1 to 1, + = right), steering_deg, raw (before
 clipping), preprocess_us, infer_us, total_us (frame in memory to steering), age_ms (arrival of the
-frame to steering) and, where the source has it, the recorded steering.
+frame to steering) and, where the source has it, the recorded steering. The last line is "stopped".
 Ctrl-C ends a drive cleanly: the files hold what was driven until then, and the exit code is 130.
 """
 
@@ -61,11 +62,10 @@ def main(argv: Sequence[str]) -> int:
 def _drive(arguments: argparse.Namespace) -> DriveSummary:
     from sepilot_runtime.camera_request import camera_request
     from sepilot_runtime.car import load_car
+    from sepilot_runtime.drive_models import DriveModels
     from sepilot_runtime.drive_outputs import open_sinks
-    from sepilot_runtime.engines import engine_named
     from sepilot_runtime.files import require_new
     from sepilot_runtime.opencv import cv2
-    from sepilot_runtime.pilot import load_pilot
     from sepilot_runtime.sources import open_source
     from sepilot_runtime.states import Control
 
@@ -78,35 +78,32 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
 
         require_video_path(arguments.overlay)
     car = load_car(arguments.car, arguments.overrides)
-    if arguments.profile:
-        _use_profile(arguments)
-    engine = engine_named(arguments.engine) if arguments.engine else None
-
-    def load(path: Path) -> Pilot:
-        return load_pilot(path, threads=arguments.threads or 1, engine=engine)
-
-    follower = _follower(arguments, load)
-    pilot = follower.loaded if follower else load(arguments.file)
-    control = Control(recording=arguments.record is not None)
-    # People want colour and the whole frame; a model alone is quicker served.
+    models = DriveModels(arguments, car)
+    pilot, control = models.driving(), Control(recording=arguments.record is not None)
+    # People want colour and the whole frame; models alone are quicker served.
     watched = arguments.overlay or arguments.record or arguments.web
-    asked = camera_request(arguments, None if watched or pilot.contract.frame else pilot.contract.picture)
+    asked = camera_request(arguments, None if watched else models.picture())
     with open_source(arguments.source, asked) as source, contextlib.ExitStack() as stack:
         live = _as_live(source, arguments, control)
+        if arguments.shadow and live is None:
+            raise UsageError(f"--shadow {arguments.shadow}: for a camera, or a recording with --as-camera")
+        if source.info.live:
+            models.bind_to(asked.picture)
         if not arguments.quiet:
             print(_start_line(pilot, live or source), file=sys.stderr)
         page = bind_page(arguments, stack)
-        sinks = open_sinks(arguments, car, pilot, source, control, stack, live=live is not None)
+        # Before the outputs, so that a second Ctrl-C cannot keep them from being closed.
         stack.enter_context(_signals(control))
+        sinks = open_sinks(arguments, car, pilot, live or source, control, stack, live=live is not None)
         if page is not None:
-            driving = (lambda: follower.loaded) if follower else (lambda: pilot)
-            stack.enter_context(serve_page(page, arguments, car, driving, live or source, sinks, control))
+            stack.enter_context(serve_page(page, arguments, car, models.driving, live or source, sinks, control))
         if live is not None:
-            shadow = _shadow(arguments, load, sinks, stack)
-            new_pilot = follower.poll if follower else lambda: None
-            summary = _drive_live(arguments, car, pilot, live, sinks, control, new_pilot)
+            shadow = models.start_shadow(sinks, stack)
+            summary = _drive_live(arguments, car, pilot, live, sinks, control, models.newer)
             if shadow is not None:
-                print(f"shadow {arguments.shadow.name}: {shadow.report()}", file=sys.stderr)
+                print(f"shadow {shadow.name}: {shadow.report()}", file=sys.stderr)
+            if not arguments.quiet:
+                print("".join(_rate_advice(summary, live.info.rate_hz)), end="", file=sys.stderr)
             return summary
         from sepilot_runtime.loop import drive_frames
 
@@ -118,10 +115,20 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
 
 def _as_live(source: Source, arguments: argparse.Namespace, control: Control) -> LiveSource | None:
     """The source, where it is to be driven live."""
-    if source.info.live:
-        return cast("LiveSource", source)
-    if not arguments.as_camera:
+    if not source.info.live and not arguments.as_camera:
         return None
+    if source.info.live:
+        camera = cast("LiveSource", source)
+        if not arguments.rate_hz:
+            return camera
+        if arguments.rate_hz < LEAST_LIVE_HZ:
+            raise UsageError(
+                f"--rate-hz {arguments.rate_hz:g}: at least {LEAST_LIVE_HZ:g} expected for a camera; outputs take a "
+                "longer silence for a drive that hangs"
+            )
+        from sepilot_runtime.slowed import SlowedSource
+
+        return SlowedSource(camera, arguments.rate_hz)
     from sepilot_runtime.played import PlayedSource
 
     return PlayedSource(source, control, rate_hz=arguments.rate_hz)
@@ -141,54 +148,14 @@ def _drive_live(
 
     return drive_live(
         pilot, source, sinks, limits=car.limits, actuation=car.actuation, control=control, new_pilot=new_pilot,
-        novelty=lambda pilot: NoveltyMonitor(pilot.contract).score,
-        max_frames=arguments.max_frames, rate_hz=arguments.rate_hz,
+        novelty=lambda pilot: NoveltyMonitor(pilot.contract).score, max_frames=arguments.max_frames,
     )  # fmt: skip
-
-
-def _use_profile(arguments: argparse.Namespace) -> None:
-    """File, engine and threads as `sepilot bench --write-profile` chose them."""
-    from sepilot_runtime.profiles import read_profile
-
-    given = {"FILE": arguments.file, "--slots": arguments.slots, "--engine": arguments.engine}
-    for name, value in {**given, "--threads": arguments.threads}.items():
-        if value is not None:
-            raise UsageError(f"--profile {arguments.profile}: it says which {name}; leave that out")
-    profile, arguments.file = read_profile(arguments.profile)
-    arguments.engine, arguments.threads = profile.engine, profile.threads
-
-
-def _follower(arguments: argparse.Namespace, load: Callable[[Path], Pilot]) -> SlotFollower[Pilot] | None:
-    """What drives by the slots directory, where no file is named."""
-    if arguments.file is not None:
-        if arguments.slots:
-            raise UsageError(f"--slots {arguments.slots}: either a FILE or --slots, not both")
-        return None
-    if not arguments.slots:
-        raise UsageError("FILE, --slots DIR or --profile JSON expected")
-    from sepilot_runtime.following import SlotFollower
-
-    return SlotFollower(arguments.slots, load, warn=lambda line: print(f"warning: {line}", file=sys.stderr))
-
-
-def _shadow(
-    arguments: argparse.Namespace, load: Callable[[Path], Pilot], sinks: list[Sink], stack: contextlib.ExitStack
-) -> Shadow | None:
-    """A candidate that sees every frame that was steered by, after all other outputs."""
-    if arguments.shadow is None:
-        return None
-    from sepilot_runtime.shadow import Shadow, ShadowSink
-
-    shadow = Shadow(load(arguments.shadow))
-    stack.callback(shadow.close)
-    sinks.append(ShadowSink(shadow))
-    return shadow
 
 
 @contextlib.contextmanager
 def _signals(control: Control) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the drive between two frames, so that the last word is neutral."""
-    reasons = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+    """Ctrl-C, SIGTERM and a closed terminal end the drive between two frames, so that the last word is neutral."""
+    reasons = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: TERMINATED}
     before = {
         number: signal.signal(number, lambda caught, _: control.end(reasons[signal.Signals(caught)]))
         for number in reasons
@@ -234,6 +201,17 @@ def _summary_lines(summary: DriveSummary) -> list[str]:
     return lines
 
 
+def _rate_advice(summary: DriveSummary, rate_hz: float) -> Iterator[str]:
+    """A line, where the camera gave so few frames that the drive took it for broken."""
+    watched_s = sum(summary.seconds_in.get(state, 0.0) for state in ("driving", "degraded", "neutral"))
+    found_hz = summary.frames / watched_s if watched_s > 1 else rate_hz
+    if "no frame" in summary.neutral and LEAST_LIVE_HZ <= found_hz < 0.75 * rate_hz:
+        yield (
+            f"the camera gave {found_hz:.0f} frames/s where {rate_hz:g} were expected (little light makes cameras "
+            f"slower); with --rate-hz {max(found_hz // 1, LEAST_LIVE_HZ):g} the limits count its true periods\n"
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sepilot drive",
@@ -248,7 +226,11 @@ def _parser() -> argparse.ArgumentParser:
         "--slots", type=Path, metavar="DIR", help="drive by the model that `sepilot install` made active there"
     )
     parser.add_argument(
-        "--shadow", type=Path, metavar="FILE", help="run another file beside it and report how far apart they are"
+        "--shadow",
+        type=Path,
+        metavar="FILE",
+        help="run another file beside it and report how far apart they are (default: the one that "
+        "`sepilot install --shadow` put into --slots)",
     )
     parser.add_argument(
         "--source",
@@ -269,7 +251,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--paced", action="store_true", help="give a file's frames at the speed of their time stamps")
-    pace.add_argument("--rate-hz", type=_positive_float, metavar="HZ", help="take at most HZ frames per second")
+    pace.add_argument(
+        "--rate-hz",
+        type=_positive_float,
+        metavar="HZ",
+        help="take at most HZ frames per second; a live drive counts its limits in these periods",
+    )
     parser.add_argument(
         "--as-camera",
         action="store_true",

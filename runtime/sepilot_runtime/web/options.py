@@ -74,7 +74,8 @@ def serve_page(
     from sepilot_runtime.web.status import Watched
 
     sinks.append(page.sink)
-    rate_hz = arguments.rate_hz or source.info.rate_hz
+    # A live source knows of --rate-hz.
+    rate_hz = source.info.rate_hz if source.info.live else arguments.rate_hz or source.info.rate_hz
     return page.serving(
         Watched(
             pilot=driving, control=control, lost=lambda: source.lost, outputs=sinks, supervised=source.info.live,

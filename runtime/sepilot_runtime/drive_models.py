@@ -1,0 +1,137 @@
+"""The models of one drive, as its command line names them: what steers, what is installed meanwhile, what looks on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepilot_runtime.car import Car
+from sepilot_runtime.engines import engine_named
+from sepilot_runtime.errors import SepilotError, UsageError
+from sepilot_runtime.picture import Picture
+from sepilot_runtime.pilot import Pilot, load_pilot
+from sepilot_runtime.sinks import Sink
+
+# What only some drives need is imported where they need it: the first angle comes sooner.
+if TYPE_CHECKING:
+    from sepilot_runtime.following import SlotFollower
+    from sepilot_runtime.shadow import Shadow
+
+__all__ = ["DriveModels"]
+
+
+class DriveModels:
+    """A file, or the active one of a slots directory; and a shadow beside it, if any."""
+
+    def __init__(self, arguments: argparse.Namespace, car: Car) -> None:
+        """
+        Raises:
+            UsageError: the arguments contradict each other.
+            SepilotError: what `load_pilot` and `SlotFollower` raise.
+        """
+        if arguments.profile:
+            _use_profile(arguments)
+        self._engine = engine_named(arguments.engine) if arguments.engine else None
+        self._threads = arguments.threads or 1
+        self._scored = car.limits.max_novelty is not None
+        self._picture: Picture | None = None
+        self._follower = self._follow(arguments)
+        self._first = self._follower.loaded if self._follower else self._load_fitting(arguments.file)
+        self._candidate = self._load_candidate(arguments)
+
+    def driving(self) -> Pilot:
+        """What steers now."""
+        return self._follower.loaded if self._follower else self._first
+
+    def newer(self) -> Pilot | None:
+        """Asked between two frames: a model that was installed meanwhile, or None."""
+        return self._follower.poll() if self._follower else None
+
+    def picture(self) -> Picture | None:
+        """The picture that is all that any of them needs of a frame; None where whole frames in colour are needed."""
+        picture = _picture_alone(self.driving())
+        return picture if self._candidate is None or _picture_alone(self._candidate) == picture else None
+
+    def bind_to(self, picture: Picture | None) -> None:
+        """From now on the camera gives no more than this picture takes; a model that needs more is not taken."""
+        self._picture = picture
+
+    def start_shadow(self, sinks: list[Sink], stack: contextlib.ExitStack) -> Shadow | None:
+        """Show the candidate every frame that was steered by, after all other outputs; `stack` ends it."""
+        if self._candidate is None:
+            return None
+        from sepilot_runtime.shadow import Shadow, ShadowSink
+
+        shadow = Shadow(self._candidate)
+        stack.callback(shadow.close)
+        sinks.append(ShadowSink(shadow))
+        return shadow
+
+    def _load(self, path: Path) -> Pilot:
+        return load_pilot(path, threads=self._threads, engine=self._engine)
+
+    def _load_fitting(self, path: Path) -> Pilot:
+        """A model that this drive can go on with. Runs in the background for one that is installed meanwhile.
+
+        Raises:
+            ContractError: limits.max_novelty is set and the model has no statistics.
+            UsageError: it needs other frames than the camera was asked for.
+        """
+        pilot = self._load(path)
+        if self._scored:
+            from sepilot_runtime.novelty import NoveltyMonitor
+
+            NoveltyMonitor(pilot.contract)
+        if self._picture is not None and _picture_alone(pilot) != self._picture:
+            raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
+        return pilot
+
+    def _follow(self, arguments: argparse.Namespace) -> SlotFollower[Pilot] | None:
+        """What drives by the slots directory, where no file is named."""
+        if arguments.file is not None:
+            if arguments.slots:
+                raise UsageError(f"--slots {arguments.slots}: either a FILE or --slots, not both")
+            return None
+        if not arguments.slots:
+            raise UsageError("FILE, --slots DIR or --profile JSON expected")
+        from sepilot_runtime.following import SlotFollower
+
+        return SlotFollower(
+            arguments.slots, self._load_fitting, warn=lambda line: print(f"warning: {line}", file=sys.stderr)
+        )
+
+    def _load_candidate(self, arguments: argparse.Namespace) -> Pilot | None:
+        """What runs as a shadow: the file that was named, or the one that was installed so."""
+        if arguments.shadow is not None:
+            return self._load(arguments.shadow)
+        if not arguments.slots:
+            return None
+        from sepilot_runtime.slots import shadow_model
+
+        try:
+            path = shadow_model(arguments.slots)
+            return self._load(path) if path is not None else None
+        except SepilotError as e:
+            # The car drives without it.
+            print(f"warning: shadow: {e}", file=sys.stderr)
+            return None
+
+
+def _picture_alone(pilot: Pilot) -> Picture | None:
+    """The picture that is all a model needs of a frame; None where it takes whole frames."""
+    return None if pilot.contract.frame else pilot.contract.picture
+
+
+def _use_profile(arguments: argparse.Namespace) -> None:
+    """File, engine and threads as `sepilot bench --write-profile` chose them."""
+    from sepilot_runtime.profiles import read_profile
+
+    given = {"FILE": arguments.file, "--slots": arguments.slots, "--engine": arguments.engine}
+    for name, value in {**given, "--threads": arguments.threads}.items():
+        if value is not None:
+            raise UsageError(f"--profile {arguments.profile}: it says which {name}; leave that out")
+    profile, arguments.file = read_profile(arguments.profile)
+    arguments.engine, arguments.threads = profile.engine, profile.threads
