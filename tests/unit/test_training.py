@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import drive_factory as make
+from sepilot_export.other_drives import seen_drives
 from sepilot_runtime.cli import main
 from sepilot_runtime.errors import DriveError, RunError
 from sepilot_train.drives import DriveFilter, ReaderOptions, open_drives
@@ -304,6 +305,14 @@ def test_a_run_is_resumed_with_its_own_settings_or_none(finished: Run, drives: P
         request, recipe = train._asked(parser.parse_args([*words, "--resume"]))
         require_same(finished.path, request, recipe)
         assert request == finished.request and recipe == finished.recipe
+
+
+def test_what_a_run_has_seen_goes_along_with_its_export(finished: Run) -> None:
+    seen = seen_drives(finished.path)
+    assert {d.id: (d.train, d.validation) for d in seen.seen} == {
+        "mon/data": (40, 0), "fri/data": (35, 0), "judge/data": (0, 30),
+    }  # fmt: skip
+    assert seen.reader == ReaderOptions() and all(len(d.fingerprint) == 64 for d in seen.seen)
 
 
 def test_ctrl_c_while_decoding_leaves_no_run(
