@@ -170,14 +170,16 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_drives_that_moved_are_found_by_their_names(run: Path, folder: Path, tmp_path: Path) -> None:
-    moved = [shutil.copytree(folder / f"tub{i}", tmp_path / f"tub{i}") for i in range(2)]
+def test_drives_that_moved_are_found_in_a_folder_under_other_names(run: Path, folder: Path, tmp_path: Path) -> None:
+    moved = [shutil.copytree(folder / f"tub{i}", tmp_path / "moved" / f"{i}" / "data") for i in range(2)]
     gone = [(folder / f"tub{i}").rename(folder / f"gone{i}") for i in range(2)]
     try:
         out = tmp_path / "out"
-        words = ["--recipe", "cluster", *quick("cluster"), "--drives", *map(str, moved), "--out", str(out)]
+        words = ["--recipe", "cluster", *quick("cluster"), "--drives", str(tmp_path / "moved"), "--out", str(out)]
         assert main(["compress", str(run), *words]) == 0
         assert record(out)["sections"] == ["cluster"]
+        request = json.loads((out / "request.json").read_text())
+        assert request["drives"] + request["validation_drives"] == [str(path.resolve()) for path in moved]
     finally:
         for i, path in enumerate(gone):
             path.rename(folder / f"tub{i}")
