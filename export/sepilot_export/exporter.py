@@ -28,6 +28,7 @@ from sepilot_export.conversions import Converter, Exported, tool_versions
 from sepilot_export.formats import FORMATS, Format, limits_of
 from sepilot_export.frame_files import FrameFiles
 from sepilot_export.int8 import Int8, Int8Options
+from sepilot_export.other_drives import seen_drives
 from sepilot_export.raw_frames import RawFrames
 from sepilot_export.reference import EXPORT_NAME, REFERENCE_NAME, Reference
 from sepilot_export.report.fields import read_object
@@ -216,6 +217,7 @@ def _record(
         "seed": int8.seed,
         "max_drop": int8.max_drop,
         "min_throttle": source.min_throttle,
+        "drives": dataclasses.asdict(seen_drives(source.run)) if source.run else None,
         "deploy_graph_difference": parity,
         **({"preprocessing": frames.record()} if frames else {}),
         "warnings": list(warnings),

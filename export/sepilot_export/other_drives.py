@@ -1,26 +1,65 @@
-"""A reference on drives that the run has never seen, for `sepilot check --drives`."""
+"""A reference on drives that the run has never seen, for `sepilot check --drives`.
+
+Which ones it has seen lies in export.json: not by name, as any recording may be called `data`, but by the fingerprints
+of split.json, with the options that the drives were read with.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.raw_frames import frame_count, resized
 from sepilot_export.reference import EXPORT_NAME, Reference
-from sepilot_runtime.contract import FrameInput
-from sepilot_runtime.errors import FrameError, RunError
+from sepilot_runtime.contract import FrameInput, Picture
+from sepilot_runtime.errors import DriveError, FrameError, RunError, UsageError
 from sepilot_runtime.files import read_json
 from sepilot_runtime.pilot import Pilot, load_pilot
 from sepilot_runtime.preprocess import picture_of
-from sepilot_train.drives import Drive, ReaderOptions, load_pictures, open_drives
-from sepilot_train.run import standing_still_left_out
+from sepilot_runtime.schema import parse
+from sepilot_train.drives import Drive, DriveFilter, ReaderOptions, load_pictures, open_drives
+from sepilot_train.run import read_request, read_split, standing_still_left_out, wanted_frames
 
-__all__ = ["reference_on"]
+__all__ = ["SeenDrive", "SeenDrives", "reference_on", "seen_drives"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDrive:
+    """A drive of a run. `train` and `validation` are numbers of frames."""
+
+    id: str
+    fingerprint: str
+    train: int
+    validation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDrives:
+    """`drives` of export.json: what a run has seen, and how its recordings were read."""
+
+    reader: ReaderOptions
+    filter: DriveFilter
+    seen: tuple[SeenDrive, ...]
+
+
+def seen_drives(run: Path) -> SeenDrives:
+    """What a run directory says about its drives. Raises RunError."""
+    request = read_request(run)
+    return SeenDrives(
+        reader=request.reader,
+        filter=request.filter,
+        seen=tuple(
+            SeenDrive(id=d.id, fingerprint=d.fingerprint, train=len(d.train), validation=len(d.validation))
+            for d in read_split(run)
+        ),
+    )
 
 
 def reference_on(
@@ -30,18 +69,18 @@ def reference_on(
 
     Args:
         known: the export's own reference.
-        folder: the export, whose export.json says which frames count as standing still.
+        folder: the export, whose export.json says what the run has seen and which frames count as standing still.
 
     Raises:
         DriveError: a drive cannot be read, or has no frames.
         RunError: it is one that the model was trained on or already judged on.
     """
-    min_throttle = float(read_json(folder / EXPORT_NAME, RunError)["min_throttle"])
-    provenance = known.contract.provenance
+    where = folder / EXPORT_NAME
+    record = read_json(where, RunError)
+    min_throttle = float(record["min_throttle"])
     drives = [standing_still_left_out(d, min_throttle) for d in open_drives(paths, options)]
+    _require_unseen(paths, record, where, known.contract.picture, min_throttle, progress=progress)
     for drive in drives:
-        if drive.id in provenance.drives:
-            raise RunError(f"{drive.path}: the model was trained on this drive; name others with --drives")
         if drive.full_scale_deg != known.contract.outputs[0].scale:
             raise RunError(
                 f"{drive.path}: full scale of {known.contract.outputs[0].scale:g} degrees expected, as the model has "
@@ -64,6 +103,33 @@ def reference_on(
         predictions=np.array([pilot.infer_picture(p) for p in pictures], np.float32),
         source=source,
     )
+
+
+def _require_unseen(
+    paths: Sequence[Path], record: dict[str, Any], where: Path, picture: Picture, min_throttle: float, *, progress: bool
+) -> None:
+    if record.get("drives") is None:
+        raise RunError(f"{where}: drives: missing, so nobody knows what the model was trained on; export again")
+    known = parse(SeenDrives, record["drives"], f"{where}: drives", RunError, complete=True)
+    seen = {drive.fingerprint: drive for drive in known.seen}
+    for drive in _as_the_run_reads(paths, known.reader):
+        try:
+            kept = wanted_frames(drive, known.filter, min_throttle)
+            fingerprint = load_pictures(kept, picture, progress=progress).fingerprint
+        except DriveError:
+            # The run takes none of its frames, so it is none of the run's.
+            continue
+        if found := seen.get(fingerprint):
+            how = "trained" if found.train else "judged"
+            raise RunError(f"{drive.path}: the model was {how} on this drive ({found.id}); name others with --drives")
+
+
+def _as_the_run_reads(paths: Sequence[Path], reader: ReaderOptions) -> list[Drive]:
+    """The drives at `paths` with the options of the training, none where those do not fit."""
+    try:
+        return open_drives(paths, reader)
+    except (DriveError, UsageError):
+        return []
 
 
 def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: FrameInput) -> Reference:

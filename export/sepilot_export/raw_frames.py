@@ -13,7 +13,7 @@ from sepilot_export.source import Source
 from sepilot_runtime.contract import FrameInput
 from sepilot_runtime.errors import ContractError, DriveError, RunError, UsageError
 from sepilot_runtime.opencv import cv2
-from sepilot_train.drives import Drive, frames_of, open_drives
+from sepilot_train.drives import Drive, frames_of
 from sepilot_train.run import Run
 
 __all__ = ["RawFrames", "frame_count", "frame_input", "read_raw_frames", "resized", "spread"]
@@ -51,8 +51,7 @@ def read_raw_frames(
         UsageError: the drives' frames are of several sizes, and none is named.
         RunError: a frame that the run was judged on cannot be read any more.
     """
-    paths = [Path(p) for p in (*run.request.drives, *run.request.validation_drives)]
-    drives = {d.id: d for d in open_drives(list(moved_to) or paths, run.request.reader)}
+    drives = {found.drive.id: found.drive for found in run.drives(moved_to=moved_to, progress=False)}
     held = source.held_out
     used = {*held.drives, *source.training.drives}
     size = wanted or _common_size({name: drive for name, drive in drives.items() if name in used})

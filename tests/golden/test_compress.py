@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
-    tubs = [str(write_tub(folder / f"tub{i}", 160)) for i in range(2)]
+    tubs = [str(write_tub(folder / f"tub{i}", 160 - 10 * i)) for i in range(2)]
     out = folder / "run"
     assert main(["train", tubs[0], "--val", tubs[1], *TINY, "--out", str(out)]) == 0
     return out
@@ -157,7 +157,7 @@ def test_a_student_learns_from_teachers(run: Path, folder: Path, capsys: pytest.
         (["--recipe", "prune51"], "no such recipe; shipped: "),
         (["--recipe", "slim", "--set", "prune.sparsity=0.5"], "a section of the recipes expected (slim)"),
         (["--recipe", "prune50", "--set", "prune.sparsity=2"], "sparsity: expected a value from 0.01 to 0.99; found 2"),
-        (["--recipe", "prune50", "--drives", "/nowhere"], "a drive named tub0 expected, found nowhere"),
+        (["--recipe", "prune50", "--drives", "/nowhere"], "/nowhere: no such file or folder"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -170,14 +170,16 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_drives_that_moved_are_found_by_their_names(run: Path, folder: Path, tmp_path: Path) -> None:
-    moved = [shutil.copytree(folder / f"tub{i}", tmp_path / f"tub{i}") for i in range(2)]
+def test_drives_that_moved_are_found_in_a_folder_under_other_names(run: Path, folder: Path, tmp_path: Path) -> None:
+    moved = [shutil.copytree(folder / f"tub{i}", tmp_path / "moved" / f"{i}" / "data") for i in range(2)]
     gone = [(folder / f"tub{i}").rename(folder / f"gone{i}") for i in range(2)]
     try:
         out = tmp_path / "out"
-        words = ["--recipe", "cluster", *quick("cluster"), "--drives", *map(str, moved), "--out", str(out)]
+        words = ["--recipe", "cluster", *quick("cluster"), "--drives", str(tmp_path / "moved"), "--out", str(out)]
         assert main(["compress", str(run), *words]) == 0
         assert record(out)["sections"] == ["cluster"]
+        request = json.loads((out / "request.json").read_text())
+        assert request["drives"] + request["validation_drives"] == [str(path.resolve()) for path in moved]
     finally:
         for i, path in enumerate(gone):
             path.rename(folder / f"tub{i}")

@@ -67,6 +67,15 @@ def test_every_format_passes_check_without_the_original_drives(
     assert all(r["max_error_deg"] <= 25e-5 for r in rows if r["precision"] == "float32")
 
 
+def test_a_drive_of_the_run_is_no_new_one(
+    exported: Path, drives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(sorted(p for p in drives.iterdir() if p.is_dir())[0], tmp_path / "renamed")
+    capsys.readouterr()
+    assert main(["check", str(exported), "--drives", str(copy)]) == 2
+    assert f"{copy}: the model was trained on this drive" in capsys.readouterr().err
+
+
 def test_files_with_the_preprocessing_inside_take_the_cameras_frames(
     run: Path, drives: Path, exported: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ import pytest
 from drive_factory import write_tub
 from model_factory import PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
 from sepilot_export.formats import format_named
+from sepilot_export.other_drives import SeenDrive, SeenDrives
 from sepilot_export.reference import EXPORT_NAME, REFERENCE_NAME, Reference, read_reference
 from sepilot_runtime.cli import main
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.preprocess import picture_of
+from sepilot_train.drives import DriveFilter, ReaderOptions, load_pictures, open_drives
+from sepilot_train.run import wanted_frames
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = ("float32.tflite", "int8.tflite", "float32.onnx")
@@ -52,8 +56,21 @@ def exported(tmp_path: Path) -> Path:
         {"file": f"ramp-{name}", "format": name, "limits": dataclasses.asdict(format_named(name).limits)}
         for name in MADE
     ]
-    (folder / EXPORT_NAME).write_text(json.dumps({"files": files, "min_throttle": 0.05}))
+    seen = SeenDrives(reader=ReaderOptions(), filter=DriveFilter(), seen=())
+    record = {"files": files, "min_throttle": 0.05, "drives": dataclasses.asdict(seen)}
+    (folder / EXPORT_NAME).write_text(json.dumps(record))
     return folder
+
+
+def remember(folder: Path, tub: Path, *, train: int, validation: int, **options: object) -> None:
+    """Write into export.json that the run has seen `tub`, under a name that says nothing."""
+    filter_ = DriveFilter(**options)  # type: ignore[arg-type]
+    (drive,) = open_drives([tub], ReaderOptions())
+    fingerprint = load_pictures(wanted_frames(drive, filter_, 0.05), PICTURE, progress=False).fingerprint
+    seen = SeenDrive(id="mon/data", fingerprint=fingerprint, train=train, validation=validation)
+    record = json.loads((folder / EXPORT_NAME).read_text())
+    record["drives"] = dataclasses.asdict(SeenDrives(reader=ReaderOptions(), filter=filter_, seen=(seen,)))
+    (folder / EXPORT_NAME).write_text(json.dumps(record))
 
 
 def rows(folder: Path) -> dict[str, dict]:  # type: ignore[type-arg]
@@ -170,6 +187,37 @@ def test_other_drives_are_compared_with_a_float32_file_that_passed(exported: Pat
     assert found["reference"]["frames"] == 150 and found["drives"]["reference"]["frames"] == 40
     assert "ramp-float32.tflite" in found["drives"]["reference"]["source"]
     assert [r["format"] for r in found["drives"]["files"]] == list(MADE)
+
+
+@pytest.mark.parametrize(("train", "validation", "how"), [(30, 10, "trained"), (30, 0, "trained"), (0, 40, "judged")])
+def test_a_drive_that_the_run_has_seen_is_refused_by_its_content(
+    exported: Path, tmp_path: Path, train: int, validation: int, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moving = [0.3] * 30 + [0.0] * 10
+    seen = write_tub(tmp_path / "mon" / "data", 40, throttle=moving)
+    remember(exported, seen, train=train, validation=validation, first=3)
+    copied = shutil.copytree(seen, tmp_path / "elsewhere" / "another")
+    for path in (seen, copied):
+        assert main(["check", str(exported), "--drives", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert f"{path}: the model was {how} on this drive (mon/data)" in error and error.count("\n") == 1
+
+
+def test_another_drive_of_a_seen_drives_name_is_new(exported: Path, tmp_path: Path) -> None:
+    remember(exported, write_tub(tmp_path / "mon" / "data", 40), train=40, validation=0)
+    other = write_tub(tmp_path / "fri" / "data", 30)
+    assert main(["check", str(exported), "--drives", str(other)]) == 0
+    assert json.loads((exported / "check.json").read_text())["drives"]["reference"]["frames"] == 30
+
+
+def test_an_export_that_does_not_know_its_drives_takes_no_others(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((exported / EXPORT_NAME).read_text())
+    del record["drives"]
+    (exported / EXPORT_NAME).write_text(json.dumps(record))
+    assert main(["check", str(exported), "--drives", str(write_tub(tmp_path / "sunday", 40))]) == 2
+    assert "export.json: drives: missing" in capsys.readouterr().err
 
 
 def test_other_drives_need_a_float32_file_that_passed(

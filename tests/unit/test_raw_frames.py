@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,10 @@ from sepilot_train.run import FrameSet
 
 
 def run_over(*tubs: Path) -> Any:
-    request = SimpleNamespace(drives=tuple(map(str, tubs)), validation_drives=(), reader=ReaderOptions())
-    return SimpleNamespace(path=Path("run"), request=request)
+    def drives(*, moved_to: Sequence[Path], progress: bool) -> list[Any]:
+        return [SimpleNamespace(drive=drive) for drive in open_drives(list(moved_to or tubs), ReaderOptions())]
+
+    return SimpleNamespace(path=Path("run"), drives=drives)
 
 
 def source_over(*drives: str, count: int = 40) -> Any:

@@ -27,6 +27,11 @@ def test_an_override_changes_one_value() -> None:
     assert changed.sha256 != plain.sha256
 
 
+def test_the_seed_makes_no_other_recipe() -> None:
+    plain, changed = load_recipe("v27"), load_recipe("v27", ["training.seed=3"])
+    assert changed.training.seed == 3 and changed.sha256 == plain.sha256
+
+
 def test_v27_is_trained_as_in_the_source_material() -> None:
     t = load_recipe("v27").training
     assert (t.optimizer, t.learning_rate, t.loss, t.epochs, t.schedule) == ("adam", 0.002, "mse", 150, "plateau")
@@ -44,6 +49,11 @@ def test_v27_is_trained_as_in_the_source_material() -> None:
         ("training", ["section.key=value"]),
         ("name.x=1", ["name"]),
         ("data.validation_fraction=0.9", ["validation_fraction", "0.9"]),
+        ("augmentation.mirror=7", ["augmentation", "mirror", "0 to 1", "7"]),
+        ("augmentation.noise=-3", ["augmentation", "noise", "0 to 1", "-3"]),
+        ("augmentation.gamma=9", ["augmentation", "gamma", "0 to 1", "9"]),
+        ("gates.int9.max_error=0.1", ["gates.int9", "int8-float-head"]),
+        ("gates.int8.max_error=-0.1", ["gates.int8", "max_error", "-0.1"]),
     ],
 )
 def test_a_wrong_key_or_type_is_named(override: str, expected: list[str]) -> None:

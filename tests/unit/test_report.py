@@ -24,6 +24,7 @@ from sepilot_export.report.material import Material, gather
 from sepilot_export.report.page import render, stages_of
 from sepilot_runtime.cli import main
 from sepilot_runtime.errors import RunError
+from sepilot_runtime.files import sha256_of
 from sepilot_runtime.preprocess import picture_of
 from sepilot_train.drives import DriveFilter, ReaderOptions
 from sepilot_train.metrics import steering_metrics
@@ -84,7 +85,7 @@ def write_run(folder: Path, drive: Path) -> Path:
     return folder
 
 
-def write_export(folder: Path) -> Path:
+def write_export(folder: Path, run: Path) -> Path:
     """An export of the ramp model: one file that passes its gates, and one with a planted fault."""
     folder.mkdir()
     write_tflite(folder / "ramp-float32.tflite")
@@ -114,8 +115,14 @@ def write_export(folder: Path) -> Path:
         }
         for name in ("float32.tflite", "int8.tflite")
     ]
-    record = {"created": "2026-01-01T00:00:00Z", "deploy_graph_difference": 1e-7, "model_sha256": "cd" * 32}
-    record |= {"tools": {"keras": "3"}, "warnings": [], "files": files, "min_throttle": 0.05}
+    record = {"created": "2026-01-01T00:00:00Z", "deploy_graph_difference": 1e-7}
+    record |= {
+        "model_sha256": sha256_of(run / "model.keras"),
+        "tools": {"keras": "3"},
+        "warnings": [],
+        "files": files,
+        "min_throttle": 0.05,
+    }
     (folder / "export.json").write_text(json.dumps(record))
     return folder
 
@@ -141,7 +148,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     made = Made(
         drive=drive,
         run=write_run(folder / "run", drive),
-        export=write_export(folder / "export"),
+        export=write_export(folder / "export", folder / "run"),
         bench=folder / "bench.json",
         closed_loop=folder / "closed_loop.json",
     )
@@ -354,6 +361,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
             "edges_deg",
         ),
         ("export/export.json", lambda v: v.update(files=3), "files: a list expected, found 3"),
+        ("export/export.json", lambda v: v.update(model_sha256="cd" * 32), "the export of another run"),
         ("bench.json", lambda v: v["rows"][0].pop("us_p50"), "rows[0]: us_p50: missing"),
         ("bench.json", lambda v: v["rows"][0]["infer"].pop("p50_us"), "infer: p50_us: missing"),
         (

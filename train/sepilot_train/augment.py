@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_train.limits import require_in
+
 __all__ = ["UNIFORM_COUNT", "Augmentation", "apply"]
 
 #: Uniform numbers per picture: one column per use below, on or off, so that switching one kind leaves the others.
@@ -62,6 +64,28 @@ class Augmentation:
     blur: float = 0.0
     blur_width: float = 2.0
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            require_in(name, getattr(self, name), low, high)
+
+
+_RANGES = (
+    ("mirror", 0, 1),
+    ("shift_x", 0, 1),
+    # The sign is that of the steering; a shift by the whole width is never meant as more than a few full locks.
+    ("shift_x_label", -10, 10),
+    ("shift_y", 0, 1),
+    ("brightness", 0, 1),
+    ("contrast", 0, 1),
+    # Beyond, the parabola leaves [0, 1] and turns back on itself.
+    ("gamma", 0, 1),
+    ("shadow", 0, 1),
+    ("shadow_darkness", 0, 1),
+    ("blur", 0, 1),
+    ("blur_width", 1, 100),
+    ("noise", 0, 1),
+)
 
 
 def apply(pictures: Any, uniforms: Any, settings: Augmentation) -> tuple[Any, Any, Any]:

@@ -15,14 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from sepilot_runtime.contract import Picture
+from sepilot_runtime.contract import Picture, Precision
 from sepilot_runtime.errors import RecipeError
 from sepilot_runtime.schema import parse
 from sepilot_runtime.settings import override, read_toml
 from sepilot_train.augment import Augmentation
 from sepilot_train.learner import TrainingSettings
+from sepilot_train.limits import require_in
 
 __all__ = [
     "DataSettings",
@@ -85,6 +86,11 @@ class Gate:
     max_error: float | None = None
     mae_increase: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("max_error", "mae_increase"):
+            if (value := getattr(self, name)) is not None:
+                require_in(name, value, 0, 1e6)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -100,10 +106,29 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     gates: Mapping[str, Gate] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for precision in self.gates:
+            if precision not in get_args(Precision):
+                raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
+
     @property
     def sha256(self) -> str:
-        """Of the resolved values, whatever file and overrides they came from."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        """Of the resolved values, whatever file and overrides they came from.
+
+        The seed is left out: trainings that differ in nothing else are trainings of one recipe.
+        """
+        values = dataclasses.asdict(self)
+        values["training"]["seed"] = 0
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def with_choices(self, *, seed: int, min_throttle: float | None) -> Recipe:
+        """The recipe as a training uses it, with what its command line says in place of its own values.
+
+        Args:
+            min_throttle: None leaves the recipe's.
+        """
+        data = self.data if min_throttle is None else dataclasses.replace(self.data, min_throttle=min_throttle)
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, seed=seed), data=data)
 
 
 def recipe_names() -> list[str]:

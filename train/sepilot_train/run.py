@@ -14,6 +14,8 @@ figures/ checkpoint/ tensorboard/
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -24,8 +26,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import Contract
-from sepilot_runtime.errors import RunError
+from sepilot_runtime.contract import Contract, Picture
+from sepilot_runtime.errors import DriveError, RunError
 from sepilot_runtime.files import atomic_file, read_json
 from sepilot_runtime.schema import parse
 from sepilot_train.drives import Drive, DriveFilter, PictureSet, ReaderOptions, load_pictures, open_drives
@@ -36,10 +38,14 @@ __all__ = [
     "Predictions",
     "Request",
     "Run",
+    "RunDrive",
+    "first_difference",
     "load_sets",
     "open_run",
+    "open_sides",
     "read_split",
     "standing_still_left_out",
+    "wanted_frames",
 ]
 
 T = TypeVar("T")
@@ -59,6 +65,31 @@ class Request:
     reader: ReaderOptions
     filter: DriveFilter
     seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RunDrive:
+    """A drive of a finished run, read where it is now.
+
+    Attributes:
+        drive, pictures: under the name that the drive had in training.
+        train, validation: places among `pictures`, in the order of split.json.
+    """
+
+    drive: Drive
+    pictures: PictureSet
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+    def frames(self, side: str) -> FrameSet:
+        """The frames of one side."""
+        index = getattr(self, side)
+        return FrameSet(
+            pictures=self.pictures.pictures[index],
+            drives=(self.drive.id,) * len(index),
+            names=tuple(self.pictures.names[i] for i in index),
+            labels=self.pictures.steering[index],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -135,26 +166,64 @@ class Run:
         Raises:
             RunError: a drive is missing or has changed since training.
         """
-        wanted = {d.id: getattr(d, side) for d in read_split(self.path) if getattr(d, side)}
-        if not wanted:
+        here = self._drives_now(moved_to)
+        parts = [
+            self._found(entry, here, self.recipe.picture, progress=progress).frames(side)
+            for entry in read_split(self.path)
+            if getattr(entry, side)
+        ]
+        if not parts:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side} expected, found none")
-        paths = [Path(p) for p in (*self.request.drives, *self.request.validation_drives)]
-        gone = [p for p in paths if not p.exists()]
-        if gone and not moved_to:
-            raise RunError(f"{gone[0]}: the drive is no longer there; say where it is now with --drives")
-        drives = {d.id: d for d in open_drives(list(moved_to) or paths, self.request.reader)}
-        parts = []
-        for drive_id, names in wanted.items():
-            if drive_id not in drives:
-                raise RunError(f"{self.path}: drive {drive_id!r} expected, found {', '.join(drives) or 'none'}")
-            pictures = load_pictures(drives[drive_id], self.recipe.picture, progress=progress)
-            parts.append(_take(pictures, names, self.path))
         return FrameSet(
             pictures=np.concatenate([p.pictures for p in parts]),
             drives=sum((p.drives for p in parts), ()),
             names=sum((p.names for p in parts), ()),
             labels=np.concatenate([p.labels for p in parts]),
         )
+
+    def drives(
+        self, *, moved_to: Sequence[Path] = (), picture: Picture | None = None, progress: bool = True
+    ) -> list[RunDrive]:
+        """All drives of the run in the order of split.json, with the split of the training.
+
+        Args:
+            moved_to: as in `frames`.
+            picture: of another net; the run's own where there is none.
+
+        Raises:
+            RunError: a drive is missing or has changed since training.
+        """
+        here = self._drives_now(moved_to)
+        return [
+            self._found(entry, here, picture or self.recipe.picture, progress=progress)
+            for entry in read_split(self.path)
+        ]
+
+    def _drives_now(self, moved_to: Sequence[Path]) -> list[Drive]:
+        paths = [Path(p) for p in (*self.request.drives, *self.request.validation_drives)]
+        gone = [p for p in paths if not p.exists()]
+        if gone and not moved_to:
+            raise RunError(f"{gone[0]}: the drive is no longer there; say where it is now with --drives")
+        return open_drives(list(moved_to) or paths, self.request.reader)
+
+    def _found(self, entry: DriveSplit, here: Sequence[Drive], picture: Picture, *, progress: bool) -> RunDrive:
+        """The drive of an entry of split.json.
+
+        Known by its fingerprint, as its name depends on the folders that it lies in and on the drives beside it. A
+        drive that went on growing has another fingerprint; there the name counts, and the frames must all be there.
+        """
+        name, names = entry.id, {*entry.train, *entry.validation}
+        own = [d for d in here if d.id == name]
+        others = [d for d in here if d.id != name and names.issubset(d.names)]
+        for drive in (*own, *others):
+            with contextlib.suppress(DriveError):
+                kept = wanted_frames(drive, self.request.filter, self.recipe.data.min_throttle)
+                pictures = load_pictures(kept, picture, progress=progress)
+                if pictures.fingerprint == entry.fingerprint:
+                    return _placed(dataclasses.replace(kept, id=name), pictures, entry, self.path)
+        if not own:
+            raise RunError(f"{self.path}: drive {name!r} expected, found {', '.join(d.id for d in here)}")
+        return _placed(own[0], load_pictures(own[0], picture, progress=progress), entry, self.path)
 
 
 def open_run(path: Path) -> Run:
@@ -217,43 +286,78 @@ def _parsed(kind: type[T], where: Path) -> T:
         raise RunError(f"{where}: {e}" if str(where) not in str(e) else str(e)) from e
 
 
+def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
+    """The drives to train on and those to judge on; named apart together, as every later verb opens them together.
+
+    Raises:
+        DriveError: a recording cannot be read, or stands on both sides.
+    """
+    train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
+    together = open_drives([*train, *judge], request.reader)
+    if not judge:
+        return together, []
+    # What is reached from both lists is there once; only a list by itself says which recordings are its own.
+    first, second = (open_drives(paths, request.reader) for paths in (train, judge))
+    if len(first) + len(second) > len(together):
+        training = {d.path.resolve() for d in first}
+        twice = next(d for d in second if d.path.resolve() in training)
+        raise DriveError(f"{twice.path}: given to train on and with --val; a drive must not train and judge")
+    return together[: len(first)], together[len(first) :]
+
+
 def load_sets(
-    paths: Sequence[Path], recipe: Recipe, reader: ReaderOptions, filter_: DriveFilter, *, progress: bool
+    drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool
 ) -> list[tuple[Drive, PictureSet]]:
-    """Open, filter and decode drives; each with its pictures."""
-    drives = [
-        standing_still_left_out(drive.filtered(filter_), recipe.data.min_throttle)
-        for drive in open_drives(paths, reader)
-    ]
-    return [(drive, load_pictures(drive, recipe.picture, progress=progress)) for drive in drives]
+    """Filter and decode drives; each with its pictures."""
+    kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
+    return [(drive, load_pictures(drive, recipe.picture, progress=progress)) for drive in kept]
+
+
+def wanted_frames(drive: Drive, filter_: DriveFilter, min_throttle: float) -> Drive:
+    """The frames of a drive that a request and its recipe take; what the throttle leaves out counts as skipped.
+
+    Raises:
+        DriveError: none is left.
+    """
+    kept = drive.filtered(dataclasses.replace(filter_, min_throttle=None))
+    if filter_.min_throttle is not None:
+        kept = _above(kept, filter_.min_throttle)
+    return standing_still_left_out(kept, min_throttle)
 
 
 def standing_still_left_out(drive: Drive, min_throttle: float) -> Drive:
-    """The drive without the frames at or below `min_throttle`, if its throttle says anything.
+    """The drive without the frames at or below `min_throttle`, which count as skipped, if its throttle says anything.
 
     Many cars record a constant throttle, or none; there it tells nothing about standing still.
     """
     throttle = drive.throttle[np.isfinite(drive.throttle)]
     if min_throttle <= 0 or not throttle.size or throttle.max() <= min_throttle or np.ptp(throttle) < 1e-6:
         return drive
-    return drive.filtered(DriveFilter(min_throttle=min_throttle))
+    return _above(drive, min_throttle)
 
 
-def _take(pictures: PictureSet, names: Sequence[str], where: Path) -> FrameSet:
+def _above(drive: Drive, min_throttle: float) -> Drive:
+    kept = drive.filtered(DriveFilter(min_throttle=min_throttle))
+    if len(kept) == len(drive):
+        return drive
+    reason = f"throttle at or below {min_throttle:g}"
+    count = len(drive) - len(kept) + drive.skipped.get(reason, 0)
+    return dataclasses.replace(kept, skipped={**drive.skipped, reason: count})
+
+
+def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) -> RunDrive:
     place = {name: i for i, name in enumerate(pictures.names)}
-    missing = [name for name in names if name not in place]
+    missing = [name for name in (*entry.train, *entry.validation) if name not in place]
     if missing:
         raise RunError(
-            f"{where}: drive {pictures.drive_id} has changed since training: {len(missing)} of its frames are gone, "
+            f"{where}: drive {drive.id} has changed since training: {len(missing)} of its frames are gone, "
             f"the first is {missing[0]}"
         )
-    index = np.array([place[name] for name in names], dtype=np.int64)
-    return FrameSet(
-        pictures=pictures.pictures[index],
-        drives=(pictures.drive_id,) * len(index),
-        names=tuple(names),
-        labels=pictures.steering[index],
+    train, validation = (
+        np.array([place[name] for name in getattr(entry, side)], dtype=np.int64) for side in ("train", "validation")
     )
+    pictures = dataclasses.replace(pictures, drive_id=drive.id)
+    return RunDrive(drive=drive, pictures=pictures, train=train, validation=validation)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -262,7 +366,13 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def same_request(found: Request, asked: Request) -> str:
-    """The first key in which two requests differ, or ""."""
-    names = (field.name for field in fields(Request))
-    return next((name for name in names if getattr(found, name) != getattr(asked, name)), "")
+def first_difference(begun: Any, asked: Any) -> str:
+    """The first key in which two requests, or parts of them, differ, with what was expected and found; or ""."""
+    for field in fields(begun):
+        expected, found = getattr(begun, field.name), getattr(asked, field.name)
+        if expected == found:
+            continue
+        if dataclasses.is_dataclass(expected):
+            return f"{field.name}.{first_difference(expected, found)}"
+        return f"{field.name}: {expected!r} expected, found {found!r}"
+    return ""

@@ -26,10 +26,30 @@ from sepilot_train.learner import History, Samples, fit, predict
 from sepilot_train.metrics import SteeringMetrics, steering_metrics
 from sepilot_train.models import build_model
 from sepilot_train.recipe import Recipe, load_recipe, to_toml
-from sepilot_train.run import Predictions, Request, Run, load_sets, open_run, read_request, same_request, write_text
+from sepilot_train.run import (
+    Predictions,
+    Request,
+    Run,
+    first_difference,
+    load_sets,
+    open_run,
+    open_sides,
+    read_request,
+    write_text,
+)
 from sepilot_train.split import Leak, Split
 
-__all__ = ["Material", "complete_run", "gather", "require_same", "start_run", "summary", "train_run"]
+__all__ = [
+    "Material",
+    "complete_run",
+    "gather",
+    "material_of",
+    "require_buildable",
+    "require_same",
+    "start_run",
+    "summary",
+    "train_run",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -59,11 +79,8 @@ def gather(request: Request, recipe: Recipe, *, progress: bool) -> Material:
     Raises:
         DriveError: unreadable, without labels, of different full scales, or too short to split.
     """
-    first = load_sets([Path(p) for p in request.drives], recipe, request.reader, request.filter, progress=progress)
-    given = load_sets(
-        [Path(p) for p in request.validation_drives], recipe, request.reader, request.filter, progress=progress
-    ) if request.validation_drives else []  # fmt: skip
-    everything = first + given
+    first, given = open_sides(request)
+    everything = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(everything)
     sets = [s for _, s in everything]
     if given:
@@ -87,10 +104,38 @@ def gather(request: Request, recipe: Recipe, *, progress: bool) -> Material:
     return Material(drives=tuple(d for d, _ in everything), sets=tuple(sets), split=parts)
 
 
+def material_of(
+    run: Run, *, moved_to: Sequence[Path] = (), picture: Picture | None = None, progress: bool = False
+) -> Material:
+    """The material of a finished run, split as it was.
+
+    Args:
+        moved_to: where the run's drives are now, when not where they were at training.
+        picture: of another net; the run's own where there is none.
+
+    Raises:
+        RunError: a drive is gone or has changed since the training.
+    """
+    drives = run.drives(moved_to=moved_to, picture=picture, progress=progress)
+    return Material(
+        drives=tuple(d.drive for d in drives),
+        sets=tuple(d.pictures for d in drives),
+        split=Split(
+            kind=summary(run)["split"],
+            train=tuple(d.train for d in drives),
+            validation=tuple(d.validation for d in drives),
+        ),
+    )
+
+
 def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
-    ids = [d.id for d, _ in everything]
-    if twice := sorted({i for i in ids if ids.count(i) > 1}):
-        raise DriveError(f"{twice[0]}: given twice, or two drives of one name; a drive must not train and judge")
+    known: dict[str, Drive] = {}
+    for drive, pictures in everything:
+        first = known.setdefault(pictures.fingerprint, drive)
+        if first is not drive:
+            raise DriveError(
+                f"{drive.path}: a copy of {first.path}; a drive must not train and judge, give one of them"
+            )
     for drive, pictures in everything:
         if not drive.labelled or not np.isfinite(pictures.steering).all():
             raise DriveError(f"{drive.path}: has no steering labels; it can be driven over but not trained on")
@@ -116,13 +161,18 @@ def require_same(out: Path, request: Request, recipe: Recipe) -> None:
     Raises:
         RunError: there is none, or it was asked for differently.
     """
-    difference = same_request(read_request(out), request)
-    if difference:
-        raise RunError(
-            f"{out}: cannot be resumed with another {difference.replace('_', ' ')}; train into a new directory"
-        )
-    if load_recipe(str(out / "recipe.toml")).sha256 != recipe.sha256:
-        raise RunError(f"{out}: cannot be resumed with another recipe or other overrides; train into a new directory")
+    own = "a run goes on with its own settings; leave the option out, or train into a new directory"
+    begun = read_request(out)
+    if difference := first_difference(begun, request):
+        raise RunError(f"{out}: {difference}; {own}")
+    kept = load_recipe(str(out / "recipe.toml")).with_choices(seed=begun.seed, min_throttle=begun.filter.min_throttle)
+    if kept.sha256 != recipe.sha256:
+        raise RunError(f"{out}: another recipe or other overrides than its recipe.toml has; {own}")
+
+
+def require_buildable(recipe: Recipe) -> None:
+    """Build the recipe's net once, to say what is wrong with it before minutes go into decoding. Raises RecipeError."""
+    build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
 
 
 def train_run(out: Path, request: Request, recipe: Recipe, material: Material, *, resume: bool, progress: bool) -> Run:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sepilot_export.compress import distill, slim, tfmot
 from sepilot_export.compress.judgement import Figures, judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression, Distill
@@ -29,8 +31,8 @@ from sepilot_runtime.files import atomic_directory, require_new, sha256_of, writ
 from sepilot_train.learner import History, fit
 from sepilot_train.models import build_model
 from sepilot_train.recipe import Recipe, load_recipe
-from sepilot_train.run import Request, Run, open_run, read_split
-from sepilot_train.training import Material, complete_run, gather, start_run
+from sepilot_train.run import Predictions, Request, Run, open_run
+from sepilot_train.training import Material, complete_run, material_of, start_run
 
 __all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
 
@@ -73,7 +75,7 @@ def compress_run(
 
     Args:
         teachers: for a distill section; the run itself where none is given.
-        moved_to: where the run's drives are now, by their names, when not where they were.
+        moved_to: where the run's drives are now, or folders that hold them, when not where they were.
         step: told the name of each step as it begins.
 
     Raises:
@@ -86,14 +88,15 @@ def compress_run(
     step("loading the run")
     model = run.load_model()
     _require_supported(model, compressions)
-    material, request = _material(run, moved_to, progress=progress)
+    before = run.predictions()
+    material = _material(run, before, moved_to, progress=progress)
+    request = _moved(run.request, material) if moved_to else run.request
     task = _Task(
         run=run, request=request, teachers=teachers or [run], material=material, model=model, recipe=run.recipe,
-        progress=progress,
+        progress=progress, moved_to=moved_to,
     )  # fmt: skip
     if any(c.distill is not None for c in compressions):
         distill.require_fair(task.teachers, material)
-    before = run.predictions()
     constant_mae = read_object(run.path / "validation.json").inner("metrics").number("constant_mae")
     log = out.with_name(f"{out.name}.log")
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
@@ -148,6 +151,7 @@ class _Task:
     model: Any
     recipe: Recipe
     progress: bool
+    moved_to: Sequence[Path] = ()
     history: History = _NO_HISTORY
 
     def work(self, folder: Path, log: Path) -> Work:
@@ -184,8 +188,9 @@ def _distill(task: _Task, settings: Distill, work: Work) -> Outcome:
     net, training = task.model, training_settings(settings.finetune, work.seed)
     if settings.student:
         student = load_recipe(settings.student)
-        task.recipe = dataclasses.replace(student, data=task.run.recipe.data)
-        task.material = gather(task.request, task.recipe, progress=task.progress)
+        seeded = dataclasses.replace(student.training, seed=work.seed)
+        task.recipe = dataclasses.replace(student, data=task.run.recipe.data, training=seeded)
+        task.material = material_of(task.run, moved_to=task.moved_to, picture=student.picture, progress=task.progress)
         training = dataclasses.replace(student.training, epochs=settings.epochs, seed=work.seed)
         keras.utils.set_random_seed(work.seed)
         net = build_model(student.model.builder, student.picture.shape, student.model.options)
@@ -221,41 +226,31 @@ def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:
             tfmot.require_supported(model, compression)
 
 
-def _material(run: Run, moved_to: Sequence[Path], *, progress: bool) -> tuple[Material, Request]:
+def _material(run: Run, before: Predictions, moved_to: Sequence[Path], *, progress: bool) -> Material:
     """The run's frames, split as they were.
 
     Raises:
         RunError: a drive is gone or has changed since the training.
     """
-    request = _moved(run.request, moved_to)
-    for path in (*request.drives, *request.validation_drives):
-        if not Path(path).exists():
-            raise RunError(f"{path}: the drive is no longer there; say where it is now with --drives")
-    material = gather(request, run.recipe, progress=progress)
-    saved = {d.id: {"train": d.train, "validation": d.validation} for d in read_split(run.path)}
-    parts = zip(material.sets, material.split.train, material.split.validation, strict=True)
-    for pictures, train, validation in parts:
-        for side, index in (("train", train), ("validation", validation)):
-            if saved.get(pictures.drive_id, {}).get(side) != tuple(pictures.names[i] for i in index):
-                raise RunError(f"{run.path}: drive {pictures.drive_id} has changed since the training; train again")
-    return material, request
+    material = material_of(run, moved_to=moved_to, progress=progress)
+    # A drive that is no longer known by its fingerprint is known by its name, which another one may have.
+    held = material.samples("validation")
+    if not np.array_equal(held.labels, before.labels):
+        raise RunError(
+            f"{run.path}: the labels of {', '.join(material.ids('validation'))} have changed since the training; "
+            "train again"
+        )
+    return material
 
 
-def _moved(request: Request, moved_to: Sequence[Path]) -> Request:
-    if not moved_to:
-        return request
-    now = {path.name: str(path.resolve()) for path in moved_to}
-
-    def place(path: str) -> str:
-        name = Path(path).name
-        if name not in now:
-            raise RunError(f"--drives: a drive named {name} expected, found {', '.join(now)}")
-        return now[name]
-
+def _moved(request: Request, material: Material) -> Request:
+    """The request with the places where the drives are now."""
+    places = {drive.id: str(drive.path.resolve()) for drive in material.drives}
+    judging = set(material.ids("validation")) if request.validation_drives else set()
     return dataclasses.replace(
         request,
-        drives=tuple(map(place, request.drives)),
-        validation_drives=tuple(map(place, request.validation_drives)),
+        drives=tuple(dict.fromkeys(p for name, p in places.items() if name not in judging)),
+        validation_drives=tuple(dict.fromkeys(p for name, p in places.items() if name in judging)),
     )
 
 

@@ -13,6 +13,7 @@ from sepilot_export.report.fields import Fields, read_object
 from sepilot_export.report.measurements import Bench, ClosedLoop, read_bench, read_closed_loop
 from sepilot_export.report.samples import Sample, golden_samples, held_out_samples
 from sepilot_runtime.errors import DriveError, RunError
+from sepilot_runtime.files import sha256_of
 from sepilot_train.layers import LayerTable, layer_table
 from sepilot_train.quiet import quiet
 from sepilot_train.run import Predictions, Run, open_run
@@ -83,7 +84,7 @@ def gather(
         moved_to: where the run's drives are now, when not where they were at training.
 
     Raises:
-        RunError: an input is missing, damaged or of another kind; one line that names file and key.
+        RunError: an input is missing, damaged, of another kind or of another run; one line that names file and key.
     """
     run = open_run(run_path)
     validation = _read_validation(run_path / "validation.json")
@@ -91,6 +92,11 @@ def gather(
     if not len(predictions.labels):
         raise RunError(f"{run_path / 'predictions.npz'}: at least one held-out frame expected, found none")
     export, check = _read_export_directory(export_path)
+    if export is not None and export.model_sha256 != (own := sha256_of(run.model_path)):
+        raise RunError(
+            f"{export_path}/export.json: model_sha256: {own[:12]}… of {run.model_path} expected, found "
+            f"{export.model_sha256[:12]}…; this is the export of another run"
+        )
     samples, note = _samples(run, predictions, validation.scale_deg, moved_to)
     return Material(
         run=run,

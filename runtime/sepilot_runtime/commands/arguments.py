@@ -6,7 +6,7 @@ import argparse
 
 from sepilot_runtime.errors import UsageError
 
-__all__ = ["count", "horizon", "seed"]
+__all__ = ["LARGEST_SEED", "count", "horizon", "seed"]
 
 LARGEST_SEED = 2**32 - 1
 """That NumPy and Keras both take."""

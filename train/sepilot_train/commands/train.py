@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.commands.arguments import seed
+from sepilot_runtime.commands.arguments import LARGEST_SEED, seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 
@@ -29,6 +32,10 @@ EPILOG = """examples:
   sepilot train tubs/* --preview sheet.png        look at the augmentation, train nothing
 
 Without --val whole drives are held out (five drives or more), or blocks of time with a guard gap.
+
+Frames of a standing car are skipped: those with a throttle at or below the recipe's data.min_throttle, in drives whose
+throttle varies (--set data.min_throttle=0 takes all). --min-throttle X stands in place of that rule and holds for every
+drive; frames without a throttle are skipped with it as well.
 """
 
 
@@ -36,9 +43,12 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     out: Path | None = arguments.out
-    if arguments.preview is None and out is None:
+    if out is None and (arguments.preview is None or arguments.resume):
         raise UsageError("--out DIR: where the run is to be written is missing")
-    if not arguments.drives and not arguments.resume:
+    if out is not None and arguments.resume:
+        parser.set_defaults(**_as_begun(out))
+        arguments = parser.parse_args(argv)
+    if not arguments.drives:
         raise UsageError("DRIVE: at least one recording is needed, found none")
     request, recipe = _asked(arguments)
     if arguments.preview is not None:
@@ -72,8 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         "--val", metavar="DRIVE", nargs="+", type=Path, default=[], help="drives to judge on, never trained on"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="the run directory to write")
-    parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch in --out")
-    parser.add_argument("--seed", type=seed, default=0, help="of weights, order, augmentation and split (default: 0)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last finished epoch in --out, with the run's own settings"
+    )
+    parser.add_argument(
+        "--seed", type=seed, help="of weights, order, augmentation and split (default: the recipe's training.seed)"
+    )
     parser.add_argument("--preview", metavar="PNG", type=Path, help="write a sheet of augmented frames and stop")
     parser.add_argument("--json", action="store_true", help="print validation.json instead of the table")
     add_reader_arguments(parser)
@@ -81,36 +95,66 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _as_begun(out: Path) -> dict[str, Any]:
+    """What the run to resume was asked for, as the options that are not given again."""
+    from sepilot_train.run import read_request
+
+    request = read_request(out)
+    return {
+        "drives": [Path(p) for p in request.drives],
+        "val": [Path(p) for p in request.validation_drives],
+        "seed": request.seed,
+        "recipe": str(out / "recipe.toml"),
+        **dataclasses.asdict(request.reader),
+        **dataclasses.asdict(request.filter),
+    }
+
+
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     from sepilot_train.drives import drive_filter, reader_options
     from sepilot_train.recipe import load_recipe
-    from sepilot_train.run import Request, read_request
+    from sepilot_train.run import Request
 
-    if arguments.resume and not arguments.drives:
-        return read_request(arguments.out), load_recipe(str(arguments.out / "recipe.toml"))
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    seed = recipe.training.seed if arguments.seed is None else arguments.seed
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"training.seed: 0 to {LARGEST_SEED} expected, found {seed}")
+    throttle = arguments.min_throttle
+    if throttle is not None and not math.isfinite(throttle):
+        raise UsageError(f"--min-throttle: a finite number expected, found {throttle}")
+    _require_one_of("--seed", seed, "training.seed", recipe.training.seed, arguments.overrides)
+    if throttle is not None:
+        _require_one_of("--min-throttle", throttle, "data.min_throttle", recipe.data.min_throttle, arguments.overrides)
     request = Request(
         drives=tuple(str(p.resolve()) for p in arguments.drives),
         validation_drives=tuple(str(p.resolve()) for p in arguments.val),
         reader=reader_options(arguments),
         filter=drive_filter(arguments),
-        seed=arguments.seed,
+        seed=seed,
     )
-    return request, load_recipe(arguments.recipe, arguments.overrides)
+    return request, recipe.with_choices(seed=seed, min_throttle=throttle)
+
+
+def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides: Sequence[str]) -> None:
+    """An option takes the place of the recipe's value; an override of that value beside it is a mistake."""
+    if given != set_to and any(o.partition("=")[0].strip() == key for o in overrides):
+        raise UsageError(f"--set {key}={set_to}: {given} expected as {flag} has it; give one of them")
 
 
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
     from sepilot_train.quiet import start_keras
-    from sepilot_train.training import gather, require_same, start_run, summary, train_run
+    from sepilot_train.training import gather, require_buildable, require_same, start_run, summary, train_run
 
     # Whatever speaks against the directory is said before minutes go into decoding.
     if resume:
         require_same(out, request, recipe)
     else:
         require_new(out)
+    start_keras()
+    require_buildable(recipe)
     progress = sys.stderr.isatty()
     material = gather(request, recipe, progress=progress)
     _announce(request, recipe, material)
-    start_keras()
     if not resume:
         start_run(out, request, recipe, command)
     run = train_run(out, request, recipe, material, resume=resume, progress=progress)
@@ -123,7 +167,10 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
 
 def _announce(request: Request, recipe: Recipe, material: Material) -> None:
     train, held = material.split.counts()
-    skipped = sum(sum(s.skipped.values()) for s in material.sets)
+    skipped: Counter[str] = Counter()
+    for pictures in material.sets:
+        skipped.update(pictures.skipped)
+    why = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
     how = {
         "given": "on the drives named with --val",
         "drives": "on whole drives held out",
@@ -131,7 +178,7 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
     }[material.split.kind]
     print(
         f"{recipe.name}: {train:,} frames to train on, {held:,} to judge on ({how}); "
-        f"{skipped:,} skipped; seed {request.seed}",
+        f"{skipped.total():,} skipped{f' ({why})' if why else ''}; seed {request.seed}",
         file=sys.stderr,
     )
 
