@@ -47,10 +47,11 @@ def open_sinks(
     sinks: list[Sink] = []
     stack.callback(_tell_of_background, sinks)
     if arguments.output:
-        lines = JsonLinesSink(stack.enter_context(_text_output(arguments.output)), str(arguments.output))
+        file = stack.enter_context(_text_output(arguments.output))
+        lines = JsonLinesSink(file, str(arguments.output), frames_only=not live)
         sinks.append(Background(lines, keep="all") if live else lines)
     else:
-        lines = JsonLinesSink(sys.stdout)
+        lines = JsonLinesSink(sys.stdout, frames_only=not live)
         sinks.append(Background(lines, keep="newest") if live else lines)
     if arguments.overlay:
         from sepilot_runtime.overlay import Overlay

@@ -67,10 +67,16 @@ class JsonLinesSink:
     steering_deg, raw (before clipping), preprocess_us, infer_us.
     """
 
-    def __init__(self, file: TextIO, shown_as: str = "standard output") -> None:
-        self._file, self._shown_as = file, shown_as
+    def __init__(self, file: TextIO, shown_as: str = "standard output", *, frames_only: bool = False) -> None:
+        """
+        Args:
+            frames_only: leave out steps without a frame, so that a recording gives one line per frame.
+        """
+        self._file, self._shown_as, self._frames_only = file, shown_as, frames_only
 
     def write(self, step: Step) -> None:
+        if self._frames_only and step.frame is None:
+            return
         try:
             self._file.write(json.dumps(line_of(step)) + "\n")
             self._file.flush()

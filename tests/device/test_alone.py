@@ -31,8 +31,7 @@ def test_it_drives(name: str, device: Device, files: dict[str, Path], images: Pa
     overlay = tmp_path / "o.mp4"
     done = device.sepilot("drive", str(files[name]), "--source", str(images), "--overlay", str(overlay))
     assert done.returncode == 0, done.stderr
-    *steering, last = [json.loads(line)["steering"] for line in done.stdout.splitlines()]
-    assert last == 0
+    steering = [json.loads(line)["steering"] for line in done.stdout.splitlines()]
     expected = [steering_of(picture_of(frame, PICTURE)) for frame in frames(6)]
     assert steering == pytest.approx(expected, abs=0.01 if "int8" in name else 1e-5)
     assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == 6

@@ -43,8 +43,7 @@ def lines_of(text: str) -> list[dict[str, float]]:
 def test_one_json_line_per_frame(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["drive", str(model), "--source", str(folder)]) == 0
     printed = capsys.readouterr()
-    *lines, last = lines_of(printed.out)
-    assert (last["state"], last["steering"], last["reason"]) == ("stopped", 0.0, "end of source")
+    lines = lines_of(printed.out)
     assert [line["frame"] for line in lines] == list(range(9))
     for line, frame in zip(lines, frames(9), strict=True):
         expected = steering_of(picture_of(frame, PICTURE))
@@ -80,13 +79,13 @@ def test_output_and_overlay_files(
     argv = ["drive", str(model), "--source", str(folder), "--output", str(output), "--overlay", str(overlay)]
     assert cli.main([*argv, "--max-frames", "5", "--horizon", "0.6"]) == 0
     assert capsys.readouterr().out == ""
-    assert len(lines_of(output.read_text())) == 5 + 1
+    assert len(lines_of(output.read_text())) == 5
     assert cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
     assert sorted(path.name for path in output.parent.iterdir()) == ["out.jsonl", "out.mp4"]
     # A second run does not write over the first.
     assert cli.main(argv) == 2
     assert "exists already" in capsys.readouterr().err
-    assert len(lines_of(output.read_text())) == 5 + 1
+    assert len(lines_of(output.read_text())) == 5
 
 
 def bad_models(folder: Path) -> dict[str, Path]:
@@ -236,3 +235,12 @@ def test_a_full_disk_behind_stdout_is_one_line(model: Path, folder: Path) -> Non
         )
     assert done.returncode == 2
     assert done.stderr == "sepilot: standard output: cannot be written: No space left on device\n"
+
+
+def test_a_receiver_of_a_recordings_steps_is_told_that_it_ended(model: Path, folder: Path, tmp_path: Path) -> None:
+    """One that keeps the last word would keep the throttle of the last frame."""
+    words = ["drive", str(model), "--source", str(folder), "--quiet", "--set", "actuation.throttle=0.3"]
+    assert cli.main([*words, "--to", f"jsonl:{tmp_path / 'car.jsonl'}"]) == 0
+    *steps, last = lines_of((tmp_path / "car.jsonl").read_text())
+    assert [step["throttle"] for step in steps] == [0.3] * 9
+    assert (last["state"], last["steering"], last["throttle"]) == ("stopped", 0.0, 0.0)

@@ -39,7 +39,8 @@ examples:
 
 Each line holds: frame (id), time_s, steering (-1 to 1, + = right), steering_deg, raw (before
 clipping), preprocess_us, infer_us, total_us (frame in memory to steering), age_ms (arrival of the
-frame to steering) and, where the source has it, the recorded steering. The last line is "stopped".
+frame to steering) and, where the source has it, the recorded steering.
+A recording gives one line per frame, a camera also lines without one; its last is "stopped".
 Ctrl-C ends a drive cleanly: the files hold what was driven until then, and the exit code is 130.
 """
 
