@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from drive_factory import write_tub
+from sepilot_export.compress import tfmot
 from sepilot_export.compress.recipe import compression_names, load_compression
 from sepilot_runtime.cli import main
 from sepilot_runtime.errors import RecipeError
@@ -168,6 +170,29 @@ def test_mistakes_are_one_line_and_leave_nothing(
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sepilot: ")]
     assert len(error) == 1 and message in error[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_crash_leaves_its_log_under_a_name_that_nothing_had(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stand_in.py").write_text("print('much talk')\nraise KeyError('x')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(tfmot, "_WORKER", "stand_in")
+    (tmp_path / "out.log").write_text("what the shell wrote")
+    capsys.readouterr()
+    assert main(["compress", str(run), "--recipe", "cluster", "--out", str(tmp_path / "out")]) == 2
+    log = tmp_path / "out-2.log"
+    assert capsys.readouterr().err.endswith(f"sepilot: compression by tfmot: KeyError: 'x'; log: {log}\n")
+    assert "much talk" in log.read_text()
+    assert (tmp_path / "out.log").read_text() == "what the shell wrote"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_beside_the_new_run_is_the_users_own(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.log").write_text("what the shell wrote")
+    assert main(["compress", str(run), "--recipe", "cluster", *quick("cluster"), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out.log").read_text() == "what the shell wrote"
+    assert "clustering: epoch 4 of 4" in (tmp_path / "out" / "compress.log").read_text()
 
 
 def test_drives_that_moved_are_found_in_a_folder_under_other_names(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ compress.log       what the tools of a quantization or pruning had to say
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 from sepilot_export.compress import distill, slim, tfmot
 from sepilot_export.compress.judgement import Figures, judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression, Distill
-from sepilot_export.compress.stage import LayerNote, Outcome, Work, training_settings
+from sepilot_export.compress.stage import LayerNote, Outcome, Work, WorkFailed, training_settings
 from sepilot_export.conversions import tool_versions
 from sepilot_export.report.fields import read_object
 from sepilot_runtime.errors import RunError, UsageError
@@ -38,6 +39,7 @@ __all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
 
 COMPRESSION_NAME = "compression.json"
 INT8_NAME = "int8.tflite"
+LOG_NAME = "compress.log"
 
 _NO_HISTORY = History(rows=(), kept_epoch=0, stopped_early=False)
 
@@ -79,7 +81,8 @@ def compress_run(
         step: told the name of each step as it begins.
 
     Raises:
-        RunError: the run cannot be compressed this way; said before anything is trained.
+        RunError: the run cannot be compressed this way, said before anything is trained; or a step's process failed,
+            with the cause and its log, which then lies beside `out`.
         OutputError: `out` exists or cannot be written.
     """
     require_new(out)
@@ -98,15 +101,16 @@ def compress_run(
     if any(c.distill is not None for c in compressions):
         distill.require_fair(task.teachers, material)
     constant_mae = read_object(run.path / "validation.json").inner("metrics").number("constant_mae")
-    log = out.with_name(f"{out.name}.log")
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
         layers: tuple[LayerNote, ...] = ()
         warnings: list[str] = []
         int8: bytes | None = None
+        log = Path(scratch) / LOG_NAME
         for number, compression in enumerate(compressions):
             for name, apply in _steps(task, compression):
                 step(name)
-                outcome = apply(task.work(Path(scratch) / f"{number}-{name}", log))
+                with _keeping(log, out):
+                    outcome = apply(task.work(Path(scratch) / f"{number}-{name}", log))
                 task.model, int8 = outcome.model, outcome.int8
                 layers, warnings = _merged(layers, outcome.layers), [*warnings, *outcome.warnings]
         name = "-".join([task.recipe.name, *(c.name for c in compressions)])
@@ -126,7 +130,7 @@ def compress_run(
         if (history := Path(scratch) / "0-distill" / "history.csv").exists():
             shutil.copy(history, part)
         if log.exists():
-            shutil.move(log, part / "compress.log")
+            shutil.copyfile(log, part / LOG_NAME)
         result = Compressed(
             run=dataclasses.replace(made, path=out),
             figures=tuple(figures),
@@ -138,6 +142,29 @@ def compress_run(
         )
         write_json(part / COMPRESSION_NAME, _record(run, teachers, compressions, command, result))
     return result
+
+
+@contextlib.contextmanager
+def _keeping(log: Path, out: Path) -> Iterator[None]:
+    """Within, a failure leaves the log beside `out`, under a name that nothing has yet, and says where."""
+    try:
+        yield
+    except WorkFailed as e:
+        raise RunError(f"{e}; log: {_copied(log, out)}") from e
+
+
+def _copied(log: Path, out: Path) -> Path:
+    number = 1
+    while True:
+        place = out.with_name(f"{out.name}{f'-{number}' if number > 1 else ''}.log")
+        try:
+            with place.open("xb") as file:
+                file.write(log.read_bytes())
+        except FileExistsError:
+            # The shell may have made OUT.log for what this command prints, and an earlier failure may have left its own.
+            number += 1
+        else:
+            return place
 
 
 @dataclass(slots=True, kw_only=True)
