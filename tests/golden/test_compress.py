@@ -95,7 +95,7 @@ def test_every_shipped_recipe_loads_and_says_what_it_is_for() -> None:
 
 def test_the_files_of_a_pruned_run_hold_the_zeros_and_pass(pruned: Path, run: Path, folder: Path) -> None:
     found = record(pruned)
-    assert found["parent"] == str(run.resolve()) and found["sections"] == ["prune"]
+    assert found["parent"] == str(run.resolve()) and found["sections"] == ["prune"] and found["teachers"] == []
     assert (pruned / "command.txt").read_text().startswith("sepilot compress ")
     notes = {n["layer"]: n for n in found["layers"] if n["kind"] == "pointwise"}
     assert notes and all(n["sparsity"] == pytest.approx(0.6, abs=0.05) for n in notes.values())
@@ -106,6 +106,15 @@ def test_the_files_of_a_pruned_run_hold_the_zeros_and_pass(pruned: Path, run: Pa
     files = {f["format"]: f for f in json.loads((out / "export.json").read_text())["files"]}
     assert files["float32.tflite"]["sparsity"] > 0.3, "verified in the file, not in the model object"
     assert main(["check", str(out), *COARSE]) == 0
+
+
+def test_what_was_pruned_is_not_slimmed(
+    pruned: Path, run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["compress", str(pruned), "--recipe", "slim", "--out", str(folder / "no")]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (f"sepilot: {pruned}: slim would undo its zeros; begin with {run.resolve()} and put slim first")
 
 
 def test_slim_then_qat_is_smaller_and_its_int8_file_is_the_trained_one(quantized: Path, folder: Path) -> None:
@@ -137,6 +146,7 @@ def test_a_student_learns_from_teachers(run: Path, folder: Path, capsys: pytest.
     out = folder / "student"
     words = ["--set", f"distill.student={recipe}", "--set", "distill.epochs=6", "--set", "distill.views=2"]
     assert main(["compress", str(run), "--recipe", "distill", *words, "--out", str(out)]) == 0
+    assert record(out)["teachers"] == [str(run.resolve())]
     before, after = record(out)["figures"]
     assert after["r2"] > 0.5 * before["r2"] > 0
     # A teacher that was trained on the frames that judge is refused.
