@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sepilot_runtime.benchmark import Measurement
 from sepilot_runtime.engines import EngineName
 from sepilot_runtime.errors import SepilotError, UsageError
 from sepilot_runtime.files import read_json, sha256_of, write_json
+from sepilot_runtime.naming import names_of
 from sepilot_runtime.schema import parse
 
 __all__ = ["Profile", "ineligible", "read_profile", "require_eligible", "write_profile"]
@@ -48,15 +49,19 @@ class Profile:
             raise UsageError(f"threads: at least 1 expected, found {self.threads}")
 
 
-def require_eligible(path: Path, candidates: Collection[tuple[Path, str]]) -> list[str]:
-    """Make sure that a profile can come of files on engines, before they are measured; a line on each that cannot.
+def require_eligible(path: Path, candidates: Sequence[tuple[Path, str]]) -> list[str]:
+    """Make sure that a profile can come of files on engines, before they are measured; a line for each reason why not.
 
     Raises:
         UsageError: none is eligible.
     """
-    reasons = {(file, engine): ineligible(file, engine) for file, engine in candidates}
-    lines = [f"{file} on {engine}: {why}" for (file, engine), why in reasons.items() if why]
-    if len(lines) == len(reasons):
+    names = names_of([file for file, _ in candidates])
+    said: dict[str, dict[str, None]] = {}
+    for name, (file, engine) in zip(names, candidates, strict=True):
+        said.setdefault(ineligible(file, engine) or "", {})[f"{name} on {engine}"] = None
+    # Files of one folder mostly have one reason.
+    lines = [f"{', '.join(files)}: {why}" for why, files in said.items() if why]
+    if "" not in said:
         raise UsageError(f"{path}: not written, as no file is eligible: {'; '.join(lines)}")
     return lines
 
@@ -65,7 +70,7 @@ def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple
     """Store the quickest of those that passed their accuracy gate.
 
     Returns:
-        The profile, and a line on each that is not eligible.
+        The profile, and a line for each reason why files are not eligible.
 
     Raises:
         UsageError: none is eligible.

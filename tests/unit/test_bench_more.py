@@ -21,7 +21,7 @@ from sepilot_runtime.files import sha256_of
 from sepilot_runtime.floor import floor_us, gemm_rate, model_macs
 from sepilot_runtime.modelfile import read_model_file
 from sepilot_runtime.pilot import Pilot
-from sepilot_runtime.profiles import read_profile
+from sepilot_runtime.profiles import read_profile, require_eligible
 from sepilot_runtime.rehearsal import MemoryCamera, rehearse
 from sepilot_runtime.states import Control
 
@@ -190,6 +190,13 @@ def test_a_file_without_a_passed_check_is_not_chosen(
         checked(file, **changes)
     assert cli.main(["bench", str(file), "--write-profile", str(tmp_path / "p.json"), *QUICK]) == 2
     assert why in capsys.readouterr().err and not (tmp_path / "p.json").exists()
+
+
+def test_files_with_one_reason_are_one_line(tmp_path: Path) -> None:
+    files = [tmp_path / name / "m.tflite" for name in "ab"]
+    with pytest.raises(UsageError, match=r"eligible: b/m.tflite on litert: not checked.*; a/m.tflite on .*: not") as e:
+        require_eligible(tmp_path / "p.json", [(files[1], "litert"), (files[0], "litert"), (files[0], "openvino")])
+    assert "a/m.tflite on litert, a/m.tflite on openvino: not checked" in str(e.value)
 
 
 def test_what_was_measured_is_printed_before_what_fails_afterwards(
