@@ -57,8 +57,9 @@ def draw_chart(report: Report) -> NDArray[np.uint8]:
     for index, row in enumerate(rows):
         _marks(canvas, scale, report, index)
         y = TOP + index * ROW
-        name = f"{row.path.name}{f', {row.threads} threads' * (row.threads > 1)}"
-        text(canvas, name, (MARGIN, y + 24), size=17, color=INK, weight=600)
+        name = f"{report.names[row.path]}{f', {row.threads} threads' * (row.threads > 1)}"
+        fits = (LABEL - MARGIN) / max(text_width(name, size=17, weight=600), 1)
+        text(canvas, name, (MARGIN, y + 24), size=17 * min(1, fits), color=INK, weight=600)
         text(canvas, f"{row.engine}, {row.precision}", (MARGIN, y + 42), size=13, color=FAINT)
     _legend(canvas)
     return canvas

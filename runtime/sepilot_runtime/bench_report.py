@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from sepilot_runtime.benchmark import Measurement
@@ -30,6 +32,8 @@ class Report:
         colds, paced: of the files, in the order of `results`; empty where that was not asked for.
         gemm_gmacs: rate of the machine, 1e9 multiplications with addition per second.
         missing: references that could not be measured, and why.
+        names: of the paths in `results`, each unlike the others.
+        sha256: of the files among them.
     """
 
     settings: Mapping[str, Any]
@@ -41,6 +45,8 @@ class Report:
     paced: Sequence[Rehearsal]
     gemm_gmacs: float | None
     missing: Sequence[str]
+    names: Mapping[Path, str]
+    sha256: Mapping[Path, str]
 
     def floor_us(self, index: int) -> float | None:
         """The least that a result's multiplications take on one thread of this machine in float32."""
@@ -71,8 +77,9 @@ def _row(report: Report, index: int) -> dict[str, Any]:
     result = report.results[index]
     total, floor = result.total, report.floor_us(index)
     row = {
-        "file": result.path.name,
+        "file": report.names[result.path],
         "path": str(result.path),
+        "sha256": report.sha256.get(result.path),
         "engine": result.engine,
         "precision": result.precision,
         "threads": result.threads,
@@ -107,13 +114,14 @@ def _row(report: Report, index: int) -> dict[str, Any]:
 def table(report: Report, *, by_engine: bool) -> str:
     """Times, then what each file costs apart from them."""
     lines = [f"{'file':{NAME_WIDTH}} thr  prep infer    min   p50   p90    p99    max  ratio"]
+    labels = _labels(report.names[r.path] for r in report.results)
     engine = None
     for r in report.results:
         heading = r.engine if by_engine or r.reference else None
         if heading and heading != engine:
             lines.append(f"on {heading}{', to compare with' * r.reference}")
         engine = heading
-        head = f"{_short(r.path.name):{NAME_WIDTH}} {r.threads:>3}"
+        head = f"{labels[report.names[r.path]]:{NAME_WIDTH}} {r.threads:>3}"
         stages = f"{_us(r.preprocess.p50_us):>5} {_us(r.infer.p50_us):>5}"
         t = r.total
         total = f"{_us(t.min_us):>5} {_us(t.p50_us):>5} {_us(t.p90_us):>5} {_us(t.p99_us):>6} {_us(t.max_us):>6}"
@@ -126,7 +134,7 @@ def table(report: Report, *, by_engine: bool) -> str:
         megabytes = _or_dash(cold.peak_rss_bytes / 1e6 if cold else None, 4, 0)
         over = f"{_us(r.infer.p50_us / floor) if floor else '-':>5}"
         lines.append(
-            f"{_short(r.path.name):{NAME_WIDTH}} {r.threads:>3} {r.engine:<13} {r.precision:<15} "
+            f"{labels[report.names[r.path]]:{NAME_WIDTH}} {r.threads:>3} {r.engine:<13} {r.precision:<15} "
             f"{r.file_bytes / 1000:>5.0f} {seconds} {megabytes} {over}"
         )
     if report.gemm_gmacs:
@@ -136,16 +144,18 @@ def table(report: Report, *, by_engine: bool) -> str:
             f"floor: infer over what the model's multiplications take at {report.gemm_gmacs:.1f} GMAC/s,",
             "the rate of a float32 matrix product on one thread of this machine just now",
         ]
+    lines += _key(labels)
     return "\n".join([*lines, *(textwrap.fill(f"not measured: {line}", WIDTH) for line in report.missing)])
 
 
 def paced_table(report: Report) -> str:
     """The live loop at a camera's rate."""
     lines = [f"{'file':{NAME_WIDTH}} thr frames   p50    p99     max  woken missed ours kB/min"]
+    labels = _labels(report.names[r.path] for r in report.results)
     for result, paced in zip(report.results, report.paced, strict=False):
         wake = paced.wake.p99_us if paced.wake else 0.0
         lines.append(
-            f"{_short(result.path.name):{NAME_WIDTH}} {result.threads:>3} "
+            f"{labels[report.names[result.path]]:{NAME_WIDTH}} {result.threads:>3} "
             f"{paced.frames:>6} {_us(paced.turn.p50_us):>5} "
             f"{_us(paced.turn.p99_us):>6} {_us(paced.turn.max_us):>7} {_us(wake):>6} {paced.missed:>6} "
             f"{paced.missed_by_us:>4} {paced.rss_slope_kb_per_min:>6.1f}"
@@ -162,16 +172,17 @@ def paced_table(report: Report) -> str:
 def comparison_table(found: Sequence[Comparison]) -> str:
     """Medians in microseconds, their ratio with what the noise allows, and what follows from it."""
     lines = [f"{'file':{NAME_WIDTH}} thr      old      new  ratio  95 % interval  "]
+    labels = _labels(row.file for row in found)
     engine = None
     for row in found:
         if row.engine != engine:
             engine = row.engine
             lines.append(f"on {engine}")
         lines.append(
-            f"{_short(row.file):{NAME_WIDTH}} {row.threads:>3} {_us(row.old_us):>8} {_us(row.new_us):>8} "
+            f"{labels[row.file]:{NAME_WIDTH}} {row.threads:>3} {_us(row.old_us):>8} {_us(row.new_us):>8} "
             f"{row.ratio:>6.2f}  {row.low:>5.2f} to {row.high:<5.2f} {row.outcome.value}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_key(labels)])
 
 
 def _or_dash(value: float | None, width: int, digits: int) -> str:
@@ -180,6 +191,20 @@ def _or_dash(value: float | None, width: int, digits: int) -> str:
 
 def _us(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 99_999.5 else f"{value / 1000:.0f}k"
+
+
+def _labels(names: Iterable[str]) -> dict[str, str]:
+    """What stands in the column for each name: numbers where cutting leaves nothing to tell two apart by."""
+    labels = {name: _short(name) for name in names}
+    times = Counter(labels.values())
+    same = [name for name, label in labels.items() if times[label] > 1]
+    return labels | {name: f"file {number}" for number, name in enumerate(same, start=1)}
+
+
+def _key(labels: Mapping[str, str]) -> list[str]:
+    """The names behind the numbers, one a line."""
+    lines = [f"{label}: {name}" for name, label in labels.items() if label != _short(name)]
+    return ["", *lines] if lines else []
 
 
 def _short(name: str) -> str:

@@ -10,7 +10,7 @@ Protobuf layout: protobuf.dev/programming-guides/encoding; the ONNX fields: `Mod
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from sepilot_runtime.errors import ContractError, ModelFileError
 from sepilot_runtime.integrity import require_checksum
 from sepilot_runtime.tflitefile import metadata_of
 
-__all__ = ["MODEL_SUFFIXES", "ModelFile", "ModelKind", "read_contract", "read_model_file"]
+__all__ = ["MODEL_SUFFIXES", "ModelFile", "ModelKind", "model_files", "read_contract", "read_model_file"]
 
 
 class ModelKind(StrEnum):
@@ -51,6 +51,29 @@ class ModelFile:
     content: bytes
     contract: Contract
     checksum: str = ""
+
+
+def model_files(paths: Sequence[Path]) -> list[Path]:
+    """Files as they were named; in the place of a directory its model files, by name. Each counts once.
+
+    Raises:
+        ModelFileError: a directory holds none, or cannot be read.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for file in _model_files_in(path) if path.is_dir() else [path]:
+            found.setdefault(file.absolute(), file)
+    return list(found.values())
+
+
+def _model_files_in(folder: Path) -> list[Path]:
+    try:
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in MODEL_SUFFIXES)
+    except OSError as e:
+        raise ModelFileError(f"{folder}: cannot be read: {e.strerror or e}") from e
+    if not found:
+        raise ModelFileError(f"{folder}: {' or '.join(MODEL_SUFFIXES)} files expected, found none")
+    return found
 
 
 def read_contract(path: Path) -> Contract:

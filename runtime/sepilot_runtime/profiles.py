@@ -18,9 +18,10 @@ from sepilot_runtime.benchmark import Measurement
 from sepilot_runtime.engines import EngineName
 from sepilot_runtime.errors import SepilotError, UsageError
 from sepilot_runtime.files import read_json, sha256_of, write_json
+from sepilot_runtime.naming import names_of
 from sepilot_runtime.schema import parse
 
-__all__ = ["Profile", "ineligible", "read_profile", "write_profile"]
+__all__ = ["Profile", "ineligible", "read_profile", "require_eligible", "write_profile"]
 
 CHECK_NAME = "check.json"
 
@@ -48,22 +49,36 @@ class Profile:
             raise UsageError(f"threads: at least 1 expected, found {self.threads}")
 
 
+def require_eligible(path: Path, candidates: Sequence[tuple[Path, str]]) -> list[str]:
+    """Make sure that a profile can come of files on engines, before they are measured; a line for each reason why not.
+
+    Raises:
+        UsageError: none is eligible.
+    """
+    names = names_of([file for file, _ in candidates])
+    said: dict[str, dict[str, None]] = {}
+    for name, (file, engine) in zip(names, candidates, strict=True):
+        said.setdefault(ineligible(file, engine) or "", {})[f"{name} on {engine}"] = None
+    # Files of one folder mostly have one reason.
+    lines = [f"{', '.join(files)}: {why}" for why, files in said.items() if why]
+    if "" not in said:
+        raise UsageError(f"{path}: not written, as no file is eligible: {'; '.join(lines)}")
+    return lines
+
+
 def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple[Profile, list[str]]:
     """Store the quickest of those that passed their accuracy gate.
 
     Returns:
-        The profile, and a line on each that is not eligible.
+        The profile, and a line for each reason why files are not eligible.
 
     Raises:
         UsageError: none is eligible.
         OutputError: `path` cannot be written.
     """
     own = [result for result in results if not result.reference]
-    reasons = [ineligible(result) for result in own]
-    lines = [f"{r.path.name} on {r.engine}: {why}" for r, why in zip(own, reasons, strict=True) if why]
-    eligible = [result for result, why in zip(own, reasons, strict=True) if why is None]
-    if not eligible:
-        raise UsageError(f"{path}: not written, as no file is eligible: {'; '.join(lines)}")
+    lines = require_eligible(path, [(result.path, result.engine) for result in own])
+    eligible = [result for result in own if ineligible(result.path, result.engine) is None]
     best = min(eligible, key=lambda result: (result.total.p50_us, result.threads))
     folder, file = path.absolute().parent, best.path.absolute()
     profile = Profile(
@@ -78,20 +93,20 @@ def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple
     return profile, lines
 
 
-def ineligible(result: Measurement) -> str | None:
+def ineligible(file: Path, engine: str) -> str | None:
     """Why a file must not be chosen: check.json beside it does not say that these bytes passed on this engine."""
-    path = result.path.parent / CHECK_NAME
+    path = file.parent / CHECK_NAME
     if not path.is_file():
-        return f"not checked: no {CHECK_NAME} beside it; run: sepilot check {result.path.parent}"
+        return f"not checked: no {CHECK_NAME} beside it; run: sepilot check {file.parent}"
     try:
         record = read_json(path)
     except SepilotError as e:
         return str(e)
-    row = _row_of(record, result)
+    row = _row_of(record, file.name, engine)
     if row is None:
-        return f"{CHECK_NAME} says nothing about it on this engine; run: sepilot check DIR --engine {result.engine}"
-    if row.get("sha256") != sha256_of(result.path):
-        return f"{CHECK_NAME} is about another file of this name; run: sepilot check {result.path.parent}"
+        return f"{CHECK_NAME} says nothing about it on this engine; run: sepilot check DIR --engine {engine}"
+    if row.get("sha256") != sha256_of(file):
+        return f"{CHECK_NAME} is about another file of this name; run: sepilot check {file.parent}"
     return None if row.get("passed") is True else "failed its accuracy gate"
 
 
@@ -113,15 +128,15 @@ def read_profile(path: Path) -> tuple[Profile, Path]:
     return profile, file
 
 
-def _row_of(record: Any, result: Measurement) -> dict[str, Any] | None:
+def _row_of(record: Any, file: str, engine: str) -> dict[str, Any] | None:
     """The row of check.json for a file on its engine: among the usual ones, or those of `check --engine`."""
     if not isinstance(record, dict):
         return None
     engines = record.get("engines")
-    others = engines.get(result.engine) if isinstance(engines, dict) else None
+    others = engines.get(engine) if isinstance(engines, dict) else None
     for section in (record, others):
         rows = section.get("files") if isinstance(section, dict) else None
         for row in rows if isinstance(rows, list) else ():
-            if isinstance(row, dict) and (row.get("file"), row.get("engine")) == (result.path.name, result.engine):
+            if isinstance(row, dict) and (row.get("file"), row.get("engine")) == (file, engine):
                 return row
     return None

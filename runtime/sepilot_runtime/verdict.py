@@ -8,6 +8,7 @@ widened by how far each run drifted between its two halves: the time between the
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,11 +21,15 @@ from numpy.typing import NDArray
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import read_json
 
-__all__ = ["Comparison", "Outcome", "compare", "ratio_interval", "read_benchmark"]
+__all__ = ["Comparison", "Key", "Outcome", "compare", "ratio_interval", "read_benchmark", "require_comparable"]
 
 DRAWS = 4000
 FEWEST_ROUNDS = 5
 SAME_SETTINGS = ("frame_width", "frame_height", "frames")
+
+
+Key = tuple[str, str, int]
+"""File, engine and threads of a row."""
 
 
 class Outcome(StrEnum):
@@ -79,21 +84,63 @@ def compare(
         tolerance: by how much something may be slower: 0.05 is 5 %.
 
     Raises:
-        UsageError: other frames were measured, there are too few rounds, or they have nothing in common.
+        UsageError: see `require_comparable`.
     """
-    for name in SAME_SETTINGS:
-        if old["settings"].get(name) != new["settings"].get(name):
-            raise UsageError(
-                f"--against: {name}: {old['settings'].get(name)} there, {new['settings'].get(name)} here; "
-                "only runs on the same frames compare"
-            )
+    require_comparable(old, new["settings"], [(_key(row), len(row["us_p50_by_round"])) for row in new["rows"]])
     before, after = ({_key(row): row for row in document["rows"]} for document in (old, new))
     found = [_compared(before[key], row, tolerance) for key, row in after.items() if key in before]
-    if not found:
-        raise UsageError("--against: no file with the same engine and threads in both")
     remarks = [f"only in the old run: {' '.join(map(str, key))}" for key in before if key not in after]
     remarks += [f"only in the new run: {' '.join(map(str, key))}" for key in after if key not in before]
     return found, _machines(old, new) + remarks
+
+
+def require_comparable(old: Mapping[str, Any], settings: Mapping[str, Any], rows: Sequence[tuple[Key, int]]) -> None:
+    """Make sure that a benchmark compares with an old one, which can be told before it is made.
+
+    Args:
+        settings, rows: of the new one, each row with its number of rounds.
+
+    Raises:
+        UsageError: other frames were measured, there are too few rounds, the files cannot be told apart, or they have
+            nothing in common.
+    """
+    for name in SAME_SETTINGS:
+        if old["settings"].get(name) != settings.get(name):
+            raise UsageError(
+                f"--against: {name}: {old['settings'].get(name)} there, {settings.get(name)} here; "
+                "only runs on the same frames compare"
+            )
+    there = [(_key(row), len(row["us_p50_by_round"])) for row in old["rows"]]
+    _require_told_apart([key for key, _ in there], [key for key, _ in rows])
+    rounds = dict(there)
+    common = {key: min(count, rounds[key]) for key, count in rows if key in rounds}
+    if not common:
+        raise UsageError("--against: no file with the same engine and threads in both")
+    for (file, _, _), count in common.items():
+        if count < FEWEST_ROUNDS:
+            raise UsageError(f"--against: {file}: at least {FEWEST_ROUNDS} rounds in both runs expected, found {count}")
+
+
+def _require_told_apart(there: Sequence[Key], here: Sequence[Key]) -> None:
+    """Files of one name have a part of their path before it, and compare where both runs call them the same."""
+    for keys, where in ((there, "there"), (here, "here")):
+        if double := [key for key, times in Counter(keys).items() if times > 1]:
+            raise UsageError(f"--against: {' '.join(map(str, double[0]))}: one row expected, found several {where}")
+    named = [_by_last_part(keys) for keys in (there, here)]
+    for last in named[0].keys() & named[1].keys():
+        old, new = (names[last] for names in named)
+        if old != new and max(len(old), len(new)) > 1:
+            raise UsageError(
+                f"--against: {last}: {', '.join(sorted(old))} there, {', '.join(sorted(new))} here; several files of "
+                "one name compare only where both runs have the same ones"
+            )
+
+
+def _by_last_part(keys: Sequence[Key]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for file, _, _ in keys:
+        found.setdefault(file.rpartition("/")[2], set()).add(file)
+    return found
 
 
 def ratio_interval(old_us: Sequence[float], new_us: Sequence[float], seed: int = 0) -> tuple[float, float]:
@@ -108,8 +155,6 @@ def ratio_interval(old_us: Sequence[float], new_us: Sequence[float], seed: int =
 
 def _compared(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> Comparison:
     rounds = (old["us_p50_by_round"], new["us_p50_by_round"])
-    if min(map(len, rounds)) < FEWEST_ROUNDS:
-        raise UsageError(f"--against: {new['file']}: at least {FEWEST_ROUNDS} rounds in both runs expected")
     low, high = ratio_interval(*rounds)
     ratio = float(np.median(rounds[1]) / np.median(rounds[0]))
     outcome = Outcome.SLOWER if low > 1 else Outcome.FASTER if high < 1 else Outcome.SAME
@@ -141,7 +186,7 @@ def _drift(samples: NDArray[np.float64]) -> float:
     return abs(math.log(float(np.median(samples[:half]) / np.median(samples[half:]))))
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str, int]:
+def _key(row: Mapping[str, Any]) -> Key:
     return row["file"], row["engine"], row["threads"]
 
 

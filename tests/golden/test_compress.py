@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from drive_factory import write_tub
+from sepilot_export.compress import tfmot
 from sepilot_export.compress.recipe import compression_names, load_compression
 from sepilot_runtime.cli import main
 from sepilot_runtime.errors import RecipeError
@@ -93,7 +95,7 @@ def test_every_shipped_recipe_loads_and_says_what_it_is_for() -> None:
 
 def test_the_files_of_a_pruned_run_hold_the_zeros_and_pass(pruned: Path, run: Path, folder: Path) -> None:
     found = record(pruned)
-    assert found["parent"] == str(run.resolve()) and found["sections"] == ["prune"]
+    assert found["parent"] == str(run.resolve()) and found["sections"] == ["prune"] and found["teachers"] == []
     assert (pruned / "command.txt").read_text().startswith("sepilot compress ")
     notes = {n["layer"]: n for n in found["layers"] if n["kind"] == "pointwise"}
     assert notes and all(n["sparsity"] == pytest.approx(0.6, abs=0.05) for n in notes.values())
@@ -104,6 +106,15 @@ def test_the_files_of_a_pruned_run_hold_the_zeros_and_pass(pruned: Path, run: Pa
     files = {f["format"]: f for f in json.loads((out / "export.json").read_text())["files"]}
     assert files["float32.tflite"]["sparsity"] > 0.3, "verified in the file, not in the model object"
     assert main(["check", str(out), *COARSE]) == 0
+
+
+def test_what_was_pruned_is_not_slimmed(
+    pruned: Path, run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["compress", str(pruned), "--recipe", "slim", "--out", str(folder / "no")]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (f"sepilot: {pruned}: slim would undo its zeros; begin with {run.resolve()} and put slim first")
 
 
 def test_slim_then_qat_is_smaller_and_its_int8_file_is_the_trained_one(quantized: Path, folder: Path) -> None:
@@ -135,6 +146,7 @@ def test_a_student_learns_from_teachers(run: Path, folder: Path, capsys: pytest.
     out = folder / "student"
     words = ["--set", f"distill.student={recipe}", "--set", "distill.epochs=6", "--set", "distill.views=2"]
     assert main(["compress", str(run), "--recipe", "distill", *words, "--out", str(out)]) == 0
+    assert record(out)["teachers"] == [str(run.resolve())]
     before, after = record(out)["figures"]
     assert after["r2"] > 0.5 * before["r2"] > 0
     # A teacher that was trained on the frames that judge is refused.
@@ -168,6 +180,29 @@ def test_mistakes_are_one_line_and_leave_nothing(
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sepilot: ")]
     assert len(error) == 1 and message in error[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_crash_leaves_its_log_under_a_name_that_nothing_had(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stand_in.py").write_text("print('much talk')\nraise KeyError('x')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(tfmot, "_WORKER", "stand_in")
+    (tmp_path / "out.log").write_text("what the shell wrote")
+    capsys.readouterr()
+    assert main(["compress", str(run), "--recipe", "cluster", "--out", str(tmp_path / "out")]) == 2
+    log = tmp_path / "out-2.log"
+    assert capsys.readouterr().err.endswith(f"sepilot: compression by tfmot: KeyError: 'x'; log: {log}\n")
+    assert "much talk" in log.read_text()
+    assert (tmp_path / "out.log").read_text() == "what the shell wrote"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_beside_the_new_run_is_the_users_own(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.log").write_text("what the shell wrote")
+    assert main(["compress", str(run), "--recipe", "cluster", *quick("cluster"), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out.log").read_text() == "what the shell wrote"
+    assert "clustering: epoch 4 of 4" in (tmp_path / "out" / "compress.log").read_text()
 
 
 def test_drives_that_moved_are_found_in_a_folder_under_other_names(run: Path, folder: Path, tmp_path: Path) -> None:

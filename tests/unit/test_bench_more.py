@@ -16,12 +16,12 @@ from sepilot_runtime.benchmark import Variant
 from sepilot_runtime.coldstart import cold_start
 from sepilot_runtime.conditions import conditions_now, throttling
 from sepilot_runtime.engines import ConstantEngine
-from sepilot_runtime.errors import ModelFileError, UsageError
+from sepilot_runtime.errors import ModelFileError, OutputError, UsageError
 from sepilot_runtime.files import sha256_of
 from sepilot_runtime.floor import floor_us, gemm_rate, model_macs
 from sepilot_runtime.modelfile import read_model_file
 from sepilot_runtime.pilot import Pilot
-from sepilot_runtime.profiles import read_profile
+from sepilot_runtime.profiles import read_profile, require_eligible
 from sepilot_runtime.rehearsal import MemoryCamera, rehearse
 from sepilot_runtime.states import Control
 
@@ -159,6 +159,16 @@ def test_the_profile_holds_the_quickest_that_passed_and_drive_uses_it(
     assert "another file than the one that was measured" in capsys.readouterr().err
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gets as far as measuring has failed."""
+
+    def measure(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("sepilot_runtime.benchmark.measure", measure)
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -169,13 +179,77 @@ def test_the_profile_holds_the_quickest_that_passed_and_drive_uses_it(
     ],
 )
 def test_a_file_without_a_passed_check_is_not_chosen(
-    changes: dict[str, Any] | None, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, Any] | None,
+    why: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    unmeasured: None,
 ) -> None:
     file = write_tflite(tmp_path / "m.tflite")
     if changes is not None:
         checked(file, **changes)
     assert cli.main(["bench", str(file), "--write-profile", str(tmp_path / "p.json"), *QUICK]) == 2
     assert why in capsys.readouterr().err and not (tmp_path / "p.json").exists()
+
+
+def test_files_with_one_reason_are_one_line(tmp_path: Path) -> None:
+    files = [tmp_path / name / "m.tflite" for name in "ab"]
+    with pytest.raises(UsageError, match=r"eligible: b/m.tflite on litert: not checked.*; a/m.tflite on .*: not") as e:
+        require_eligible(tmp_path / "p.json", [(files[1], "litert"), (files[0], "litert"), (files[0], "openvino")])
+    assert "a/m.tflite on litert, a/m.tflite on openvino: not checked" in str(e.value)
+
+
+def test_what_was_measured_is_printed_before_what_fails_afterwards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_tflite(tmp_path / "m.tflite")
+    checked(file)
+
+    def full(*arguments: Any) -> None:
+        raise OutputError("p.json: cannot be written: disk full")
+
+    monkeypatch.setattr("sepilot_runtime.profiles.write_json", full)
+    assert cli.main(["bench", str(file), "--write-profile", str(tmp_path / "p.json"), "--json", *QUICK]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["rows"][0]["file"] == "m.tflite" and "disk full" in printed.err
+
+
+def test_a_directory_stands_for_its_model_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("week-export-1", "week-export-2"):
+        (tmp_path / name).mkdir()
+        write_tflite(tmp_path / name / "swift-float32.tflite")
+        (tmp_path / name / "calibration.json").write_text("{}")
+    only = write_onnx(tmp_path / "week-export-1" / "swift-float32.onnx")
+    folders = [str(tmp_path / "week-export-1"), str(tmp_path / "week-export-2")]
+    assert cli.main(["bench", *folders, str(only), "--json", *QUICK]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["file"] for row in rows] == [
+        "swift-float32.onnx", "week-export-1/swift-float32.tflite", "week-export-2/swift-float32.tflite",
+    ]  # fmt: skip
+    assert [row["sha256"] for row in rows] == [sha256_of(Path(row["path"])) for row in rows]
+    assert cli.main(["bench", *folders, *QUICK]) == 0
+    table = capsys.readouterr().out
+    table = table[table.index("file ") :]
+    assert table.count("file 1 ") == table.count("file 2 ") == 2, "cut to 22 characters they are the same"
+    assert "file 1: week-export-1/swift-float32.tflite\nfile 2: week-export-2/swift-float32.tflite" in table
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["bench", str(tmp_path / "empty")]) == 2
+    assert "empty: .tflite or .onnx files expected, found none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--png", "chart.txt"], "--png: a file that ends in .png expected, found chart.txt"),
+        (["--minutes", "5"], "--minutes: --paced expected with it, found none"),
+        (["--tolerance", "0.2"], "--tolerance: --against expected with it, found none"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], unmeasured: None
+) -> None:
+    assert cli.main(["bench", str(write_tflite(tmp_path / "m.tflite")), *options]) == 2
+    assert capsys.readouterr().err == f"sepilot: {message}\n"
 
 
 def test_a_broken_profile_is_one_line(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from model_factory import frames, write_tflite
 from sepilot_runtime import cli
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.verdict import Outcome, compare
@@ -75,6 +77,23 @@ def test_what_does_not_compare_is_said() -> None:
         compare(old, other)
 
 
+def test_files_of_one_name_are_paired_or_refused() -> None:
+    def named(us: float, *files: str) -> dict[str, Any]:
+        made = benchmark(us, noise=0.002, seed=len(files))
+        return {**made, "rows": [{**made["rows"][0], "file": file} for file in files]}
+
+    new = named(50, "a/m.tflite", "b/m.tflite")
+    new["rows"][0]["us_p50_by_round"] = [2 * us for us in new["rows"][0]["us_p50_by_round"]]
+    first, second = compare(named(50, "a/m.tflite", "b/m.tflite"), new)[0]
+    assert (first.file, first.failed, second.failed) == ("a/m.tflite", True, False)
+    with pytest.raises(UsageError, match=r"m\.tflite litert 1: one row expected, found several there"):
+        compare(named(50, "m.tflite", "m.tflite"), new)
+    with pytest.raises(UsageError, match=r"m.tflite: m.tflite there, a/m.tflite, b/m.tflite here; several files"):
+        compare(named(50, "m.tflite", "n.tflite"), new)
+    _, remarks = compare(named(50, "a/m.tflite", "b/m.tflite", "n.tflite"), new)
+    assert "only in the old run: n.tflite litert 1" in remarks
+
+
 def written(folder: Path, name: str, document: object) -> str:
     (folder / name).write_text(json.dumps(document), encoding="utf-8")
     return str(folder / name)
@@ -91,6 +110,40 @@ def test_two_documents_compare_on_the_command_line(tmp_path: Path, capsys: pytes
     capsys.readouterr()
     assert cli.main(["bench", old, "--against", slower, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["against"][0]["outcome"] == "faster"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rounds", "3"], "m.tflite: at least 5 rounds in both runs expected, found 3"),
+        (["--threads", "2"], "no file with the same engine and threads in both"),
+        (["--frames", "frames"], "frame_width: 640 there, 64 here"),
+    ],
+)
+def test_what_cannot_compare_is_said_before_it_is_measured(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "frames").mkdir()
+    cv2.imwrite(str(tmp_path / "frames" / "0.png"), frames(1)[0])
+    monkeypatch.chdir(tmp_path)
+    old, file = written(tmp_path, "old.json", benchmark(50, noise=0.01, seed=0)), write_tflite(tmp_path / "m.tflite")
+    monkeypatch.setattr("sepilot_runtime.benchmark.measure", None)
+    assert cli.main(["bench", str(file), "--against", old, *options]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--write-profile", "--png", "--frames"])
+def test_two_documents_measure_nothing(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = written(tmp_path, "old.json", benchmark(50, noise=0.01, seed=0))
+    new = written(tmp_path, "new.json", benchmark(50, noise=0.01, seed=1))
+    assert cli.main(["bench", new, "--against", old, option, str(tmp_path / "made.png")]) == 2
+    expected = f"sepilot: {option}: model files to measure expected, found {new}, which is compared as it is\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize("document", [[], {"rows": 3}, {"settings": {}, "rows": [{"file": "m"}]}, {"settings": {}}])

@@ -310,6 +310,26 @@ def test_the_table_fits_80_columns(fake: None, tmp_path: Path, capsys: pytest.Ca
     assert "swift-float32.tflite" in out
 
 
+def test_files_of_one_name_in_folders_of_one_name_are_told_apart(
+    fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports = [tmp_path / name / "export" for name in "ab"]
+    for export in exports:
+        export.mkdir(parents=True)
+        write_tflite(export / "x.tflite")
+        (export / "calibration.json").write_text("{}")
+    options = ("--worlds", 1, "--steps", 20, "--delay-ms", "0,100")
+    _, out, _ = closed_loop(capsys, *exports, *options)
+    survival = out[out.index("Worlds survived") :]
+    assert "a/export/x.tflite" in survival and "b/export/x.tflite" in survival
+    _, out, _ = closed_loop(capsys, *exports, exports[0] / "x.tflite", *options, "--json")
+    rows = json.loads(out)["results"]
+    assert {(row["driver"], row["path"]) for row in rows if row["kind"] == "file"} == {
+        (f"{name}/export/x.tflite", str(tmp_path / name / "export" / "x.tflite")) for name in "ab"
+    }
+    assert all(row["path"] is None for row in rows if row["kind"] != "file")
+
+
 class MirroredCamera(FakeSimulator):
     """Left and right of the picture swapped, as by a camera driver's flip option."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,30 @@ def test_export_without_a_run_or_place_says_so(capsys: pytest.CaptureFixture[str
     assert "--out DIR" in capsys.readouterr().err
     assert main(["export", "nowhere", "--out", "x", "--formats", "int4"]) == 2
     assert "int4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--formats", "float32.tflite", "--max-drop", "0.5"],
+            "--max-drop: a format that is calibrated expected in --formats, such as int8, found float32.tflite",
+        ),
+        (["--formats", "float32.tflite", "--layers"], "--layers: a format that is calibrated expected"),
+        (["--calibration-frames", "0", "--layers"], "--calibration-frames: at least 16 expected, found 0"),
+        (["--layers", "--json"], "--layers: expected without --json"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(tmp_path), *words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_an_int8_file_of_the_training_has_no_layers_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "int8.tflite").touch()
+    words = ["--formats", "int8.tflite", "--layers", "--out", str(tmp_path / "out")]
+    assert main(["export", str(tmp_path), *words]) == 2
+    assert "found int8.tflite of the training" in capsys.readouterr().err

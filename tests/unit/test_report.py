@@ -109,7 +109,7 @@ def write_export(folder: Path, run: Path) -> Path:
             "engine": "litert",
             "bytes": (folder / f"ramp-{name}").stat().st_size,
             "gzip_bytes": 700,
-            "sha256": "ab" * 32,
+            "sha256": sha256_of(folder / f"ramp-{name}"),
             "sparsity": 0.0,
             "limits": dataclasses.asdict(format_named(name).limits),
         }
@@ -363,6 +363,11 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
         ("export/export.json", lambda v: v.update(files=3), "files: a list expected, found 3"),
         ("export/export.json", lambda v: v.update(model_sha256="cd" * 32), "the export of another run"),
         ("bench.json", lambda v: v["rows"][0].pop("us_p50"), "rows[0]: us_p50: missing"),
+        (
+            "bench.json",
+            lambda v: v["rows"][0].update(sha256="cd" * 32),
+            "found cdcdcdcdcdcd…; another file of this name was measured",
+        ),
         ("bench.json", lambda v: v["rows"][0]["infer"].pop("p50_us"), "infer: p50_us: missing"),
         (
             "closed_loop.json",
@@ -388,6 +393,17 @@ def test_damaged_inputs_are_one_line_that_names_file_and_key(
         )
     assert str(root / name) in str(caught.value) and expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_measured_files_are_known_by_their_bytes(made: Made, tmp_path: Path) -> None:
+    document = json.loads(made.bench.read_text())
+    (row,) = document["rows"]
+    other = {**row, "file": "b/ramp-float32.tflite", "sha256": "cd" * 32, "us_p50": row["us_p50"] / 2}
+    document["rows"] = [{**row, "file": "a/ramp-float32.tflite"}, other]
+    (tmp_path / "bench.json").write_text(json.dumps(document))
+    bench = gather(made.run, export_path=made.export, bench_path=tmp_path / "bench.json").bench
+    assert bench and [r.file for r in bench.rows] == ["ramp-float32.tflite", "b/ramp-float32.tflite"]
+    assert bench.median_us("ramp-float32.tflite") == row["us_p50"]
 
 
 def test_error_histograms_stand_on_one_axis_with_the_gate(material: Material) -> None:

@@ -13,7 +13,7 @@ from sepilot_export.tradeoff.entries import Entry
 from sepilot_export.tradeoff.front import choose, cost_gzip, cost_us, eligible, grouped, pareto
 from sepilot_export.tradeoff.held_out import FEWEST_FRAMES, Labels, common_frames
 from sepilot_export.tradeoff.lineage import commands_of
-from sepilot_export.tradeoff.places import Place, find, names_of
+from sepilot_export.tradeoff.places import Place, find
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.files import sha256_of
 from sepilot_train.drives import DriveFilter, ReaderOptions
@@ -193,11 +193,6 @@ def test_paths_that_hold_nothing_are_named(name: str, words: str, tmp_path: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=rf"{name}: .*{words}"):
         find([tmp_path / name])
-
-
-def test_names_are_as_long_as_it_takes() -> None:
-    paths = [Path(p) for p in ("/a/week", "/b/slim", "/c/slim", "/r/swift/0", "/r/v27/0")]
-    assert names_of(paths) == ["week", "b/slim", "c/slim", "swift/0", "v27/0"]
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ contract are not converted to the simulated car's.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.errors import RunError
+from sepilot_runtime.naming import names_of
 from sepilot_runtime.pilot import STEERING, Pilot, load_pilot
 from sepilot_runtime.preprocess import Preprocessor, write_input
 from sepilot_train.closed_loop import DriverKind
@@ -49,12 +49,7 @@ def open_file_drivers(paths: Sequence[Path]) -> list[FileDriver]:
     Raises:
         ModelFileError, ContractError, MissingExtraError: as `load_pilot`.
     """
-    names = Counter(path.name for path in paths)
-    drivers = []
-    for path in paths:
-        name = path.name if names[path.name] == 1 else f"{path.resolve().parent.name}/{path.name}"
-        drivers.append(FileDriver(load_pilot(path), name))
-    return drivers
+    return [FileDriver(load_pilot(path), name) for path, name in zip(paths, names_of(paths), strict=True)]
 
 
 class ModelDriver:

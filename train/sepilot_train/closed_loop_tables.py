@@ -39,14 +39,23 @@ def to_json(
     steps: int,
     results: Sequence[ClosedLoopResult],
     conditions: Mapping[str, Any],
+    paths: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Plain values; `vs_model` is None where there is nothing to compare with."""
+    """Plain values; `vs_model` is None where there is nothing to compare with.
+
+    Args:
+        paths: of the files, by the name of their driver.
+    """
     rows = []
     for result in results:
         ratio = against_model(result, results)
         rows.append(
             dataclasses.asdict(result)
-            | {"world_cte_m": list(result.world_cte_m), "vs_model": dataclasses.asdict(ratio) if ratio else None}
+            | {
+                "path": paths.get(result.driver),
+                "world_cte_m": list(result.world_cte_m),
+                "vs_model": dataclasses.asdict(ratio) if ratio else None,
+            }
         )
     return {
         "simulator": simulator.name,

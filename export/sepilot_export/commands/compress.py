@@ -43,6 +43,9 @@ def main(argv: Sequence[str]) -> int:
             f"recipes: {', '.join(compression_names())}"
         )
     compressions = _compressions(arguments)
+    if arguments.teacher and not any(c.distill is not None for c in compressions):
+        names = " ".join(arguments.recipe)
+        raise UsageError(f"--teacher: --recipe with a distill section expected, such as distill, found {names}")
     require_new(arguments.out)
     use_tensorflow("compress")
     from sepilot_train.quiet import start_keras

@@ -11,11 +11,15 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sepilot_export.backend import use_tensorflow
 from sepilot_runtime.commands.arguments import seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
+
+if TYPE_CHECKING:
+    from sepilot_export.formats import Format
 
 __all__ = ["main"]
 
@@ -43,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
     words = [w for part in arguments.formats for w in part.replace(",", " ").split()]
     formats = choose_formats(words)
+    _require_calibrated(arguments, formats)
     require_new(arguments.out)
     use_tensorflow("export")
     from sepilot_export.exporter import export_source, source_of
@@ -86,6 +91,24 @@ def main(argv: Sequence[str]) -> int:
         if arguments.layers:
             print_layers(arguments.out)
     return 0
+
+
+def _require_calibrated(arguments: argparse.Namespace, formats: Sequence[Format]) -> None:
+    """Refuse what is about calibrated files where none will be made."""
+    from sepilot_export.calibration import MINIMUM
+
+    if arguments.calibration_frames < MINIMUM:
+        raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {arguments.calibration_frames}")
+    if arguments.layers and arguments.json:
+        raise UsageError("--layers: expected without --json, which prints no table; int8-layers.json has the figures")
+    # What a run was trained to is taken as it is.
+    ready = {"int8.tflite", "int8-twin.onnx"} if (arguments.run / "int8.tflite").exists() else set()
+    if any(form.needs_calibration and form.name not in ready for form in formats):
+        return
+    for flag, given in (("--max-drop", arguments.max_drop), ("--layers", arguments.layers)):
+        if given:
+            found = ", ".join(f"{f.name}{' of the training' * (f.name in ready)}" for f in formats)
+            raise UsageError(f"{flag}: a format that is calibrated expected in --formats, such as int8, found {found}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,8 +12,8 @@ __all__ = ["main"]
 EPILOG = """examples:
   sepilot report runs/week --out report.html
   sepilot report runs/week --export runs/week-export --out report.html
-  sepilot bench runs/week-export/* --json > bench.json
-  sepilot closed-loop runs/week-export/* --json > closed_loop.json
+  sepilot bench runs/week-export --json > bench.json
+  sepilot closed-loop runs/week-export --json > closed_loop.json
   sepilot report runs/week --export runs/week-export --bench bench.json --closed-loop closed_loop.json --out report.html
 
 The page is one file that loads nothing, for any browser, desktop or phone. A section whose input is missing says which

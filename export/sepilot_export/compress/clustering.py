@@ -15,9 +15,6 @@ from sepilot_runtime.errors import RunError
 
 __all__ = ["cluster"]
 
-_PRUNED = 0.05
-"""A kernel with at least this share of zeros was pruned, and stays so."""
-
 
 def cluster(model: Any, compression: Compression, course: Course) -> list[LayerNote]:
     """Cluster the kernels of a Keras 3 `model` in place, training it meanwhile; one note per kernel.
@@ -55,7 +52,7 @@ def _wrapped(bridged: Any, chosen: dict[str, Kernel], compression: Compression) 
             layer,
             number_of_clusters=clusters,
             cluster_centroids_init=CentroidInitialization.KMEANS_PLUS_PLUS,
-            preserve_sparsity=chosen[layer.name].sparsity >= _PRUNED and clusters > 2,
+            preserve_sparsity=chosen[layer.name].is_pruned and clusters > 2,
         )
 
     # The wrappers take centroids from the weights that a layer has when it is built, so it must have them already.
@@ -72,6 +69,6 @@ def _verified(kernel: Kernel, before: Kernel, compression: Compression) -> Layer
             f"layer {kernel.layer}: at most {compression.cluster.clusters} values expected after clustering, "
             f"found {values}"
         )
-    if before.sparsity >= _PRUNED and kernel.sparsity < before.sparsity - 1e-6:
+    if before.is_pruned and kernel.sparsity < before.sparsity - 1e-6:
         raise RunError(f"layer {kernel.layer}: clustering lost zeros, {before.sparsity:.1%} to {kernel.sparsity:.1%}")
     return note(kernel, f"{values} values")

@@ -9,11 +9,12 @@ compress.log       what the tools of a quantization or pruning had to say
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ import numpy as np
 
 from sepilot_export.compress import distill, slim, tfmot
 from sepilot_export.compress.judgement import Figures, judge_int8, judge_net
+from sepilot_export.compress.order import COMPRESSION_NAME, INT8_NAME, require_order
 from sepilot_export.compress.recipe import Compression, Distill
-from sepilot_export.compress.stage import LayerNote, Outcome, Work, training_settings
+from sepilot_export.compress.stage import LayerNote, Outcome, Work, WorkFailed, training_settings
 from sepilot_export.conversions import tool_versions
 from sepilot_export.report.fields import read_object
-from sepilot_runtime.errors import RunError, UsageError
+from sepilot_runtime.errors import RunError
 from sepilot_runtime.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_train.learner import History, fit
 from sepilot_train.models import build_model
@@ -36,8 +38,7 @@ from sepilot_train.training import Material, complete_run, material_of, start_ru
 
 __all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
 
-COMPRESSION_NAME = "compression.json"
-INT8_NAME = "int8.tflite"
+LOG_NAME = "compress.log"
 
 _NO_HISTORY = History(rows=(), kept_epoch=0, stopped_early=False)
 
@@ -74,39 +75,43 @@ def compress_run(
     """Apply compressions one after the other and write the new run directory `out`.
 
     Args:
-        teachers: for a distill section; the run itself where none is given.
+        teachers: for a distill section, which alone asks them; the run itself where none is given.
         moved_to: where the run's drives are now, or folders that hold them, when not where they were.
         step: told the name of each step as it begins.
 
     Raises:
-        RunError: the run cannot be compressed this way; said before anything is trained.
+        UsageError, RunError: the run cannot be compressed this way; said before anything is trained.
+        RunError: a step's process failed, with the cause and its log, which then lies beside `out`.
         OutputError: `out` exists or cannot be written.
     """
     require_new(out)
     begin = time.perf_counter()
-    _require_order(compressions)
     step("loading the run")
     model = run.load_model()
+    require_order(run, model, compressions)
     _require_supported(model, compressions)
     before = run.predictions()
     material = _material(run, before, moved_to, progress=progress)
     request = _moved(run.request, material) if moved_to else run.request
+    distilled = any(c.distill is not None for c in compressions)
+    asked = list(teachers or [run]) if distilled else []
     task = _Task(
-        run=run, request=request, teachers=teachers or [run], material=material, model=model, recipe=run.recipe,
+        run=run, request=request, teachers=asked, material=material, model=model, recipe=run.recipe,
         progress=progress, moved_to=moved_to,
     )  # fmt: skip
-    if any(c.distill is not None for c in compressions):
-        distill.require_fair(task.teachers, material)
+    if distilled:
+        distill.require_fair(asked, material)
     constant_mae = read_object(run.path / "validation.json").inner("metrics").number("constant_mae")
-    log = out.with_name(f"{out.name}.log")
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
         layers: tuple[LayerNote, ...] = ()
         warnings: list[str] = []
         int8: bytes | None = None
+        log = Path(scratch) / LOG_NAME
         for number, compression in enumerate(compressions):
             for name, apply in _steps(task, compression):
                 step(name)
-                outcome = apply(task.work(Path(scratch) / f"{number}-{name}", log))
+                with _keeping(log, out):
+                    outcome = apply(task.work(Path(scratch) / f"{number}-{name}", log))
                 task.model, int8 = outcome.model, outcome.int8
                 layers, warnings = _merged(layers, outcome.layers), [*warnings, *outcome.warnings]
         name = "-".join([task.recipe.name, *(c.name for c in compressions)])
@@ -126,7 +131,7 @@ def compress_run(
         if (history := Path(scratch) / "0-distill" / "history.csv").exists():
             shutil.copy(history, part)
         if log.exists():
-            shutil.move(log, part / "compress.log")
+            shutil.copyfile(log, part / LOG_NAME)
         result = Compressed(
             run=dataclasses.replace(made, path=out),
             figures=tuple(figures),
@@ -136,8 +141,31 @@ def compress_run(
             warnings=tuple(warnings),
             seconds=time.perf_counter() - begin,
         )
-        write_json(part / COMPRESSION_NAME, _record(run, teachers, compressions, command, result))
+        write_json(part / COMPRESSION_NAME, _record(run, asked, compressions, command, result))
     return result
+
+
+@contextlib.contextmanager
+def _keeping(log: Path, out: Path) -> Iterator[None]:
+    """Within, a failure leaves the log beside `out`, under a name that nothing has yet, and says where."""
+    try:
+        yield
+    except WorkFailed as e:
+        raise RunError(f"{e}; log: {_copied(log, out)}") from e
+
+
+def _copied(log: Path, out: Path) -> Path:
+    number = 1
+    while True:
+        place = out.with_name(f"{out.name}{f'-{number}' if number > 1 else ''}.log")
+        try:
+            with place.open("xb") as file:
+                file.write(log.read_bytes())
+        except FileExistsError:
+            # The shell made OUT.log for what this command prints, or an earlier failure left its own there.
+            number += 1
+        else:
+            return place
 
 
 @dataclass(slots=True, kw_only=True)
@@ -203,19 +231,9 @@ def _distill(task: _Task, settings: Distill, work: Work) -> Outcome:
     return Outcome(model=net)
 
 
-def _require_order(compressions: Sequence[Compression]) -> None:
-    if not compressions:
-        raise UsageError("--recipe NAME: at least one expected")
-    for compression in compressions[:-1]:
-        if compression.quantize is not None:
-            raise UsageError(f"--recipe: {compression.name} quantizes and must be the last, found others after it")
-    for compression in compressions[1:]:
-        if compression.distill is not None:
-            raise UsageError(f"--recipe: {compression.name} begins with a student and must be the first")
-
-
 def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:
     """Whatever a step cannot handle is said before anything is trained."""
+    earlier: list[str] = []
     for compression in compressions:
         if compression.distill is not None and compression.distill.student:
             recipe = load_recipe(compression.distill.student)
@@ -223,7 +241,8 @@ def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:
         if compression.slim is not None:
             slim.require_supported(model)
         if {"prune", "cluster", "quantize"} & set(compression.sections):
-            tfmot.require_supported(model, compression)
+            tfmot.require_supported(model, compression, earlier)
+        earlier += compression.sections
 
 
 def _material(run: Run, before: Predictions, moved_to: Sequence[Path], *, progress: bool) -> Material:

@@ -17,6 +17,10 @@ from sepilot_runtime.errors import RunError
 __all__ = ["Kernel", "dense_reason", "joined", "kernels_of", "note", "own_values_reason", "require_names"]
 
 
+PRUNED = 0.05
+"""A kernel with more than this share of zeros was pruned; training alone makes hardly any."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Kernel:
     """One kernel.
@@ -36,6 +40,16 @@ class Kernel:
     @property
     def sparsity(self) -> float:
         return float((self.values == 0).mean())
+
+    @property
+    def is_pruned(self) -> bool:
+        return self.sparsity > PRUNED
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the weights that are left share their values."""
+        left = self.values[self.values != 0]
+        return self.kind != "depthwise" and 1 < len(np.unique(left)) <= min(256, left.size // 4)
 
 
 def kernels_of(model: Any) -> list[Kernel]:

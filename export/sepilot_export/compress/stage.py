@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_export.compress.recipe import Finetune
+from sepilot_runtime.errors import RunError
 from sepilot_train.augment import Augmentation
 from sepilot_train.learner import Samples, TrainingSettings
 
-__all__ = ["LayerNote", "Outcome", "Work", "training_settings"]
+__all__ = ["LayerNote", "Outcome", "Work", "WorkFailed", "training_settings"]
+
+
+class WorkFailed(RunError):
+    """A step's own process failed; what it had to say is in `Work.log`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -21,7 +26,7 @@ class Work:
         train, validation: pictures uint8 (n, h, w, c) and targets (n,); the validation frames are looked at, never
             trained on and never chosen by.
         folder: an empty folder for what the step needs to write; removed in the end.
-        log: where a process of its own writes what it has to say; kept when it fails.
+        log: where a process of its own writes what it has to say.
         progress: draw bars on stderr.
     """
 

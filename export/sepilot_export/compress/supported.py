@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
-import numpy as np
-
 from sepilot_export.calibration import MINIMUM
-from sepilot_export.compress.kernels import Kernel, dense_reason, kernels_of, own_values_reason, require_names
+from sepilot_export.compress.kernels import dense_reason, kernels_of, own_values_reason, require_names
 from sepilot_export.compress.recipe import Compression
 from sepilot_export.deploy import foldable_norms
 from sepilot_runtime.errors import RunError
@@ -37,11 +36,12 @@ _OTHERS = "recipes with slim or distill only can take it"
 _OTHERS_THAN_QUANTIZE = "recipes without a quantize section can take it, and `sepilot export` makes int8 files"
 
 
-def require_supported(model: Any, compression: Compression) -> None:
+def require_supported(model: Any, compression: Compression, earlier: Collection[str] = ()) -> None:
     """Raise RunError naming the layer that `compression` cannot handle, and what can; cheap.
 
     Args:
         model: Keras 3 Functional.
+        earlier: sections that will have been done to it by then.
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise RunError(f"one input and one output expected, found {len(model.inputs)} and {len(model.outputs)}")
@@ -56,7 +56,7 @@ def require_supported(model: Any, compression: Compression) -> None:
             raise RunError("cluster: no kernel with more weights than cluster.clusters is left to cluster")
     if compression.quantize is not None:
         _require_quantizable(model)
-        _require_to_preserve(model, compression)
+        _require_to_preserve(model, compression, {*earlier, *compression.sections})
 
 
 def _require_bridged(operation: Any, places: int) -> None:
@@ -107,18 +107,13 @@ def _require_quantizable(model: Any) -> None:
             raise RunError(f"layer {layer.name}: {reason}; {_OTHERS_THAN_QUANTIZE}")
 
 
-def _require_to_preserve(model: Any, compression: Compression) -> None:
+def _require_to_preserve(model: Any, compression: Compression, done: Collection[str]) -> None:
     settings = compression.quantize
     assert settings is not None
     if settings.calibration_frames < MINIMUM:
         raise RunError(f"quantize.calibration_frames: at least {MINIMUM} expected, found {settings.calibration_frames}")
     kernels = kernels_of(model)
-    pruned = compression.prune is not None or any(kernel.sparsity > 0.05 for kernel in kernels)
-    if settings.preserve == "sparsity" and not pruned:
+    if settings.preserve == "sparsity" and "prune" not in done and not any(k.is_pruned for k in kernels):
         raise RunError('quantize.preserve: "sparsity" expects a pruned net or a prune section, found neither')
-    if settings.preserve == "clusters" and compression.cluster is None and not any(map(_is_clustered, kernels)):
+    if settings.preserve == "clusters" and "cluster" not in done and not any(k.is_clustered for k in kernels):
         raise RunError('quantize.preserve: "clusters" expects a clustered net or a cluster section, found neither')
-
-
-def _is_clustered(kernel: Kernel) -> bool:
-    return kernel.kind != "depthwise" and len(np.unique(kernel.values)) <= min(256, kernel.values.size // 4)

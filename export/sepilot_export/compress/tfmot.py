@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.stage import LayerNote, Outcome, Work
+from sepilot_export.compress.stage import LayerNote, Outcome, Work, WorkFailed
 from sepilot_export.compress.supported import require_supported
 from sepilot_runtime.errors import MissingExtraError, RunError
 from sepilot_runtime.files import read_json, write_json
@@ -43,8 +43,8 @@ def compress(model: Any, compression: Compression, work: Work) -> Outcome:
         but for rounding.
 
     Raises:
-        RunError: the net has a layer that tfmot cannot handle, said before anything is trained; or the process failed,
-            with the cause and the log.
+        RunError: the net has a layer that tfmot cannot handle, said before anything is trained.
+        WorkFailed: the process failed, with the cause.
         MissingExtraError: tfmot is not installed.
     """
     for module, package in _NEEDED.items():
@@ -72,7 +72,8 @@ def _run(work: Work) -> None:
     """Run the worker to its end, showing its progress.
 
     Raises:
-        RunError: it failed, by an error of its own or by a crash.
+        RunError: it found a mistake of the user's.
+        WorkFailed: it crashed.
     """
     reading, writing = os.pipe()
     command = [sys.executable, "-m", _WORKER, str(work.folder), str(writing)]
@@ -95,7 +96,7 @@ def _run(work: Work) -> None:
         error = work.folder / "error.json"
         if error.exists():
             raise RunError(str(read_json(error, RunError)["message"]))
-        raise RunError(f"compression by tfmot: {_cause(code, work.log)}; log: {work.log}")
+        raise WorkFailed(f"compression by tfmot: {_cause(code, work.log)}")
 
 
 def _show(messages: IO[str], *, shown: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def gather(
         export_path=export_path,
         export=export,
         check=check,
-        bench=read_bench(bench_path) if bench_path else None,
+        bench=_read_bench(bench_path, export) if bench_path else None,
         closed_loop=read_closed_loop(closed_loop_path) if closed_loop_path else None,
         samples=tuple(samples),
         samples_note=note,
@@ -122,6 +122,29 @@ def _read_export_directory(folder: Path | None) -> tuple[Export | None, Check | 
         raise RunError(f"{folder}: a directory of `sepilot export` expected (no export.json)")
     check = folder / "check.json"
     return read_export(folder / "export.json"), read_check(check) if check.exists() else None
+
+
+def _read_bench(path: Path, export: Export | None) -> Bench:
+    """What was measured, the files of the export under the names that they have there.
+
+    Raises:
+        RunError: a file of the same name was measured, but not the export's.
+    """
+    bench = read_bench(path)
+    if export is None:
+        return bench
+    shas = {file.file: file.sha256 for file in export.files}
+    names = {sha: file for file, sha in shas.items()}
+    rows = []
+    for number, row in enumerate(bench.rows):
+        name = row.file if row.sha256 is None else names.get(row.sha256)
+        if name is None and row.file in shas:
+            raise RunError(
+                f"{path}: rows[{number}]: sha256: {shas[row.file][:12]}… of the export's {row.file} expected, found "
+                f"{str(row.sha256)[:12]}…; another file of this name was measured"
+            )
+        rows.append(replace(row, file=name or row.file))
+    return replace(bench, rows=tuple(rows))
 
 
 def _layers(run: Run) -> LayerTable:

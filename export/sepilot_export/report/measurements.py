@@ -20,9 +20,14 @@ STAGES = ("preprocess", "infer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRow:
-    """One measured file. `stages` maps a stage of the path to its median, in the order of the work."""
+    """One measured file. `stages` maps a stage of the path to its median, in the order of the work.
+
+    Attributes:
+        sha256: of the file; None in what an older sepilot printed, and for what is no model file.
+    """
 
     file: str
+    sha256: str | None
     engine: str
     threads: int
     us_p50: float
@@ -107,6 +112,7 @@ def read_bench(path: Path) -> Bench:
         rows=tuple(
             BenchRow(
                 file=row.text("file"),
+                sha256=row.text("sha256") if row.has("sha256") else None,
                 engine=row.text("engine"),
                 threads=row.whole("threads"),
                 us_p50=row.number("us_p50"),

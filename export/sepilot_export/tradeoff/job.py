@@ -15,10 +15,11 @@ from sepilot_export.tradeoff.front import Pick, above_best, best_of, choose, eli
 from sepilot_export.tradeoff.held_out import Common, Labels, common_frames, labels_of
 from sepilot_export.tradeoff.measurement import judge_place, timed
 from sepilot_export.tradeoff.missing import FORMATS, export_runs
-from sepilot_export.tradeoff.places import Found, LeftOut, Place, find, names_of
+from sepilot_export.tradeoff.places import Found, LeftOut, Place, find
 from sepilot_runtime.conditions import Conditions, conditions_now
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.errors import RunError
+from sepilot_runtime.naming import names_of
 from sepilot_train.progress import progress_bar
 
 __all__ = ["EXPORTS", "Comparison", "Settings", "compare"]

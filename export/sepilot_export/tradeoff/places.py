@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from sepilot_export.report.fields import read_object
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.files import sha256_of
 
-__all__ = ["Found", "LeftOut", "Place", "find", "names_of"]
+__all__ = ["Found", "LeftOut", "Place", "find"]
 
 DEPTH = 2
 """Levels of folders that are searched below a named path."""
@@ -84,21 +83,6 @@ def find(paths: Sequence[Path]) -> Found:
         runs=tuple(shown for run, shown in runs.items() if run not in taken),
         left_out=tuple(left_out.values()),
     )
-
-
-def names_of(paths: Sequence[Path]) -> list[str]:
-    """For each path as many of its last parts as tell it from the others; a bare number takes its parent along."""
-    parts = [[p for p in path.resolve().parts if p not in ("/", "\\")] or ["root"] for path in paths]
-    taken = [2 if part[-1].isdecimal() else 1 for part in parts]
-    while True:
-        names = ["/".join(part[-count:]) for part, count in zip(parts, taken, strict=True)]
-        double = {name for name, times in Counter(names).items() if times > 1}
-        longer = [
-            min(count + (name in double), len(part)) for part, count, name in zip(parts, taken, names, strict=True)
-        ]
-        if longer == taken:
-            return names
-        taken = longer
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:

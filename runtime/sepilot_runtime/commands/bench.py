@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,13 @@ __all__ = ["main"]
 
 EPILOG = """\
 examples:
-  sepilot bench export/*.tflite export/*.onnx
+  sepilot bench export                                         all model files in it
   sepilot bench swift-f32.tflite swift-int8.tflite --threads 1,2
   sepilot bench swift-int8.tflite --frames road.mp4 --json > bench.json
   sepilot bench export/*32.* --engine litert,onnxruntime,openvino --references --png bench.png
   sepilot bench swift-int8.tflite --paced 30 --minutes 5       misses of a camera's deadline
   sepilot bench export/*.tflite --against bench.json           exit code 1 when slower
-  sepilot bench export/* --write-profile car.json && sepilot drive --profile car.json --source 0
+  sepilot bench export --write-profile car.json && sepilot drive --profile car.json --source 0
 
 Every round visits each file and thread count in a new random order. Preprocess is frame to
 picture; infer is picture to number, with writing the input and dequantizing; total is all of it.
@@ -38,47 +39,80 @@ Figures of different machines, or of a machine under load, do not compare; ratio
 
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot bench`."""
-    arguments = _parser().parse_args(argv)
-    from sepilot_runtime.files import require_new
+    parser = _parser()
+    arguments = parser.parse_args(argv)
     from sepilot_runtime.verdict import read_benchmark
 
     old = read_benchmark(arguments.against) if arguments.against else None
     if old is not None and [path.suffix for path in arguments.files] == [".json"]:
+        _require_nothing_to_measure(parser, arguments)
         return _compare(old, read_benchmark(arguments.files[0]), arguments)
-    for path in (arguments.png, arguments.write_profile):
-        if path is not None:
-            require_new(path)
-    from sepilot_runtime.bench_report import document
-
-    report = _measure(arguments)
-    new = document(report)
+    _require_sense(parser, arguments)
+    report = _measure(_planned(arguments, old), arguments)
+    # What was measured is said before anything else is done with it, which may fail.
+    code = _say(report, old, arguments)
     if arguments.png:
         from sepilot_runtime.bench_chart import write_chart
 
         write_chart(arguments.png, report)
     if arguments.write_profile:
         _write_profile(arguments.write_profile, report)
-    if old is not None:
-        return _compare(old, new, arguments)
-    if arguments.json:
-        print(json.dumps(new, indent=2))
-    else:
-        _print(report, arguments)
-    return 0
+    return code
 
 
-def _measure(arguments: argparse.Namespace) -> Report:
-    from sepilot_runtime.bench_report import Report
-    from sepilot_runtime.benchmark import measure, read_frames, synthetic_frames
-    from sepilot_runtime.coldstart import cold_start
-    from sepilot_runtime.conditions import conditions_now
-    from sepilot_runtime.floor import gemm_rate, model_macs
-    from sepilot_runtime.modelfile import read_model_file
+def _require_nothing_to_measure(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Two documents are compared; whatever asks for a measurement would be ignored."""
+    for name, value in vars(arguments).items():
+        if name not in ("files", "against", "tolerance", "json") and value != parser.get_default(name):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: model files to measure expected, found {arguments.files[0]}, "
+                "which is compared as it is"
+            )
+
+
+def _require_sense(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    from sepilot_runtime.files import require_new
+
+    for name, needed in (("minutes", "paced"), ("tolerance", "against")):
+        if getattr(arguments, name) != parser.get_default(name) and not getattr(arguments, needed):
+            raise UsageError(f"--{name}: --{needed} expected with it, found none")
+    if arguments.png and arguments.png.suffix.lower() != ".png":
+        raise UsageError(f"--png: a file that ends in .png expected, found {arguments.png}")
+    for path in (arguments.png, arguments.write_profile):
+        if path is not None:
+            require_new(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What will be measured.
+
+    Attributes:
+        references: engines to compare with; `missing` says why others are none.
+        names: of the files and of the references' files, each unlike the others.
+    """
+
+    files: Sequence[ModelFile]
+    variants: Sequence[Variant]
+    references: Sequence[Engine]
+    missing: Sequence[str]
+    names: Mapping[Path, str]
+    frames: Sequence[Any]
+    settings: Mapping[str, Any]
+
+
+def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _Plan:
+    """Everything is read, and whatever can be told beforehand is said, before minutes go into measuring."""
+    from sepilot_runtime.benchmark import read_frames, synthetic_frames
+    from sepilot_runtime.modelfile import model_files, read_model_file
+    from sepilot_runtime.naming import names_of
     from sepilot_runtime.opencv import cv2
+    from sepilot_runtime.profiles import require_eligible
 
-    # What cannot be read is said before any work is done.
-    files = [read_model_file(path) for path in arguments.files]
+    files = [read_model_file(path) for path in model_files(arguments.files)]
     variants = _variants(files, arguments.threads, arguments.engine)
+    if arguments.write_profile:
+        require_eligible(arguments.write_profile, [(v.path, str(v.engine)) for v in variants])
     height, width = _frame_size(files)
     # As `sepilot drive` runs.
     cv2.setNumThreads(1)
@@ -86,37 +120,72 @@ def _measure(arguments: argparse.Namespace) -> Report:
         frames = read_frames(arguments.frames)
     else:
         frames = synthetic_frames(height=height, width=width, seed=arguments.seed)
-    height, width = frames[0].shape[:2]
-    before = conditions_now()
     references, missing = _references(arguments, files)
-    results = measure(
-        variants, frames, rounds=arguments.rounds, calls=arguments.calls, seed=arguments.seed, references=references
-    )
-    starts = arguments.cold_starts
-    colds = [cold_start(variant, starts, height=height, width=width) for variant in variants] if starts else []
-    paced = [_paced(variant, frames, arguments) for variant in variants] if arguments.paced else []
-    macs_of = {file.path: model_macs(file) for file in files}
-    of_recipe = {f.contract.provenance.recipe_sha256: macs_of[f.path] for f in files if macs_of[f.path]}
-    shas = {file.path: file.contract.provenance.recipe_sha256 for file in files}
-    return Report(
+    paths = [*(file.path for file in files), *(engine.path for engine in references)]
+    plan = _Plan(
+        files=files,
+        variants=variants,
+        references=references,
+        missing=missing,
+        names=dict(zip(paths, names_of(paths), strict=True)),
+        frames=frames,
         settings={
             "frames": arguments.frames or "synthetic",
-            "frame_width": width,
-            "frame_height": height,
+            "frame_width": frames[0].shape[1],
+            "frame_height": frames[0].shape[0],
             "frame_count": len(frames),
             "rounds": arguments.rounds,
             "calls": arguments.calls,
             "seed": arguments.seed,
         },
+    )
+    if old is not None:
+        _require_comparable(old, plan)
+    return plan
+
+
+def _require_comparable(old: Mapping[str, Any], plan: _Plan) -> None:
+    from sepilot_runtime.verdict import require_comparable
+
+    keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
+    keys += [(plan.names[e.path], e.name, e.threads) for e in plan.references]
+    require_comparable(old, plan.settings, [(key, plan.settings["rounds"]) for key in keys])
+
+
+def _measure(plan: _Plan, arguments: argparse.Namespace) -> Report:
+    import hashlib
+
+    from sepilot_runtime.bench_report import Report
+    from sepilot_runtime.benchmark import measure
+    from sepilot_runtime.coldstart import cold_start
+    from sepilot_runtime.conditions import conditions_now
+    from sepilot_runtime.floor import gemm_rate, model_macs
+
+    files, frames, settings = plan.files, plan.frames, plan.settings
+    before = conditions_now()
+    results = measure(
+        plan.variants, frames, rounds=arguments.rounds, calls=arguments.calls, seed=arguments.seed,
+        references=plan.references,
+    )  # fmt: skip
+    starts, height, width = arguments.cold_starts, settings["frame_height"], settings["frame_width"]
+    colds = [cold_start(variant, starts, height=height, width=width) for variant in plan.variants] if starts else []
+    paced = [_paced(variant, frames, arguments) for variant in plan.variants] if arguments.paced else []
+    macs_of = {file.path: model_macs(file) for file in files}
+    of_recipe = {f.contract.provenance.recipe_sha256: macs_of[f.path] for f in files if macs_of[f.path]}
+    recipes = {file.path: file.contract.provenance.recipe_sha256 for file in files}
+    return Report(
+        settings=settings,
         before=before,
         after=conditions_now(),
         results=results,
         # An ONNX file does not say it; that of the same recipe does.
-        macs=[macs_of.get(r.path) or of_recipe.get(shas.get(r.path, shas[files[0].path])) for r in results],
+        macs=[macs_of.get(r.path) or of_recipe.get(recipes.get(r.path, recipes[files[0].path])) for r in results],
         colds=colds,
         paced=paced,
         gemm_gmacs=gemm_rate(),
-        missing=missing,
+        missing=plan.missing,
+        names=plan.names,
+        sha256={file.path: hashlib.sha256(file.content).hexdigest() for file in files},
     )
 
 
@@ -160,7 +229,7 @@ def _variants(files: Sequence[ModelFile], threads: Sequence[int], words: Sequenc
     from sepilot_runtime.engines import ENGINES, engine_named
 
     if not words:
-        return [Variant(path=file.path, threads=n) for file in files for n in threads]
+        return [Variant(path=f.path, threads=n, engine=ENGINES[f.kind][0]) for f in files for n in threads]
     engines = [engine_named(word) for word in words]
     for file in files:
         if not set(engines) & set(ENGINES[file.kind]):
@@ -183,6 +252,20 @@ def _frame_size(files: Sequence[ModelFile]) -> tuple[int, int]:
     return next(iter(sizes), (480, 640))
 
 
+def _say(report: Report, old: Mapping[str, Any] | None, arguments: argparse.Namespace) -> int:
+    """Print what was measured, or how it compares; the exit code."""
+    from sepilot_runtime.bench_report import document
+
+    new = document(report)
+    if old is not None:
+        return _compare(old, new, arguments)
+    if arguments.json:
+        print(json.dumps(new, indent=2))
+    else:
+        _print(report, arguments)
+    return 0
+
+
 def _print(report: Report, arguments: argparse.Namespace) -> None:
     from sepilot_runtime.bench_report import paced_table, table
 
@@ -203,7 +286,7 @@ def _print(report: Report, arguments: argparse.Namespace) -> None:
         print(paced_table(report))
 
 
-def _compare(old: dict[str, Any], new: dict[str, Any], arguments: argparse.Namespace) -> int:
+def _compare(old: Mapping[str, Any], new: Mapping[str, Any], arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from sepilot_runtime.bench_report import comparison_table
@@ -240,7 +323,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE",
-        help=".tflite or .onnx files of `sepilot export`; or, with --against, one document of an earlier --json",
+        help=".tflite or .onnx files, or directories of them as `sepilot export` writes; or, with --against, one "
+        "document of an earlier --json",
     )  # fmt: skip
     parser.add_argument(
         "--frames",

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-MODEL_SUFFIXES = (".onnx", ".tflite")
-
 DESCRIPTION = """\
 Let model files, the training model, the simulator's expert and a locked wheel
 drive through simulated worlds that nobody trained on. Simulated driving proves
@@ -50,20 +48,22 @@ Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived,
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from sepilot_runtime.modelfile import model_files
     from sepilot_train.closed_loop import evaluation_seeds, sweep_delays
     from sepilot_train.closed_loop_tables import print_tables, to_json
     from sepilot_train.progress import progress_bar
     from sepilot_train.simulator import open_simulator
 
     _require_sense(arguments)
-    files = _model_files(arguments.files)
+    files = model_files(arguments.files)
     simulator = open_simulator(arguments.simulator)
     drivers = _open_drivers(files, arguments.run, simulator)
+    places = {driver.name: str(path) for driver, path in zip(drivers, files, strict=False)}
     seeds = evaluation_seeds(arguments.worlds, arguments.seed)
     with progress_bar("driving", len(seeds) * len(drivers) * len(arguments.delay_ms)) as advance:
         results = sweep_delays(simulator, drivers, seeds, arguments.steps, arguments.delay_ms, lambda: advance(1))
     if arguments.json:
-        print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions()), indent=2))
+        print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions(), places), indent=2))
     else:
         from rich.console import Console
 
@@ -111,20 +111,6 @@ def _require_sense(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--min-survived: 0 to --worlds {arguments.worlds} expected, found {wanted}")
     if wanted is not None and not arguments.files:
         raise UsageError("--min-survived: a FILE to judge expected, found none")
-
-
-def _model_files(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves; of a directory its model files by name."""
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(p for p in path.iterdir() if p.suffix in MODEL_SUFFIXES)
-        if not found:
-            raise UsageError(f"{path}: .tflite or .onnx files expected, found none")
-        files += found
-    return files
 
 
 def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator) -> list[Driver]:
