@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from sepilot_export.joining import join_onnx, join_tflite
 from sepilot_export.preprocessing import picture_graph, to_onnx, to_tflite
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract import FrameInput, Picture
+from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.tflitefile import macs_of
 from sepilot_train.graphs import keras_nodes, keras_warnings, onnx_nodes, tflite_nodes
 from sepilot_train.layers import LayerTable, layer_table
@@ -294,6 +297,70 @@ def test_activations_that_deployment_destroys_are_named(activation: str) -> None
 def test_relu_is_not_warned_about() -> None:
     i = keras.Input((8, 8, 1))
     assert keras_warnings(keras.Model(i, L.Conv2D(2, 3, strides=2, activation="relu")(i))) == []
+
+
+def nested() -> Any:
+    """A Sequential and a Functional model inside a third; the Functional one is used twice."""
+    first = keras.Sequential(
+        [keras.Input((16, 24, 8)), L.Conv2D(8, 3, strides=2, padding="same", name="a")], name="one"
+    )
+    i = keras.Input((8, 12, 8))
+    x = L.Add(name="sum")([i, L.Conv2D(8, 3, padding="same", use_bias=False, name="b")(i)])
+    second = keras.Model(i, L.BatchNormalization(name="norm")(x), name="two")
+    x = i = keras.Input((32, 48, 3))
+    x = first(L.Conv2D(8, 3, strides=2, padding="same", name="stem")(x))
+    return keras.Model(i, second(second(x)))
+
+
+def test_a_net_inside_a_net_is_listed_layer_by_layer() -> None:
+    t = layer_table(keras_nodes(model := nested()))
+    assert [(r.name, r.receptive_field, r.stride) for r in t.rows if r.role == "window"] == [
+        ("stem", (3, 3), (2, 2)), ("one/a", (7, 7), (4, 4)), ("two/b", (15, 15), (4, 4)), ("two/b#2", (23, 23), (4, 4)),
+    ]  # fmt: skip
+    assert t.macs == 16 * 24 * 9 * 3 * 8 + (8 * 12 * 9 * 8 * 8) * 3
+    assert t.parameters == model.count_params() == (9 * 3 * 8 + 8) + (9 * 8 * 8 + 8) + 9 * 8 * 8 + 4 * 8
+    assert any("two/norm (it follows Add two/sum)" in w for w in keras_warnings(model))
+
+
+def test_a_sequential_net_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = [keras.Input((16, 24, 1)), L.Conv2D(4, 5, strides=2, name="conv"), L.Flatten(), L.Dense(1, name="dense")]
+    keras.Sequential(layers).save(path := tmp_path / "seq.keras")
+    assert main(["inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # (16 - 5) // 2 + 1 = 6 rows, (24 - 5) // 2 + 1 = 10 columns.
+    assert found["total"] == {"parameters": 104 + 241, "macs": 60 * 25 * 4 + 240, "receptive_field": 5}
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (lambda: keras.Sequential([L.Dense(1)], name="loose"), "loose: a Functional or Sequential Keras model"),
+        (lambda: keras.Model(i := keras.Input((None, 24, 1)), L.Conv2D(2, 3)(i)), "of no fixed size (None, 24, 1)"),
+    ],
+    ids=["no input", "any height"],
+)
+def test_a_net_without_sizes_is_refused(net: Any, said: str) -> None:
+    with pytest.raises(ModelFileError, match=re.escape(said)):
+        keras_nodes(net())
+
+
+@pytest.mark.parametrize("fault", ["cut off", "empty", "overwritten", "another archive"])
+def test_a_damaged_keras_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str) -> None:
+    small_net().save(path := tmp_path / "net.keras")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    if fault == "another archive":
+        path.unlink()
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("notes.txt", "nothing")
+    else:
+        overwritten = whole[:middle] + b"U" * 200 + whole[middle + 200 :]
+        path.write_bytes({"cut off": whole[:-100], "empty": b"", "overwritten": overwritten}[fault])
+    assert main(["inspect", str(path)]) == 2
+    captured = capsys.readouterr()
+    expected = "not a Keras model" if fault == "another archive" else "damaged"
+    assert captured.err.startswith(f"sepilot: {path}: {expected}") and captured.err.count("\n") == 1
+    assert "not found" not in captured.err and not captured.out
 
 
 def test_unknown_recipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +27,102 @@ _GLOBAL = {
 _POOLS = {"MaxPooling2D", "AveragePooling2D"}
 
 
-def keras_nodes(model: Any) -> list[Node]:
-    """The layers of a Keras 3 Functional model in the order of computation.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One use of a Keras layer.
 
-    A layer that is applied several times is listed each time; its parameters count once.
+    Attributes:
+        name: of the layer, behind those of the models that it lies in; with a number where the layer is used again.
+        inputs: names of the calls whose results it takes.
+        taken, made: shapes without the batch, of its first input and of its result.
+        again: the layer was used before.
     """
-    nodes: list[Node] = []
-    names: dict[int, str] = {}
-    counted: set[str] = set()
-    by_depth = model._nodes_by_depth
-    for depth in sorted(by_depth, reverse=True):
-        for node in by_depth[depth]:
+
+    layer: Any
+    name: str
+    inputs: tuple[str, ...]
+    taken: tuple[int, ...]
+    made: tuple[int, ...]
+    again: bool
+
+    @property
+    def kind(self) -> str:
+        return type(self.layer).__name__
+
+
+def keras_nodes(model: Any) -> list[Node]:
+    """The layers of a Keras 3 Functional or Sequential model in the order of computation.
+
+    A layer that is applied several times is listed each time; its parameters count once. A model inside the model is
+    listed layer by layer.
+
+    Raises:
+        ModelFileError: a model of another kind, or one whose sizes are not fixed.
+    """
+    return [_keras_node(call) for call in _calls(model)]
+
+
+def _calls(model: Any) -> list[_Call]:
+    calls: list[_Call] = []
+    _list_calls(model, "", {}, calls)
+    return calls
+
+
+def _list_calls(model: Any, place: str, made: dict[int, str], calls: list[_Call]) -> None:
+    """Put the calls inside `model` behind `calls`.
+
+    Args:
+        place: goes before the layers' names.
+        made: which call made a tensor, by the tensor's id; for a model inside another it has those that are taken.
+    """
+    import keras
+
+    graph = _graph_of(model)
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
             layer = node.operation
-            again = layer.name in counted
-            name = (
-                f"{layer.name}#{sum(n.split('#')[0] == layer.name for n in names.values()) + 1}"
-                if again
-                else layer.name
+            if all(id(t) in made for t in node.outputs):
+                continue
+            inputs = tuple(made[id(t)] for t in node.input_tensors)
+            if isinstance(layer, keras.Model):
+                inner = _graph_of(layer)
+                inside = {id(t): name for t, name in zip(inner.inputs, inputs, strict=True)}
+                _list_calls(layer, f"{place}{layer.name}/", inside, calls)
+                made.update({id(t): inside[id(own)] for t, own in zip(node.outputs, inner.outputs, strict=True)})
+                continue
+            used = sum(call.layer is layer for call in calls)
+            name = f"{place}{layer.name}"
+            call = _Call(
+                layer=layer,
+                name=f"{name}#{used + 1}" if used else name,
+                inputs=inputs,
+                taken=_fixed(name, node.input_tensors[0].shape) if node.input_tensors else (),
+                made=_fixed(name, node.outputs[0].shape),
+                again=used > 0,
             )
-            names[id(node)] = name
-            inputs = tuple(names[id(parent)] for parent in node.parent_nodes)
-            nodes.append(_keras_node(layer, node, name, inputs, count_parameters=not again))
-            counted.add(layer.name)
-    return nodes
+            calls.append(call)
+            made.update({id(t): call.name for t in node.outputs})
 
 
-def _keras_node(layer: Any, node: Any, name: str, inputs: tuple[str, ...], *, count_parameters: bool) -> Node:
-    kind = type(layer).__name__
-    shape = tuple(int(d) for d in node.outputs[0].shape[1:])
+def _graph_of(model: Any) -> Any:
+    """What knows the order of computation: the model itself, or what a Sequential model keeps inside."""
+    graph = getattr(model, "_functional", None) or model
+    if not hasattr(graph, "_nodes_by_depth"):
+        raise ModelFileError(
+            f"{model.name}: a Functional or Sequential Keras model that knows its input's size expected, found "
+            f"{type(model).__name__}"
+        )
+    return graph
+
+
+def _fixed(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:
+    if None in shape[1:]:
+        raise ModelFileError(f"{name}: of no fixed size {tuple(shape[1:])}: build the net for pictures of one size")
+    return tuple(int(d) for d in shape[1:] if d is not None)
+
+
+def _keras_node(call: _Call) -> Node:
+    layer, kind = call.layer, call.kind
     role: Role = "pointwise"
     kernel, stride, dilation = (1, 1), (1, 1), (1, 1)
     if kind == "InputLayer":
@@ -65,25 +134,24 @@ def _keras_node(layer: Any, node: Any, name: str, inputs: tuple[str, ...], *, co
         dilation = (1, 1) if kind in _POOLS else _pair(layer.dilation_rate)
     elif kind in ("UpSampling2D", "Conv2DTranspose"):
         role, stride = "upsample", _pair(layer.size if kind == "UpSampling2D" else layer.strides)
-    elif kind in _GLOBAL or (
-        kind in ("Flatten", "Reshape") and not _keeps_places(node.input_tensors[0].shape[1:], shape)
-    ):
+    elif kind in _GLOBAL or (kind in ("Flatten", "Reshape") and not _keeps_places(call.taken, call.made)):
         role = "global"
     return Node(
-        name=name,
+        name=call.name,
         kind=kind,
         role=role,
-        inputs=inputs,
-        output_shape=shape,
-        parameters=int(layer.count_params()) if count_parameters and hasattr(layer, "count_params") else 0,
-        macs=_keras_macs(layer, kind, node, shape),
+        inputs=call.inputs,
+        output_shape=call.made,
+        parameters=int(layer.count_params()) if not call.again and hasattr(layer, "count_params") else 0,
+        macs=_keras_macs(call),
         kernel=kernel,
         stride=stride,
         dilation=dilation,
     )
 
 
-def _keras_macs(layer: Any, kind: str, node: Any, shape: tuple[int, ...]) -> int:
+def _keras_macs(call: _Call) -> int:
+    layer, kind, shape = call.layer, call.kind, call.made
     if kind in ("Conv2D", "DepthwiseConv2D"):
         # The kernel is (rows, columns, in / groups, out), a depthwise one (rows, columns, in, multiplier): in both
         # cases each of its weights is used once per output place.
@@ -94,8 +162,7 @@ def _keras_macs(layer: Any, kind: str, node: Any, shape: tuple[int, ...]) -> int
         )
         return shape[0] * shape[1] * weights
     if kind == "Conv2DTranspose":
-        source = node.input_tensors[0].shape
-        return int(source[1]) * int(source[2]) * math.prod(int(d) for d in layer.kernel.shape)
+        return call.taken[0] * call.taken[1] * math.prod(int(d) for d in layer.kernel.shape)
     if kind == "Dense":
         places = math.prod(shape[:-1])
         return places * math.prod(int(d) for d in layer.kernel.shape)
@@ -110,21 +177,21 @@ def keras_warnings(model: Any) -> list[str]:
     """What will cost latency or accuracy once the net is deployed, one line each."""
     found: list[str] = []
     unfoldable: list[str] = []
-    nodes = [n for depth in model._nodes_by_depth.values() for n in depth]
-    for node in sorted(nodes, key=lambda n: str(n.operation.name)):
-        layer, kind = node.operation, type(node.operation).__name__
-        if kind == "BatchNormalization":
-            reason = _unfoldable(node, nodes)
+    calls = _calls(model)
+    for call in sorted(calls, key=lambda c: c.name):
+        layer = call.layer
+        if call.kind == "BatchNormalization":
+            reason = _unfoldable(call, calls)
             if reason:
-                unfoldable.append(f"{layer.name} ({reason})")
+                unfoldable.append(f"{call.name} ({reason})")
         activation = getattr(getattr(layer, "activation", None), "__name__", "")
         if activation in _DESTROYED_BY_INT8:
             found.append(
-                f"{layer.name}: {activation} does not survive int8 ({_DESTROYED_BY_INT8[activation]} error measured); "
+                f"{call.name}: {activation} does not survive int8 ({_DESTROYED_BY_INT8[activation]} error measured); "
                 "use relu, relu6 or swish"
             )
         if activation == "gelu":
-            found.append(f"{layer.name}: exact gelu does not convert to ONNX; use gelu with approximate=True")
+            found.append(f"{call.name}: exact gelu does not convert to ONNX; use gelu with approximate=True")
     if unfoldable:
         found.insert(
             0,
@@ -134,15 +201,14 @@ def keras_warnings(model: Any) -> list[str]:
     return found + _starved_warning(model)
 
 
-def _unfoldable(node: Any, nodes: list[Any]) -> str:
-    (parent,) = node.parent_nodes
-    layer, kind = parent.operation, type(parent.operation).__name__
-    if kind not in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "Conv2DTranspose"):
-        return f"it follows {kind} {layer.name}"
-    if layer.activation.__name__ != "linear":
-        return f"it follows the {layer.activation.__name__} of {layer.name}"
-    consumers = sum(parent in n.parent_nodes for n in nodes)
-    return f"{layer.name} feeds {consumers} layers" if consumers > 1 else ""
+def _unfoldable(call: _Call, calls: Sequence[_Call]) -> str:
+    (parent,) = (c for c in calls if c.name in call.inputs)
+    if parent.kind not in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "Conv2DTranspose"):
+        return f"it follows {parent.kind} {parent.name}"
+    if parent.layer.activation.__name__ != "linear":
+        return f"it follows the {parent.layer.activation.__name__} of {parent.name}"
+    consumers = sum(parent.name in c.inputs for c in calls)
+    return f"{parent.name} feeds {consumers} layers" if consumers > 1 else ""
 
 
 def _starved_warning(model: Any) -> list[str]:

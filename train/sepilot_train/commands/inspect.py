@@ -68,25 +68,18 @@ def _read(model: str, overrides: Sequence[str]) -> tuple[list[Node], list[str]]:
 
 
 def _keras_model(path: Path, model: str, overrides: Sequence[str]) -> Any:
-    from sepilot_train.quiet import start_keras
-
     if path.is_dir():
         from sepilot_train.run import open_run
 
         return open_run(path).load_model()
     if path.suffix == ".keras":
-        if not path.is_file():
-            raise ModelFileError(f"{path}: no such file")
-        start_keras()
-        import keras
+        from sepilot_train.kerasfile import load_keras
 
-        try:
-            return keras.saving.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError) as e:
-            raise ModelFileError(f"{path}: not a Keras model: {str(e).splitlines()[0]}") from e
+        return load_keras(path)
     if path.suffix in (".tflite", ".onnx"):
         raise ModelFileError(f"{path}: no such file")
     from sepilot_train.models import build_model
+    from sepilot_train.quiet import start_keras
     from sepilot_train.recipe import load_recipe
 
     recipe = load_recipe(model, overrides)
