@@ -6,10 +6,11 @@ from typing import Any
 
 from sepilot_export.embed import tflite_model
 from sepilot_runtime.errors import RunError
+from sepilot_train.layers import PREPROCESSING
 
 __all__ = ["join_onnx", "join_tflite"]
 
-PREFIX = "preprocessing/"
+PREFIX = PREPROCESSING
 """Before the names inside the first file, which may occur in the second one as well."""
 
 

@@ -59,6 +59,14 @@ def run_command(words: Sequence[str]) -> str | None:
     return done.stdout.strip()
 
 
+def own_user() -> str:
+    """The name of the user that this process runs as, or its number: in a container it may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def own_groups() -> frozenset[str]:
     """Names of the groups that this process is in."""
     import grp
@@ -104,7 +112,7 @@ class Machine:
     folder: Path = field(default_factory=Path.cwd)
     run: Callable[[Sequence[str]], str | None] = run_command
     groups: frozenset[str] = field(default_factory=own_groups)
-    user: str = field(default_factory=getpass.getuser)
+    user: str = field(default_factory=own_user)
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
     build: Callable[[], str] = cv2_build

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sepilot_runtime.quantization import Affine
 
-__all__ = ["Signature", "SignatureTensor", "macs_of", "metadata_of", "signature_of"]
+__all__ = ["Signature", "SignatureTensor", "macs_of", "metadata_of", "operator_macs", "signature_of"]
 
 _MODEL_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA, _MODEL_SIGNATURES = 1, 2, 4, 6, 7
 _CODE_OLD, _CODE = 0, 3
@@ -20,11 +20,12 @@ _METADATA_NAME, _METADATA_BUFFER = 0, 1
 _BUFFER_DATA, _BUFFER_OFFSET, _BUFFER_SIZE = 0, 1, 2
 _SUBGRAPH_TENSORS, _SUBGRAPH_OPERATORS = 0, 3
 _OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 0, 1, 2
-_TENSOR_SHAPE, _TENSOR_NAME, _TENSOR_QUANTIZATION = 0, 3, 4
+_TENSOR_SHAPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_QUANTIZATION = 0, 2, 3, 4
 _QUANTIZATION_SCALE, _QUANTIZATION_ZERO_POINT = 2, 3
 _SIGNATURE_INPUTS, _SIGNATURE_OUTPUTS, _SIGNATURE_SUBGRAPH = 0, 1, 4
 _MAP_NAME, _MAP_TENSOR = 0, 1
 _CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED = 3, 4, 9
+_BATCH_TO_SPACE_ND, _SPACE_TO_BATCH_ND = 37, 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,19 @@ def macs_of(content: bytes) -> int:
     Raises:
         struct.error, IndexError: the file is not whole.
     """
+    return sum(operator_macs(content))
+
+
+def operator_macs(content: bytes) -> list[int]:
+    """What `macs_of` adds up: of each operator of the first subgraph.
+
+    A dilated convolution may come as a plain one between two operators that deal the picture's pixels out to a batch of
+    small pictures and put them together again. The batch is followed from the first of them to the second: in a file
+    for any number of pictures the tensors' shapes do not tell it.
+
+    Raises:
+        struct.error, IndexError: the file is not whole.
+    """
     flat = _Flatbuffer(content)
     model = flat.indirect(0)
     codes = [
@@ -99,18 +113,31 @@ def macs_of(content: bytes) -> int:
         for code in flat.tables(model, _MODEL_CODES)
     ]
     graph = flat.tables(model, _MODEL_SUBGRAPHS)[0]
-    shapes = [flat.scalars("<i", tensor, _TENSOR_SHAPE) for tensor in flat.tables(graph, _SUBGRAPH_TENSORS)]
-    total = 0.0
+    tensors, buffers = flat.tables(graph, _SUBGRAPH_TENSORS), flat.tables(model, _MODEL_BUFFERS)
+    shapes = [flat.integers(tensor, _TENSOR_SHAPE) for tensor in tensors]
+    batches: dict[int, int] = {}
+    found = []
     for operator in flat.tables(graph, _SUBGRAPH_OPERATORS):
         code = codes[flat.number("<I", operator, _OPERATOR_CODE)]
-        if code not in (_CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED):
-            continue
-        weights = shapes[int(flat.scalars("<i", operator, _OPERATOR_INPUTS)[1])]
-        output = shapes[int(flat.scalars("<i", operator, _OPERATOR_OUTPUTS)[0])]
-        # Weights: (out, h, w, in), depthwise (1, h, w, channels), dense (out, in).
-        per_value = math.prod(weights[1:3] if code == _DEPTHWISE_CONV_2D else weights[1:])
-        total += math.prod(output) * per_value
-    return int(total)
+        inputs, outputs = flat.integers(operator, _OPERATOR_INPUTS), flat.integers(operator, _OPERATOR_OUTPUTS)
+        batch = batches.get(inputs[0], 1) if inputs else 1
+        if code in (_SPACE_TO_BATCH_ND, _BATCH_TO_SPACE_ND):
+            buffer = buffers[flat.number("<I", tensors[inputs[1]], _TENSOR_BUFFER)]
+            block = struct.iter_unpack("<i", flat.vector(buffer, _BUFFER_DATA))
+            pieces = max(1, math.prod(size for (size,) in block))
+            batch = batch * pieces if code == _SPACE_TO_BATCH_ND else max(1, batch // pieces)
+        batches.update(dict.fromkeys(outputs, batch))
+        worked = code in (_CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED)
+        found.append(_macs(code, shapes[inputs[1]], shapes[outputs[0]], batch) if worked else 0)
+    return found
+
+
+def _macs(code: int, weights: list[int], output: list[int], batch: int) -> int:
+    """Weights: (out, h, w, in), depthwise (1, h, w, channels), dense (out, in)."""
+    if code == _FULLY_CONNECTED:
+        return math.prod(output) * math.prod(weights[1:])
+    per_value = math.prod(weights[1:3] if code == _DEPTHWISE_CONV_2D else weights[1:])
+    return batch * math.prod(output[1:]) * per_value
 
 
 def _tensor(flat: _Flatbuffer, tensor: int) -> SignatureTensor:
@@ -172,6 +199,9 @@ class _Flatbuffer:
         at = self.indirect(at)
         data = self.slice(at + 4, struct.calcsize(form) * self._unpack("<I", at))
         return [value for (value,) in struct.iter_unpack(form, data)]
+
+    def integers(self, table: int, index: int) -> list[int]:
+        return [int(value) for value in self.scalars("<i", table, index)]
 
     def table(self, table: int, index: int) -> int:
         """Position of the table in a field, 0 where it is left out."""

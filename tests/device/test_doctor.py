@@ -15,7 +15,7 @@ from sepilot_runtime import cli, doctor_devices
 from sepilot_runtime.camera_probe import CameraProbe, ModeProbe
 from sepilot_runtime.capture import Mode
 from sepilot_runtime.commands import doctor as verb
-from sepilot_runtime.doctor import Finding, Level, Machine, build_of, examine_system
+from sepilot_runtime.doctor import Finding, Level, Machine, build_of, examine_system, own_user
 from sepilot_runtime.doctor_devices import examine_cameras, examine_ports
 from sepilot_runtime.errors import DriveError, SepilotError
 from sepilot_runtime.installation import install_model
@@ -228,3 +228,12 @@ def test_the_verb_prints_a_table_and_json_and_fails_on_a_problem(
     document = json.loads(capsys.readouterr().out)
     assert document["problems"] >= 1
     assert {"topic", "level", "found", "advice"} == set(document["findings"][0])
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    assert own_user() == Machine().user == "12345"

@@ -133,15 +133,9 @@ class Run:
 
     def load_model(self) -> Any:
         """The training model: Keras 3 Functional, float32 (n, h, w, c) in [0, 1] to (n, 1)."""
-        from sepilot_train.quiet import start_keras
+        from sepilot_train.kerasfile import load_keras
 
-        start_keras()
-        import keras
-
-        try:
-            return keras.saving.load_model(self.model_path, compile=False)
-        except (OSError, ValueError, TypeError) as e:
-            raise RunError(f"{self.model_path}: cannot be loaded: {str(e).splitlines()[0]}") from e
+        return load_keras(self.model_path)
 
     def predictions(self) -> Predictions:
         """The held-out frames' labels and predictions, as training left them."""

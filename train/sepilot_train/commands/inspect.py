@@ -68,25 +68,18 @@ def _read(model: str, overrides: Sequence[str]) -> tuple[list[Node], list[str]]:
 
 
 def _keras_model(path: Path, model: str, overrides: Sequence[str]) -> Any:
-    from sepilot_train.quiet import start_keras
-
     if path.is_dir():
         from sepilot_train.run import open_run
 
         return open_run(path).load_model()
     if path.suffix == ".keras":
-        if not path.is_file():
-            raise ModelFileError(f"{path}: no such file")
-        start_keras()
-        import keras
+        from sepilot_train.kerasfile import load_keras
 
-        try:
-            return keras.saving.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError) as e:
-            raise ModelFileError(f"{path}: not a Keras model: {str(e).splitlines()[0]}") from e
+        return load_keras(path)
     if path.suffix in (".tflite", ".onnx"):
         raise ModelFileError(f"{path}: no such file")
     from sepilot_train.models import build_model
+    from sepilot_train.quiet import start_keras
     from sepilot_train.recipe import load_recipe
 
     recipe = load_recipe(model, overrides)
@@ -112,18 +105,25 @@ def _print(model: str, table: LayerTable) -> None:
             "x".join(map(str, row.output_shape)),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.macs:,}" if row.macs else "",
-            "all" if row.role == "global" else _size(row.receptive_field),
-            "" if row.role == "global" else _size(row.stride),
+            "all" if row.everything else _size(row.receptive_field),
+            _size(row.stride),
         )
     console.print(grid)
     console.print(
-        f"\n{table.parameters:,} parameters, {table.macs:,} MACs, receptive field {table.receptive_field} pixels "
-        "(last window)",
+        f"\n{table.parameters:,} parameters, {table.macs:,} MACs, receptive field {table.field_text} (last window)",
         highlight=False,
     )
+    if any(row.role == "preprocessing" for row in table.rows):
+        console.print(
+            "The preprocessing resizes the frame: fields and strides are in pixels of the picture that it makes, and "
+            "its fixed numbers are no parameters.",
+            highlight=False,
+        )
     for warning in table.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
 
 
-def _size(size: tuple[int, int]) -> str:
+def _size(size: tuple[int, int] | None) -> str:
+    if size is None:
+        return ""
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
