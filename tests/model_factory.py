@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +46,14 @@ def frames(count: int, *, height: int = 48, width: int = 64, seed: int = 0) -> l
         frame[:, max(center - width // 6, 0) : center + width // 6] += 120
         made.append(frame)
     return made
+
+
+def write_frames(folder: Path, count: int) -> Path:
+    """A new folder with `frames` as pictures."""
+    folder.mkdir()
+    for index, frame in enumerate(frames(count)):
+        cv2.imwrite(str(folder / f"{index}.png"), frame)
+    return folder
 
 
 def contract_of(picture: Picture = PICTURE, *, golden: int = 3, **changes: Any) -> Contract:

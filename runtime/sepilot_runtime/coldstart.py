@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 from sepilot_runtime.benchmark import Variant
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.opencv import cv2
+from sepilot_runtime.processes import own_environment
 
 __all__ = ["ColdStart", "cold_start", "drive_command", "start_once"]
 
@@ -65,15 +65,13 @@ def drive_command(variant: Variant, source: str) -> list[str]:
 
 def start_once(command: Sequence[str]) -> tuple[float, int, bytes]:
     """Seconds to the first line on stdout, peak memory in bytes, and that line; the process runs to its end."""
-    # Where runtime/ was copied alone, only this process's own path says where the package is.
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=own_environment(),
     )
     seconds, rss, line = done.stdout.split(b" ", 2)
     return float(seconds), int(rss) * 1024, line

@@ -20,7 +20,7 @@ from sepilot_runtime.sources import Source
 from sepilot_runtime.states import Control
 from sepilot_runtime.systemd import open_systemd
 
-__all__ = ["open_sinks"]
+__all__ = ["open_sinks", "steps_hz"]
 
 OVERLAY_CLOSE_S = 20.0
 """For the frames that still wait to be drawn: people want their whole video, and the car stands by then."""
@@ -33,17 +33,15 @@ def open_sinks(
     source: Source,
     control: Control,
     stack: contextlib.ExitStack,
-    *,
-    live: bool,
 ) -> list[Sink]:
     """Open everything that the arguments and the car name; `stack` closes it, and then tells what went wrong.
 
-    Args:
-        live: what may block runs in the background then; a recording is gone through without losing a step.
+    In a live drive what may block runs in the background; a recording is gone through without losing a step.
 
     Raises:
         UsageError, OutputError, MissingExtraError: as `open_output`, `overlay_video` and `TubRecorder`.
     """
+    live = source.info.live
     sinks: list[Sink] = []
     stack.callback(_tell_of_background, sinks)
     if arguments.output:
@@ -57,7 +55,7 @@ def open_sinks(
         from sepilot_runtime.overlay import Overlay
         from sepilot_runtime.video import overlay_video
 
-        rate_hz = source.info.rate_hz if live else arguments.rate_hz or source.info.rate_hz
+        rate_hz = steps_hz(arguments, source)
         overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=arguments.horizon)
         video = stack.enter_context(overlay_video(arguments.overlay, overlay, rate_hz=rate_hz))
         sinks.append(Background(video, keep="all", close_s=OVERLAY_CLOSE_S) if live else video)
@@ -76,6 +74,11 @@ def open_sinks(
         sinks.insert(0, open_output(spec))
         stack.callback(sinks[0].close)
     return sinks
+
+
+def steps_hz(arguments: argparse.Namespace, source: Source) -> float:
+    """At what rate steps are expected. A live source knows of --rate-hz."""
+    return source.info.rate_hz if source.info.live else arguments.rate_hz or source.info.rate_hz
 
 
 def _tell_of_background(sinks: Sequence[Sink]) -> None:

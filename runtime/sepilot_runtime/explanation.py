@@ -16,7 +16,7 @@ from sepilot_runtime.errors import DriveError, UsageError
 from sepilot_runtime.novelty import NoveltyMonitor
 from sepilot_runtime.pilot import Pilot
 from sepilot_runtime.saliency import Influence, Occlusion, Saliency, influence_of, saliency_of
-from sepilot_runtime.sources import Frame, Source, open_source
+from sepilot_runtime.sources import Frame, Source, is_camera, is_stream, open_source
 
 __all__ = ["Explained", "Explanation", "Survey", "choose", "explain", "first_frames", "open_recording", "survey"]
 
@@ -73,7 +73,7 @@ def open_recording(spec: str) -> Source:
         UsageError: `spec` is a camera or a stream, which cannot be gone through twice.
         DriveError: as `open_source`.
     """
-    if (spec.isascii() and spec.isdecimal()) or spec.startswith(("/dev/", "gst:")) or "://" in spec:
+    if is_camera(spec) or is_stream(spec):
         raise UsageError(f"--frames: a video, an image, a folder or a drive expected, found the live source {spec}")
     return open_source(spec)
 

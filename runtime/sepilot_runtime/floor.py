@@ -9,17 +9,16 @@ how far above it one is says how much is left to gain. Integer arithmetic may do
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.modelfile import ModelFile, ModelKind
+from sepilot_runtime.processes import own_environment
 from sepilot_runtime.tflitefile import macs_of
 
 __all__ = ["floor_us", "gemm_rate", "model_macs"]
@@ -36,8 +35,7 @@ def gemm_rate() -> float | None:
 
     In a process of its own: a BLAS takes its number of threads from the environment when it is loaded.
     """
-    environment = {**os.environ, **dict.fromkeys(BLAS_THREADS, "1")}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")])
+    environment = {**own_environment(), **dict.fromkeys(BLAS_THREADS, "1")}
     words = [sys.executable, "-m", "sepilot_runtime.floor"]
     try:
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)

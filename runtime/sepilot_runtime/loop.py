@@ -22,7 +22,7 @@ from sepilot_runtime.sinks import Sink, Step
 from sepilot_runtime.sources import Frame, LiveSource, Source
 from sepilot_runtime.states import Control, Level, Limits, State, Supervisor, Verdict
 
-__all__ = ["DriveSummary", "Pace", "drive_frames", "drive_live", "paced", "paced_at"]
+__all__ = ["DriveSummary", "Pace", "drive_frames", "drive_live", "next_turn", "paced", "paced_at"]
 
 Pace = Callable[[Iterable[Frame]], Iterator[Frame]]
 """Delays frames that come faster than wanted."""
@@ -424,13 +424,18 @@ def paced(
         yield dataclasses.replace(frame, arrived_ns=clock_ns())
 
 
+def next_turn(due_ns: int, now_ns: int, period_ns: int) -> int:
+    """When the turn after the one of `due_ns` is due. One that comes late does not hurry those after it."""
+    return (due_ns if now_ns - due_ns < period_ns else now_ns) + period_ns
+
+
 def paced_at(
     rate_hz: float,
     *,
     clock_ns: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Pace:
-    """Give at most `rate_hz` frames per second. A turn that comes late does not hurry those after it."""
+    """Give at most `rate_hz` frames per second."""
     period_ns = round(1e9 / rate_hz)
 
     def pace(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -441,7 +446,7 @@ def paced_at(
             if (wait_ns := due_ns - clock_ns()) > 0:
                 sleep(wait_ns / 1e9)
             now_ns = clock_ns()
-            due_ns = (due_ns if now_ns - due_ns < period_ns else now_ns) + period_ns
+            due_ns = next_turn(due_ns, now_ns, period_ns)
             try:
                 frame = next(waiting)
             except StopIteration:

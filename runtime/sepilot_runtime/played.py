@@ -9,17 +9,15 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
 
 from sepilot_runtime.loop import LONGEST_WAIT_S
-from sepilot_runtime.sources import Frame, Source, SourceInfo
+from sepilot_runtime.sources import Frame, Source, SourceAround, SourceInfo
 from sepilot_runtime.states import Control
 
 __all__ = ["PlayedSource"]
 
 
-class PlayedSource:
+class PlayedSource(SourceAround[Source]):
     """A file source as a live one, without the pauses of over a second in it. When it is through, it ends the drive.
 
     Attributes:
@@ -42,8 +40,9 @@ class PlayedSource:
         Args:
             rate_hz: gives the frames at this rate instead of by their own time stamps.
         """
+        super().__init__(source)
         self.info: SourceInfo = dataclasses.replace(source.info, live=True, rate_hz=rate_hz or source.info.rate_hz)
-        self._source, self._control, self._rate_hz = source, control, rate_hz
+        self._control, self._rate_hz = control, rate_hz
         self._clock_ns, self._sleep = clock_ns, sleep
         self._dropped = 0
         self._frames: Iterator[Frame] | None = None
@@ -78,15 +77,6 @@ class PlayedSource:
         while self._control.ending is None:
             if (frame := self.newest(1.0)) is not None:
                 yield frame
-
-    def __enter__(self) -> Self:
-        self._source.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._source.__exit__(kind, error, trace)
 
     def _peek(self) -> tuple[Frame, int] | None:
         """The next frame and when it is due; it is decoded ahead of that, as a camera does."""

@@ -49,21 +49,27 @@ class Profile:
             raise UsageError(f"threads: at least 1 expected, found {self.threads}")
 
 
-def require_eligible(path: Path, candidates: Sequence[tuple[Path, str]]) -> list[str]:
-    """Make sure that a profile can come of files on engines, before they are measured; a line for each reason why not.
+def require_eligible(path: Path, candidates: Sequence[tuple[Path, str]]) -> tuple[list[int], list[str]]:
+    """Make sure that a profile can come of files on engines, which can be told before they are measured.
+
+    Returns:
+        The places of those that are eligible, and a line for each reason why others are not.
 
     Raises:
         UsageError: none is eligible.
     """
     names = names_of([file for file, _ in candidates])
+    reasons = [ineligible(file, engine) for file, engine in candidates]
     said: dict[str, dict[str, None]] = {}
-    for name, (file, engine) in zip(names, candidates, strict=True):
-        said.setdefault(ineligible(file, engine) or "", {})[f"{name} on {engine}"] = None
+    for name, (_, engine), why in zip(names, candidates, reasons, strict=True):
+        if why is not None:
+            said.setdefault(why, {})[f"{name} on {engine}"] = None
     # Files of one folder mostly have one reason.
-    lines = [f"{', '.join(files)}: {why}" for why, files in said.items() if why]
-    if "" not in said:
+    lines = [f"{', '.join(files)}: {why}" for why, files in said.items()]
+    eligible = [place for place, why in enumerate(reasons) if why is None]
+    if not eligible:
         raise UsageError(f"{path}: not written, as no file is eligible: {'; '.join(lines)}")
-    return lines
+    return eligible, lines
 
 
 def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple[Profile, list[str]]:
@@ -77,9 +83,8 @@ def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple
         OutputError: `path` cannot be written.
     """
     own = [result for result in results if not result.reference]
-    lines = require_eligible(path, [(result.path, result.engine) for result in own])
-    eligible = [result for result in own if ineligible(result.path, result.engine) is None]
-    best = min(eligible, key=lambda result: (result.total.p50_us, result.threads))
+    eligible, lines = require_eligible(path, [(result.path, result.engine) for result in own])
+    best = min((own[place] for place in eligible), key=lambda result: (result.total.p50_us, result.threads))
     folder, file = path.absolute().parent, best.path.absolute()
     profile = Profile(
         file=str(file.relative_to(folder) if file.is_relative_to(folder) else file),

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
-from typing import Self
 
-from sepilot_runtime.sources import Frame, LiveSource, SourceInfo
+from sepilot_runtime.loop import next_turn, paced_at
+from sepilot_runtime.sources import Frame, LiveSource, SourceAround, SourceInfo
 
 __all__ = ["SlowedSource"]
 
 
-class SlowedSource:
+class SlowedSource(SourceAround[LiveSource]):
     """A live source of which at most `rate_hz` frames per second are taken. Those in between count as dropped there.
 
     Attributes:
@@ -28,8 +27,9 @@ class SlowedSource:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        super().__init__(source)
         self.info: SourceInfo = dataclasses.replace(source.info, rate_hz=min(rate_hz, source.info.rate_hz))
-        self._source, self._period_ns = source, round(1e9 / rate_hz)
+        self._period_ns = round(1e9 / rate_hz)
         self._clock_ns, self._sleep = clock_ns, sleep
         self._due_ns = 0
 
@@ -50,22 +50,8 @@ class SlowedSource:
                 return None
         frame = self._source.newest(timeout_s - max(wait_s, 0.0))
         if frame is not None:
-            now_ns = self._clock_ns()
-            # A turn that comes late does not hurry those after it.
-            self._due_ns = (self._due_ns if now_ns - self._due_ns < self._period_ns else now_ns) + self._period_ns
+            self._due_ns = next_turn(self._due_ns, self._clock_ns(), self._period_ns)
         return frame
 
     def __iter__(self) -> Iterator[Frame]:
-        for frame in self._source:
-            if self._clock_ns() >= self._due_ns:
-                self._due_ns = self._clock_ns() + self._period_ns
-                yield frame
-
-    def __enter__(self) -> Self:
-        self._source.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._source.__exit__(kind, error, trace)
+        return paced_at(1e9 / self._period_ns, clock_ns=self._clock_ns, sleep=self._sleep)(self._source)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,18 @@ from sepilot_runtime.opencv import cv2, silenced
 if TYPE_CHECKING:
     from sepilot_runtime.camera_request import CameraRequest
 
-__all__ = ["Frame", "ImageSource", "LiveSource", "Source", "SourceInfo", "VideoSource", "open_source"]
+__all__ = [
+    "Frame",
+    "ImageSource",
+    "LiveSource",
+    "Source",
+    "SourceAround",
+    "SourceInfo",
+    "VideoSource",
+    "is_camera",
+    "is_stream",
+    "open_source",
+]
 
 DEFAULT_RATE_HZ = 20.0
 """Of images without time stamps: Donkeycar's own rate."""
@@ -134,6 +145,36 @@ class LiveSource(Source, Protocol):
         """
 
 
+S = TypeVar("S", bound=Source)
+
+
+class SourceAround(Generic[S]):
+    """What sources that are made of another one have in common: they are opened and closed with it."""
+
+    def __init__(self, source: S) -> None:
+        self._source = source
+
+    def __enter__(self) -> Self:
+        self._source.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._source.__exit__(kind, error, trace)
+
+
+def is_camera(spec: str) -> bool:
+    """Whether what a user calls a source is a camera: an index or a device."""
+    # Not every digit is a number: "²" is one.
+    return (spec.isascii() and spec.isdecimal()) or spec.startswith("/dev/")
+
+
+def is_stream(spec: str) -> bool:
+    """Whether what a user calls a source is a stream: a URL or a pipeline."""
+    return spec.startswith("gst:") or "://" in spec
+
+
 def open_source(spec: str, request: CameraRequest | None = None) -> Source:
     """Open a source by what its user calls it: see the table at the head of this module.
 
@@ -143,12 +184,11 @@ def open_source(spec: str, request: CameraRequest | None = None) -> Source:
     Raises:
         DriveError: there is no such thing, it cannot be read, or it holds no frames.
     """
-    # Not every digit is a number: "²" is one.
-    if (spec.isascii() and spec.isdecimal()) or spec.startswith("/dev/"):
+    if is_camera(spec):
         from sepilot_runtime.cameras import open_camera
 
         return open_camera(spec, request)
-    if spec.startswith("gst:") or "://" in spec:
+    if is_stream(spec):
         from sepilot_runtime.streams import open_stream
 
         return open_stream(spec)

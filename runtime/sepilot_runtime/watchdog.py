@@ -21,9 +21,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from sepilot_runtime.errors import OutputError, SepilotError
+from sepilot_runtime.processes import own_environment
 from sepilot_runtime.sinks import Sink, Step
 from sepilot_runtime.states import State
 
@@ -56,13 +56,11 @@ class Guarded:
         """
         self._sink, self._spec = sink, spec
         words = [sys.executable, "-m", "sepilot_runtime.watchdog", "--timeout-ms", str(timeout_ms), spec]
-        # Where runtime/ was copied alone, only this process's own path says where the package is.
-        path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         try:
             # A session of its own: Ctrl-C and the end of the terminal must not reach it.
             self._process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=STDERR, stderr=subprocess.PIPE, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path},
+                env=own_environment(),
             )  # fmt: skip
         except OSError as e:
             raise OutputError(f"{spec}: the watchdog cannot be started: {e}") from e

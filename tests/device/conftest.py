@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from model_factory import frames, write_onnx, write_tflite
+from model_factory import write_frames, write_onnx, write_tflite
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,12 +84,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import cv2
-
-    folder = tmp_path_factory.mktemp("images")
-    for index, frame in enumerate(frames(6)):
-        cv2.imwrite(str(folder / f"{index}.png"), frame)
-    return folder
+    return write_frames(tmp_path_factory.mktemp("images") / "frames", 6)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_factory import contract_of, frames, write_onnx, write_tflite
+from model_factory import contract_of, frames, write_frames, write_onnx, write_tflite
 from sepilot_runtime import benchmark, cli
 from sepilot_runtime.benchmark import Variant, measure, synthetic_frames
 from sepilot_runtime.conditions import conditions_now, last_level_cache_bytes
@@ -87,11 +87,7 @@ def test_every_round_visits_each_variant_once_in_changing_order(
 
 
 def test_frames_of_a_source_are_used(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import cv2
-
-    (tmp_path / "frames").mkdir()
-    for index, frame in enumerate(frames(5)):
-        cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), frame)
+    write_frames(tmp_path / "frames", 5)
     argv = ["bench", files[0], "--frames", str(tmp_path / "frames"), "--rounds", "1", "--calls", "5", "--json", *QUICK]
     assert cli.main(argv) == 0
     settings = json.loads(capsys.readouterr().out)["settings"]

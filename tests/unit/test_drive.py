@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from model_factory import PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
+from model_factory import PICTURE, contract_of, frames, steering_of, write_frames, write_onnx, write_tflite
 from sepilot_runtime import cli
 from sepilot_runtime.preprocess import picture_of
 
@@ -29,11 +29,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "frames"
-    made.mkdir()
-    for index, frame in enumerate(frames(9)):
-        cv2.imwrite(str(made / f"{index}.png"), frame)
-    return made
+    return write_frames(tmp_path / "frames", 9)
 
 
 def lines_of(text: str) -> list[dict[str, float]]:

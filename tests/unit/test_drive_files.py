@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import pytest
 
-from model_factory import frames, write_tflite
+from model_factory import write_frames, write_tflite
 from sepilot_runtime import cli, drive_outputs
 from sepilot_runtime.datagrams import UdpSink
 from sepilot_runtime.errors import OutputError
@@ -31,11 +31,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "frames"
-    made.mkdir()
-    for index, frame in enumerate(frames(9)):
-        cv2.imwrite(str(made / f"{index}.png"), frame)
-    return made
+    return write_frames(tmp_path / "frames", 9)
 
 
 def steered(output: Path) -> list[dict[str, Any]]:

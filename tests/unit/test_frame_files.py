@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model_factory import BIAS, contract_of, frames, steering_of, weights_of, write_onnx, write_tflite
+from model_factory import BIAS, contract_of, frames, steering_of, weights_of, write_frames, write_onnx, write_tflite
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract import METADATA_KEY, Contract, FrameInput, Picture
 from sepilot_runtime.engines import ConstantEngine, open_engine
@@ -176,9 +176,7 @@ def test_a_file_that_is_not_what_its_contract_says_is_refused(tmp_path: Path) ->
 
 
 def test_drive_bench_and_overlay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "frames").mkdir()
-    for index, frame in enumerate(frames(6)):
-        cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), frame)
+    write_frames(tmp_path / "frames", 6)
     path, video = str(write_frame_onnx(tmp_path / "m.onnx")), tmp_path / "o.mp4"
     assert main(["drive", path, "--source", str(tmp_path / "frames"), "--overlay", str(video), "--quiet"]) == 0
     steering = [json.loads(line)["steering"] for line in capsys.readouterr().out.splitlines()]

@@ -8,11 +8,19 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from model_factory import INT8_TOLERANCE, PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
+from model_factory import (
+    INT8_TOLERANCE,
+    PICTURE,
+    contract_of,
+    frames,
+    steering_of,
+    write_frames,
+    write_onnx,
+    write_tflite,
+)
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract import Picture
 from sepilot_runtime.engines import Engine, engine_named, engine_of, open_engine
@@ -161,9 +169,7 @@ def test_the_quantizers_old_field_is_filled_in(tmp_path: Path) -> None:
 
 
 def test_drive_and_bench_through_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "frames").mkdir()
-    for index, frame in enumerate(frames(6)):
-        cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), frame)
+    write_frames(tmp_path / "frames", 6)
     lite, onnx = str(write_tflite(tmp_path / "m.tflite")), str(write_onnx(tmp_path / "m.onnx"))
     for path in (lite, onnx):
         assert main(["drive", path, "--engine", "openvino", "--source", str(tmp_path / "frames")]) == 0

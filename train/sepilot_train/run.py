@@ -30,7 +30,7 @@ from sepilot_runtime.contract import Contract, Picture
 from sepilot_runtime.errors import DriveError, RunError
 from sepilot_runtime.files import atomic_file, read_json
 from sepilot_runtime.schema import parse
-from sepilot_train.drives import Drive, DriveFilter, PictureSet, ReaderOptions, load_pictures, open_drives
+from sepilot_train.drives import Drive, DriveFilter, PictureSet, ReaderOptions, load_pictures, open_apart, open_drives
 from sepilot_train.recipe import Recipe, load_recipe
 
 __all__ = [
@@ -287,16 +287,7 @@ def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
         DriveError: a recording cannot be read, or stands on both sides.
     """
     train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
-    together = open_drives([*train, *judge], request.reader)
-    if not judge:
-        return together, []
-    # What is reached from both lists is there once; only a list by itself says which recordings are its own.
-    first, second = (open_drives(paths, request.reader) for paths in (train, judge))
-    if len(first) + len(second) > len(together):
-        training = {d.path.resolve() for d in first}
-        twice = next(d for d in second if d.path.resolve() in training)
-        raise DriveError(f"{twice.path}: given to train on and with --val; a drive must not train and judge")
-    return together[: len(first)], together[len(first) :]
+    return open_apart(train, judge, request.reader)
 
 
 def load_sets(

@@ -95,7 +95,7 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
         page = bind_page(arguments, stack)
         # Before the outputs, so that a second Ctrl-C cannot keep them from being closed.
         stack.enter_context(_signals(control))
-        sinks = open_sinks(arguments, car, pilot, live or source, control, stack, live=live is not None)
+        sinks = open_sinks(arguments, car, pilot, live or source, control, stack)
         if page is not None:
             stack.enter_context(serve_page(page, arguments, car, models.driving, live or source, sinks, control))
         if live is not None:

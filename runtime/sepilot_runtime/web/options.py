@@ -71,15 +71,14 @@ def serve_page(
     control: Control,
 ) -> contextlib.AbstractContextManager[None]:
     """Give the page every step, after all other `sinks`, and serve it from now on."""
+    from sepilot_runtime.drive_outputs import steps_hz
     from sepilot_runtime.web.status import Watched
 
     sinks.append(page.sink)
-    # A live source knows of --rate-hz.
-    rate_hz = source.info.rate_hz if source.info.live else arguments.rate_hz or source.info.rate_hz
     return page.serving(
         Watched(
             pilot=driving, control=control, lost=lambda: source.lost, outputs=sinks, supervised=source.info.live,
-            recorder=arguments.record is not None, deadline_ms=car.limits.deadline_ms or 1000 / rate_hz,
-            horizon=arguments.horizon,
+            recorder=arguments.record is not None, horizon=arguments.horizon,
+            deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(arguments, source),
         )
     )  # fmt: skip

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sepilot_train.drives.drive import Drive as Drive
     from sepilot_train.drives.drive import Frames as Frames
     from sepilot_train.drives.drive import frames_of as frames_of
+    from sepilot_train.drives.opening import open_apart as open_apart
     from sepilot_train.drives.opening import open_drives as open_drives
     from sepilot_train.drives.options import DriveFilter as DriveFilter
     from sepilot_train.drives.options import ReaderOptions as ReaderOptions
@@ -36,6 +37,7 @@ _HOME = {
     "drive_filter": "options",
     "frames_of": "drive",
     "load_pictures": "cache",
+    "open_apart": "opening",
     "open_drives": "opening",
     "reader_options": "options",
 }

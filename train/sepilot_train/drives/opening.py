@@ -17,7 +17,7 @@ from sepilot_train.drives.tubs import is_tub_v1, is_tub_v2, read_tub_v1, read_tu
 from sepilot_train.drives.udacity import LOG_NAME, read_udacity
 from sepilot_train.drives.video_csv import csv_beside, read_video_csv, video_beside
 
-__all__ = ["open_drives"]
+__all__ = ["open_apart", "open_drives"]
 
 KNOWN = (
     "a Donkeycar tub (manifest.json or record_*.json), a Udacity log (driving_log.csv), pictures, a video, "
@@ -36,6 +36,26 @@ def open_drives(paths: Sequence[Path], options: ReaderOptions) -> list[Drive]:
         DriveError: a path that is not there, holds no recording, or holds a broken one.
         UsageError: options that make no sense for what is there.
     """
+    return _named_apart(list(_found_at(paths, options).values()))
+
+
+def open_apart(train: Sequence[Path], judge: Sequence[Path], options: ReaderOptions) -> tuple[list[Drive], list[Drive]]:
+    """Recordings to train on and others to judge on, named as `open_drives` names all of them.
+
+    Raises:
+        DriveError: as `open_drives`; or a recording stands on both sides.
+        UsageError: as `open_drives`.
+    """
+    first, second = (_found_at(paths, options) for paths in (train, judge))
+    if twice := first.keys() & second.keys():
+        drive = next(d for key, d in second.items() if key in twice)
+        raise DriveError(f"{drive.path}: given to train on and with --val; a drive must not train and judge")
+    together = _named_apart([*first.values(), *second.values()])
+    return together[: len(first)], together[len(first) :]
+
+
+def _found_at(paths: Sequence[Path], options: ReaderOptions) -> dict[tuple[Path, str], Drive]:
+    """The recordings by what makes them one and the same: where they lie, and their name there."""
     found: dict[tuple[Path, str], Drive] = {}
     for path in paths:
         if not path.exists():
@@ -45,7 +65,7 @@ def open_drives(paths: Sequence[Path], options: ReaderOptions) -> list[Drive]:
             raise DriveError(f"{path}: {KNOWN} expected, found none")
         for drive in here:
             found.setdefault((drive.path.resolve(), drive.id), drive)
-    return _named_apart(list(found.values()))
+    return found
 
 
 def _open_file(path: Path, options: ReaderOptions) -> list[Drive]:
