@@ -18,6 +18,7 @@ from sepilot_export.formats import Format, Limits
 from sepilot_export.frame_files import FrameFiles
 from sepilot_export.int8 import Int8, Int8Options
 from sepilot_export.mixed import Cost
+from sepilot_export.pair_sums import all_fit, tflite_kernels
 from sepilot_export.sizes import gzip_size
 from sepilot_export.source import Source, Step
 from sepilot_export.trial import Figures
@@ -147,6 +148,11 @@ class Converter:
         assert self._source.trained_int8 is not None
         content = self._source.trained_int8.read_bytes()
         tflite.require_exact_input(content, self._source.contract)
+        if not all_fit(tflite_kernels(content)):
+            self.int8.warnings.append(
+                "int8.tflite: trained by an earlier version; ONNX Runtime and OpenVINO cut off sums of its kernels on "
+                "processors without VNNI, so that its twin steers otherwise there; compress again"
+            )
         return content
 
     def _twin(self) -> bytes:

@@ -153,13 +153,14 @@ def export_source(
 def _write_layers(int8: Int8, folder: Path) -> None:
     """`int8-layers.json` and its plot."""
     with quiet(LAYERS_NAME):
-        noise = int8.noise()
+        noise, bits = int8.layers()
     kept = {form: list(found.kept) for form, found in int8.mixed.items()}
     write_json(
         folder / LAYERS_NAME,
         {
             "frames": FRAMES,
             "sqnr_db": {form: [dataclasses.asdict(n) for n in found] for form, found in noise.items()},
+            "kernel_bits": bits,
             "kept_float": kept,
             "damage_alone": {f: [dataclasses.asdict(d) for d in m.damage] for f, m in int8.mixed.items() if m.damage},
         },

@@ -125,10 +125,16 @@ class Int8:
         self.warnings += [f"{name}: {note}" for note in decided.notes]
         return decided, judged
 
-    def noise(self) -> dict[str, list[Noise]]:
-        """What int8 does to each tensor, by format, on calibration frames."""
+    def layers(self) -> tuple[dict[str, list[Noise]], dict[str, dict[str, float]]]:
+        """What plain int8 does to each tensor on calibration frames, and the bits of each layer's kernel, by format."""
         names: dict[Suffix, str] = {"tflite": "int8.tflite", "onnx": "int8.onnx"}
-        return {names[s]: q.noise(self._pictures(self._options.choice)[:FRAMES]) for s, q in self._quantizers.items()}
+        pictures = self.calibration_pictures()[:FRAMES]
+        noise, bits = {}, {}
+        for suffix, quantizer in self._quantizers.items():
+            plain = quantizer.quantize(())
+            noise[names[suffix]] = quantizer.noise(plain, pictures)
+            bits[names[suffix]] = quantizer.kernel_bits(plain)
+        return noise, bits
 
     def calibration_pictures(self) -> NDArray[np.uint8]:
         """The pictures (n, h, w, c) that the files are calibrated on."""

@@ -100,19 +100,41 @@ def layer_rows(found: Mapping[str, Sequence[Noise]]) -> dict[str, dict[str, floa
     return rows
 
 
-def print_noise(found: Mapping[str, Sequence[Noise]], kept: Mapping[str, Sequence[str]], console: Console) -> None:
-    """The table, a row for each layer. `kept`: format to the layers that its file has in float32."""
+def print_noise(
+    found: Mapping[str, Sequence[Noise]],
+    bits: Mapping[str, Mapping[str, float]],
+    kept: Mapping[str, Sequence[str]],
+    console: Console,
+) -> None:
+    """The table, a row for each layer.
+
+    Args:
+        bits: format to the bits of each layer's kernel.
+        kept: format to the layers that its file has in float32.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("layer", no_wrap=True)
     for form in found:
         table.add_column(f"{form} dB", justify="right")
+        table.add_column("bits", justify="right")
     for layer, row in layer_rows(found).items():
-        cells = [f"{row[f]:.1f}{'*' if layer in kept.get(f, ()) else ''}" if f in row else "-" for f in found]
+        cells = [
+            cell
+            for form in found
+            for cell in (
+                f"{row[form]:.1f}{'*' if layer in kept.get(form, ()) else ''}" if form in row else "-",
+                f"{bits[form][layer]:.1f}" if layer in bits[form] else "",
+            )
+        ]
         table.add_row(layer, *cells)
     console.print("signal to quantization noise of the plain int8 file, lowest of each layer's tensors")
     console.print(table)
+    console.print(
+        "bits: of the kernel, mean of its channels; below 8.0, steps were widened until two products fit into 16 bits, "
+        "which processors without VNNI add them up in. Depthwise kernels need no such thing."
+    )
     if any(kept.values()):
         console.print("* kept in float32")
 

@@ -69,4 +69,4 @@ def print_layers(folder: Path) -> None:
     if path.exists():
         record = read_json(path)
         found = {form: [Noise(**row) for row in rows] for form, rows in record["sqnr_db"].items()}
-        print_noise(found, record["kept_float"], Console(highlight=False))
+        print_noise(found, record["kernel_bits"], record["kept_float"], Console(highlight=False))

@@ -15,7 +15,7 @@ from sepilot_export.ranges import Activations
 from sepilot_export.tflite import activations_of
 from sepilot_runtime.errors import RunError
 
-__all__ = ["TfliteBiases"]
+__all__ = ["TfliteBiases", "kernel_pairs", "own_bias"]
 
 
 class TfliteBiases:
@@ -32,9 +32,11 @@ class TfliteBiases:
         self._float32, self._model = float32, tflite_model(int8)
         graph = self._model.subgraphs[0]
         self._operators: dict[Operation, Any] = {}
-        for operator, expected in _pairs(self._model, tflite_model(float32)):
+        origin = tflite_model(float32)
+        for operator, counterpart in kernel_pairs(self._model, origin):
             if _has_int32_bias(graph, operator):
                 output = graph.tensors[operator.outputs[0]]
+                expected = origin.subgraphs[0].tensors[counterpart.outputs[0]].name.decode()
                 floor = int(output.quantization.zeroPoint[0]) == -128
                 self._operators[Operation(float32=expected, int8=output.name.decode(), floor=floor)] = operator
 
@@ -48,7 +50,7 @@ class TfliteBiases:
         return activations_of(self.content(), tensors)
 
     def shift_bias(self, operation: Operation, shift: NDArray[np.float64]) -> None:
-        bias = _own_bias(self._model, self._operators[operation])
+        bias = own_bias(self._model, self._operators[operation])
         buffer = self._model.buffers[bias.buffer]
         values = np.asarray(buffer.data, np.uint8).view(np.int32)
         buffer.data = with_shift(values, shift, bias.quantization.scale).view(np.uint8)
@@ -57,19 +59,33 @@ class TfliteBiases:
         return tflite_content(self._model)
 
 
-def _pairs(int8: Any, float32: Any) -> list[tuple[Any, str]]:
-    """The operations with a kernel of the int8 model, each with the name of what its counterpart makes."""
+def kernel_pairs(int8: Any, float32: Any, *, depthwise: bool = True) -> list[tuple[Any, Any]]:
+    """The operations with a kernel of an int8 model, each with its counterpart of the float32 model.
+
+    Args:
+        int8, float32: of `embed.tflite_model`.
+        depthwise: also those whose kernel is depthwise.
+
+    Raises:
+        RunError: the two do not have the same operations in the same order.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
     ours, theirs = _with_kernel(int8), _with_kernel(float32)
-    if [kind for kind, _, _ in ours] != [kind for kind, _, _ in theirs]:
+    if [kind for kind, _ in ours] != [kind for kind, _ in theirs]:
         raise RunError(
-            f"bias correction: the int8 file's operations expected as in the float32 file, found {len(ours)} with a "
-            f"kernel and {len(theirs)}"
+            f"the int8 file's operations expected as in the float32 file, found {len(ours)} with a kernel and "
+            f"{len(theirs)}"
         )
-    return [(operator, name) for (_, operator, _), (_, _, name) in zip(ours, theirs, strict=True)]
+    return [
+        (operator, counterpart)
+        for ((kind, _), operator), (_, counterpart) in zip(ours, theirs, strict=True)
+        if depthwise or kind != schema.BuiltinOperator.DEPTHWISE_CONV_2D
+    ]
 
 
-def _with_kernel(model: Any) -> list[tuple[tuple[int, int], Any, str]]:
-    """(kind, channels), operation, and the name of its output, in the order of computation."""
+def _with_kernel(model: Any) -> list[tuple[tuple[int, int], Any]]:
+    """(kind, channels) and operation, in the order of computation."""
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = (
@@ -79,12 +95,11 @@ def _with_kernel(model: Any) -> list[tuple[tuple[int, int], Any, str]]:
     )
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     (graph, *_) = model.subgraphs
-    found = []
-    for operator in graph.operators:
-        if (kind := codes[operator.opcodeIndex]) in kinds:
-            output = graph.tensors[operator.outputs[0]]
-            found.append(((kind, int(output.shape[-1])), operator, output.name.decode()))
-    return found
+    return [
+        ((kind, int(graph.tensors[operator.outputs[0]].shape[-1])), operator)
+        for operator in graph.operators
+        if (kind := codes[operator.opcodeIndex]) in kinds
+    ]
 
 
 def _has_int32_bias(graph: Any, operator: Any) -> bool:
@@ -96,7 +111,7 @@ def _has_int32_bias(graph: Any, operator: Any) -> bool:
     return bool(bias.type == schema.TensorType.INT32 and output.type == schema.TensorType.INT8)
 
 
-def _own_bias(model: Any, operator: Any) -> Any:
+def own_bias(model: Any, operator: Any) -> Any:
     """The operation's bias, in a tensor and a buffer that no other one reads: writers keep equal constants once."""
     graph = model.subgraphs[0]
     place = int(operator.inputs[2])

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.pair_sums import fitted
 from sepilot_export.ranges import STEPS, Range, fit_ranges, output_range
 
-__all__ = ["fixed_ranges", "looking_on", "seed_ranges", "shorten_weight_steps"]
+__all__ = ["fixed_ranges", "looking_on", "seed_ranges", "settle_weight_steps"]
 
 Seen = Callable[[Any, Any, Any], None]
 
@@ -105,15 +106,21 @@ def seed_ranges(net: Any, pictures: NDArray[np.uint8]) -> None:
         high.assign(b)
 
 
-def shorten_weight_steps(net: Any) -> None:
-    """Give the ranges of all weights steps of a few binary digits, at most 0.8 % wider.
+def settle_weight_steps(net: Any) -> None:
+    """Give the ranges of all weights the steps of the file: kernels that fit, in numbers of a few binary digits.
 
-    A file has a scale for each channel of each kernel and of each bias, float32 numbers that look like noise: an eighth
-    of the compressed size of `swift`, more than its pruned weights. Numbers with zeros at their ends take half of that.
+    A step grows until pairs of products fit into 16 bits (`pair_sums`), and then by at most 0.8 %: a file has a scale
+    for each channel of each kernel and of each bias, float32 numbers that look like noise, an eighth of the compressed
+    size of `swift`, more than its pruned weights. Numbers with zeros at their ends take half of that.
     """
     for layer in net.layers:
-        for _, _, variables in getattr(layer, "_weight_vars", ()):
-            step = _short(variables["max_var"].numpy() / _WEIGHT_STEPS)
+        for weight, _, variables in getattr(layer, "_weight_vars", ()):
+            step = variables["max_var"].numpy() / _WEIGHT_STEPS
+            if "Depthwise" not in type(layer.layer).__name__:
+                kernel = np.moveaxis(weight.numpy(), -1, 0)
+                _, fit = fitted(kernel.reshape(len(kernel), -1, kernel.shape[-1]), np.atleast_1d(step))
+                step = fit.reshape(np.shape(step))
+            step = _short(step)
             variables["max_var"].assign(step * _WEIGHT_STEPS)
             variables["min_var"].assign(-step * _WEIGHT_STEPS)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sepilot_export.bias_correction import correct_biases
 from sepilot_export.calibration import select
 from sepilot_export.compress import bridge
-from sepilot_export.compress.fake_quantization import fixed_ranges, looking_on, seed_ranges, shorten_weight_steps
+from sepilot_export.compress.fake_quantization import fixed_ranges, looking_on, seed_ranges, settle_weight_steps
 from sepilot_export.compress.finetune import Course, finetune
 from sepilot_export.compress.kernels import Kernel, kernels_of, note
 from sepilot_export.compress.qat_scheme import quantization_scheme
@@ -64,7 +64,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.
         net(pictures[:2] * np.float32(1 / 255), training=True)
-    shorten_weight_steps(net)
+    settle_weight_steps(net)
     biases = TfliteBiases(
         _convert(net, model, folder / "quantized", int8=True),
         _convert(bridged, model, folder / "float32", int8=False),
