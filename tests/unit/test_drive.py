@@ -191,7 +191,7 @@ def test_ctrl_c_finishes_the_files_and_exits_130(model: Path, long_video: Path, 
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(8)]
     process.send_signal(signal.SIGINT)
-    rest, messages = process.communicate(timeout=60)
+    rest, messages = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted" in messages and "Traceback" not in messages
     count = len(lines_of("".join(lines) + rest))
