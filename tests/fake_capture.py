@@ -165,9 +165,9 @@ class FakeCamera:
     def step(self, count: int = 1) -> None:
         """Give so many acts of a `stepped` camera; returns when the reader has taken them and asks for the next."""
         for _ in range(count):
-            assert self.asks.acquire(timeout=5), "the reader does not ask for frames"
+            assert self.asks.acquire(timeout=60), "the reader does not ask for frames"
             self.turns.release()
-        assert self.asks.acquire(timeout=5), "the reader does not ask for frames"
+        assert self.asks.acquire(timeout=60), "the reader does not ask for frames"
         self.asks.release()
 
     def draw(self, look: str | int, size: tuple[int, int] | None) -> Image:

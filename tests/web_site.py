@@ -60,7 +60,7 @@ class Site:
         self.port = int(self.page.url.rsplit(":", 1)[1].strip("/"))
 
     def ask(self, method: str, path: str, **headers: str) -> tuple[int, http.client.HTTPResponse, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         body = answer.read()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sepilot_runtime.errors import SepilotError
 
@@ -31,12 +31,16 @@ except ImportError as e:
 
 __all__ = ["cv2", "silenced"]
 
+SILENT = 0
+# Where it is depends on the version: in cv2 up to 4.12, in cv2.utils.logging from 4.13 on.
+set_log_level: Callable[[int], int] = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Keep OpenCV's own warnings off stderr where a failure is reported by an error of ours."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    level = set_log_level(SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        set_log_level(level)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import os
+import select
+from typing import Any, Protocol
 
 from sepilot_runtime.errors import MissingExtraError, OutputError
 from sepilot_runtime.sinks import Step
@@ -13,6 +15,9 @@ __all__ = ["SerialSink", "checksum", "line_of_step", "open_serial", "parse_line"
 _LETTERS = {
     State.WAITING: "W", State.DRIVING: "D", State.DEGRADED: "G", State.NEUTRAL: "N", State.STOPPED: "S",
 }  # fmt: skip
+# A line takes 3 ms at 115200 baud and goes into the driver's buffer; a full one means that nobody takes it.
+_WRITE_TIMEOUT_S = 0.05
+
 _STATES = {letter: state for state, letter in _LETTERS.items()}
 
 
@@ -58,16 +63,38 @@ def parse_line(line: bytes) -> tuple[int, float, float, State] | None:
 class SerialSink:
     """One line per step. The receiver goes neutral by itself when no valid line comes for 200 ms."""
 
-    def __init__(self, port: Port, where: str, failures: tuple[type[Exception], ...] = (OSError,)) -> None:
-        self._port, self._where, self._failures = port, where, failures
+    def __init__(self, port: Port, where: str) -> None:
+        self._port, self._where = port, where
         self._sequence = 0
 
     def write(self, step: Step) -> None:
         try:
             self._port.write(line_of_step(self._sequence, step.steering, step.throttle, step.state))
-        except self._failures as e:
+        except OSError as e:
             raise OutputError(f"{self._where}: cannot be written: {e}") from e
         self._sequence += 1
+
+    def close(self) -> None:
+        self._port.close()
+
+
+class _PromptPort:
+    """A `serial.Serial` whose write fails where nobody takes the bytes, and only there.
+
+    pyserial's own also says "Write timeout" when this process was held up after the kernel had taken every byte
+    (https://github.com/pyserial/pyserial/issues/281).
+    """
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def write(self, data: bytes, /) -> int:
+        descriptor, done = self._port.fileno(), 0
+        while done < len(data):
+            if not select.select([], [descriptor], [], _WRITE_TIMEOUT_S)[1]:
+                raise TimeoutError("Write timeout")
+            done += os.write(descriptor, data[done:])
+        return done
 
     def close(self) -> None:
         self._port.close()
@@ -85,8 +112,7 @@ def open_serial(path: str, *, baud: int = 115200) -> SerialSink:
     except ModuleNotFoundError as e:
         raise MissingExtraError("pyserial", "serial") from e
     try:
-        # A line takes 3 ms at 115200 baud and goes into the driver's buffer; a full one means that nobody takes it.
-        port = serial.Serial(path, baud, timeout=0, write_timeout=0.05)
+        port = serial.Serial(path, baud, timeout=0)
     except (serial.SerialException, ValueError, OSError) as e:
         raise OutputError(f"serial:{path}: cannot be opened: {e}") from e
-    return SerialSink(port, f"serial:{path}", (serial.SerialException, OSError))
+    return SerialSink(_PromptPort(port), f"serial:{path}")

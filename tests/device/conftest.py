@@ -57,7 +57,7 @@ class Device:
         self.blocker.mkdir(exist_ok=True)
         (self.blocker / "sitecustomize.py").write_text(BLOCKER.format(blocked=set(blocked)))
         env = {**os.environ, "PYTHONPATH": str(self.blocker)}
-        return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env, timeout=120)
+        return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env)
 
     def sepilot(self, *arguments: str, blocked: tuple[str, ...] = TRAINING_TOOLS) -> subprocess.CompletedProcess[str]:
         """Run `python runtime VERB …`."""

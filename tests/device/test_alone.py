@@ -120,18 +120,21 @@ def test_a_verb_of_another_package_names_its_extra(device: Device) -> None:
 
 # --- How fast it answers --------------------------------------------------------------------------------------------
 
-HELP_BUDGET_S = 0.3
-COLD_START_BUDGET_S = 0.5
-SLOWER_MACHINE = 2.0
+
+@pytest.fixture
+def imports_s(device: Device, cpu_seconds: Callable[[Callable[[], object]], float]) -> float:
+    """Processor time of what a drive cannot do without: a measure of this machine. 0.15 s on that of the README."""
+    code = "import numpy, cv2, ai_edge_litert.interpreter"
+    return min(cpu_seconds(lambda: device.python("-c", code)) for _ in range(3))
 
 
 @pytest.mark.parametrize("argv", [["--help"], *([verb, "--help"] for verb in ("drive", "bench", "explain", "compare"))])
 def test_help_answers_at_once(
-    argv: list[str], device: Device, cpu_seconds: Callable[[Callable[[], object]], float]
+    argv: list[str], device: Device, cpu_seconds: Callable[[Callable[[], object]], float], imports_s: float
 ) -> None:
     device.sepilot(*argv)
     seconds = min(cpu_seconds(lambda: device.sepilot(*argv)) for _ in range(3))
-    assert seconds < HELP_BUDGET_S * SLOWER_MACHINE
+    assert seconds < imports_s
 
 
 def test_help_imports_nothing_heavy(device: Device) -> None:
@@ -153,8 +156,9 @@ def test_the_first_angle_comes_soon(
     files: dict[str, Path],
     images: Path,
     cpu_seconds: Callable[[Callable[[], object]], float],
+    imports_s: float,
 ) -> None:
     argv = ["drive", str(files["float32.tflite"]), "--source", str(images), "--max-frames", "1", "--quiet"]
     device.sepilot(*argv)
     seconds = min(cpu_seconds(lambda: device.sepilot(*argv)) for _ in range(3))
-    assert seconds < COLD_START_BUDGET_S * SLOWER_MACHINE
+    assert seconds < 2.5 * imports_s

@@ -54,7 +54,7 @@ def played(camera: FakeCamera, source: CameraSource, acts: int) -> list[Frame]:
     return got
 
 
-def wait_until(condition: object, seconds: float = 5.0) -> None:
+def wait_until(condition: object, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "it did not happen"
@@ -85,8 +85,8 @@ def test_waiting_ends_when_a_frame_comes() -> None:
         later = threading.Timer(0.03, camera.step)
         later.start()
         start = time.monotonic()
-        assert number_of(source.newest(5.0)) == 0
-        assert time.monotonic() - start < 3
+        assert number_of(source.newest(60.0)) == 0
+        assert time.monotonic() - start < 30
         later.join()
         camera.release_hangs()
 
@@ -194,21 +194,21 @@ def test_closing_does_not_wait_for_a_camera_that_hangs() -> None:
     with source_over(camera) as source:
         assert number_of(source.newest(5.0)) == 0
         start = time.monotonic()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert source._thread.is_alive() and source._thread.daemon and not camera.released
     # Should the driver ever return, the reader gives the device back and ends.
     camera.release_hangs()
-    source._thread.join(5)
+    source._thread.join(60)
     assert not source._thread.is_alive() and camera.released == 1
 
 
 def test_closing_does_not_wait_for_a_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cameras, "FIRST_WAIT_S", 30.0)
-    monkeypatch.setattr(cameras, "LONGEST_WAIT_S", 30.0)
+    monkeypatch.setattr(cameras, "FIRST_WAIT_S", 120.0)
+    monkeypatch.setattr(cameras, "LONGEST_WAIT_S", 120.0)
     start = time.monotonic()
     with source_over(FakeCamera(script=[unplug(tries=99)])) as source:
         wait_until(lambda: not source.connected)
-    assert time.monotonic() - start < 2 and not source._thread.is_alive()
+    assert time.monotonic() - start < 60 and not source._thread.is_alive()
 
 
 def test_frames_of_any_kind_are_passed_on_for_the_loop_to_judge() -> None:
@@ -277,7 +277,7 @@ def test_reconnecting_for_ever_leaves_no_threads_and_no_captures() -> None:
     camera = FakeCamera(script=[[*frames(1), *unplug(tries=1)] * 50], rate_hz=2000)
     threads = threading.active_count()
     with source_over(camera) as source:
-        wait_until(camera.ended.is_set, 10)
+        wait_until(camera.ended.is_set)
         assert threading.active_count() == threads + 1
         assert source.lost["reconnects"] == 50
         camera.release_hangs()

@@ -146,16 +146,20 @@ def test_a_forged_spread_is_refused_by_name(trained: FrameStatistics) -> None:
 
 
 def test_it_is_cheap(trained: FrameStatistics) -> None:
+    """15 µs where making a camera's frame gray takes 85; so on any machine, busy or not, less than that."""
     watch, picture = monitor(trained), roads(1, seed=0)[0]
+    frame = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     cv2.setNumThreads(1)
-    fastest = np.inf
-    for _ in range(300):
-        start = time.perf_counter_ns()
-        for _ in range(10):
-            watch.score(picture)
-        fastest = min(fastest, (time.perf_counter_ns() - start) / 10_000)
-    # 15 µs on the machine of the README; another may be slower, and busy.
-    assert fastest < 60
+
+    def fastest_ns(call: Callable[[], object]) -> int:
+        found = []
+        for _ in range(300):
+            start = time.perf_counter_ns()
+            call()
+            found.append(time.perf_counter_ns() - start)
+        return min(found)
+
+    assert fastest_ns(lambda: watch.score(picture)) < fastest_ns(lambda: cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
 
 
 def test_real_drives(real_drives: Path) -> None:
