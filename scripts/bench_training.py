@@ -8,6 +8,10 @@
 
 Each round runs all of them in a new random order for the same number of steps; the first round of each, which compiles,
 is not counted. Medians over rounds.
+
+With --onednn sepilot's pipeline alone, with oneDNN's kernels (as sepilot asks TensorFlow for them) and without (as
+TensorFlow chooses on processors without AVX512_VNNI): two processes that take turns, since TensorFlow decides once.
+ONEDNN_MAX_CPU_ISA=AVX2 in the environment shows what a processor without AVX-512 gains.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +32,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import sepilot_train  # Before Keras, whose TensorFlow reads what this sets.
 
 import cv2
 import keras
@@ -46,15 +53,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench-training", description=__doc__.splitlines()[0])
     parser.add_argument("tub", nargs="?", type=Path, help="a Donkeycar tub")
     parser.add_argument("--frames", type=int, help="synthetic frames instead, and sepilot's pipeline alone")
+    parser.add_argument("--onednn", action="store_true", help="with --frames: with oneDNN's kernels against without")
+    parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--recipe", default="swift")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--steps", type=int, default=77, help="steps per round (default: 77, an epoch of 9,800 frames)")
     parser.add_argument("--rounds", type=int, default=4, help="counted rounds (default: 4)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
+    if arguments.onednn and not arguments.frames:
+        parser.error("--onednn: --frames N is needed with it")
     recipe = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.on_demand:
+        return on_demand(ours(synthetic(recipe, arguments.frames), recipe, arguments.steps))
     if arguments.frames:
-        variants: dict[str, Run] = {"sepilot": ours(synthetic(recipe, arguments.frames), recipe, arguments.steps)}
+        variants: dict[str, Run] = (
+            {"sepilot": elsewhere("1"), "no oneDNN": elsewhere("0")}
+            if arguments.onednn
+            else {"sepilot": ours(synthetic(recipe, arguments.frames), recipe, arguments.steps)}
+        )
         frames = measure(variants, arguments.rounds, arguments.steps * recipe.training.batch_size)
     elif arguments.tub:
         drive = open_drives([arguments.tub], ReaderOptions())[0]
@@ -86,6 +103,30 @@ def measure(variants: dict[str, Run], rounds: int, frames: int) -> dict[str, lis
                 found[name].append(frames / seconds)
             print(f"round {number}: {name} {frames / seconds:,.0f} frames/s", file=sys.stderr)
     return found
+
+
+def elsewhere(onednn: str) -> Run:
+    """sepilot's own training step in another process, which ends with this one."""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
+    command = [sys.executable, *sys.argv, "--on-demand"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    asked, answered = child.stdin, child.stdout
+    assert asked is not None
+    assert answered is not None
+
+    def run() -> float:
+        asked.write("\n")
+        asked.flush()
+        return float(answered.readline())
+
+    return run
+
+
+def on_demand(run: Run) -> int:
+    """The other end: a turn for each line that comes in, answered with its seconds."""
+    for _ in sys.stdin:
+        print(run(), flush=True)
+    return 0
 
 
 def net_of(recipe: Recipe) -> Any:

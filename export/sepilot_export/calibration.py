@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.errors import RunError, UsageError
+from sepilot_train.drives import Pictures
 from sepilot_train.run import FrameSet
 
 __all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "manifest", "select", "spared"]
@@ -111,7 +112,7 @@ def _orders(training: FrameSet, predictions: NDArray[np.float32], rng: np.random
     return [np.lexsort((ties, key)) for key in keys]
 
 
-def _brightness(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _brightness(pictures: Pictures) -> NDArray[np.float64]:
     return np.array([p.mean() for p in pictures])
 
 

@@ -36,6 +36,7 @@ from sepilot_export.signal_noise import FRAMES, draw_noise
 from sepilot_export.source import Source, Step
 from sepilot_runtime.errors import RunError
 from sepilot_runtime.files import atomic_directory, require_new, sha256_of, write_json
+from sepilot_train.drives import Pictures
 from sepilot_train.learner import predict
 from sepilot_train.quiet import quiet
 from sepilot_train.run import Run
@@ -192,7 +193,7 @@ def _reference(source: Source, model: Any) -> Reference:
     )
 
 
-def _spread(pictures: NDArray[np.uint8], predictions: NDArray[np.float32], count: int = 32) -> NDArray[np.uint8]:
+def _spread(pictures: Pictures, predictions: NDArray[np.float32], count: int = 32) -> NDArray[np.uint8]:
     """Pictures from the lowest to the highest prediction."""
     order = np.argsort(predictions, kind="stable")
     return pictures[order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64)]]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.contract import Output
 from sepilot_runtime.paired import Interval, paired_increase
+from sepilot_train.drives import Pictures
 
 __all__ = ["Fidelity", "Interval", "measure", "paired_increase", "saturated_frames", "task_increase"]
 
@@ -48,7 +49,7 @@ def measure(
     reference: NDArray[np.floating],
     labels: NDArray[np.floating],
     drives: Sequence[str],
-    pictures: NDArray[np.uint8],
+    pictures: Pictures,
     output: Output,
 ) -> Fidelity:
     """Compare (n,) answers of a file with the reference's for the same pictures, n >= 1; labels may be NaN."""
@@ -82,7 +83,7 @@ def task_increase(
     return paired_increase(change, [d for d, k in zip(drives, known, strict=True) if k])
 
 
-def saturated_frames(said: Values, expected: Values, pictures: NDArray[np.uint8], output: Output) -> int:
+def saturated_frames(said: Values, expected: Values, pictures: Pictures, output: Output) -> int:
     """Frames at the file's own smallest or largest answer that belong beyond it.
 
     Either the reference goes on by more than 0.01 (the range of a quantized output is too narrow), or the reference

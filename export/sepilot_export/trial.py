@@ -22,6 +22,7 @@ from sepilot_runtime.engines import engine_of
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.modelfile import ModelFile, ModelKind
 from sepilot_runtime.pilot import Pilot
+from sepilot_train.drives import Pictures
 
 __all__ = ["MINIMUM", "MOST", "Figures", "Suffix", "Trial", "pilot_of"]
 
@@ -65,7 +66,7 @@ class Trial:
         name: what frames they are, in words.
     """
 
-    pictures: NDArray[np.uint8]
+    pictures: Pictures
     drives: tuple[str, ...]
     labels: NDArray[np.float32]
     predictions: NDArray[np.float32]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,23 +104,32 @@ class NoveltyMonitor:
         return math.sqrt(max(np.dot(self._of_whole, self._of_whole), np.dot(self._of_bands, self._of_bands)))
 
 
-def statistics_of(pictures: NDArray[np.uint8]) -> FrameStatistics:
-    """The statistics of training pictures (n, h, w, c) uint8, n >= 1, for their contract."""
-    chosen = pictures[np.linspace(0, len(pictures) - 1, min(MOST_PICTURES, len(pictures))).astype(int)]
-    grays = [p[:, :, 0] if p.shape[2] == 1 else _luma(p) for p in chosen]
-    three = np.percentile([_three_measures(gray) for gray in grays], (1, 50, 99), axis=0)
-    brightness, contrast, sharpness = (_triple(column) for column in three.T)
-    height, width = chosen.shape[1:3]
-    if min(height, width) < SMALLEST_SIDE:
-        return FrameStatistics(brightness=brightness, contrast=contrast, sharpness=sharpness)
-    measures = _Measures(height, width)
-    logs = np.stack([measures.logs_of(gray) for gray in grays])
-    return FrameStatistics(
-        brightness=brightness,
-        contrast=contrast,
-        sharpness=sharpness,
-        likeness=Likeness(whole=_spread(logs @ WHOLE.T, WHOLE_RIDGE), bands=_spread(logs @ BANDED.T, BANDS_RIDGE)),
-    )
+class Pictures(Protocol):
+    """Pictures (h, w, c) uint8 by number, all of one size; an array of them (n, h, w, c) is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]: ...
+
+
+def statistics_of(pictures: Pictures) -> FrameStatistics:
+    """The statistics of training pictures, at least one, for their contract; one picture is looked at at a time."""
+    height, width = pictures[0].shape[:2]
+    measures = _Measures(height, width) if min(height, width) >= SMALLEST_SIDE else None
+    three, logs = [], []
+    for place in np.linspace(0, len(pictures) - 1, min(MOST_PICTURES, len(pictures))).astype(int).tolist():
+        pixels = pictures[place]
+        gray = pixels[:, :, 0] if pixels.shape[2] == 1 else _luma(pixels)
+        three.append(_three_measures(gray))
+        if measures is not None:
+            logs.append(measures.logs_of(gray))
+    brightness, contrast, sharpness = (_triple(column) for column in np.percentile(three, (1, 50, 99), axis=0).T)
+    likeness = None
+    if measures is not None:
+        table = np.stack(logs)
+        whole, bands = _spread(table @ WHOLE.T, WHOLE_RIDGE), _spread(table @ BANDED.T, BANDS_RIDGE)
+        likeness = Likeness(whole=whole, bands=bands)
+    return FrameStatistics(brightness=brightness, contrast=contrast, sharpness=sharpness, likeness=likeness)
 
 
 class _Measures:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sepilot_runtime.errors import DriveError
-from sepilot_train.drives import PictureSet
+from sepilot_train.drives import PictureSet, StoredPictures
 from sepilot_train.split import Split, measure_leak, split_frames
 
 
@@ -18,7 +18,7 @@ def picture_set(name: str, n: int = 1200, rate_hz: float = 20.0, seed: int = 0) 
     steering = np.clip(np.cumsum(rng.normal(0, 0.05, n)), -1, 1)
     return PictureSet(
         drive_id=name,
-        pictures=(128 + drift - drift.min()).clip(0, 255).astype(np.uint8),
+        pictures=StoredPictures((128 + drift - drift.min()).clip(0, 255).astype(np.uint8), np.arange(n)),
         time_s=np.arange(n) / rate_hz,
         steering=steering.astype(np.float32),
         throttle=np.full(n, np.nan, np.float32),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sepilot_train import augment
 from sepilot_train.augment import UNIFORM_COUNT, Augmentation
+from sepilot_train.drives import Pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +46,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(
         self,
-        pictures: NDArray[np.uint8] | None,
+        pictures: Pictures | None,
         labels: NDArray[np.float32],
         *,
         batch_size: int,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.errors import RecipeError
 from sepilot_train.augment import Augmentation
+from sepilot_train.drives import Pictures
 from sepilot_train.limits import require_in
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class TrainingSettings:
         straight_keep: the part of the nearly straight frames that an epoch uses, other ones each epoch; 1 uses all.
             Less makes turns count more, and biases the net away from straight ahead.
         straight_band: labels of at most this size are nearly straight.
-        device_limit_mb: frames up to this size are held on the device; larger data is fed from the host.
+        device_limit_mb: frames up to this size are held on the GPU or TPU, where there is one; larger data is fed from
+            the host.
     """
 
     epochs: int = 30
@@ -94,9 +96,9 @@ _RANGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Samples:
-    """Pictures uint8 (n, height, width, channels), as the contract makes them, may be memory-mapped; labels (n,)."""
+    """Pictures uint8 (n, height, width, channels), as the contract makes them, may lie in files; labels (n,)."""
 
-    pictures: NDArray[np.uint8]
+    pictures: Pictures
     labels: NDArray[np.float32]
 
 
@@ -158,7 +160,7 @@ def fit(
     return keeper.finish()
 
 
-def predict(net: Any, pictures: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float32]:
+def predict(net: Any, pictures: Pictures, batch: int = 256) -> NDArray[np.float32]:
     """The net's output, float32 (n,), for uint8 pictures, fed as the runtime feeds them: float32 times 1/255."""
     net.jit_compile = _jit()
     # Keras's own `predict` makes a pipeline for each call, whose end is waited for as that of an epoch is.
@@ -181,7 +183,7 @@ def compiled_training(
     """The compiled model around `net` and the data that its `fit` takes."""
     from sepilot_train.batches import Batches, training_model
 
-    on_device = train.pictures.nbytes <= settings.device_limit_mb * 2**20
+    on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
     straight = np.abs(train.labels) <= settings.straight_band if settings.straight_keep < 1 else None
     data = Batches(
         None if on_device else train.pictures,
@@ -198,7 +200,9 @@ def compiled_training(
         raise RecipeError(
             f"training.straight_keep: {settings.straight_keep} leaves none of {len(train.labels)} frames to train on"
         )
-    model = training_model(net, augmentation, train.pictures if on_device else None, train.pictures.shape[1:])
+    model = training_model(
+        net, augmentation, np.asarray(train.pictures) if on_device else None, train.pictures.shape[1:]
+    )
     optimizer = _optimizer(settings, steps_per_epoch=len(data))
     model.compile(optimizer=optimizer, loss=_loss(settings), jit_compile=_jit())
     optimizer.build(model.trainable_variables)
@@ -214,6 +218,13 @@ def feed(data: Any) -> Any:
     from sepilot_train.on_tensorflow import dataset
 
     return dataset(data)
+
+
+def _has_accelerator() -> bool:
+    """Is there a device with a memory of its own? On the CPU the frames are as near in their files."""
+    import keras
+
+    return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
 def _jit() -> bool:

@@ -1,4 +1,4 @@
-"""What makes the training step faster on the TensorFlow back end; the one place here that knows TensorFlow.
+"""What makes the training step faster on the TensorFlow back end; the one module here that imports TensorFlow.
 
 Batch normalization in the fused kernel: Keras 3 computes it from a dozen elementary operations, each of which goes
 through the whole feature map. With small separable nets on a CPU that is half of a step (`scripts/bench-training`).

@@ -30,7 +30,17 @@ from sepilot_runtime.contract import Contract, Picture
 from sepilot_runtime.errors import DriveError, RunError
 from sepilot_runtime.files import atomic_file, read_json
 from sepilot_runtime.schema import parse
-from sepilot_train.drives import Drive, DriveFilter, PictureSet, ReaderOptions, load_pictures, open_apart, open_drives
+from sepilot_train.drives import (
+    Drive,
+    DriveFilter,
+    Pictures,
+    PictureSet,
+    ReaderOptions,
+    StoredPictures,
+    load_pictures,
+    open_apart,
+    open_drives,
+)
 from sepilot_train.recipe import Recipe, load_recipe
 
 __all__ = [
@@ -81,22 +91,12 @@ class RunDrive:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
 
-    def frames(self, side: str) -> FrameSet:
-        """The frames of one side."""
-        index = getattr(self, side)
-        return FrameSet(
-            pictures=self.pictures.pictures[index],
-            drives=(self.drive.id,) * len(index),
-            names=tuple(self.pictures.names[i] for i in index),
-            labels=self.pictures.steering[index],
-        )
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameSet:
     """Frames of several drives in a row: pictures (n, h, w, c) uint8, drive ids, frame names, labels (n,) float32."""
 
-    pictures: NDArray[np.uint8]
+    pictures: Pictures
     drives: tuple[str, ...]
     names: tuple[str, ...]
     labels: NDArray[np.float32]
@@ -161,18 +161,19 @@ class Run:
             RunError: a drive is missing or has changed since training.
         """
         here = self._drives_now(moved_to)
-        parts = [
-            self._found(entry, here, self.recipe.picture, progress=progress).frames(side)
+        drives = [
+            self._found(entry, here, self.recipe.picture, progress=progress)
             for entry in read_split(self.path)
             if getattr(entry, side)
         ]
-        if not parts:
+        if not drives:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side} expected, found none")
+        places = [getattr(d, side) for d in drives]
         return FrameSet(
-            pictures=np.concatenate([p.pictures for p in parts]),
-            drives=sum((p.drives for p in parts), ()),
-            names=sum((p.names for p in parts), ()),
-            labels=np.concatenate([p.labels for p in parts]),
+            pictures=StoredPictures.joined([(d.pictures.pictures, i) for d, i in zip(drives, places, strict=True)]),
+            drives=tuple(d.drive.id for d, i in zip(drives, places, strict=True) for _ in i),
+            names=tuple(d.pictures.names[j] for d, i in zip(drives, places, strict=True) for j in i),
+            labels=np.concatenate([d.pictures.steering[i] for d, i in zip(drives, places, strict=True)]),
         )
 
     def drives(

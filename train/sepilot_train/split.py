@@ -9,7 +9,7 @@ guard gap. The leak figure says what a look-up would still gain.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.errors import DriveError
-from sepilot_train.drives import PictureSet
+from sepilot_train.drives import PictureSet, StoredPictures
 
 __all__ = ["Leak", "Split", "measure_leak", "split_frames"]
 
@@ -154,13 +154,10 @@ def _blocks_of(
 
 def measure_leak(sets: Sequence[PictureSet], split: Split, *, limit: int = 2000, seed: int = 0) -> Leak:
     """Look up the nearest training picture, by the distance of 8x12 thumbnails, for up to `limit` validation frames."""
-    thumbnails = [_thumbnails(s.pictures) for s in sets]
-    train_x = np.concatenate([t[i] for t, i in zip(thumbnails, split.train, strict=True)])
-    train_y = np.concatenate([s.steering[i] for s, i in zip(sets, split.train, strict=True)])
-    test_x = np.concatenate([t[i] for t, i in zip(thumbnails, split.validation, strict=True)])
-    test_y = np.concatenate([s.steering[i] for s, i in zip(sets, split.validation, strict=True)])
+    train_x, train_y = _side(sets, split.train)
+    test_x, test_y = _side(sets, split.validation)
     chosen = np.random.default_rng(seed).permutation(len(test_y))[:limit]
-    found = np.concatenate([_nearest(train_x, test_x[part]) for part in np.array_split(chosen, len(chosen) // 256 + 1)])
+    found = _nearest(train_x, np.concatenate([t for _, t in _thumbnails(test_x, chosen)]))
     return Leak(
         lookup_mae=float(np.abs(train_y[found] - test_y[chosen]).mean()),
         constant_mae=float(np.abs(train_y.mean() - test_y[chosen]).mean()),
@@ -168,23 +165,36 @@ def measure_leak(sets: Sequence[PictureSet], split: Split, *, limit: int = 2000,
     )
 
 
-def _thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _side(sets: Sequence[PictureSet], indices: Sequence[Indices]) -> tuple[StoredPictures, NDArray[np.float32]]:
+    pictures = StoredPictures.joined([(s.pictures, i) for s, i in zip(sets, indices, strict=True)])
+    return pictures, np.concatenate([s.steering[i] for s, i in zip(sets, indices, strict=True)])
+
+
+def _thumbnails(pictures: StoredPictures, chosen: Indices) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Thumbnails (k, 96) of the chosen pictures by and by, each time with the place of the first among the chosen."""
     rows = np.linspace(0, pictures.shape[1], 9).astype(int)
     columns = np.linspace(0, pictures.shape[2], 13).astype(int)
-    out = np.empty((len(pictures), 8 * 12), np.float32)
-    for start in range(0, len(pictures), 1024):
-        gray = pictures[start : start + 1024].mean(axis=3, dtype=np.float32)
+    for start in range(0, len(chosen), 512):
+        gray = pictures[chosen[start : start + 512]].mean(axis=3, dtype=np.float32)
         small = np.add.reduceat(np.add.reduceat(gray, rows[:-1], axis=1), columns[:-1], axis=2)
         flat = small.reshape(len(small), -1)
         # Brightness is no likeness: the same place at another exposure is still the same place.
         flat -= flat.mean(axis=1, keepdims=True)
-        out[start : start + 1024] = flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6)
-    return out
+        yield start, flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6)
 
 
-def _nearest(train: NDArray[np.float32], test: NDArray[np.float32]) -> Indices:
-    # Both are normalized, so the nearest has the largest product.
-    return np.asarray((test @ train.T).argmax(axis=1), np.int64)
+def _nearest(pictures: StoredPictures, test: NDArray[np.float32]) -> Indices:
+    """The place of the picture whose thumbnail is most like each of the thumbnails `test` (k, 96)."""
+    best = np.full(len(test), -np.inf, np.float32)
+    found = np.zeros(len(test), np.int64)
+    for start, train in _thumbnails(pictures, np.arange(len(pictures))):
+        # Both are normalized, so the nearest has the largest product.
+        likeness = test @ train.T
+        place = likeness.argmax(axis=1)
+        largest = likeness.max(axis=1)
+        found = np.where(largest > best, start + place, found)
+        best = np.maximum(best, largest)
+    return found
 
 
 def _close_in_time(sets: Sequence[PictureSet], split: Split) -> float:

@@ -21,7 +21,7 @@ from sepilot_runtime.files import atomic_file, read_json, write_json
 from sepilot_runtime.novelty import statistics_of
 from sepilot_runtime.preprocess import golden_copy, picture_of
 from sepilot_train import figures, split
-from sepilot_train.drives import Drive, PictureSet
+from sepilot_train.drives import Drive, PictureSet, StoredPictures
 from sepilot_train.learner import History, Samples, fit, predict
 from sepilot_train.metrics import SteeringMetrics, steering_metrics
 from sepilot_train.models import build_model
@@ -64,7 +64,7 @@ class Material:
         """Pictures and labels of one side ("train" or "validation") in a row."""
         parts = [(s, i) for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)]
         return Samples(
-            pictures=np.concatenate([s.pictures[i] for s, i in parts]),
+            pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
             labels=np.concatenate([s.steering[i] for s, i in parts]).astype(np.float32),
         )
 

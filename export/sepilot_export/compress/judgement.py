@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.embed import embed_tflite, sparsity
@@ -16,6 +15,7 @@ from sepilot_export.fidelity import Interval, task_increase
 from sepilot_export.formats import format_named
 from sepilot_runtime.contract import Contract
 from sepilot_runtime.pilot import load_pilot
+from sepilot_train.drives import Pictures
 from sepilot_train.graphs import keras_nodes
 from sepilot_train.layers import layer_table
 from sepilot_train.metrics import steering_metrics
@@ -63,7 +63,7 @@ def judge_net(name: str, model: Any, run: Run, before: Predictions | None = None
     )  # fmt: skip
 
 
-def judge_int8(path: Path, content: bytes, run: Run, pictures: NDArray[np.uint8], before: Predictions) -> Int8Figures:
+def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before: Predictions) -> Int8Figures:
     """Judge an int8 TFLite file, through the interpreter; it is written to `path` with the run's contract inside.
 
     Args:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.errors import RunError
 from sepilot_train.augment import UNIFORM_COUNT, Augmentation, apply
+from sepilot_train.drives import Pictures
 
 __all__ = ["augmented", "reestimate"]
 
@@ -61,9 +62,7 @@ def reestimate(model: Any, pictures: NDArray[np.uint8], batch: int = 256, *, see
         layer.moving_variance.assign(np.maximum(square - mean**2, 0.0).astype(np.float32))
 
 
-def augmented(
-    pictures: NDArray[np.uint8], augmentation: Augmentation, *, seed: int = 0, limit: int = 4096
-) -> NDArray[np.uint8]:
+def augmented(pictures: Pictures, augmentation: Augmentation, *, seed: int = 0, limit: int = 4096) -> NDArray[np.uint8]:
     """At most `limit` of the pictures, evenly spaced, each augmented once: what training saw, for `reestimate`.
 
     Statistics belong over these where the net was trained with augmentation. A trained `swift` judged on another drive

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from sepilot_train.drives.options import add_reader_arguments as add_reader_arguments
     from sepilot_train.drives.options import drive_filter as drive_filter
     from sepilot_train.drives.options import reader_options as reader_options
+    from sepilot_train.drives.stored import Pictures as Pictures
+    from sepilot_train.drives.stored import StoredPictures as StoredPictures
 
 _HOME = {
     "Drive": "drive",
     "DriveFilter": "options",
     "Frames": "drive",
     "PictureSet": "cache",
+    "Pictures": "stored",
     "ReaderOptions": "options",
+    "StoredPictures": "stored",
     "add_filter_arguments": "options",
     "add_reader_arguments": "options",
     "drive_filter": "options",

@@ -31,6 +31,7 @@ from sepilot_runtime.files import atomic_file, write_json
 from sepilot_runtime.opencv import cv2
 from sepilot_runtime.preprocess import PREPROCESS_VERSION, Preprocessor
 from sepilot_train.drives.drive import Drive, Frames
+from sepilot_train.drives.stored import StoredPictures
 from sepilot_train.progress import progress_bar
 
 __all__ = ["PictureSet", "default_cache", "load_pictures"]
@@ -43,15 +44,14 @@ class PictureSet:
     """The readable frames of a drive as pictures.
 
     Attributes:
-        pictures: uint8 (n, height, width, channels), read only; the mapped cache itself when the frames lie there in
-            one stretch.
+        pictures: uint8 (n, height, width, channels), in the cache.
         time_s, steering, throttle, camera, names: as in `Drive`, (n,) each.
         skipped: reason to count, of the reader and of the decoder together.
         fingerprint: SHA-256 over the frames' names, labels and file sizes; the same wherever the drive lies.
     """
 
     drive_id: str
-    pictures: NDArray[np.uint8]
+    pictures: StoredPictures
     time_s: NDArray[np.float64]
     steering: NDArray[np.float32]
     throttle: NDArray[np.float32]
@@ -94,7 +94,7 @@ def load_pictures(
     skipped = Counter(drive.skipped) + Counter(bad[row] for row in drive.rows[~good].tolist())
     return PictureSet(
         drive_id=drive.id,
-        pictures=_rows_of(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
+        pictures=StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
         time_s=kept.time_s,
         steering=kept.steering,
         throttle=kept.throttle,
@@ -105,16 +105,6 @@ def load_pictures(
         full_scale_deg=kept.full_scale_deg,
         rate_hz=kept.rate_hz,
     )
-
-
-def _rows_of(everything: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """`everything[rows]`, without a copy where one stretch is wanted."""
-    first, last = int(rows[0]), int(rows[-1])
-    if len(rows) == last - first + 1 and bool((np.diff(rows) == 1).all()):
-        return everything[first : last + 1]
-    taken = everything[rows]
-    taken.flags.writeable = False
-    return taken
 
 
 def _key(frames: Frames, picture: Picture) -> str:
