@@ -125,10 +125,14 @@ class Int8:
         self.warnings += [f"{name}: {note}" for note in decided.notes]
         return decided, judged
 
-    def noise(self) -> dict[str, list[Noise]]:
-        """What int8 does to each tensor, by format, on calibration frames."""
-        names: dict[Suffix, str] = {"tflite": "int8.tflite", "onnx": "int8.onnx"}
-        return {names[s]: q.noise(self._pictures(self._options.choice)[:FRAMES]) for s, q in self._quantizers.items()}
+    @property
+    def quantized(self) -> list[Suffix]:
+        """The kinds of files that were quantized here."""
+        return list(self._quantizers)
+
+    def noise(self, suffix: Suffix) -> list[Noise]:
+        """What int8 does to each tensor of such a file, on calibration frames."""
+        return self._quantizers[suffix].noise(self._pictures(self._options.choice)[:FRAMES])
 
     def calibration_pictures(self) -> NDArray[np.uint8]:
         """The pictures (n, h, w, c) that the files are calibrated on."""
