@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.causes import UNKNOWN, Advice, Origin, advice_of
+from sepilot_export.failures import Failure, failures_in
 from sepilot_export.fidelity import Fidelity, measure
 from sepilot_export.formats import FORMATS, Format, Limits, format_named
-from sepilot_export.gates import contract_reasons, judge, override, preprocessing_reasons, remarks
+from sepilot_export.gates import Fault, Kind, contract_reasons, faults_of, override, preprocessing_reasons, remarks
 from sepilot_export.reference import EXPORT_NAME, Reference
 from sepilot_export.sizes import gzip_size
 from sepilot_export.twin import Twin, twin_of
@@ -27,7 +29,7 @@ from sepilot_runtime.pilot import Pilot, load_pilot, verify_golden
 from sepilot_runtime.schema import parse
 from sepilot_train.metrics import SteeringMetrics
 
-__all__ = ["Candidate", "FileCheck", "candidates_of", "check_file", "check_files", "stand_in"]
+__all__ = ["Candidate", "FileCheck", "candidates_of", "check_file", "check_files", "not_exported", "stand_in"]
 
 Tick = Callable[[], None]
 """Told of every frame that was run."""
@@ -40,6 +42,7 @@ class Candidate:
     Attributes:
         twin: what it owes the TFLite file whose twin it is; None where it is none.
         engine: the interpreter that runs it; None for the usual one.
+        origin: what export.json says about how it was made.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Candidate:
     limits: Limits
     twin: Twin | None = None
     engine: EngineName | None = None
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -59,9 +63,10 @@ class FileCheck:
         golden_error: largest deviation on the golden frames, in output values; None where they failed.
         opened: it could be loaded at all.
         gzip_bytes: of the file compressed, as it travels to the car.
-        reasons: why it fails; empty when it passes.
+        faults: why it fails; empty when it passes.
         notes: what could not be decided.
         twin_steps: largest distance of a twin's answers from its TFLite file's, in output steps.
+        advice: where the figures tell why it fails, and what to do.
     """
 
     candidate: Candidate
@@ -72,13 +77,19 @@ class FileCheck:
     task: SteeringMetrics | None
     golden_error: float | None
     opened: bool
-    reasons: tuple[str, ...]
+    faults: tuple[Fault, ...]
     notes: tuple[str, ...] = ()
     twin_steps: float | None = None
+    advice: Advice | None = None
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The faults in words."""
+        return tuple(fault.text for fault in self.faults)
 
     @property
     def passed(self) -> bool:
-        return not self.reasons
+        return not self.faults
 
 
 def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
@@ -96,9 +107,10 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
     record = read_json(where, RunError)
     try:
         listed = [
-            (folder / Path(f["file"]).name, format_named(f["format"]), f["limits"], twin_of(f, where))
+            (folder / Path(f["file"]).name, format_named(f["format"]), f["limits"], twin_of(f, where),
+             Origin.of(record, f))
             for f in record["files"]
-        ]
+        ]  # fmt: skip
     except (KeyError, TypeError, UsageError) as e:
         raise RunError(f"{where}: damaged, export again: {e}") from e
     found = [
@@ -107,8 +119,9 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
             form=form,
             limits=override(parse(Limits, limits, f"{where}: limits", RunError, complete=True), form.precision, gates),
             twin=twin,
+            origin=origin,
         )
-        for path, form, limits, twin in listed
+        for path, form, limits, twin, origin in listed
     ]
     strangers = sorted(p for p in folder.iterdir() if p.suffix in MODEL_SUFFIXES and p not in {c.path for c in found})
     if strangers:
@@ -117,6 +130,16 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
         raise RunError(f"{where}: lists no files")
     order = [f.name for f in FORMATS]
     return sorted(found, key=lambda c: order.index(c.form.name))
+
+
+def not_exported(folder: Path) -> tuple[Failure, ...]:
+    """The formats that `sepilot export` was asked for and could not make.
+
+    Raises:
+        RunError: export.json is damaged.
+    """
+    where = folder / EXPORT_NAME
+    return failures_in(read_json(where, RunError), where)
 
 
 def check_files(
@@ -128,6 +151,8 @@ def check_files(
         check = check_file(candidate, reference, tick)
         if candidate.twin is not None:
             check = _held_against(check, candidate.twin, done.get(candidate.twin.of))
+        if not check.passed:
+            check = dataclasses.replace(check, advice=advice_of(check, done, reference))
         done[candidate.form.name] = check
         yield check
 
@@ -142,8 +167,8 @@ def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None) -> Fil
     check = dataclasses.replace(check, twin_steps=steps)
     if steps <= twin.allowed_steps:
         return check
-    reason = f"{steps:g} output steps from {twin.of}, whose twin it is, at most {twin.allowed_steps} allowed"
-    return dataclasses.replace(check, reasons=(*check.reasons, reason))
+    text = f"{steps:g} output steps from {twin.of}, whose twin it is, at most {twin.allowed_steps} allowed"
+    return dataclasses.replace(check, faults=(*check.faults, Fault(kind=Kind.TWIN, text=text)))
 
 
 def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: None) -> FileCheck:
@@ -155,21 +180,23 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
     try:
         pilot = load_pilot(path, verify=False, engine=candidate.engine)
     except (ModelFileError, ContractError) as e:
-        return _failed(candidate, [_without_path(e, path)], opened=False)
-    reasons = list(contract_reasons(pilot.contract, reference.contract, candidate.form))
+        return _failed(candidate, [_fault(Kind.OPENING, e, path)], opened=False)
+    found = contract_reasons(pilot.contract, reference.contract, candidate.form)
+    faults = [Fault(kind=Kind.CONTRACT, text=text) for text in found]
     golden = None
     try:
         golden = verify_golden(pilot.engine)
     except (ModelFileError, ContractError) as e:
-        reasons.append(_without_path(e, path))
+        faults.append(_fault(Kind.GOLDEN, e, path))
     if pilot.contract.input_shape != reference.contract.input_shape:
-        return _failed(candidate, reasons, opened=True)
+        return _failed(candidate, faults, opened=True)
     try:
         answers = _run(pilot, reference, tick)
     except ModelFileError as e:
-        return _failed(candidate, [*reasons, _without_path(e, path)], opened=True)
+        return _failed(candidate, [*faults, _fault(Kind.ANSWERS, e, path)], opened=True)
     output = reference.contract.outputs[0]
     fidelity = measure(answers, reference.predictions, reference.labels, reference.drives, reference.pictures, output)
+    inside = preprocessing_reasons(answers, reference.plain.get(candidate.form.name), output)
     return FileCheck(
         candidate=candidate,
         bytes=path.stat().st_size,
@@ -179,16 +206,16 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
         task=reference.task(answers),
         golden_error=golden,
         opened=True,
-        reasons=(
-            *reasons,
-            *judge(fidelity, candidate.limits, output, len(answers)),
-            *preprocessing_reasons(answers, reference.plain.get(candidate.form.name), output),
+        faults=(
+            *faults,
+            *faults_of(fidelity, candidate.limits, output, len(answers)),
+            *(Fault(kind=Kind.PREPROCESSING, text=text) for text in inside),
         ),
         notes=tuple(remarks(fidelity, candidate.limits)),
     )
 
 
-def _failed(candidate: Candidate, reasons: Sequence[str], *, opened: bool) -> FileCheck:
+def _failed(candidate: Candidate, faults: Sequence[Fault], *, opened: bool) -> FileCheck:
     return FileCheck(
         candidate=candidate,
         bytes=candidate.path.stat().st_size if candidate.path.is_file() else 0,
@@ -198,7 +225,7 @@ def _failed(candidate: Candidate, reasons: Sequence[str], *, opened: bool) -> Fi
         task=None,
         golden_error=None,
         opened=opened,
-        reasons=tuple(reasons),
+        faults=tuple(faults),
     )
 
 
@@ -211,8 +238,8 @@ def _run(pilot: Pilot, reference: Reference, tick: Tick) -> NDArray[np.float32]:
     return answers
 
 
-def _without_path(error: Exception, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
+def _fault(kind: Kind, error: Exception, path: Path) -> Fault:
+    return Fault(kind=kind, text=str(error).removeprefix(f"{path}: "))
 
 
 def stand_in(checks: Sequence[FileCheck]) -> FileCheck:

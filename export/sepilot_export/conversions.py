@@ -24,7 +24,7 @@ from sepilot_export.source import Source, Step
 from sepilot_export.trial import Figures
 from sepilot_export.twin import ALLOWED_STEPS, Twin, output_step, to_onnx, twin_gap
 from sepilot_runtime.contract import Contract
-from sepilot_runtime.errors import ContractError, ModelFileError, RunError
+from sepilot_runtime.errors import ContractError, ModelFileError
 from sepilot_runtime.files import sha256_of
 from sepilot_runtime.pilot import load_pilot
 from sepilot_train.quiet import quiet
@@ -47,6 +47,7 @@ class Exported:
         cost: of that; None where no layer was kept.
         figures: with --max-drop, on the frames that decided and on the held-out frames.
         twin: of a twin, how it stands to its TFLite file.
+        of_training: the training made the int8 file itself, so that no option of the export changes it.
     """
 
     file: str
@@ -64,6 +65,7 @@ class Exported:
     cost: Cost | None = None
     figures: tuple[Figures, ...] = ()
     twin: Twin | None = None
+    of_training: bool = False
 
 
 class Converter:
@@ -102,6 +104,12 @@ class Converter:
         return f"{form.name}: left out, as no kernel has {sparse.ENOUGH:.0%} zeros that it could leave out"
 
     def write(self, form: Format, folder: Path) -> Exported:
+        """Make a file and, once it is proved, put it into `folder`.
+
+        Raises:
+            RunError: it cannot be converted.
+            ModelFileError: the file does not answer, or not as its golden frames say.
+        """
         self._step(form.name)
         begin = time.perf_counter()
         content = self._content(form.name)
@@ -113,11 +121,11 @@ class Converter:
             content, contract = self._frames.put_in(content, contract, form)
         put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
         stem = _file_stem(contract.provenance.recipe) + ("-frame" if contract.frame else "")
-        path = folder / f"{stem}-{form.name}"
+        path = self._work / f"{stem}-{form.name}"
         path.write_bytes(put(content, contract))
         _require_loadable(path, form)
         data = path.read_bytes()
-        return Exported(
+        exported = Exported(
             file=path.name,
             format=form.name,
             precision=form.precision,
@@ -128,8 +136,11 @@ class Converter:
             sparsity=share,
             seconds=round(seconds, 2),
             limits=dataclasses.asdict(self._limits[form.name]),
+            of_training=self._source.trained_int8 is not None and "int8.tflite" in (form.name, form.made_from),
             **self._decisions(form),
         )
+        (folder / path.name).write_bytes(data)
+        return exported
 
     def _content(self, name: str) -> bytes:
         """The file called `name`, without its contract; made on first use."""
@@ -209,7 +220,7 @@ def _require_loadable(path: Path, form: Format) -> None:
             load_pilot(path)
     except (ModelFileError, ContractError) as e:
         reason = str(e).removeprefix(f"{path}: ")
-        raise RunError(f"{form.name}: the file does not pass its own golden frames: {reason}") from e
+        raise ModelFileError(f"{form.name}: the file does not pass its own golden frames: {reason}") from e
 
 
 def _contract_for(contract: Contract, form: Format, share: float) -> Contract:

@@ -8,6 +8,7 @@
     reference.npz            held-out pictures with the training model's answers, for `sepilot check`
 
 The directory appears when everything in it is whole, and every file has been loaded and has passed its golden frames.
+A format whose file cannot be made, or does not pass them, is left out and named with its reason; the others stay.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from sepilot_export import deploy, support
 from sepilot_export.conversions import Converter, Exported, tool_versions
+from sepilot_export.failures import Failure, lines_of, way_out
 from sepilot_export.formats import FORMATS, Format, limits_of
 from sepilot_export.frame_files import FrameFiles
 from sepilot_export.int8 import Int8, Int8Options
@@ -32,10 +34,11 @@ from sepilot_export.other_drives import seen_drives
 from sepilot_export.raw_frames import RawFrames
 from sepilot_export.reference import EXPORT_NAME, REFERENCE_NAME, Reference
 from sepilot_export.report.fields import read_object
-from sepilot_export.signal_noise import FRAMES, draw_noise
+from sepilot_export.signal_noise import FRAMES, Noise, draw_noise
 from sepilot_export.source import Source, Step
-from sepilot_runtime.errors import RunError
+from sepilot_runtime.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.files import atomic_directory, require_new, sha256_of, write_json
+from sepilot_runtime.processor import cpu_name, int8_kernels
 from sepilot_train.drives import Pictures
 from sepilot_train.learner import predict
 from sepilot_train.quiet import quiet
@@ -63,11 +66,13 @@ class Written:
     Attributes:
         warnings: one line each.
         left_out: formats that are of no use for this model, a line each.
+        failed: formats that could not be made.
     """
 
     files: tuple[Exported, ...]
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]
+    failed: tuple[Failure, ...]
 
 
 def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False) -> Source:
@@ -113,14 +118,16 @@ def export_source(
             pictures.
 
     Raises:
-        RunError: the model cannot be exported; the message names the layer, the format or the frame.
+        RunError: no file could be made; the message names the layer, the format or the frame.
         OutputError: `out` exists or cannot be written.
     """
     require_new(out)
     limits = {form.name: limits_of(form, source.gates, int8.max_drop) for form in FORMATS}
     step("loading the model")
     model = deploy.load_training_model(source.model_path, source.contract)
-    support.require_supported(model, formats, repaired=int8.max_drop is not None)
+    broken = support.unsupported(model, formats, repaired=int8.max_drop is not None)
+    if len(broken) == len(formats):
+        raise _nothing_made(source, broken)
     step("deploy graph")
     with quiet("deploy graph"):
         reference = _reference(source, model)
@@ -134,27 +141,78 @@ def export_source(
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-export-") as work:
         converter = Converter(source, model, deployed, Path(work), limits, int8, step, frames)
         skipped = [reason for form in formats if (reason := converter.reason_to_skip(form))]
-        files = [converter.write(form, part) for form in formats if not converter.reason_to_skip(form)]
+        wanted = [form for form in formats if not converter.reason_to_skip(form)]
+        files, failed = _write_files(converter, wanted, part, broken, repairable=int8.max_drop is None)
+        if failed and not files:
+            raise _nothing_made(source, failed)
         if not files:
             raise RunError(f"{source.model_path}: nothing to export: {'; '.join(skipped)}")
+        warnings = converter.int8.warnings
         if converter.int8.manifest is not None:
             write_json(part / "calibration.json", converter.int8.manifest)
             step(LAYERS_NAME)
-            _write_layers(converter.int8, part)
-        warnings = list(converter.int8.warnings)
-        if int8.max_drop is not None and source.trained_int8 and any(f.format == "int8.tflite" for f in files):
+            warnings += _write_layers(converter.int8, part)
+        if int8.max_drop is not None and any(f.format == "int8.tflite" and f.of_training for f in files):
             warnings.append("int8.tflite: was made by the training, so --max-drop does not change it")
         step(REFERENCE_NAME)
         (frames.reference(reference) if frames else reference).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, _record(source, files, parity, warnings, int8, frames))
-    return Written(files=tuple(files), warnings=tuple(warnings), left_out=tuple(skipped))
+        write_json(part / EXPORT_NAME, _record(source, files, failed, parity, warnings, int8, frames))
+    return Written(files=tuple(files), warnings=tuple(warnings), left_out=tuple(skipped), failed=tuple(failed))
 
 
-def _write_layers(int8: Int8, folder: Path) -> None:
-    """`int8-layers.json` and its plot."""
-    with quiet(LAYERS_NAME):
-        noise, bits = int8.layers()
+def _write_files(
+    converter: Converter, formats: Sequence[Format], folder: Path, broken: Sequence[Failure], *, repairable: bool
+) -> tuple[list[Exported], list[Failure]]:
+    """The files that can be made, and why the others cannot.
+
+    Args:
+        broken: formats that need not be tried.
+        repairable: layers may be kept in float32, and have not been.
+    """
+    files: list[Exported] = []
+    failed = {failure.format: failure for failure in broken}
+    judged: set[str] = set()
+    for form in formats:
+        if origin := failed.get(form.made_from):
+            failed[form.name] = dataclasses.replace(origin, format=form.name)
+        if form.name in failed:
+            continue
+        # What a converter raises, of whatever kind, `quiet` has made a RunError, and kept its traceback in a log.
+        try:
+            files.append(converter.write(form, folder))
+        except (RunError, ModelFileError, ContractError) as e:
+            failed[form.name] = Failure(format=form.name, reason=str(e).removeprefix(f"{form.name}: "), way_out="")
+            if not isinstance(e, RunError):
+                judged.add(form.name)
+    made = [form for form in formats if form.name in {f.format for f in files}]
+    lost = [form for form in formats if form.name in failed]
+    for form in lost:
+        if not failed[form.name].way_out:
+            repair = repairable and form.needs_calibration and form.name in judged
+            way = way_out(form, made, failed, repairable=repair)
+            failed[form.name] = dataclasses.replace(failed[form.name], way_out=way)
+    return files, [failed[form.name] for form in lost]
+
+
+def _nothing_made(source: Source, failed: Sequence[Failure]) -> RunError:
+    lines = [f"{names}: {reason}" + (f"; {way}" if way else "") for names, reason, way in lines_of(failed)]
+    return RunError(f"{source.model_path}: no file could be made: {'; '.join(lines)}")
+
+
+def _write_layers(int8: Int8, folder: Path) -> list[str]:
+    """`int8-layers.json` and its plot; a line for each kind of file that has no figures."""
+    noise: dict[str, list[Noise]] = {}
+    bits: dict[str, dict[str, float]] = {}
+    missing: list[str] = []
+    for suffix in int8.quantized:
+        try:
+            with quiet(f"the noise of int8.{suffix}"):
+                noise[f"int8.{suffix}"], bits[f"int8.{suffix}"] = int8.layers(suffix)
+        except (RunError, ModelFileError) as e:
+            missing.append(f"{LAYERS_NAME}: without int8.{suffix}: {e}")
+    if not noise:
+        return missing
     kept = {form: list(found.kept) for form, found in int8.mixed.items()}
     write_json(
         folder / LAYERS_NAME,
@@ -167,6 +225,7 @@ def _write_layers(int8: Int8, folder: Path) -> None:
         },
     )
     draw_noise(noise, kept, folder / "int8-layers.png")
+    return missing
 
 
 def _reference(source: Source, model: Any) -> Reference:
@@ -202,6 +261,7 @@ def _spread(pictures: Pictures, predictions: NDArray[np.float32], count: int = 3
 def _record(
     source: Source,
     files: Sequence[Exported],
+    failed: Sequence[Failure],
     parity: float,
     warnings: Sequence[str],
     int8: Int8Options,
@@ -216,6 +276,7 @@ def _record(
         "recipe_sha256": provenance.recipe_sha256,
         "model_sha256": sha256_of(source.model_path),
         "tools": tool_versions(),
+        "processor": {"cpu": cpu_name(), "int8_kernels": int8_kernels()},
         "seed": int8.seed,
         "max_drop": int8.max_drop,
         "min_throttle": source.min_throttle,
@@ -224,4 +285,5 @@ def _record(
         **({"preprocessing": frames.record()} if frames else {}),
         "warnings": list(warnings),
         "files": [dataclasses.asdict(f) for f in files],
+        "failed": [dataclasses.asdict(f) for f in failed],
     }

@@ -40,6 +40,7 @@ class Format:
         tolerance: for the golden frames at load, in output values. Wider than what is measured where the file is made,
             because kernels differ between machines: by 3 to 4 output steps for int8.
         limits: gates of `sepilot check`, unless the recipe or a flag says otherwise.
+        made_from: the format whose file it is converted from, and with which it fails; "" for those of the model.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Format:
     tolerance: float
     limits: Limits
     description: str
+    made_from: str = ""
 
     @property
     def engine(self) -> str:
@@ -98,6 +100,7 @@ FORMATS = (
     Format(
         name="float16.onnx", precision="float16", suffix="onnx", needs_calibration=False,
         tolerance=2e-2, limits=_FLOAT16, description="float16 inside, float32 in and out",
+        made_from="float32.onnx",
     ),
     Format(
         name="int8.onnx", precision="int8", suffix="onnx", needs_calibration=True,
@@ -106,6 +109,7 @@ FORMATS = (
     Format(
         name="int8-twin.onnx", precision="int8", suffix="onnx", needs_calibration=True,
         tolerance=_INT8_LOAD, limits=_INT8, description="int8.tflite as ONNX: the same integers, float32 in and out",
+        made_from="int8.tflite",
     ),
 )  # fmt: skip
 

@@ -94,10 +94,11 @@ class FrameFiles:
     def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract]:
         """A finished file that takes pictures, as one that takes frames, with its contract."""
         self._plain[form.name] = self._answers(content, contract, form)
-        if form.suffix == "tflite":
-            joined = join_tflite(self._tflite, content)
-        else:
-            joined = join_onnx(self._front_onnx(), content, contract.picture.name)
+        with quiet(f"preprocessing in front of {form.name}"):
+            if form.suffix == "tflite":
+                joined = join_tflite(self._tflite, content)
+            else:
+                joined = join_onnx(self._front_onnx(), content, contract.picture.name)
         changed = dataclasses.replace(
             contract,
             frame=self._contract.frame,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from sepilot_export.formats import FORMATS, Format, Limits
 from sepilot_runtime.contract import Contract, Output
 from sepilot_runtime.errors import UsageError
 
-__all__ = ["contract_reasons", "drop_from", "judge", "override", "preprocessing_reasons", "remarks"]
+__all__ = ["Fault", "Kind", "contract_reasons", "drop_from", "faults_of", "judge", "override", "preprocessing_reasons",
+           "remarks"]  # fmt: skip
 
 PREPROCESSING_ERROR = 0.035
 """In output values. Kernels of other machines moved int8 answers by up to 0.027, another rounding in OpenCV those of a
@@ -24,30 +27,62 @@ float file by 0.004. A crop one row off, swapped colours and three wrong ways to
 """
 
 
+class Kind(StrEnum):
+    """What a file does not keep."""
+
+    OPENING = "opening"
+    CONTRACT = "contract"
+    GOLDEN = "golden frames"
+    ANSWERS = "answers"
+    MAX_ERROR = "max_error"
+    MAE_INCREASE = "mae_increase"
+    SIGN_FLIPS = "sign_flips"
+    SATURATED = "saturated"
+    PREPROCESSING = "preprocessing"
+    TWIN = "twin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One reason why a file fails, in words."""
+
+    kind: Kind
+    text: str
+
+
 def judge(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> Iterator[str]:
-    """The gates that a file does not keep, one reason each.
+    """The gates that a file does not keep, one reason each; see `faults_of`."""
+    return (fault.text for fault in faults_of(fidelity, limits, output, frames))
+
+
+def faults_of(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> Iterator[Fault]:
+    """The gates that a file does not keep.
 
     The task's error must stay below its limit with the whole of its interval. Where the frames are too few for that
     (see `remarks`), only an interval that lies above the limit altogether counts against the file.
     """
     if not fidelity.max_error <= limits.max_error * output.scale:
-        yield (
+        text = (
             f"max error {fidelity.max_error:.4g} {output.unit}, at most {limits.max_error * output.scale:.4g} "
             f"({limits.max_error:g} of full scale) allowed"
         )
+        yield Fault(kind=Kind.MAX_ERROR, text=text)
     increase = fidelity.mae_increase
     if increase is not None:
         end = increase.high if _can_tell(increase, limits) else increase.low
         if not end <= limits.mae_increase:
-            yield (
+            text = (
                 f"task MAE {increase.mean:+.5f}, 95 % within {increase.low:+.5f} to {increase.high:+.5f}, "
                 f"{limits.mae_increase:+.5f} allowed"
             )
+            yield Fault(kind=Kind.MAE_INCREASE, text=text)
     # A share of a few frames is rounded up to a whole one; none stays none.
     if fidelity.sign_flips > math.ceil(limits.sign_flips * frames):
-        yield f"{fidelity.sign_flips} of {frames} frames steered to the other side"
+        text = f"{fidelity.sign_flips} of {frames} frames steered to the other side"
+        yield Fault(kind=Kind.SIGN_FLIPS, text=text)
     if fidelity.saturated > math.ceil(limits.saturated * frames):
-        yield f"{fidelity.saturated} of {frames} frames saturated: the file cannot steer as far as they ask for"
+        text = f"{fidelity.saturated} of {frames} frames saturated: the file cannot steer as far as they ask for"
+        yield Fault(kind=Kind.SATURATED, text=text)
 
 
 def preprocessing_reasons(

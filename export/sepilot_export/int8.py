@@ -125,16 +125,16 @@ class Int8:
         self.warnings += [f"{name}: {note}" for note in decided.notes]
         return decided, judged
 
-    def layers(self) -> tuple[dict[str, list[Noise]], dict[str, dict[str, float]]]:
-        """What plain int8 does to each tensor on calibration frames, and the bits of each layer's kernel, by format."""
-        names: dict[Suffix, str] = {"tflite": "int8.tflite", "onnx": "int8.onnx"}
-        pictures = self.calibration_pictures()[:FRAMES]
-        noise, bits = {}, {}
-        for suffix, quantizer in self._quantizers.items():
-            plain = quantizer.quantize(())
-            noise[names[suffix]] = quantizer.noise(plain, pictures)
-            bits[names[suffix]] = quantizer.kernel_bits(plain)
-        return noise, bits
+    @property
+    def quantized(self) -> list[Suffix]:
+        """The kinds of files that were quantized here."""
+        return list(self._quantizers)
+
+    def layers(self, suffix: Suffix) -> tuple[list[Noise], dict[str, float]]:
+        """What plain int8 does to each tensor of such a file on calibration frames, and the bits of layers' kernels."""
+        quantizer = self._quantizers[suffix]
+        plain = quantizer.quantize(())
+        return quantizer.noise(plain, self.calibration_pictures()[:FRAMES]), quantizer.kernel_bits(plain)
 
     def calibration_pictures(self) -> NDArray[np.uint8]:
         """The pictures (n, h, w, c) that the files are calibrated on."""

@@ -11,6 +11,7 @@ import numpy as np
 from rich.markup import escape
 
 from sepilot_export.check import FileCheck
+from sepilot_export.failures import Failure, lines_of
 from sepilot_export.reference import Reference
 from sepilot_runtime.contract import Output
 from sepilot_runtime.files import sha256_of
@@ -19,7 +20,7 @@ from sepilot_train.metrics import SteeringMetrics
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["draw", "print_table", "to_json", "witnesses"]
+__all__ = ["draw", "print_failures", "print_table", "to_json", "witnesses"]
 
 
 ERROR_EDGES = np.logspace(-7, 2, 73)
@@ -70,6 +71,8 @@ def _row(check: FileCheck, reference: Reference) -> dict[str, Any]:
         "limits": dataclasses.asdict(candidate.limits),
         "passed": check.passed,
         "reasons": list(check.reasons),
+        "cause": check.advice.cause if check.advice else None,
+        "next_step": check.advice.next_step if check.advice else None,
         "notes": list(check.notes),
     }
 
@@ -119,9 +122,11 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
     output = reference.contract.outputs[0]
     console.print(_headline(reference, output))
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    # First, and never narrower: where the columns do not fit, figures are cut and not the verdict.
+    grid.add_column("", no_wrap=True, min_width=4)
     grid.add_column("file", no_wrap=True)
     unit = "°" if output.unit == "deg" else f" {output.unit}"
-    for name in ("kB", "gzip", f"mean{unit}", f"p99{unit}", f"max{unit}", "flip", "sat.", "MAE change", ""):
+    for name in ("kB", f"mean{unit}", f"p99{unit}", f"max{unit}", "flip", "sat.", "MAE change"):
         grid.add_column(name, justify="right", no_wrap=True)
     for check in checks:
         grid.add_row(*_cells(check))
@@ -138,9 +143,19 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
     for check in checks:
         for reason in check.reasons:
             console.print(f"[red]FAIL[/red] {check.candidate.path.name}: {escape(reason)}")
+        if check.advice:
+            console.print(f"     cause: {escape(check.advice.cause)}")
+            console.print(f"     next: {escape(check.advice.next_step)}")
     for note in dict.fromkeys(note for check in checks for note in check.notes):
         about = [check.candidate.form.name for check in checks if note in check.notes]
         console.print(f"[yellow]note[/yellow] {', '.join(about)}: {escape(note)}")
+
+
+def print_failures(failed: Sequence[Failure], console: Console) -> None:
+    """The formats that the export could not make."""
+    for names, reason, way in lines_of(failed):
+        console.print(f"[red]FAIL[/red] {names}: was not exported: {escape(reason)}")
+        console.print(f"     next: {escape(way)}")
 
 
 def _headline(reference: Reference, output: Output) -> str:
@@ -159,16 +174,16 @@ def _headline(reference: Reference, output: Output) -> str:
 def _cells(check: FileCheck) -> list[str]:
     verdict = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
     fidelity = check.fidelity
-    start = [check.candidate.form.name, _kilobytes(check.bytes), _kilobytes(check.gzip_bytes)]
+    start = [verdict, check.candidate.form.name, _kilobytes(check.bytes)]
     if fidelity is None:
-        return [*start, *["-"] * 6, verdict]
+        return [*start, *["-"] * 6]
     increase = fidelity.mae_increase
     change = "-"
     if increase is not None:
         change = f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}"
     errors = (fidelity.mean_error, fidelity.p99_error, fidelity.max_error)
     counts = (fidelity.sign_flips, fidelity.saturated)
-    return [*start, *map(_short, errors), *map(str, counts), change, verdict]
+    return [*start, *map(_short, errors), *map(str, counts), change]
 
 
 def _kilobytes(size: int) -> str:

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from sepilot_export.conversions import Exported
 from sepilot_export.exporter import LAYERS_NAME
+from sepilot_export.failures import Failure, lines_of
 from sepilot_export.signal_noise import Noise, print_noise
 from sepilot_runtime.contract import Output
 from sepilot_runtime.files import read_json
@@ -16,8 +17,8 @@ from sepilot_runtime.files import read_json
 __all__ = ["print_files", "print_layers"]
 
 
-def print_files(files: Sequence[Exported], out: Path, output: Output) -> None:
-    """A row for each file, and what was decided about it."""
+def print_files(files: Sequence[Exported], failed: Sequence[Failure], out: Path, output: Output) -> None:
+    """A row for each file, what was decided about it, and which formats are missing."""
     from rich.console import Console
     from rich.table import Table
 
@@ -34,6 +35,9 @@ def print_files(files: Sequence[Exported], out: Path, output: Output) -> None:
     for f in files:
         for line in _decisions(f, output):
             console.print(escape(line))
+    for names, reason, way in lines_of(failed):
+        console.print(f"[red]FAIL[/red] {names}: {escape(reason)}", soft_wrap=True)
+        console.print(f"     way out: {escape(way)}", soft_wrap=True)
     console.print(f"\n-> {out}\nnext: sepilot check {out}", soft_wrap=True)
 
 

@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sepilot_export.formats import Format
-from sepilot_runtime.errors import RunError
+from sepilot_export.failures import Failure
+from sepilot_export.formats import Format, format_named
 
-__all__ = ["require_supported"]
+__all__ = ["unsupported"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
     breaks: Callable[[Any], str]  # Layer to what is wrong with it, or "".
     formats: Callable[[Format], bool]
-    remedy: str
+    why: str
+    way_out: str
     keepable: bool = False  # Kept in float32 it does no harm.
 
 
@@ -46,46 +47,51 @@ _RULES = (
     _Rule(
         breaks=_activation("mish", "softplus", "selu"),
         formats=lambda f: f.needs_calibration and f.suffix == "tflite",
-        remedy="its values are destroyed by int8; keep it in float32 with --max-drop, use relu, relu6 or swish",
+        why="its values are destroyed by int8",
+        way_out="keep it in float32 with --max-drop, or train with relu, relu6 or swish",
         keepable=True,
     ),
     _Rule(
         breaks=lambda layer: "its root mean square" if type(layer).__name__ == "LayerNormalization" else "",
         formats=lambda f: f.needs_calibration,
-        remedy="int8 costs a quarter of its values; keep it in float32 with --max-drop, use batch normalization",
+        why="int8 costs a quarter of its values",
+        way_out="keep it in float32 with --max-drop, or train with batch normalization",
         keepable=True,
     ),
     _Rule(
         breaks=_activation("gelu"),
         formats=lambda f: f.suffix == "onnx",
-        remedy="exact gelu has no ONNX operation (Erfc); use relu or swish",
+        why="exact gelu has no ONNX operation (Erfc)",
+        way_out="take a TFLite file, or train with relu or swish",
     ),
-    _Rule(breaks=_grouped, formats=lambda f: f.suffix == "onnx", remedy="tf2onnx cannot convert grouped convolutions"),
+    _Rule(
+        breaks=_grouped,
+        formats=lambda f: f.suffix == "onnx",
+        why="tf2onnx cannot convert grouped convolutions",
+        way_out="take a TFLite file, or train with plain convolutions",
+    ),
     _Rule(
         breaks=_resizing,
         formats=lambda f: True,
-        remedy="TFLite has no such operation and ONNX computes another one; use bilinear without antialias",
+        why="TFLite has no such operation and ONNX computes another one",
+        way_out="train with bilinear without antialias",
     ),
 )
 
 
-def require_supported(model: Any, formats: Sequence[Format], *, repaired: bool = False) -> None:
-    """Refuse a model with a layer that one of the formats breaks.
+def unsupported(model: Any, formats: Sequence[Format], *, repaired: bool = False) -> list[Failure]:
+    """Those of `formats` that break a layer of the model, or are made from one that does, each with the first layer.
 
     Args:
         repaired: layers that int8 breaks will be kept in float32.
-
-    Raises:
-        RunError: names the layer, the format and the way out.
     """
+    rules = [rule for rule in _RULES if not (repaired and rule.keepable)]
+    found: dict[str, Failure] = {}
     for layer in model.layers:
-        for rule in _RULES:
-            if repaired and rule.keepable:
-                continue
+        for rule in rules:
             what = rule.breaks(layer)
-            broken = [f.name for f in formats if what and rule.formats(f)]
-            if broken:
-                raise RunError(
-                    f"layer {layer.name} ({type(layer).__name__}, {what}): {rule.remedy}, "
-                    f"or leave {', '.join(broken)} out of --formats"
-                )
+            for form in formats if what else ():
+                if rule.formats(form) or (form.made_from and rule.formats(format_named(form.made_from))):
+                    reason = f"layer {layer.name} ({type(layer).__name__}, {what}): {rule.why}"
+                    found.setdefault(form.name, Failure(format=form.name, reason=reason, way_out=rule.way_out))
+    return [found[form.name] for form in formats if form.name in found]

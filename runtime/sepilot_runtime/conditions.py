@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from sepilot_runtime.processor import cpu_name, cpuinfo, int8_kernels
+
 __all__ = [
     "Conditions",
     "conditions_now",
@@ -35,6 +37,7 @@ class Conditions:
     Attributes:
         board: the computer's product name.
         cpu: the processor's name.
+        int8_kernels: its instructions for int8, on which the answers of int8 files depend.
         cores: that the system has; `affinity`, those that this process may run on.
         clock_mhz: of the first core, now.
         governor: of the first core's clock; anything but "performance" makes short measurements slow and unsteady.
@@ -46,6 +49,7 @@ class Conditions:
 
     board: str | None
     cpu: str
+    int8_kernels: str
     cores: int
     affinity: tuple[int, ...] | None
     clock_mhz: float | None
@@ -60,7 +64,7 @@ class Conditions:
     def __str__(self) -> str:
         """Four lines for people."""
         allowed = f", {len(self.affinity)} usable" if self.affinity and len(self.affinity) < self.cores else ""
-        machine = [f"{self.cpu}, {self.cores} cores{allowed}"]
+        machine = [f"{self.cpu}, {self.cores} cores{allowed}, int8 kernels: {self.int8_kernels}"]
         if self.board:
             machine.insert(0, self.board)
         state = [
@@ -83,7 +87,8 @@ def conditions_now(root: Path = Path("/")) -> Conditions:
     """
     return Conditions(
         board=first_text(root / "proc/device-tree/model", root / "sys/class/dmi/id/product_name"),
-        cpu=_cpu_name(root),
+        cpu=cpu_name(root),
+        int8_kernels=int8_kernels(root),
         cores=os.cpu_count() or 1,
         affinity=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
         clock_mhz=_clock_mhz(root),
@@ -164,21 +169,9 @@ def first_text(*paths: Path) -> str | None:
     return None
 
 
-def _cpuinfo(root: Path, key: str) -> str | None:
-    for line in (first_text(root / "proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return None
-
-
-def _cpu_name(root: Path) -> str:
-    return _cpuinfo(root, "model name") or _cpuinfo(root, "Model") or platform.processor() or platform.machine()
-
-
 def _clock_mhz(root: Path) -> float | None:
     khz = first_text(root / CPUS / "cpu0/cpufreq/scaling_cur_freq")
-    text = str(int(khz) / 1000) if khz and khz.isdecimal() else _cpuinfo(root, "cpu MHz")
+    text = str(int(khz) / 1000) if khz and khz.isdecimal() else cpuinfo("cpu MHz", root)
     try:
         return round(float(text), 1) if text else None
     except ValueError:

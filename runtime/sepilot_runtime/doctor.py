@@ -22,6 +22,7 @@ from sepilot_runtime.conditions import first_text, pi_throttling, temperature_c,
 from sepilot_runtime.engines import Engine
 from sepilot_runtime.errors import ModelFileError, SepilotError
 from sepilot_runtime.files import exists
+from sepilot_runtime.processor import cpu_name, int8_kernels
 from sepilot_runtime.slots import INDEX_NAME, active_model, default_slots
 
 __all__ = ["Finding", "Level", "Machine", "build_of", "examine_system"]
@@ -123,6 +124,7 @@ class Machine:
 def examine_system(machine: Machine) -> Iterator[Finding]:
     """Everything that needs nothing plugged in."""
     yield _python()
+    yield _processor(machine)
     yield _interpreters(machine)
     yield from _opencv(machine)
     yield _governor(machine)
@@ -137,6 +139,11 @@ def _python() -> Finding:
     found = f"Python {platform.python_version()}, {platform.machine()}"
     packages = ", ".join(f"{name} {version}" for name, version in versions(PACKAGES).items())
     return Finding(topic="python", level=Level.OK, found=f"{found}; {packages}")
+
+
+def _processor(machine: Machine) -> Finding:
+    found = f"{cpu_name(machine.root)}, int8 kernels: {int8_kernels(machine.root)}"
+    return Finding(topic="processor", level=Level.OK, found=found)
 
 
 def _interpreters(machine: Machine) -> Finding:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.car import Car
+from sepilot_runtime.checked import failure_of
 from sepilot_runtime.engines import engine_named
 from sepilot_runtime.errors import SepilotError, UsageError
 from sepilot_runtime.picture import Picture
@@ -41,6 +42,8 @@ class DriveModels:
         self._follower = self._follow(arguments)
         self._first = self._follower.loaded if self._follower else self._load_fitting(arguments.file)
         self._candidate = self._load_candidate(arguments)
+        if arguments.file is not None and (why := failure_of(arguments.file, self._engine)):
+            print(f"warning: {arguments.file.name} steers, though {why}", file=sys.stderr)
 
     def driving(self) -> Pilot:
         """What steers now."""

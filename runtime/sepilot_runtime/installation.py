@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from sepilot_runtime.checked import failure_of
 from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError, UsageError
 from sepilot_runtime.files import exists, writing
@@ -38,22 +39,28 @@ raise SystemExit(run_verb(lambda: load_pilot(Path(sys.argv[2])) and 0))
 """
 
 
-def install_model(path: Path, folder: Path, *, key: Path | None = None, shadow: bool = False) -> Slot:
+def install_model(
+    path: Path, folder: Path, *, key: Path | None = None, shadow: bool = False, failed: bool = False
+) -> Slot:
     """Put a model file into a slot and make it active; what was active becomes the previous one.
 
     Args:
         folder: the slots directory; made where it is missing.
         key: a file of public keys, one of which must have signed the file; with a trusted.pem, both must agree.
         shadow: run it beside the active model instead; what is active stays.
+        failed: make it active though a check.json beside it says that these bytes failed.
 
     Raises:
-        ModelFileError: damaged, unsigned, signed by another, fails its golden frames, or crashes the interpreter.
+        ModelFileError: damaged, failed, unsigned, signed by another, fails its golden frames, or crashes the
+            interpreter.
         ContractError: no contract, or one that is foreign or was changed.
         MissingExtraError: a signature is to be checked and `cryptography` is not installed.
         OutputError: the directory cannot be written, or the disk is full. What was active stays active.
         UsageError: the active model cannot be its own shadow.
     """
     file = read_model_file(path)
+    if not (shadow or failed) and (why := failure_of(path)):
+        raise ModelFileError(f"{path}: not installed: {why}; take a file that passed, or say --failed")
     signed = _require_signatures(file, folder, key)
     with locked(folder, ".install.lock"):
         models = models_folder(folder)

@@ -12,9 +12,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sepilot_runtime.benchmark import Measurement
+from sepilot_runtime.checked import CHECK_NAME, rows_of
 from sepilot_runtime.engines import EngineName
 from sepilot_runtime.errors import SepilotError, UsageError
 from sepilot_runtime.files import read_json, sha256_of, write_json
@@ -22,8 +22,6 @@ from sepilot_runtime.naming import names_of
 from sepilot_runtime.schema import parse
 
 __all__ = ["Profile", "ineligible", "read_profile", "require_eligible", "write_profile"]
-
-CHECK_NAME = "check.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +105,8 @@ def ineligible(file: Path, engine: str) -> str | None:
         record = read_json(path)
     except SepilotError as e:
         return str(e)
-    row = _row_of(record, file.name, engine)
+    said = (file.name, engine)
+    row = next((row for row in rows_of(record, engine) if (row.get("file"), row.get("engine")) == said), None)
     if row is None:
         return f"{CHECK_NAME} says nothing about it on this engine; run: sepilot check DIR --engine {engine}"
     if row.get("sha256") != sha256_of(file):
@@ -131,17 +130,3 @@ def read_profile(path: Path) -> tuple[Profile, Path]:
     if sha256_of(file) != profile.sha256:
         raise UsageError(f"{path}: {profile.file} is another file than the one that was measured; bench again")
     return profile, file
-
-
-def _row_of(record: Any, file: str, engine: str) -> dict[str, Any] | None:
-    """The row of check.json for a file on its engine: among the usual ones, or those of `check --engine`."""
-    if not isinstance(record, dict):
-        return None
-    engines = record.get("engines")
-    others = engines.get(engine) if isinstance(engines, dict) else None
-    for section in (record, others):
-        rows = section.get("files") if isinstance(section, dict) else None
-        for row in rows if isinstance(rows, list) else ():
-            if isinstance(row, dict) and (row.get("file"), row.get("engine")) == (file, engine):
-                return row
-    return None

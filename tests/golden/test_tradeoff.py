@@ -164,6 +164,27 @@ def test_a_run_without_an_export_is_exported_or_left_out_with_the_reason(
     assert all((tmp_path / row["file"]).exists() for row in record["files"]), "paths of where the files lie in the end"
 
 
+def test_a_run_that_exports_without_one_of_its_formats_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "request.json").write_text("{}")
+    (run / "model.keras").write_bytes(b"")
+    (run / "command.txt").write_text("sepilot train tubs --out run")
+
+    def export(words: list[str]) -> str:
+        record = write_export(Path(words[-1])) / "export.json"
+        lost = {"format": "int8.onnx", "reason": "the quantizer crashed", "way_out": "take int8.tflite"}
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"failed": [lost]}))
+        return "exit code 1: FAIL"
+
+    monkeypatch.setattr(missing, "_run", export)
+    assert tradeoff(run, "--out", tmp_path / "out") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "run/int8.onnx: was not exported: the quantizer crashed" in said and "cannot be exported" not in said
+
+
 def test_the_reason_of_a_failed_export_comes_from_the_verb_itself(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -276,6 +276,24 @@ def test_a_failed_file_is_shown_with_its_reasons(material: Material, page: str) 
     assert "golden" in page[page.index('class="reasons"') :][:500]
 
 
+def test_a_format_that_could_not_be_made_is_shown_and_a_failed_file_is_no_pick(
+    made: Made, tmp_path: Path, material: Material
+) -> None:
+    assert material.check and material.bench
+    (failed,) = [f.file for f in material.check.files if not f.passed]
+    quick = dataclasses.replace(material.bench.rows[0], file=failed, us_p50=0.1)
+    bench = dataclasses.replace(material.bench, rows=(*material.bench.rows, quick))
+    stages = stages_of(dataclasses.replace(material, bench=bench))
+    assert failed not in stages[4].detail and f"; failed: {failed}" in stages[3].detail
+    folder = shutil.copytree(made.export, tmp_path / "export")
+    lost = [{"format": "int8.onnx", "reason": "<b>crash", "way_out": "take int8.tflite"}]
+    edit(folder / "export.json", lambda record: record.update(failed=lost))
+    found = gather(made.run, export_path=folder)
+    export = stages_of(found)[2]
+    assert (export.figure, export.failed) == ("2 files", True) and export.detail.endswith("; not made: int8.onnx")
+    assert "&lt;b&gt;crash. Next: take int8.tflite" in render(found)
+
+
 def test_every_driver_and_delay_of_the_closed_loop_is_shown(material: Material, page: str) -> None:
     assert material.closed_loop and material.closed_loop.delays_ms == (0.0, 100.0)
     table = page[page.index('id="closed-loop"') :]

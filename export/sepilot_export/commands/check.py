@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sepilot_export.check import Candidate, FileCheck, Tick
+    from sepilot_export.failures import Failure
     from sepilot_export.reference import Reference
 
 __all__ = ["main"]
@@ -25,19 +26,21 @@ EPILOG = """examples:
 All held-out frames go one by one through the interpreter that will run the file on the car. Other drives (--drives)
 are compared with a float32 file, once that has passed on the held-out frames.
 
-Exit code: 0 all files pass, 1 a gate failed, 2 a file cannot be opened.
+For a file that fails, the likely cause and the next step are printed, where its figures tell them. Figures of int8
+files are those of this processor's int8 kernels, which stand below the table.
+
+Exit code: 0 all files pass, 1 a gate failed or a format could not be exported, 2 a file cannot be opened.
 """
 
 
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    from sepilot_export.check import candidates_of, check_files
-    from sepilot_export.presentation import draw, print_table, to_json
+    from sepilot_export.check import candidates_of, check_files, not_exported
     from sepilot_export.reference import read_reference
-    from sepilot_runtime.files import write_json
 
     folder: Path = arguments.directory
     candidates = candidates_of(folder, arguments.gate)
+    failed = not_exported(folder)
     reference = read_reference(folder)
     through = _through_others(arguments, candidates, reference)
     with _progress(candidates, reference) as tick:
@@ -45,7 +48,28 @@ def main(argv: Sequence[str]) -> int:
     sections = [(checks, reference)]
     if arguments.drives:
         sections.append(_on_other_drives(arguments, folder, candidates, checks, reference))
-    record: dict[str, Any] = to_json(*sections[0]) | {"conditions": _conditions()}
+    _say(arguments, sections, through, failed)
+    everything = [check for found in (*(s for s, _ in sections), *through.values()) for check in found]
+    if not all(check.opened for check in everything):
+        return 2
+    return 0 if all(check.passed for check in everything) and not failed else 1
+
+
+def _say(
+    arguments: argparse.Namespace,
+    sections: Sequence[tuple[Sequence[FileCheck], Reference]],
+    through: Mapping[str, Sequence[FileCheck]],
+    failed: Sequence[Failure],
+) -> None:
+    """Write check.json and its picture, and print the tables or the JSON."""
+    import dataclasses
+
+    from sepilot_export.presentation import draw, print_failures, print_table, to_json
+    from sepilot_runtime.files import write_json
+
+    folder, reference, conditions = arguments.directory, sections[0][1], _conditions()
+    record: dict[str, Any] = to_json(*sections[0]) | {"conditions": conditions}
+    record |= {"not_exported": [dataclasses.asdict(f) for f in failed], "passed": record["passed"] and not failed}
     for section in sections[1:]:
         record["drives"] = to_json(*section)
     if through:
@@ -54,19 +78,17 @@ def main(argv: Sequence[str]) -> int:
     draw(*sections[-1], arguments.png or folder / "check.png")
     if arguments.json:
         print(json.dumps(record, indent=2))
-    else:
-        from rich.console import Console
+        return
+    from rich.console import Console
 
-        console = Console(highlight=False)
-        for section in sections:
-            print_table(*section, console)
-        for name, found in through.items():
-            console.print(f"\nthrough {name}:")
-            print_table(found, reference, console)
-    everything = [check for found in (*(s for s, _ in sections), *through.values()) for check in found]
-    if not all(check.opened for check in everything):
-        return 2
-    return 0 if all(check.passed for check in everything) else 1
+    console = Console(highlight=False)
+    for section in sections:
+        print_table(*section, console)
+    for name, found in through.items():
+        console.print(f"\nthrough {name}:")
+        print_table(found, reference, console)
+    print_failures(failed, console)
+    console.print(f"on {conditions['cpu']}, int8 kernels: {conditions['int8_kernels']}", markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,7 +174,10 @@ def _conditions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    found = {"machine": platform.machine(), "python": platform.python_version()}
+    from sepilot_runtime.processor import cpu_name, int8_kernels
+
+    found = {"machine": platform.machine(), "cpu": cpu_name(), "int8_kernels": int8_kernels()}
+    found["python"] = platform.python_version()
     for package in ("ai-edge-litert", "onnxruntime", "openvino", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)

@@ -34,6 +34,11 @@ EPILOG = """examples:
 The drives of the run are read again: int8 is calibrated on training frames, and held-out frames go along so
 that `sepilot check DIR` needs neither TensorFlow nor the drives. What --max-drop keeps in float32 is decided on
 training frames that int8 was not calibrated on; the held-out frames only judge, in `sepilot check`.
+
+A format whose file cannot be made, or does not pass its own golden frames, is left out and named, with its reason and a
+way out; the other files are written.
+
+Exit code: 0 all formats were written, 1 some of them, 2 none.
 """
 
 
@@ -85,12 +90,13 @@ def main(argv: Sequence[str]) -> int:
     for line in written.left_out:
         print(f"note: {line}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps([dataclasses.asdict(f) for f in written.files], indent=2))
+        files, failed = ([dataclasses.asdict(f) for f in found] for found in (written.files, written.failed))
+        print(json.dumps({"files": files, "failed": failed}, indent=2))
     else:
-        print_files(written.files, arguments.out, run.contract.outputs[0])
+        print_files(written.files, written.failed, arguments.out, run.contract.outputs[0])
         if arguments.layers:
             print_layers(arguments.out)
-    return 0
+    return 1 if written.failed else 0
 
 
 def _require_calibrated(arguments: argparse.Namespace, formats: Sequence[Format]) -> None:

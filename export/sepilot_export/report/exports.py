@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sepilot_export.failures import Failure, failures_in
 from sepilot_export.report.fields import Fields, Interval, read_object
 from sepilot_runtime.errors import RunError
 
@@ -27,7 +28,11 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """export.json. `difference` is between training model and deploy graph, in output values."""
+    """export.json. `difference` is between training model and deploy graph, in output values.
+
+    Attributes:
+        failed: formats that could not be made.
+    """
 
     created: str
     difference: float
@@ -35,6 +40,7 @@ class Export:
     tools: Mapping[str, str]
     warnings: tuple[str, ...]
     files: tuple[ExportedFile, ...]
+    failed: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,7 @@ class CheckedFile:
 
     Attributes:
         limit_deg: the gate for the largest error.
+        cause, next_step: where the figures of a file that fails tell them, "" where not.
     """
 
     file: str
@@ -68,6 +75,8 @@ class CheckedFile:
     histogram: Histogram | None
     passed: bool
     reasons: tuple[str, ...]
+    cause: str
+    next_step: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +110,7 @@ def read_export(path: Path) -> Export:
             )
             for row in top.objects("files")
         ),
+        failed=failures_in({"failed": top.values("failed")} if top.has("failed") else {}, path),
     )
 
 
@@ -135,6 +145,8 @@ def _checked_file(row: Fields, scale_deg: float) -> CheckedFile:
         histogram=_histogram(row.inner("error_histogram")) if row.has("error_histogram") else None,
         passed=row.flag("passed"),
         reasons=tuple(map(str, row.values("reasons"))),
+        cause=row.text("cause") if row.has("cause") else "",
+        next_step=row.text("next_step") if row.has("next_step") else "",
     )
 
 

@@ -57,7 +57,7 @@ def stages_of(material: Material) -> list[Stage]:
         _train(material.validation),
         _export(material.export),
         _check(material.check),
-        _bench(material.bench),
+        _bench(material.bench, material.check),
         _closed_loop(material.closed_loop),
     ]
 
@@ -91,37 +91,42 @@ def _export(export: Export | None) -> Stage:
         return _missing("Export", "files")
     sizes = [f.bytes for f in export.files]
     number = len(sizes)
+    lost = f"; not made: {', '.join(f.format for f in export.failed)}" if export.failed else ""
     return Stage(
         title="Export",
         anchor="files",
         figure=f"{number} file{'s' if number != 1 else ''}",
-        detail=f"{span(min(sizes), max(sizes), kilobytes)} kB" if sizes else "",
+        detail=(f"{span(min(sizes), max(sizes), kilobytes)} kB" if sizes else "") + lost,
+        failed=bool(export.failed),
     )
 
 
 def _check(check: Check | None) -> Stage:
     if check is None:
         return _missing("Check", "files")
-    passed = sum(f.passed for f in check.files)
+    failed = [f.file for f in check.files if not f.passed]
     worst = max((f.max_error_deg for f in check.files if f.max_error_deg is not None), default=None)
     return Stage(
         title="Check",
         anchor="files",
-        figure=f"{passed} of {len(check.files)} pass",
-        detail=f"largest error {degrees(worst, 2)} in {count(check.frames)} frames",
-        failed=passed < len(check.files),
+        figure=f"{len(check.files) - len(failed)} of {len(check.files)} pass",
+        detail=f"largest error {degrees(worst, 2)} in {count(check.frames)} frames"
+        + (f"; failed: {', '.join(failed)}" if failed else ""),
+        failed=bool(failed),
     )
 
 
-def _bench(bench: Bench | None) -> Stage:
+def _bench(bench: Bench | None, check: Check | None) -> Stage:
     if bench is None or not bench.rows:
         return _missing("Bench", "latency")
-    best = min(bench.rows, key=lambda row: row.us_p50)
+    failed = {f.file for f in check.files if not f.passed} if check else set()
+    # The time of a file that steers wrong is none to show, unless there is no other.
+    best = min(bench.rows, key=lambda row: (row.file in failed, row.us_p50))
     return Stage(
         title="Bench",
         anchor="latency",
         figure=f"{microseconds(best.us_p50)} µs",
-        detail=f"frame to angle, median, {best.file}",
+        detail=f"frame to angle, median, {best.file}" + (", which failed its check" if best.file in failed else ""),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.check import Candidate, FileCheck, candidates_of, check_files
+from sepilot_export.check import Candidate, FileCheck, candidates_of, check_files, not_exported
 from sepilot_export.fidelity import paired_increase
 from sepilot_export.reference import EXPORT_NAME, Reference, read_reference
 from sepilot_export.report.exports import read_export
@@ -44,6 +44,8 @@ def judge_place(
     reference = read_reference(place.path)
     sparsity = {row.file: row.sparsity for row in read_export(place.path / EXPORT_NAME).files}
     candidates, left_out = _runnable(candidates_of(place.path), place.name, known)
+    for failure in not_exported(place.path):
+        left_out.append(LeftOut(what=f"{place.name}/{failure.format}", reason=f"was not exported: {failure.reason}"))
     entries = [
         _entry(place, check, reference, common, index, sparsity.get(check.candidate.path.name, 0.0))
         for check in check_files(candidates, reference, tick)

@@ -38,7 +38,8 @@ def export_runs(
         if moved_to:
             words += ["--drives", *map(str, moved_to)]
         reason = _run([*words, "--out", str(folder / leaf)])
-        if reason:
+        # An export without one of its formats is told of where its files are judged.
+        if reason and not (folder / leaf).is_dir():
             left_out.append(LeftOut(what=str(run), reason=f"cannot be exported: {reason.removeprefix(f'{run}: ')}"))
         else:
             command = shlex.join(["sepilot", *words, "--out", str(shown / leaf)])

@@ -17,7 +17,9 @@ examples:
   sepilot install swift-int8.tflite --key car.pub.pem  only if this key signed it
 
 A file is installed if its checksum, its contract and its golden frames hold; they run in a process
-of their own. With public keys in SLOTS/trusted.pem, one of them must have signed it (`sepilot sign`).
+of their own. One that `sepilot check` failed, by the check.json beside it, is refused without
+--failed; as a shadow it is not, as it steers nothing.
+With public keys in SLOTS/trusted.pem, one of them must have signed it (`sepilot sign`).
 What was active is kept: `sepilot rollback` goes back to it, and a drive does so by itself where the
 new file does not start. A power cut at any point leaves the old file active, or the new one.
 """
@@ -30,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.slots import default_slots
 
     folder = arguments.slots or default_slots()
-    slot = install_model(arguments.file, folder, key=arguments.key, shadow=arguments.shadow)
+    roles = {"shadow": arguments.shadow, "failed": arguments.failed}
+    slot = install_model(arguments.file, folder, key=arguments.key, **roles)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(slot)))
     else:
@@ -52,5 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--key", type=Path, metavar="PUBLIC", help="public key that must have signed the file")
     parser.add_argument("--shadow", action="store_true", help="run it beside the active model, which stays active")
+    parser.add_argument("--failed", action="store_true", help="install it though `sepilot check` failed it")
     parser.add_argument("--json", action="store_true", help="print what was installed as JSON")
     return parser
