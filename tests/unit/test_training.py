@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -229,6 +230,17 @@ def test_a_net_that_cannot_be_built_is_told_before_anything_is_decoded(
     assert main(["train", str(tub), "--set", "model.builder=foo", "--out", str(tmp_path / "out")]) == 2
 
 
+@pytest.mark.parametrize("words", [["nowhere"], ["tub", "--val", "nowhere"]])
+def test_a_wrong_path_is_told_before_the_back_end_is_imported(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make.write_tub(tmp_path / "tub")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sepilot_train.quiet.start_keras", lambda: pytest.fail("imported"))
+    assert main(["train", *words, "--out", "out"]) == 2
+    assert capsys.readouterr().err == f"sepilot: {tmp_path / 'nowhere'}: no such file or folder\n"
+
+
 def test_a_run_that_is_not_one(tmp_path: Path) -> None:
     for path, expected in ((tmp_path / "no", "nothing"), (tmp_path, "not a run directory")):
         with pytest.raises(RunError, match=expected):
@@ -238,7 +250,10 @@ def test_a_run_that_is_not_one(tmp_path: Path) -> None:
 def test_a_tiny_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = make.write_tub(tmp_path / "a"), make.write_tub(tmp_path / "b", count=30)
     assert main(["train", str(a), "--val", str(b), *TINY, "--out", str(tmp_path / "run"), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    # Nobody sees a bar here.
+    assert re.search(r"^epoch 1/1: loss \d\.\d{4}, validation \d\.\d{4}, \d+\.\d s$", said.err, re.MULTILINE)
+    printed = json.loads(said.out)
     assert printed["validation_frames"] == 30 and printed["metrics"]["constant_mae"] > 0.3
     run = open_run(tmp_path / "run")
     frames = run.frames("validation", progress=False)

@@ -17,7 +17,7 @@ from sepilot_train.limits import require_in
 if TYPE_CHECKING:
     from sepilot_train.batches import Answers
 
-__all__ = ["History", "Samples", "TrainingSettings", "compiled_training", "feed", "fit", "predict"]
+__all__ = ["History", "OnEpoch", "Samples", "TrainingSettings", "compiled_training", "feed", "fit", "predict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

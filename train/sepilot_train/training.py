@@ -22,7 +22,7 @@ from sepilot_runtime.novelty import statistics_of
 from sepilot_runtime.preprocess import golden_copy, picture_of
 from sepilot_train import figures, split
 from sepilot_train.drives import Drive, PictureSet, StoredPictures
-from sepilot_train.learner import History, Samples, fit, predict
+from sepilot_train.learner import History, OnEpoch, Samples, fit, predict
 from sepilot_train.metrics import SteeringMetrics, steering_metrics
 from sepilot_train.models import build_model
 from sepilot_train.recipe import Recipe, load_recipe, to_toml
@@ -73,13 +73,18 @@ class Material:
         return tuple(s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
 
 
-def gather(request: Request, recipe: Recipe, *, progress: bool) -> Material:
+def gather(
+    request: Request, recipe: Recipe, *, sides: tuple[list[Drive], list[Drive]] | None = None, progress: bool
+) -> Material:
     """Read, filter, decode and split the drives of a request.
+
+    Args:
+        sides: as `open_sides` gave them, where the drives were opened before.
 
     Raises:
         DriveError: unreadable, without labels, of different full scales, or too short to split.
     """
-    first, given = open_sides(request)
+    first, given = sides or open_sides(request)
     everything = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(everything)
     sets = [s for _, s in everything]
@@ -175,8 +180,20 @@ def require_buildable(recipe: Recipe) -> None:
     build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
 
 
-def train_run(out: Path, request: Request, recipe: Recipe, material: Material, *, resume: bool, progress: bool) -> Run:
+def train_run(
+    out: Path,
+    request: Request,
+    recipe: Recipe,
+    material: Material,
+    *,
+    resume: bool,
+    progress: bool,
+    on_epoch: OnEpoch | None = None,
+) -> Run:
     """Fit the recipe's net to the material and complete the run directory `out`.
+
+    Args:
+        on_epoch: as in `learner.fit`.
 
     Returns:
         The finished run.
@@ -190,7 +207,10 @@ def train_run(out: Path, request: Request, recipe: Recipe, material: Material, *
     begin = time.perf_counter()
     # A training that was killed in its first epoch has nothing to go on from, and starts over.
     resume = resume and (out / "checkpoint" / "state.npz").exists()
-    history = fit(net, train, validation, settings, recipe.augmentation, out, resume=resume, show_progress=progress)
+    history = fit(
+        net, train, validation, settings, recipe.augmentation, out, resume=resume, on_epoch=on_epoch,
+        show_progress=progress,
+    )  # fmt: skip
     complete_run(out, recipe, material, net, history, time.perf_counter() - begin)
     return open_run(out)
 

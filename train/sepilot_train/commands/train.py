@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import shlex
@@ -143,21 +144,24 @@ def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides:
 
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
     from sepilot_train.quiet import start_keras
+    from sepilot_train.run import open_sides
     from sepilot_train.training import gather, require_buildable, require_same, start_run, summary, train_run
 
-    # Whatever speaks against the directory is said before minutes go into decoding.
+    # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
     if resume:
         require_same(out, request, recipe)
     else:
         require_new(out)
+    sides = open_sides(request)
     start_keras()
     require_buildable(recipe)
     progress = sys.stderr.isatty()
-    material = gather(request, recipe, progress=progress)
+    material = gather(request, recipe, sides=sides, progress=progress)
     _announce(request, recipe, material)
     if not resume:
         start_run(out, request, recipe, command)
-    run = train_run(out, request, recipe, material, resume=resume, progress=progress)
+    on_epoch = None if progress else functools.partial(_say, of=recipe.training.epochs)
+    run = train_run(out, request, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
     if as_json:
         print(json.dumps(summary(run), indent=2))
     else:
@@ -180,6 +184,16 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
         f"{recipe.name}: {train:,} frames to train on, {held:,} to judge on ({how}); "
         f"{skipped.total():,} skipped{f' ({why})' if why else ''}; seed {request.seed}",
         file=sys.stderr,
+    )
+
+
+def _say(row: dict[str, float], *, of: int) -> None:
+    """A line for each epoch, where no bar is drawn."""
+    print(
+        f"epoch {row['epoch']:.0f}/{of}: loss {row['loss']:.4f}, validation {row['val_loss']:.4f}, "
+        f"{row['seconds']:.1f} s",
+        file=sys.stderr,
+        flush=True,
     )
 
 

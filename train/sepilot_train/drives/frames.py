@@ -24,20 +24,21 @@ class ImageFrames:
     sequential = False
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = list(paths)
+        # As text, a third of the memory: there are as many as frames.
+        self._paths = [str(path) for path in paths]
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def read(self, row: int) -> NDArray[np.uint8]:
-        return read_image(self._paths[row])
+        return read_image(Path(self._paths[row]))
 
     def sizes(self) -> NDArray[np.int64]:
-        return np.array([_state(path)[0] for path in self._paths], np.int64)
+        return np.array([_state(Path(path))[0] for path in self._paths], np.int64)
 
     def stamp(self) -> bytes:
         digest = hashlib.sha256()
-        for path in self._paths:
+        for path in map(Path, self._paths):
             digest.update(f"{path.absolute()}\0{_state(path)}\n".encode())
         return digest.digest()
 
