@@ -141,8 +141,8 @@ def _kernels(case: _Case) -> Advice | None:
     errors = f"at most {there * output.scale:.3g} {output.unit} off", f"not {here * output.scale:.3g}"
     others = case.passing("int8.tflite", "float16.onnx", "float32.onnx")[:1]
     return Advice(
-        cause=f"this processor's int8 kernels ({kernels}){why}; computed in float32 the same file is {errors[0]} on its "
-        f"{len(index)} worst frames, {errors[1]}",
+        cause=f"this processor's int8 kernels ({kernels}){why}; computed in float32 the same file is {errors[0]} on "
+        f"its {len(index)} worst frames, {errors[1]}",
         next_step="export again with this version" + "".join(f", or take {name}" for name in others),
     )
 
