@@ -85,16 +85,13 @@ class _Case:
         return [name for name in formats if name in self.others and self.others[name].passed]
 
 
-def advice_of(
-    check: FileCheck, others: Mapping[str, FileCheck], reference: Reference, kernels: str | None = None
-) -> Advice | None:
+def advice_of(check: FileCheck, others: Mapping[str, FileCheck], reference: Reference) -> Advice | None:
     """Why a file that failed did so.
 
     Args:
         others: files of the same export by format, checked before this one.
-        kernels: of this processor; for tests.
     """
-    case = _Case(check=check, others=others, reference=reference, kernels=kernels or int8_kernels())
+    case = _Case(check=check, others=others, reference=reference, kernels=int8_kernels())
     found = (rule(case) for rule in (_changed, _foreign, _kernels, _golden, _preprocessing, _narrow_output, _loss))
     return next((advice for advice in found if advice is not None), None)
 
@@ -138,11 +135,14 @@ def _kernels(case: _Case) -> Advice | None:
     here, there = float(error[index].max()), float(exact.max())
     if not there <= min(here / 2, allowed):
         return None
+    made_on = check.candidate.origin.int8_kernels
+    kernels = case.kernels + (f"; exported on {made_on}" if made_on not in (None, case.kernels) else "")
     why = ": their 16-bit sums saturate" if case.kernels == NO_VNNI else ""
+    errors = f"at most {there * output.scale:.3g} {output.unit} off", f"not {here * output.scale:.3g}"
     others = case.passing("int8.tflite", "float16.onnx", "float32.onnx")[:1]
     return Advice(
-        cause=f"this processor's int8 kernels ({case.kernels}){why}; computed in float32 the same file is at most "
-        f"{there * output.scale:.3g} {output.unit} off on its {len(index)} worst frames, not {here * output.scale:.3g}",
+        cause=f"this processor's int8 kernels ({kernels}){why}; computed in float32 the same file is {errors[0]} on "
+        f"its {len(index)} worst frames, {errors[1]}",
         next_step="export again with this version" + "".join(f", or take {name}" for name in others),
     )
 

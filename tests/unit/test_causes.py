@@ -106,17 +106,18 @@ def wrong_in_some_frames(answers: NDArray[np.float32]) -> NDArray[np.float32]:
 def test_kernels_are_the_cause_where_the_same_file_is_right_in_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_export(tmp_path / "export")
+    folder = write_export(tmp_path / "export", processor={"cpu": "a", "int8_kernels": "AVX-VNNI"})
     answering(monkeypatch, "int8.onnx", wrong_in_some_frames)
     monkeypatch.setattr(causes, "int8_kernels", lambda: NO_VNNI)
     found = advice(folder, "int8.onnx")
-    assert found and found.cause.startswith(f"this processor's int8 kernels ({NO_VNNI}): their 16-bit sums saturate; ")
+    kernels = f"{NO_VNNI}; exported on AVX-VNNI"
+    assert found and found.cause.startswith(f"this processor's int8 kernels ({kernels}): their 16-bit sums saturate; ")
     assert "off on its 64 worst frames, not 20" in found.cause
     assert found.next_step == "export again with this version, or take int8.tflite"
     # Other kernels may be wrong, too, but do not saturate.
     monkeypatch.setattr(causes, "int8_kernels", lambda: "dot products")
     found = advice(folder, "int8.onnx")
-    assert found and "(dot products); computed in float32" in found.cause
+    assert found and "(dot products; exported on AVX-VNNI); computed in float32" in found.cause
     assert main(["check", str(folder)]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert f"cause: {found.cause}" in said and f"next: {found.next_step}" in said
