@@ -20,7 +20,6 @@ from pathlib import Path
 from processors import ARM_QEMU, PROCESSORS, Processor, tool
 
 from sepilot_runtime.errors import SepilotError
-from sepilot_train.drives.cache import default_cache
 
 __all__ = ["arm_pythons", "install_sepilot"]
 
@@ -43,18 +42,23 @@ IDENTITY = {
 }
 
 
-def arm_pythons() -> dict[str, Path]:
+def arm_pythons(cache: Path, *, make: bool = True) -> dict[str, Path]:
     """Python for each aarch64 class by its name, with the tested packages; made on the first call, then kept.
+
+    Args:
+        make: False to get none where it was not made before.
 
     Raises:
         SepilotError: it cannot be made.
     """
     pins = [line for line in CONSTRAINTS.read_text().splitlines() if line.split("==")[0] in PACKAGES]
     key = hashlib.sha256("\n".join([SUITE, *DEBIAN, *pins]).encode()).hexdigest()[:12]
-    folder = default_cache() / "processors" / f"arm64-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache / "processors" / f"arm64-{key}"
     arms = [p for p in PROCESSORS if p.machine == "aarch64"]
     pythons = {p.name: folder / "venv" / "bin" / f"python-{p.cpu}" for p in arms}
+    if not make:
+        return pythons if (folder / "done").exists() else {}
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():

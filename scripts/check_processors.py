@@ -34,6 +34,7 @@ from sepilot_export.formats import choose_formats
 from sepilot_export.reference import Reference, read_reference
 from sepilot_runtime.errors import SepilotError, UsageError
 from sepilot_runtime.files import write_json
+from sepilot_train.drives.cache import default_cache
 
 NATIVE = Processor(name="this machine", machine="x86_64", what="")
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         processors = _processors(arguments.processors)
         candidates = _candidates(arguments.export, arguments.files)
-        pythons = arm_pythons() if any(p.machine == "aarch64" for p in processors) else {}
+        pythons = arm_pythons(default_cache()) if any(p.machine == "aarch64" for p in processors) else {}
         if arguments.drive:
             drives = drive_all(candidates, arguments.drive, processors, pythons, arguments.max_frames)
             print_drives(drives, arguments.drive)
@@ -105,7 +106,7 @@ def rows_of(candidates: Sequence[Candidate]) -> list[Row]:
 
 
 def _silence_s(frames: int) -> float:
-    """What a file may take: OpenVINO opens one in 8 s on an emulated Nehalem, a float32 frame takes 0.25 s on a Haswell."""
+    """What a file may take. Emulated, OpenVINO opens one in 8 s (Nehalem), a float32 frame takes 0.3 s (Haswell)."""
     return 120 + 2.0 * frames
 
 

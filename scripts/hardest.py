@@ -28,13 +28,12 @@ def hardest_frames(errors: NDArray[np.float64], predictions: NDArray[np.floating
     if not 0 < count < total:
         return np.arange(total)
     chosen: list[int] = []
-    taken = np.zeros(total, bool)
     worst = np.argsort(-errors, axis=1)
     turns = np.stack([np.argsort(predictions), np.argsort(-predictions)])
-    _take(_in_turn(worst), count * 5 // 8, chosen, taken, GAP)
-    _take(_in_turn(turns), count * 7 // 8, chosen, taken, GAP)
-    _take(iter(np.linspace(0, total - 1, count).astype(int)), count, chosen, taken, GAP)
-    _take(_in_turn(worst), count, chosen, taken, 1)  # Where the drives are too short for the gap.
+    _take(_in_turn(worst), count * 5 // 8, chosen, GAP)
+    _take(_in_turn(turns), count * 7 // 8, chosen, GAP)
+    _take(iter(np.linspace(0, total - 1, count).astype(int)), count, chosen, GAP)
+    _take(_in_turn(worst), count, chosen, 1)  # Where the drives are too short for the gap.
     return np.sort(np.array(chosen))
 
 
@@ -43,10 +42,12 @@ def _in_turn(rankings: NDArray[np.intp]) -> Iterator[int]:
     return iter(rankings.T.ravel().tolist())
 
 
-def _take(ranking: Iterator[int], until: int, chosen: list[int], taken: NDArray[np.bool_], gap: int) -> None:
+def _take(ranking: Iterator[int], until: int, chosen: list[int], gap: int) -> None:
+    """Add the first ones that are no neighbours of each other, until there are `until` in all."""
+    added: list[int] = []
     for index in ranking:
         if len(chosen) >= until:
             return
-        if not taken[max(index - gap + 1, 0) : index + gap].any():
+        if index not in chosen and all(abs(index - other) >= gap for other in added):
             chosen.append(int(index))
-            taken[index] = True
+            added.append(int(index))

@@ -62,7 +62,7 @@ def _golden_fault(pilot: Any) -> str | None:
 
 
 def pixels(frames: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """For each seeded frame the picture's CRC-32 and its largest difference from the asking machine's in gray levels."""
+    """Each seeded frame's picture: its CRC-32, and in gray levels its largest difference from the asking machine's."""
     preprocessor = Preprocessor(Contract.from_json(str(frames["contract"]), "contract").picture)
     found = {}
     for name in sorted(key.removeprefix("frame/") for key in frames if key.startswith("frame/")):

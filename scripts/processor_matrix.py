@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import subprocess
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from processor_answers import USUAL
-from processor_runs import Answers
+from processor_runs import Answer, Answers
 from processors import ARM_QEMU, X86_QEMU, Processor, why_not
 
 from sepilot_export.check import Candidate
@@ -25,10 +26,8 @@ from sepilot_runtime.conditions import conditions_now
 
 __all__ = ["Cell", "Matrix", "Row", "judged", "print_matrix"]
 
-LEGEND = (
-    "Haswell stands for every x86-64 with AVX2 and no VNNI (AMD before Zen 4, Intel before",
-    "Ice Lake), Cortex-A72 for the Raspberry Pi 4, Cortex-A76 for the Pi 5.",
-)
+LEGEND = """Haswell stands for AVX2 without VNNI (AMD before Zen 4, Intel before Ice Lake),
+Cortex-A72 for the Raspberry Pi 4, Cortex-A76 for the Pi 5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +123,17 @@ def judged(
 ) -> Matrix:
     """The matrix of what was answered; processors without answers were not tried."""
     cells = {}
+    jobs = {row.candidate.form.name: row.job for row in rows if row.engine == USUAL}
     for processor in processors:
         found = answers.get(processor.name)
         for row in rows:
-            cells[row.name, processor.name] = _cell(row, found, reference, frames) if found else _untried(processor)
-        cells["pixels", processor.name] = _pixels(found, reference) if found else _untried(processor)
+            if found is None:
+                cells[row.name, processor.name] = _untried(processor)
+                continue
+            twin = row.candidate.twin if row.engine == USUAL else None
+            origin = found.get(jobs.get(twin.of, ""), {}) if twin else {}
+            cells[row.name, processor.name] = _cell(row, found[row.job], origin, reference, frames)
+        cells["pixels", processor.name] = _pixels(found["pixels"], reference) if found else _untried(processor)
     return Matrix(
         rows=(*((row.name, row.label) for row in rows), ("pixels", "pixels")),
         processors=tuple(processors),
@@ -145,8 +150,8 @@ def _untried(processor: Processor) -> Cell:
     return Cell(text="not tried", note=why_not(processor) or "")
 
 
-def _cell(row: Row, found: Answers, reference: Reference, frames: NDArray[np.intp]) -> Cell:
-    answer = found[row.job]
+def _cell(row: Row, answer: Answer, origin: Answer, reference: Reference, frames: NDArray[np.intp]) -> Cell:
+    """What an answer is worth; `origin` is that of the TFLite file whose twin this is, empty where it is none."""
     if "error" in answer:
         # Another engine than the one the file is made for may refuse it: nothing steers by it then.
         if row.engine != USUAL and not answer.get("crashed"):
@@ -168,19 +173,14 @@ def _cell(row: Row, found: Answers, reference: Reference, frames: NDArray[np.int
     reasons += judge(fidelity, limits, output, len(frames))
     plain = reference.plain.get(row.candidate.form.name)
     reasons += preprocessing_reasons(answers, None if plain is None else plain[frames], output)
-    reasons += _twin_reasons(row, answers, found)
+    reasons += _twin_reasons(row, answers, origin)
     return Cell(text=_short(fidelity.max_error), reasons=tuple(reasons), fidelity=fidelity)
 
 
-def _twin_reasons(row: Row, answers: NDArray[np.float32], found: Answers) -> list[str]:
-    """Where a twin's answers lie further from its TFLite file's on the same processor than it may."""
+def _twin_reasons(row: Row, answers: NDArray[np.float32], origin: Answer) -> list[str]:
+    """Where a twin's answers lie further from its TFLite file's on the same processor than they may."""
     twin = row.candidate.twin
-    if twin is None or row.engine != USUAL:
-        return []
-    name = row.candidate.path.name.removesuffix(row.candidate.form.name) + twin.of
-    origin = found.get(Row(candidate=dataclasses.replace(row.candidate, path=row.candidate.path.with_name(name)),
-                           engine=USUAL).job, {})  # fmt: skip
-    if "answers" not in origin:
+    if twin is None or "answers" not in origin:
         return []
     steps = twin.distance(answers, np.array(origin["answers"]))
     if steps <= twin.allowed_steps:
@@ -188,8 +188,7 @@ def _twin_reasons(row: Row, answers: NDArray[np.float32], found: Answers) -> lis
     return [f"{steps:g} output steps from {twin.of}, whose twin it is, at most {twin.allowed_steps} allowed"]
 
 
-def _pixels(found: Answers, reference: Reference) -> Cell:
-    answer = found["pixels"]
+def _pixels(answer: Answer, reference: Reference) -> Cell:
     if "error" in answer:
         return Cell(text="none", reasons=(answer["error"],))
     levels = max((frame["levels"] for frame in answer["pixels"].values()), default=0)
@@ -226,10 +225,14 @@ def print_matrix(matrix: Matrix, export: Path) -> None:
     """The table, 80 columns, with a line for every reason to fail and every note."""
     unit = "°" if matrix.unit == "deg" else f" {matrix.unit}"
     machine = conditions_now()
-    print(f"{export}: max error in{unit} against the training model on the golden frames and")
-    print(f"the hardest {matrix.frames} of {matrix.held_out:,} held-out frames; {matrix.seconds:.0f} s on")
-    print(f"{machine.cpu}; emulated: by qemu {qemu_version()}")
-    print(", ".join(f"{name} {version}" for name, version in machine.versions.items()))
+    which = f"the hardest {matrix.frames} of" if matrix.frames < matrix.held_out else "all"
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    head = (
+        f"{export}: golden frames, and the max error in{unit} from the training model on {which} "
+        f"{matrix.held_out:,} held-out frames. {matrix.seconds:.0f} s on {machine.cpu}, {machine.cores} cores; "
+        f"emulated: by qemu {qemu_version()}. {versions}"
+    )
+    print(textwrap.fill(head, 80))
     for title, words in (
         ("file", [p.name for p in matrix.processors]),
         ("", [p.what for p in matrix.processors]),
@@ -238,9 +241,8 @@ def print_matrix(matrix: Matrix, export: Path) -> None:
         print(f"{title:22}" + "".join(f"{word:>11}" for word in words))
     for row, label in matrix.rows:
         print(f"{label:22}" + "".join(f"{matrix.cells[row, p.name]!s:>11}" for p in matrix.processors))
-    for line in LEGEND:
-        print(line)
+    print(LEGEND)
     for kind in ("FAIL", "note"):
         for (row, processor), cell in matrix.cells.items():
             for text in cell.reasons if kind == "FAIL" else [cell.note] * bool(cell.note):
-                print(f"{kind} {row}, {processor}: {text}")
+                print(textwrap.fill(f"{kind} {row}, {processor}: {text}", 80, subsequent_indent="  "))

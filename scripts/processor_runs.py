@@ -14,13 +14,16 @@ from typing import IO, Any
 
 from processors import Processor, clean_environment, python_under
 
-__all__ = ["Answers", "ask", "ask_all"]
+__all__ = ["Answer", "Answers", "ask", "ask_all"]
 
 SCRIPT = Path(__file__).with_name("processor_answers.py")
 JOBS_PER_PROCESS = 7  # Starting Python and its imports takes 3 to 8 s under emulation.
 
-Answers = dict[str, dict[str, Any]]
-"""By job, what `processor_answers` wrote; {"error": …, "crashed": True} where the process died of the job."""
+Answer = dict[str, Any]
+"""What `processor_answers` wrote about a job; {"error": …, "crashed": True} where the process died of it."""
+
+Answers = dict[str, Answer]
+"""By job."""
 
 
 def ask_all(
