@@ -1,9 +1,9 @@
 """Kernels whose products fit into 16 bits, two at a time, so that an int8 file says the same on every processor.
 
-Where a processor of the x86-64 family has AVX2 but no VNNI (every AMD before Zen 4, most laptops before 2020), ONNX
-Runtime and OpenVINO multiply with `vpmaddubsw`: two products of an unsigned activation and a signed weight are added in
-16 bits, and a sum outside [-32768, 32767] is cut off. With an activation of 255, two neighbouring weights of 127 make
-64,770; nets that were right to 1 degree were off by 20.
+An x86-64 processor without VNNI (every AMD before Zen 4, most laptops before 2020) multiplies 8-bit numbers with
+`vpmaddubsw`, in ONNX Runtime where it has AVX2, in OpenVINO also where it has not: two products of an unsigned
+activation and a signed weight are added in 16 bits, and a sum outside [-32768, 32767] is cut off. With an activation of
+255, two neighbouring weights of 127 make 64,770; nets that were right to 1 degree were off by 20.
 
 So each channel of a kernel gets the smallest scale with which no two neighbours of one sign exceed 128 together, since
 128 * 255 still fits. Most channels lose a fraction of their eighth bit, many nothing. Against the other ways that were
