@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.coldstart import ColdStart, start_once
 from sepilot_runtime.errors import SepilotError
 from sepilot_runtime.pilot import Pilot
-from sepilot_runtime.preprocess import LimitedLuma, crop_box
+from sepilot_runtime.preprocess import LimitedLuma, Preprocessor
 from sepilot_runtime.rehearsal import rehearse
 
 Images = Sequence[NDArray[Any]]
@@ -86,12 +86,7 @@ def frame_figures(pilot: Pilot, frames: Images, rounds: int) -> Iterator[Figure]
     """What one frame takes."""
     luma = [frame[:, :, 1].copy().view(LimitedLuma) for frame in frames]
     picture = pilot.contract.picture
-    top, bottom, left, right = crop_box(*frames[0].shape[:2], picture)
-    size, out = (picture.width, picture.height), np.empty((picture.height, picture.width, 3), np.uint8)
-
-    def bare(frame: NDArray[Any]) -> None:
-        cv2.resize(frame[top:bottom, left:right], size, dst=out, interpolation=cv2.INTER_LINEAR)
-
+    linear = Preprocessor(dataclasses.replace(picture, resize="linear"))
     times = interleaved(
         {
             "bgr": (pilot.steer, frames),
@@ -99,7 +94,7 @@ def frame_figures(pilot: Pilot, frames: Images, rounds: int) -> Iterator[Figure]
             "single": (pilot.steer, frames[:1]),
             "luma": (pilot.steer, luma),
             "picture": (pilot.picture_of, frames),
-            "resize": (bare, frames),
+            "linear": (linear.picture_of, frames),
         },
         rounds,
     )
@@ -111,7 +106,7 @@ def frame_figures(pilot: Pilot, frames: Images, rounds: int) -> Iterator[Figure]
         p50, p99 = np.percentile(times[name], [50, 99])
         yield at_most(f"{what} to angle, p50", p50, 60, " us")
         yield at_most("  p99 over p50", p99 / p50, 2)
-    yield at_most("preprocessing over OpenCV's bare resize", ratio(times["picture"], times["resize"]), 1.2)
+    yield at_most("preprocessing, exact resize over linear", ratio(times["picture"], times["linear"]), 1.3)
     if picture.color == "gray":
         yield at_most("NV12 to angle over BGR to angle", ratio(times["luma"], times["bgr"]), 0.7)
     driven = rehearse(pilot, frames, count=OVERHEAD_FRAMES)

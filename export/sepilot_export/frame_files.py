@@ -32,7 +32,7 @@ from sepilot_train.quiet import quiet
 __all__ = ["Difference", "FrameFiles"]
 
 ROUNDING = 1
-"""Gray levels by which an OpenCV of another build may round differently."""
+"""Gray levels by which an OpenCV of another build may round pictures differently that are resized "linear"."""
 
 ROUNDED = 0.2
 """Share of the pixels where it may; 0.09 was seen of exact rounding."""
@@ -80,7 +80,8 @@ class FrameFiles:
         with quiet("preprocessing"):
             self._tflite = preprocessing.to_tflite(self._graph, picture, raw.input)
         self._onnx = b""
-        self.difference = _difference(self._tflite, raw, self._pictures)
+        allowed = ROUNDING if picture.resize == "linear" else 0
+        self.difference = _difference(self._tflite, raw, self._pictures, allowed)
         self._contract = dataclasses.replace(contract, frame=raw.input, golden=_golden(model, contract, raw))
 
     def limits(self, limits: Limits) -> Limits:
@@ -149,11 +150,14 @@ class FrameFiles:
         return self._onnx
 
 
-def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8]) -> Difference:
+def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8], allowed: int) -> Difference:
     """How far the file `front` is from OpenCV.
 
+    Args:
+        allowed: gray levels that another rounding explains.
+
     Raises:
-        RunError: by more than another rounding explains.
+        RunError: by more.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -168,10 +172,10 @@ def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8]) -> Di
         levels = np.abs(np.rint(interpreter.get_tensor(result["index"])[0] * 255.0) - picture)
         worst, differing = max(worst, int(levels.max())), differing + int(np.count_nonzero(levels))
     share = differing / pictures.size
-    if worst > ROUNDING or share > ROUNDED:
+    if worst > allowed or share > ROUNDED:
         raise RunError(
             f"--with-preprocessing: the preprocessing in the files differs from OpenCV's by up to {worst} gray levels, "
-            f"in {share:.0%} of the pixels; at most {ROUNDING} in {ROUNDED:.0%} allowed"
+            f"in {share:.0%} of the pixels; at most {allowed} in {ROUNDED if allowed else 0:.0%} allowed"
         )
     return Difference(levels=worst, share=share)
 

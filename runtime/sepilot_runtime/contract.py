@@ -45,8 +45,11 @@ __all__ = [
     "golden_from",
 ]
 
-CONTRACT_VERSION = "1.0"
-"""Major.minor. A reader refuses another major; an unknown key of a newer minor is refused by name."""
+CONTRACT_VERSION = "1.1"
+"""Major.minor. A reader refuses another major; an unknown key or value of a newer minor is refused by name.
+
+1.1: `picture.resize` may be "exact".
+"""
 
 METADATA_KEY = "sepilot.contract"
 
@@ -85,8 +88,9 @@ class Golden:
     Attributes:
         frame_png: the BGR frame as PNG, base64.
         expected: output name to value, in the output's own numbers (before `Output.scale`).
-        picture_crc32: of the picture that training made of the frame; 0 when it was not recorded. An OpenCV of another
-            build may round a pixel differently, which is no fault but moves the answer.
+        picture_crc32: of the picture that training made of the frame; 0 when it was not recorded. Where the picture is
+            resized "linear", an OpenCV of another build may round a pixel differently, which is no fault but moves the
+            answer; "exact" pictures are the same everywhere.
     """
 
     frame_png: str

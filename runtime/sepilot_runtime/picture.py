@@ -21,7 +21,9 @@ class Picture:
         color: "gray" (one channel, BT.601 luma) or "bgr" (three).
         crop_top, crop_bottom, crop_left, crop_right: fractions of the frame that are cut off, each in [0, 1).
         source: colour order of the frames that come in; OpenCV's.
-        resize: the method, applied to the cropped frame before the conversion to gray.
+        resize: of the cropped frame, bilinear either way. "exact": between positions in 32nds of a pixel, in whole
+            numbers: the same bytes on every processor and OpenCV. "linear": OpenCV's INTER_LINEAR, which its builds
+            round differently by a gray level; what files from before there was a choice have.
         scale, offset: the float input is `uint8 * scale + offset`; the int8 input is the same number quantized with
             scale 1/255 and zero point -128, which is exact: `uint8 - 128`.
         layout: of the input tensor; the batch is always 1.
@@ -36,7 +38,7 @@ class Picture:
     crop_right: float = 0.0
     name: str = "image"
     source: Literal["bgr"] = "bgr"
-    resize: Literal["linear"] = "linear"
+    resize: Literal["exact", "linear"] = "exact"
     scale: float = 1.0 / 255.0
     offset: float = 0.0
     layout: Literal["NHWC"] = "NHWC"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.contract import Contract, golden_frame
 from sepilot_runtime.engines import Engine, EngineName, open_engine
 from sepilot_runtime.errors import ContractError, FrameError, ModelFileError
+from sepilot_runtime.opencv import cv2
 from sepilot_runtime.preprocess import Preprocessor, enlarge_frame, write_input
 
 __all__ = [
@@ -32,14 +33,18 @@ __all__ = [
 ]
 
 OTHER_PIXELS_TOLERANCE = 0.08
-"""Added to a contract's tolerance where this machine's OpenCV makes other pixels of a golden frame than training did.
+"""Added to a contract's tolerance where this machine's OpenCV makes other pixels of a golden frame than training did,
+of files that have their pictures resized "linear".
 
-Builds round a bilinear resize differently, by one gray level. All pixels off by one moved the answers of small nets by
-up to 0.05; a wrong crop or channel order moves them by more than this.
+Builds round that differently, by one gray level. All pixels off by one moved the answers of small nets by up to 0.05; a
+wrong crop or channel order moves them by more than this. "exact" pictures are the same everywhere, or are refused.
 """
 
 BF16_TOLERANCE = 0.08
 """Added to a contract's tolerance where the engine was asked to compute in bfloat16: 0.035 was seen on a real drive."""
+
+OPENCV_PACKAGES = ("opencv-python-headless", "opencv-python")
+"""By which OpenCV is installed, as a contract's provenance names it."""
 
 STEERING = "steering"
 """Task and output name that a pilot needs."""
@@ -214,12 +219,23 @@ def _golden_answers(engine: Engine, contract: Contract) -> list[tuple[dict[str, 
         else:
             pixels = preprocessor.picture_of(frame)
             same = golden.picture_crc32 in (0, zlib.crc32(pixels.tobytes()))
+            if not same and contract.picture.resize == "exact":
+                raise ModelFileError(f"{engine.path}: {_other_pixels(index, contract)}")
         write_input(pixels, engine.input_tensor())
         engine.invoke()
         tolerance = contract.tolerance + (0.0 if same else OTHER_PIXELS_TOLERANCE)
         tolerance += BF16_TOLERANCE if engine.name == "openvino-bf16" else 0.0
         answers.append(({name: engine.output(name) for name in names}, tolerance))
     return answers
+
+
+def _other_pixels(index: int, contract: Contract) -> str:
+    versions = contract.provenance.versions
+    trained = next((f"{name}=={versions[name]}" for name in OPENCV_PACKAGES if name in versions), "")
+    return (
+        f"golden frame {index}: the picture that it was trained with expected, OpenCV {cv2.__version__} makes another "
+        f"of it; install the OpenCV of the training: pip install {trained or OPENCV_PACKAGES[0]}"
+    )
 
 
 def _require_dependence(engine: Engine, contract: Contract, answers: list[dict[str, float]]) -> None:

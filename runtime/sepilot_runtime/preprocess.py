@@ -4,10 +4,17 @@ Training, calibration, check and drive all come through here, so a crop cannot d
 else in sepilot resizes or converts what a model sees.
 
 The order, crop -> bilinear resize -> gray, touches the fewest pixels: on a 640x480 frame it takes a tenth of the time
-of gray -> area resize, and it is fixed because each order gives slightly different pixels.
+of gray -> area resize. Where the crop is small and the resize "exact", gray comes first, which is cheaper there
+(`gray_first`). The order is fixed because each gives slightly different pixels.
+
+`cv2.resize` rounds INTER_LINEAR differently on aarch64, and INTER_NEAREST_EXACT samples other places from OpenCV 5 on;
+INTER_LINEAR_EXACT is the same everywhere and takes two and a half times as long. `cv2.remap` with whole-number places
+and weights is the same everywhere as well, and little slower than INTER_LINEAR: that is the "exact" resize.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +27,12 @@ __all__ = [
     "PREPROCESS_VERSION",
     "LimitedLuma",
     "Preprocessor",
+    "bilinear_places",
     "crop_box",
     "enlarge_frame",
     "full_range",
     "golden_copy",
+    "gray_first",
     "picture_of",
     "shrink_frame",
     "write_input",
@@ -45,6 +54,35 @@ def crop_box(frame_height: int, frame_width: int, picture: Picture) -> tuple[int
     return top, bottom, left, right
 
 
+STEPS = 32
+"""The exact resize knows positions to one part in this many of a pixel."""
+
+MOST_GRAY = 4
+"""Up to this many times the picture's pixels in the crop, converting them all costs less than interpolating colours."""
+
+MOST_PIXELS = (1 << 15) - 2
+"""On a side, of what `cv2.remap` reads and writes."""
+
+
+def bilinear_places(size: int, result: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where along one axis of `size` pixels the exact resize to `result` pixels looks; pixel centres lie at one half.
+
+    Returns:
+        For each of the `result` pixels the one before its centre, and how far behind that it lies in 32nds, (result,)
+        each. What lies behind the outermost centres counts as on them.
+    """
+    centers = (2 * np.arange(result) + 1) * size * STEPS
+    places = np.clip((centers + result) // (2 * result) - STEPS // 2, 0, (size - 1) * STEPS)
+    return places // STEPS, places % STEPS
+
+
+def gray_first(height: int, width: int, picture: Picture) -> bool:
+    """Whether a crop of that size becomes gray before it is resized."""
+    if picture.resize != "exact" or picture.color != "gray":
+        return False
+    return height * width <= MOST_GRAY * picture.height * picture.width
+
+
 class LimitedLuma(np.ndarray[tuple[int, ...], np.dtype[np.uint8]]):
     """Luma in 16..235 (ITU-R BT.601), as YUV from cameras is, and not gray in 0..255.
 
@@ -60,11 +98,17 @@ class Preprocessor:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        self._size = (picture.width, picture.height)
-        self._color: NDArray[np.uint8] = np.empty((picture.height, picture.width, 3), np.uint8)
-        self._gray: NDArray[np.uint8] = np.empty((picture.height, picture.width), np.uint8)
-        self._gray_picture = self._gray[:, :, np.newaxis]
-        self._pair: NDArray[np.uint8] = np.empty((picture.height, picture.width, 2), np.uint8)
+        self._exact = picture.resize == "exact"
+        # `cv2.remap` takes less time for few long lines, whatever the picture's are.
+        lines = _few_lines(picture) if self._exact else picture.height
+        shape = (lines, picture.height * picture.width // lines)
+        self._color: NDArray[np.uint8] = np.empty((*shape, 3), np.uint8)
+        self._color_picture = self._color.reshape(picture.height, picture.width, 3)
+        self._gray: NDArray[np.uint8] = np.empty(shape, np.uint8)
+        self._gray_picture = self._gray.reshape(picture.height, picture.width, 1)
+        self._pair: NDArray[np.uint8] = np.empty((*shape, 2), np.uint8)
+        self._places: tuple[NDArray[np.int16], NDArray[np.uint16]] | None = None
+        self._whole: NDArray[np.uint8] | None = None
         self._frame_shape: tuple[int, ...] = ()
         self._box = (0, 0, 0, 0)
 
@@ -83,29 +127,70 @@ class Preprocessor:
         if frame.dtype is not _UINT8 and frame.dtype != _UINT8:  # Comparing types takes longer.
             raise FrameError("wrong dtype", f"uint8 expected, found {frame.dtype}")
         top, bottom, left, right = self._box
-        size = self._size
         if frame.ndim == 2:
-            packed = _packed(frame)
-            if packed is None:
-                cv2.resize(frame[top:bottom, left:right], size, dst=self._gray, interpolation=cv2.INTER_LINEAR)
-            else:
-                cv2.resize(packed[top:bottom, left:right], size, dst=self._pair, interpolation=cv2.INTER_LINEAR)
-                cv2.extractChannel(self._pair, 0, dst=self._gray)
-            if isinstance(frame, LimitedLuma):
-                cv2.LUT(self._gray, _FULL_RANGE, dst=self._gray)
+            self._resize_luma(frame)
             return self._gray_picture
-        cv2.resize(frame[top:bottom, left:right], size, dst=self._color, interpolation=cv2.INTER_LINEAR)
+        cut = frame[top:bottom, left:right]
+        if self._whole is not None:
+            self._resize(cv2.cvtColor(cut, cv2.COLOR_BGR2GRAY, dst=self._whole), self._gray)
+            return self._gray_picture
+        self._resize(cut, self._color)
         if self.picture.color == "bgr":
-            return self._color
+            return self._color_picture
         cv2.cvtColor(self._color, cv2.COLOR_BGR2GRAY, dst=self._gray)
         return self._gray_picture
+
+    def _resize_luma(self, frame: NDArray[np.uint8]) -> None:
+        top, bottom, left, right = self._box
+        packed = _packed(frame)
+        if packed is None:
+            self._resize(frame[top:bottom, left:right], self._gray)
+        elif self._whole is not None:
+            self._resize(cv2.extractChannel(packed[top:bottom, left:right], 0, dst=self._whole), self._gray)
+        else:
+            self._resize(packed[top:bottom, left:right], self._pair)
+            cv2.extractChannel(self._pair, 0, dst=self._gray)
+        if isinstance(frame, LimitedLuma):
+            cv2.LUT(self._gray, _FULL_RANGE, dst=self._gray)
+
+    def _resize(self, cut: Any, result: NDArray[np.uint8]) -> None:
+        if self._places is not None:
+            # No weight but zero falls on pixels beyond the border.
+            cv2.remap(cut, *self._places, cv2.INTER_LINEAR, dst=result, borderMode=cv2.BORDER_REPLICATE)
+        else:
+            size = (self.picture.width, self.picture.height)
+            cv2.resize(cut, size, dst=result, interpolation=cv2.INTER_LINEAR)
 
     def _prepare(self, frame: NDArray[np.uint8]) -> None:
         luma = frame.ndim == 2 and self.picture.color == "gray"
         if not (luma or (frame.ndim == 3 and frame.shape[2] == 3)) or 0 in frame.shape:
             raise FrameError("wrong shape", f"(height, width, 3) expected, found {frame.shape}")
-        self._box = crop_box(frame.shape[0], frame.shape[1], self.picture)
+        top, bottom, left, right = self._box = crop_box(frame.shape[0], frame.shape[1], self.picture)
+        height, width = bottom - top, right - left
+        if self._exact:
+            if max(height, width) > MOST_PIXELS:
+                raise FrameError("wrong shape", f"at most {MOST_PIXELS} pixels a side expected, found {frame.shape}")
+            self._places = _remap_places(height, width, self.picture, self._gray.shape)
+        self._whole = np.empty((height, width), np.uint8) if gray_first(height, width, self.picture) else None
         self._frame_shape = frame.shape
+
+
+def _few_lines(picture: Picture) -> int:
+    """The fewest lines of equal length, no longer than OpenCV allows, that hold as many pixels as a picture."""
+    most = range(1, picture.height + 1)
+    pixels = picture.height * picture.width
+    return next(lines for lines in most if pixels % lines == 0 and pixels // lines <= MOST_PIXELS)
+
+
+def _remap_places(
+    height: int, width: int, picture: Picture, shape: tuple[int, ...]
+) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """The maps of `cv2.remap`, of a shape with as many pixels as the picture: columns and rows, and both shares."""
+    (rows, down), (columns, along) = bilinear_places(height, picture.height), bilinear_places(width, picture.width)
+    places = np.empty((picture.height, picture.width, 2), np.int16)
+    places[:, :, 0], places[:, :, 1] = columns, rows[:, np.newaxis]
+    shares = (down[:, np.newaxis] * STEPS + along).astype(np.uint16)
+    return places.reshape(*shape, 2), shares.reshape(shape)
 
 
 _UINT8 = np.dtype(np.uint8)

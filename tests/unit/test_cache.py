@@ -54,8 +54,12 @@ def test_the_second_time_nothing_is_decoded(tub: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(cache, "_decode", forbidden)
     second = load(drive_of(tub).filtered(DriveFilter(first=100)), tmp_path / "cache")
     assert np.array_equal(second.pictures, first.pictures[100:]) and second.names == first.names[100:]
-    with pytest.raises(AssertionError, match="decoded again"):
-        load(drive_of(tub), tmp_path / "cache", Picture(height=20, width=30, crop_top=0.5))
+    for other in (
+        Picture(height=20, width=30, crop_top=0.5),
+        Picture(height=20, width=30, crop_top=0.25, resize="linear"),
+    ):
+        with pytest.raises(AssertionError, match="decoded again"):
+            load(drive_of(tub), tmp_path / "cache", other)
     image = tub / "images" / "3_cam_image_array_.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
     with pytest.raises(AssertionError, match="decoded again"):

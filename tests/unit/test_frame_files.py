@@ -12,7 +12,17 @@ import cv2
 import numpy as np
 import pytest
 
-from model_factory import BIAS, contract_of, frames, steering_of, weights_of, write_frames, write_onnx, write_tflite
+from model_factory import (
+    BIAS,
+    PICTURE,
+    contract_of,
+    frames,
+    steering_of,
+    weights_of,
+    write_frames,
+    write_onnx,
+    write_tflite,
+)
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract import METADATA_KEY, Contract, FrameInput, Picture
 from sepilot_runtime.engines import ConstantEngine, open_engine
@@ -60,8 +70,8 @@ def write_frame_onnx(
 
 
 def fixed_contract() -> Contract:
-    """One whose text does not depend on any version."""
-    contract = contract_of(golden=0)
+    """One from before there was an exact resize, whose text does not depend on any version."""
+    contract = contract_of(dataclasses.replace(PICTURE, resize="linear"), golden=0, version="1.0")
     return dataclasses.replace(contract, provenance=dataclasses.replace(contract.provenance, versions={"numpy": "2"}))
 
 

@@ -6,9 +6,12 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model_factory import PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
 from sepilot_runtime.contract import Contract, Golden, Output, Picture, golden_from
@@ -91,17 +94,59 @@ def test_a_model_that_ignores_its_input_is_caught_in_spite_of_a_wide_tolerance()
         verify_golden(ConstantEngine(contract, 0.0))
 
 
-def test_other_pixels_than_in_training_widen_the_tolerance_and_no_more() -> None:
-    frame = frames(1)[0]
-    pixels = picture_of(frame, contract_of(golden=0).picture)
-    for recorded, off, passes in ((pixels, 0.01, False), (pixels ^ 1, 0.01, True), (pixels ^ 1, 0.2, False)):
-        golden = (golden_from(frame, {"steering": 0.5}, recorded),)
-        engine = ConstantEngine(dataclasses.replace(contract_of(golden=0), golden=golden), 0.5 + off)
-        if passes:
-            assert verify_golden(engine) == pytest.approx(off)
-        else:
-            with pytest.raises(ModelFileError, match="golden frame 0"):
-                verify_golden(engine)
+LINEAR = Picture(height=12, width=20, crop_top=0.25, resize="linear")
+
+
+def engine_with(picture: Picture, recorded: NDArray[np.uint8], off: float, **versions: str) -> ConstantEngine:
+    """One golden frame that training made the picture `recorded` of, and an answer that is `off` by so much."""
+    contract = contract_of(picture, golden=0)
+    golden = (golden_from(frames(1)[0], {"steering": 0.5}, recorded),)
+    provenance = dataclasses.replace(contract.provenance, versions={**contract.provenance.versions, **versions})
+    return ConstantEngine(dataclasses.replace(contract, golden=golden, provenance=provenance), 0.5 + off)
+
+
+def test_other_linear_pixels_than_in_training_widen_the_tolerance_and_no_more() -> None:
+    pixels = picture_of(frames(1)[0], LINEAR)
+    assert verify_golden(engine_with(LINEAR, pixels ^ 1, 0.01)) == pytest.approx(0.01)
+    for recorded, off in ((pixels, 0.01), (pixels ^ 1, 0.2)):
+        with pytest.raises(ModelFileError, match="golden frame 0"):
+            verify_golden(engine_with(LINEAR, recorded, off))
+
+
+def test_other_exact_pixels_than_in_training_are_refused_in_one_line_that_helps() -> None:
+    pixels = picture_of(frames(1)[0], PICTURE)
+    assert verify_golden(engine_with(PICTURE, pixels, 0.0)) == 0.0
+    other = pixels.copy()
+    other[5, 7] ^= 1
+    for versions, install in (
+        ({"opencv-python": "4.12.0.88"}, "opencv-python==4.12.0.88"),
+        ({}, "opencv-python-headless"),
+    ):
+        with pytest.raises(ModelFileError) as caught:
+            verify_golden(engine_with(PICTURE, other, 0.0, **versions))
+        assert str(caught.value) == (
+            f"constant: golden frame 0: the picture that it was trained with expected, OpenCV {cv2.__version__} makes "
+            f"another of it; install the OpenCV of the training: pip install {install}"
+        )
+
+
+def test_a_fault_in_the_exact_resize_is_refused_at_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One weight in 1024 that an OpenCV has otherwise: no answer moves by a hundredth of what "linear" files may."""
+    pixels = [picture_of(frame, PICTURE) for frame in frames(3, seed=7)]
+    golden = [
+        golden_from(frame, {"steering": steering_of(made)}, made)
+        for frame, made in zip(frames(3, seed=7), pixels, strict=True)
+    ]
+    path = write_tflite(tmp_path / "m.tflite", dataclasses.replace(contract_of(golden=0), golden=tuple(golden)))
+    assert load_pilot(path)
+    remap = cv2.remap
+
+    def otherwise(image: Any, places: Any, shares: Any, *rest: Any, **named: Any) -> Any:
+        return remap(image, places, shares ^ 1, *rest, **named)
+
+    monkeypatch.setattr(cv2, "remap", otherwise)
+    with pytest.raises(ModelFileError, match=r"m\.tflite: golden frame 0: the picture .* OpenCV"):
+        load_pilot(path)
 
 
 def test_golden_frames_that_agree_ask_for_no_difference() -> None:

@@ -27,6 +27,12 @@ def test_an_override_changes_one_value() -> None:
     assert changed.sha256 != plain.sha256
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_pictures_are_resized_exactly_unless_one_says_otherwise(name: str) -> None:
+    assert load_recipe(name).picture.resize == "exact"
+    assert load_recipe(name, ["picture.resize=linear"]).picture.resize == "linear"
+
+
 def test_the_seed_makes_no_other_recipe() -> None:
     plain, changed = load_recipe("v27"), load_recipe("v27", ["training.seed=3"])
     assert changed.training.seed == 3 and changed.sha256 == plain.sha256
@@ -45,6 +51,7 @@ def test_v27_is_trained_as_in_the_source_material() -> None:
         ("training.epochs=2.5", ["training.epochs", "whole number", "2.5"]),
         ("picture.crop_top=1.5", ["crop_top", "1.5"]),
         ("picture.color=red", ["picture.color", "gray, bgr", "red"]),
+        ("picture.resize=area", ["picture.resize", "exact, linear", "area"]),
         ("augmentation.mirror=true", ["augmentation.mirror", "number"]),
         ("training", ["section.key=value"]),
         ("name.x=1", ["name"]),
