@@ -98,7 +98,10 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
     assert not equal(first, second)
 
 
-def test_frames_on_the_device_or_from_the_host_make_no_difference(tmp_path: Path) -> None:
+def test_frames_on_the_device_or_from_the_host_make_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sepilot_train.learner._has_accelerator", lambda: True)
     device, _ = train(tmp_path / "device")
     host, _ = train(tmp_path / "host", dataclasses.replace(FAST, device_limit_mb=0))
     assert equal(device, host)
