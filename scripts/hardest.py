@@ -30,6 +30,7 @@ def hardest_frames(errors: NDArray[np.float64], predictions: NDArray[np.floating
     chosen: list[int] = []
     worst = np.argsort(-errors, axis=1)
     turns = np.stack([np.argsort(predictions), np.argsort(-predictions)])
+    _take(_in_turn(worst[:, :1]), count * 5 // 8, chosen, 1)  # Each file's very worst, neighbours or not.
     _take(_in_turn(worst), count * 5 // 8, chosen, GAP)
     _take(_in_turn(turns), count * 7 // 8, chosen, GAP)
     _take(iter(np.linspace(0, total - 1, count).astype(int)), count, chosen, GAP)

@@ -154,10 +154,10 @@ def test_the_hardest_frames_are_chosen() -> None:
     rng = np.random.default_rng(0)
     predictions, errors = rng.uniform(-0.5, 0.5, 1000), rng.uniform(0, 0.1, (3, 1000))
     predictions[[100, 800]] = -1, 1
-    errors[[0, 1, 2], [200, 400, 600]] = 0.2, 0.3, 0.4
+    errors[[0, 1, 2], [200, 202, 600]] = 0.2, 0.3, 0.4
     chosen = hardest_frames(errors, predictions, 60)
     assert len(chosen) == len(set(chosen.tolist())) == 60
-    assert {100, 800, 200, 400, 600} <= set(chosen.tolist())
+    assert {100, 800, 200, 202, 600} <= set(chosen.tolist())
     assert np.abs(np.histogram(chosen, 4, (0, 1000))[0] - 15).max() <= 12, "from all over the drives"
     assert hardest_frames(errors, predictions, 0).tolist() == list(range(1000))
     assert len(hardest_frames(errors[:, :70], predictions[:70], 60)) == 60
