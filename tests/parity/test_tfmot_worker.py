@@ -22,6 +22,7 @@ from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.compress.recipe import Compression, Finetune, Prune, Quantize
 from sepilot_export.compress.stage import Outcome, Work
 from sepilot_export.embed import tflite_model, tflite_weights
+from sepilot_export.pair_sums import LARGEST_PAIR, largest_pairs, tflite_kernels
 from sepilot_train.augment import Augmentation
 from sepilot_train.learner import Samples, predict
 
@@ -166,6 +167,13 @@ def test_int8_file(compressed: Compressed) -> None:
     assert np.ptp(expected) > 1.0 and error.max() < 0.08 and error.mean() < 0.015
     # Headroom: nothing that was seen reaches the ends of what the output can say.
     assert min(answers) > -128 and max(answers) < 127
+
+
+def test_trained_kernels_fit_into_16_bits_as_well(compressed: Compressed) -> None:
+    content = compressed.outcome.int8
+    assert content is not None
+    largest = {name: int(largest_pairs(kernel).max()) for name, kernel in tflite_kernels(content)}
+    assert len(largest) >= 5 and max(largest.values()) <= LARGEST_PAIR, largest
 
 
 def test_zeros_and_short_scales_in_the_file(compressed: Compressed) -> None:
