@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ class Rows:
         self._sources: list[Any] = []
         # A name stands for one frame ever after: in splits, manifests and messages.
         self._names: dict[str, None] = {}
-        self._values: list[tuple[float, float, float, int]] = []
+        self._values = array("d")  # Four a row, as in `add`.
 
     def skip(self, reason: str, count: int = 1) -> None:
         self.skipped[reason] += count
@@ -185,7 +186,7 @@ class Rows:
         label = float("nan") if steering is None else min(1.0, max(-1.0, steering))
         self._sources.append(source)
         self._names[name] = None
-        self._values.append((time_s, label, throttle, camera))
+        self._values.extend((time_s, label, throttle, camera))
 
     @property
     def sources(self) -> list[Any]:
@@ -203,7 +204,7 @@ class Rows:
         if not self._names:
             why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common()) or "it is empty"
             raise DriveError(f"{self.path}: no usable frame in this {kind} drive ({why})")
-        table = np.array(self._values, np.float64)
+        table = np.array(self._values).reshape(-1, 4)
         time_s, time_notes = _usable_time(table[:, 0], several_cameras=bool(table[:, 3].any()))
         return Drive(
             id=name or self.path.name,

@@ -23,7 +23,7 @@ class ImageFrames:
 
     sequential = False
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path | str]) -> None:
         # As text, a third of the memory: there are as many as frames.
         self._paths = [str(path) for path in paths]
 

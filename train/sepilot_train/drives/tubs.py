@@ -55,9 +55,10 @@ def read_tub_v2(path: Path, options: ReaderOptions) -> Drive:
         catalog = finder.find(name)
         if catalog is None:
             raise DriveError(f"{path / 'manifest.json'}: names the catalog {name!r}, which is not there")
-        for line in _text(catalog).split("\n"):
-            if line and not line.isspace():
-                _take(rows, finder, line, deleted, images="images")
+        # Line by line: a list of all would be the most that a training holds.
+        for line in re.finditer(r"[^\n]+", _text(catalog)):
+            if not line[0].isspace():
+                _take(rows, finder, line[0], deleted, images="images")
     scale = options.full_scale(recorded_scale or FULL_SCALE_DEG)
     return rows.drive("tub-v2", ImageFrames(rows.sources), full_scale_deg=scale)
 
@@ -132,7 +133,7 @@ def _take(rows: Rows, finder: FileFinder, text: str, deleted: set[int], *, image
         return
     rows.add(
         name,
-        path,
+        str(path),
         time_s=_number(record, "_timestamp_ms", "milliseconds") / 1000.0,
         steering=_number(record, ANGLE),
         throttle=_number(record, THROTTLE),
