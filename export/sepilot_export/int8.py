@@ -19,7 +19,7 @@ from sepilot_export.formats import Limits
 from sepilot_export.layers import names_of
 from sepilot_export.mixed import Damage, Mixed
 from sepilot_export.quantizers import OnnxQuantizer, TfliteQuantizer
-from sepilot_export.ranges import Activations, Fitted, Range, fit_ranges, output_range
+from sepilot_export.ranges import Activations, Fitted, Range, asked_range, fit_ranges, output_range
 from sepilot_export.signal_noise import FRAMES, Noise
 from sepilot_export.source import Source, Step
 from sepilot_export.stability import stability, stability_warnings
@@ -145,7 +145,7 @@ class Int8:
             first = not self._quantizers
             make, activations, heads = self._tflite_parts() if suffix == "tflite" else self._onnx_parts()
             fitted = fit_ranges(activations, self.calibration_pictures())
-            self._quantizers[suffix] = make(_ranges(fitted, heads))
+            self._quantizers[suffix] = make(_ranges(fitted, heads, self._asked()))
             if first:
                 self._judge_calibration(suffix, make, activations, heads, fitted)
         return self._quantizers[suffix]
@@ -194,7 +194,7 @@ class Int8:
         errors = []
         for choice in calibration.CHOICES:
             seen = fitted if choice == chosen else fit_ranges(activations, self._pictures(choice))
-            content = make(_ranges(seen, heads)).quantize(())
+            content = make(_ranges(seen, heads, self._asked())).quantize(())
             errors.append(choice_error(choice, frames.fidelity(content, suffix)))
         self.manifest["choices"] = {
             "of": f"deviation of int8.{suffix} from the training model",
@@ -205,6 +205,10 @@ class Int8:
 
     def _pictures(self, choice: Choice) -> NDArray[np.uint8]:
         return self._source.training.pictures[self._calibration().frames[choice]]
+
+    def _asked(self) -> Range:
+        output = self._source.contract.outputs[0]
+        return asked_range(self._source.training.labels, output.low, output.high)
 
     def _heads(self) -> dict[str, str]:
         """Output to the layer that makes it."""
@@ -245,9 +249,9 @@ class Int8:
         return self._calibrated
 
 
-def _ranges(fitted: Fitted, heads: Sequence[str]) -> dict[str, Range]:
-    """Ranges of all tensors, those of the outputs with headroom."""
-    return {**fitted.ranges, **{name: output_range(fitted.seen[name]) for name in heads}}
+def _ranges(fitted: Fitted, heads: Sequence[str], asked: Range) -> dict[str, Range]:
+    """Ranges of all tensors, those of the outputs with headroom and with room for what the labels ask."""
+    return {**fitted.ranges, **{name: output_range(fitted.seen[name], asked) for name in heads}}
 
 
 def _trial(

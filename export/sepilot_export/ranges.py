@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.stability import Reaches
 
-__all__ = ["Activations", "Fitted", "Range", "fit_ranges", "output_range"]
+__all__ = ["Activations", "Fitted", "Range", "asked_range", "fit_ranges", "output_range"]
 
 Range = tuple[float, float]
 
@@ -63,11 +63,21 @@ def fit_ranges(activations: Activations, pictures: NDArray[np.uint8]) -> Fitted:
     return Fitted(ranges={name: _best_range(counts[name], seen[name]) for name in seen}, seen=seen, reaches=reaches)
 
 
-def output_range(seen: Range, headroom: float = 0.1) -> Range:
-    """The range that a quantized output can say: all that was seen, some headroom, and zero."""
+def output_range(seen: Range, asked: Range = (0.0, 0.0), headroom: float = 0.1) -> Range:
+    """The range that a quantized output can say: all that was seen with some headroom, all that was asked, and zero.
+
+    Args:
+        asked: of the labels. A net that stays behind them on the calibration frames may follow them on others.
+    """
     low, high = seen
     extra = max(headroom * (high - low), 1e-3)
-    return min(low - extra, 0.0), max(high + extra, 0.0)
+    return min(low - extra, asked[0], 0.0), max(high + extra, asked[1], 0.0)
+
+
+def asked_range(labels: NDArray[np.floating], low: float = -1.0, high: float = 1.0) -> Range:
+    """The range of labels (n,), NaN left out, cut off at what the output means (`Output.low`, `high`), with zero."""
+    known = labels[np.isfinite(labels)].clip(low, high)
+    return float(known.min(initial=0.0)), float(known.max(initial=0.0))
 
 
 def _best_range(counts: NDArray[np.int64], seen: Range) -> Range:

@@ -73,12 +73,12 @@ def _replaced(**functions: Callable[..., Any]) -> Iterator[None]:
             setattr(quant_ops, name, function)
 
 
-def seed_ranges(net: Any, pictures: NDArray[np.uint8]) -> None:
+def seed_ranges(net: Any, pictures: NDArray[np.uint8], asked: Range = (0.0, 0.0)) -> None:
     """Set the range of every activation of a tfmot `net` to what the float net does on pictures (n, h, w, c), n >= 2.
 
     A range lies halfway between that of the smallest squared error and all that was seen: for `swift`, pruned and not,
     that lowers the largest error of a drive by a quarter and raises the mean by 2 %. The picture's own is [0, 1]
-    exactly, so that an int8 pixel is the pixel less 128. The output's has headroom.
+    exactly, so that an int8 pixel is the pixel less 128. The output's has headroom, and room for what the labels ask.
     """
     variables: dict[str, tuple[Any, Any]] = {}
     found: dict[str, NDArray[np.float32]] = {}
@@ -99,7 +99,7 @@ def seed_ranges(net: Any, pictures: NDArray[np.uint8]) -> None:
     fitted = fit_ranges(activations, pictures[:whole].reshape(-1, each, *pictures.shape[1:]))
     first, *_, last = variables
     ranges = {name: _halfway(fitted.ranges[name], fitted.seen[name]) for name in variables}
-    ranges[last] = output_range(fitted.seen[last])
+    ranges[last] = output_range(fitted.seen[last], asked)
     for name, (low, high) in variables.items():
         a, b = (0.0, 1.0) if name == first else _with_short_step(*ranges[name])
         low.assign(a)

@@ -33,6 +33,7 @@ from sepilot_export.compress.stage import LayerNote
 from sepilot_export.deploy import plain_graph
 from sepilot_export.embed import tflite_weights
 from sepilot_export.equalize import equalize
+from sepilot_export.ranges import asked_range
 from sepilot_export.tflite_biases import TfliteBiases
 from sepilot_runtime.errors import RunError
 from sepilot_train.learner import predict
@@ -59,7 +60,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     with in_order():
         net = quantized_copy(bridged, settings)
     require_wiring(model, net, pictures[:32])
-    seed_ranges(net, pictures)
+    seed_ranges(net, pictures, asked_range(course.train.labels))
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.
