@@ -14,7 +14,7 @@ from sepilot_runtime.modelfile import read_contract
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["--set", "training.epochs=2", "--set", "training.batch_size=32", "--set", "model.options.stem=8"]
+SMALL = ["--set", "training.epochs=3", "--set", "training.batch_size=32", "--set", "model.options.stem=8"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def drives(folder: Path) -> Path:
     out = folder / "drives"
-    assert main(["record", "--simulator", "builtin", "--drives", "2", "--frames", "320", "--out", str(out)]) == 0
+    assert main(["record", "--simulator", "builtin", "--drives", "4", "--frames", "120", "--out", str(out)]) == 0
     return out
 
 
@@ -39,7 +39,7 @@ def run(drives: Path, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def exported(run: Path, folder: Path) -> Path:
     out = folder / "export"
-    assert main(["export", str(run), "--calibration-frames", "200", "--out", str(out)]) == 0
+    assert main(["export", str(run), "--calibration-frames", "60", "--out", str(out)]) == 0
     return out
 
 
