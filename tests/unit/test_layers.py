@@ -216,8 +216,8 @@ def test_preprocessing_inside_a_file_is_no_part_of_the_net(
         path.write_bytes(join_onnx(front, alone.read_bytes(), "image"))
     t, net = layer_table(read(path)), layer_table(read(alone))
     assert t.parameters == net.parameters and t.receptive_field == 7
-    # Gray first, sixteen pixels of three colours at once; halved, each pixel lies between two: along the 24 lines groups
-    # of two pixels to one.
+    # Gray first, sixteen pixels of three colours at once; halved, each pixel lies between two: along the 24 lines
+    # groups of two pixels to one.
     assert t.macs == SMALL_MACS + 24 * 40 // 16 * 48 * 16 + 24 * 20 * 2
     first = next(r for r in t.rows if r.role == "input")
     assert (first.output_shape, first.receptive_field, first.stride) == ((12, 20, 1), (1, 1), (1, 1))
