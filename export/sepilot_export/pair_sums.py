@@ -28,6 +28,7 @@ from sepilot_export.tflite_biases import kernel_pairs, own_bias
 __all__ = [
     "LARGEST_PAIR",
     "all_fit",
+    "by_output",
     "fit_onnx",
     "fit_tflite",
     "fitted",
@@ -111,7 +112,7 @@ def fit_tflite(int8: bytes, float32: bytes) -> bytes:
             real = origin.tensors[counterpart.inputs[1]]
             kernel = np.asarray(source.buffers[real.buffer].data, np.uint8).view(np.float32).reshape(real.shape)
             before = np.asarray(tensor.quantization.scale, np.float32)
-            rounded, tensor.quantization.scale = fitted(_by_output(kernel), before)
+            rounded, tensor.quantization.scale = fitted(by_output(kernel), before)
             scales[place] = before / tensor.quantization.scale.astype(np.float64)
             model.buffers[tensor.buffer].data = rounded.reshape(-1).view(np.uint8)
         if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
@@ -128,7 +129,7 @@ def tflite_kernels(int8: bytes) -> Iterator[tuple[str, NDArray[np.int8]]]:
         kernel = tensors[operator.inputs[1]]
         if _is_int8(kernel):
             values = np.asarray(model.buffers[kernel.buffer].data, np.uint8).view(np.int8).reshape(kernel.shape)
-            yield tensors[operator.outputs[0]].name.decode(), _by_output(values)
+            yield tensors[operator.outputs[0]].name.decode(), by_output(values)
 
 
 def _is_int8(tensor: Any) -> bool:
@@ -137,7 +138,7 @@ def _is_int8(tensor: Any) -> bool:
     return bool(tensor.type == schema.TensorType.INT8)
 
 
-def _by_output(kernel: NDArray[Any]) -> NDArray[Any]:
+def by_output(kernel: NDArray[Any]) -> NDArray[Any]:
     """(outputs, …, inputs) as (outputs, places, inputs)."""
     return kernel.reshape(len(kernel), -1, kernel.shape[-1])
 
@@ -197,9 +198,6 @@ class _Constants:
         from onnx import numpy_helper
 
         self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors
 
 
 def _onnx_kernels(model: Any) -> Iterator[tuple[Any, Any, int]]:

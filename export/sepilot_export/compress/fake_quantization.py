@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.pair_sums import fitted
+from sepilot_export.pair_sums import by_output, fitted
 from sepilot_export.ranges import STEPS, Range, fit_ranges, output_range
 
 __all__ = ["fixed_ranges", "looking_on", "seed_ranges", "settle_weight_steps"]
@@ -117,8 +117,7 @@ def settle_weight_steps(net: Any) -> None:
         for weight, _, variables in getattr(layer, "_weight_vars", ()):
             step = variables["max_var"].numpy() / _WEIGHT_STEPS
             if "Depthwise" not in type(layer.layer).__name__:
-                kernel = np.moveaxis(weight.numpy(), -1, 0)
-                _, fit = fitted(kernel.reshape(len(kernel), -1, kernel.shape[-1]), np.atleast_1d(step))
+                _, fit = fitted(by_output(np.moveaxis(weight.numpy(), -1, 0)), np.atleast_1d(step))
                 step = fit.reshape(np.shape(step))
             step = _short(step)
             variables["max_var"].assign(step * _WEIGHT_STEPS)
