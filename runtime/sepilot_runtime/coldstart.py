@@ -15,7 +15,7 @@ import numpy as np
 from sepilot_runtime.benchmark import Variant
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.opencv import cv2
-from sepilot_runtime.processes import own_environment
+from sepilot_runtime.processes import own_environment, python_words
 
 __all__ = ["ColdStart", "cold_start", "drive_command", "start_once"]
 
@@ -58,7 +58,7 @@ def cold_start(variant: Variant, starts: int, *, height: int = 480, width: int =
 
 def drive_command(variant: Variant, source: str) -> list[str]:
     """The words that start `sepilot drive`."""
-    words = [sys.executable, "-m", "sepilot_runtime", "drive", str(variant.path), "--source", source, "--quiet"]
+    words = python_words("sepilot_runtime", "drive", str(variant.path), "--source", source, "--quiet")
     words += ["--threads", str(variant.threads)]
     return words + (["--engine", variant.engine] if variant.engine else [])
 

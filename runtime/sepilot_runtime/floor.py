@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import struct
 import subprocess
-import sys
 import time
 
 import numpy as np
 
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.modelfile import ModelFile, ModelKind
-from sepilot_runtime.processes import own_environment
+from sepilot_runtime.processes import own_environment, python_words
 from sepilot_runtime.tflitefile import macs_of
 
 __all__ = ["floor_us", "gemm_rate", "model_macs"]
@@ -36,7 +35,7 @@ def gemm_rate() -> float | None:
     In a process of its own: a BLAS takes its number of threads from the environment when it is loaded.
     """
     environment = {**own_environment(), **dict.fromkeys(BLAS_THREADS, "1")}
-    words = [sys.executable, "-m", "sepilot_runtime.floor"]
+    words = python_words("sepilot_runtime.floor")
     try:
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
         return float(done.stdout)

@@ -23,7 +23,7 @@ import sys
 import time
 
 from sepilot_runtime.errors import OutputError, SepilotError
-from sepilot_runtime.processes import own_environment
+from sepilot_runtime.processes import SAFE_FOLDER, own_environment, python_words
 from sepilot_runtime.sinks import Sink, Step
 from sepilot_runtime.states import State
 
@@ -55,12 +55,12 @@ class Guarded:
             OutputError: the watchdog does not come up.
         """
         self._sink, self._spec = sink, spec
-        words = [sys.executable, "-m", "sepilot_runtime.watchdog", "--timeout-ms", str(timeout_ms), spec]
+        words = python_words("sepilot_runtime.watchdog", "--timeout-ms", str(timeout_ms), spec)
         try:
             # A session of its own: Ctrl-C and the end of the terminal must not reach it.
             self._process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=STDERR, stderr=subprocess.PIPE, start_new_session=True,
-                env=own_environment(),
+                env=own_environment(), cwd=SAFE_FOLDER,
             )  # fmt: skip
         except OSError as e:
             raise OutputError(f"{spec}: the watchdog cannot be started: {e}") from e

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +24,7 @@ from sepilot_export.compress.stage import LayerNote, Outcome, Work, WorkFailed
 from sepilot_export.compress.supported import require_supported
 from sepilot_runtime.errors import MissingExtraError, RunError
 from sepilot_runtime.files import read_json, write_json
+from sepilot_runtime.processes import own_environment, python_words
 from sepilot_train.progress import progress_bar
 
 __all__ = ["compress", "require_supported"]
@@ -76,9 +76,9 @@ def _run(work: Work) -> None:
         WorkFailed: it crashed.
     """
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", _WORKER, str(work.folder), str(writing)]
+    command = python_words(_WORKER, str(work.folder), str(writing))
     with work.log.open("a", encoding="utf-8") as log, os.fdopen(reading, encoding="utf-8") as messages:
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment = {**own_environment(), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
         try:
             worker = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writing,), env=environment

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sepilot_export.tradeoff.places import LeftOut, Place
+from sepilot_runtime.processes import own_environment, python_words
 
 __all__ = ["FORMATS", "export_runs"]
 
@@ -52,8 +51,8 @@ def export_runs(
 def _run(words: Sequence[str]) -> str:
     """Run `sepilot` with `words`; what went wrong, in one line, or ""."""
     done = subprocess.run(
-        [sys.executable, "-m", "sepilot_runtime", *words],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        python_words("sepilot_runtime", *words),
+        env={**own_environment(), "KERAS_BACKEND": "tensorflow"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
