@@ -53,6 +53,11 @@ class Actuation:
                 f"{self.degraded_throttle:g}"
             )
 
+    @property
+    def straight(self) -> float:
+        """Where the wheels stand straight: what the servo gets whenever nobody drives, from whichever process."""
+        return min(max(self.trim, self.low), self.high)
+
 
 class Actuator:
     """Applies an `Actuation` to one steering after the other."""
@@ -78,7 +83,6 @@ class Actuator:
 
     def neutral(self, now_ns: int) -> float:
         """Straight ahead, at once: safety is not smoothed. The filter goes on from there."""
-        settings = self._settings
-        straight = min(max(settings.trim, settings.low), settings.high)
+        straight = self._settings.straight
         self._last = (straight, now_ns)
         return straight

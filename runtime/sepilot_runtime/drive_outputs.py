@@ -71,7 +71,7 @@ def open_sinks(
         stack.callback(sink.close)
     for spec in (*car.outputs, *arguments.to):
         # The car itself comes first: what is drawn and written may take its time.
-        sinks.insert(0, open_output(spec))
+        sinks.insert(0, open_output(spec, car.actuation.straight))
         stack.callback(sinks[0].close)
     return sinks
 

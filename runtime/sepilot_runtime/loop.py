@@ -18,7 +18,7 @@ from sepilot_runtime.content import ContentCheck, Score
 from sepilot_runtime.errors import ContractError, DriveError, FrameError, ModelFileError
 from sepilot_runtime.latency import Latency, LatencyHistogram
 from sepilot_runtime.pilot import Pilot, Prediction
-from sepilot_runtime.sinks import Sink, Step
+from sepilot_runtime.sinks import Sink, Step, neutral_step
 from sepilot_runtime.sources import Frame, LiveSource, Source
 from sepilot_runtime.states import Control, Level, Limits, State, Supervisor, Verdict
 
@@ -184,10 +184,7 @@ def drive_frames(
 
 def _stopped(actuator: Actuator, reason: str, now_ns: int) -> Step:
     """The last word of a drive."""
-    return Step(
-        frame=None, prediction=None, steering=actuator.neutral(now_ns), state=State.STOPPED, reason=reason,
-        decided_ns=now_ns,
-    )  # fmt: skip
+    return neutral_step(actuator.neutral(now_ns), reason, now_ns)
 
 
 def _tell_all(sinks: Sequence[Sink], step: Step) -> None:
@@ -393,14 +390,13 @@ class _LiveDrive:
         self, frame: Frame | None, prediction: Prediction | None = None, start_ns: int = 0, *, late: bool = False
     ) -> Step:
         now_ns = self._clock_ns()
-        return Step(
+        return neutral_step(
+            self._actuator.neutral(now_ns),
+            self._supervisor.reason,
+            now_ns,
+            state=self._supervisor.state,
             frame=frame,
             prediction=prediction,
-            steering=self._actuator.neutral(now_ns),
-            throttle=0.0,
-            state=self._supervisor.state,
-            reason=self._supervisor.reason,
-            decided_ns=now_ns,
             total_us=(now_ns - start_ns) / 1000 if frame is not None else 0.0,
             age_ms=(now_ns - frame.arrived_ns) / 1e6 if frame is not None else None,
             late=late,

@@ -55,15 +55,18 @@ class Address:
                 raise UsageError(f"--to {self.spec}: unknown option {name}; known: {', '.join(known) or 'none'}")
 
 
-def open_output(spec: str) -> Sink:
+def open_output(spec: str, straight: float) -> Sink:
     """Open an output as a drive needs it: what may block in the background, what holds its last value under a watchdog.
+
+    Args:
+        straight: the steering of neutral, `Actuation.straight`.
 
     Raises:
         UsageError: `spec` names no output, or an option is wrong.
         OutputError: the device, file or host cannot be opened.
         MissingExtraError: the package that it needs is not installed.
     """
-    sink, scheme = open_bare(spec), _parsed(spec).scheme
+    sink, scheme = open_bare(spec, straight), _parsed(spec).scheme
     if scheme == "jsonl":
         return Background(sink, keep="all", depth=512)
     if scheme in ("mqtt", "mqtts"):
@@ -73,24 +76,30 @@ def open_output(spec: str) -> Sink:
 
         # The chip repeats the last pulse for ever; so somebody watches who survives this process.
         try:
-            return Guarded(sink, spec)
+            return Guarded(sink, spec, straight)
         except OutputError:
             sink.close()
             raise
     return sink
 
 
-def open_bare(spec: str) -> Sink:
-    """Open an output without anything around it. Raises what `open_output` raises."""
+def open_bare(spec: str, straight: float, *, start: bool = True) -> Sink:
+    """Open an output without anything around it. Raises what `open_output` raises.
+
+    Args:
+        start: set up what is at the other end; without, it is not touched before the first step.
+    """
     address = _parsed(spec)
+    if address.scheme == "pca9685":
+        return _pca9685(address, straight, start=start)
     return _OPENERS[address.scheme](address)
 
 
 def _parsed(spec: str) -> Address:
     scheme, colon, rest = spec.partition(":")
     scheme = scheme.lower()
-    if not colon or scheme not in _OPENERS:
-        raise UsageError(f"--to {spec}: one of {', '.join(f'{s}:' for s in _OPENERS)} expected")
+    if not colon or scheme not in _SCHEMES:
+        raise UsageError(f"--to {spec}: one of {', '.join(f'{s}:' for s in _SCHEMES)} expected")
     if scheme in _URLS:
         return _parsed_url(spec)
     path, *query = re.split(r"\?(?=\w+=)", rest, maxsplit=1)
@@ -132,7 +141,7 @@ def _serial(address: Address) -> Sink:
     return open_serial(address.path, baud=round(address.number("baud", 115200, 300, 4e6)))
 
 
-def _pca9685(address: Address) -> Sink:
+def _pca9685(address: Address, straight: float, *, start: bool) -> Sink:
     from sepilot_runtime.servo import ServoSettings, open_servo
 
     plain = dataclasses.asdict(ServoSettings())
@@ -140,7 +149,7 @@ def _pca9685(address: Address) -> Sink:
     if address.path:
         raise UsageError(f"--to {address.spec}: pca9685:?NAME=VALUE&… expected")
     values = {name: round(address.number(name, default, 0, 1e6)) for name, default in plain.items()}
-    return open_servo(ServoSettings(**values))
+    return open_servo(ServoSettings(**values), straight, start=start)
 
 
 def _udp(address: Address) -> Sink:
@@ -167,8 +176,9 @@ def _mqtt(address: Address) -> Sink:
 
 
 _OPENERS: dict[str, Callable[[Address], Sink]] = {
-    "jsonl": _jsonl, "serial": _serial, "pca9685": _pca9685, "udp": _udp, "mqtt": _mqtt, "mqtts": _mqtt,
+    "jsonl": _jsonl, "serial": _serial, "udp": _udp, "mqtt": _mqtt, "mqtts": _mqtt,
 }  # fmt: skip
+_SCHEMES = ("jsonl", "serial", "pca9685", "udp", "mqtt", "mqtts")
 
 _URLS = ("udp", "mqtt", "mqtts")
 """What goes over a network."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sepilot_runtime.errors import MissingExtraError, OutputError, UsageError
-from sepilot_runtime.sinks import Step
+from sepilot_runtime.sinks import Step, neutral_step
 
 __all__ = ["ServoSettings", "ServoSink", "open_servo"]
 
 MODE1, LED0_ON_L, PRESCALE = 0x00, 0x06, 0xFE
 SLEEP, AUTO_INCREMENT, RESTART = 0x10, 0x20, 0x80
 OSCILLATOR_HZ = 25_000_000
+OSCILLATOR_START_S = 0.0005
 TICKS = 4096
 
 
@@ -63,27 +64,64 @@ class ServoSettings:
 
 
 class ServoSink:
-    """Sets both channels at every step, in one bus transfer each."""
+    """Sets both channels at every step, in one bus transfer each.
 
-    def __init__(self, bus: Bus, settings: ServoSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    After a transfer that failed, the next step opens the bus anew and looks whether the chip still runs as it should:
+    an adapter that was unplugged, or a chip that lost its power, is taken up again as soon as it answers.
+    """
+
+    def __init__(
+        self,
+        open_bus: Callable[[], Bus],
+        settings: ServoSettings,
+        straight: float,
+        *,
+        start: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """
+        Args:
+            straight: the steering of neutral.
+            start: set the chip up, in neutral. Without, it is left alone until the first step: another process has
+                started it, and steers by it.
+
         Raises:
-            OutputError: nothing answers at the address.
+            OutputError: no such bus, or nothing answers at the address.
         """
-        self._bus, self._settings = bus, settings
+        self._open_bus, self._settings, self._straight, self._sleep = open_bus, settings, straight, sleep
+        self._owns_chip = start
         self._where = f"pca9685 at 0x{settings.address:02x} on i2c-{settings.bus}"
         try:
-            self._start(sleep)
+            self._bus = open_bus()
         except OSError as e:
+            raise OutputError(f"/dev/i2c-{settings.bus}: cannot be opened: {e.strerror or e}") from e
+        self._failed = False
+        try:
+            if start:
+                self._start()
+        except OSError as e:
+            self._bus.close()
             raise OutputError(f"{self._where}: does not answer: {e.strerror or e}") from e
 
     def write(self, step: Step) -> None:
-        self._set(step.steering, step.throttle)
+        try:
+            if self._failed:
+                self._open_again()
+            self._set(step.throttle, step.steering)
+        except OSError as e:
+            self._failed = True
+            raise OutputError(f"{self._where}: cannot be written: {e.strerror or e}") from e
 
     def close(self) -> None:
-        """Straight ahead and throttle 0, which the chip then holds."""
-        self._set(0.0, 0.0)
-        self._bus.close()
+        """Neutral, which the chip then holds.
+
+        Raises:
+            OutputError: the chip did not take it.
+        """
+        try:
+            self.write(self._neutral())
+        finally:
+            self._bus.close()
 
     def ticks(self, value: float) -> int:
         """Length of the pulse for a value in [-1, 1], in 4096ths of the period."""
@@ -91,28 +129,47 @@ class ServoSink:
         pulse_us = settings.low_us + (min(max(value, -1.0), 1.0) + 1) / 2 * (settings.high_us - settings.low_us)
         return round(pulse_us * 1e-6 * settings.rate_hz * TICKS)
 
-    def _set(self, steering: float, throttle: float) -> None:
+    def _set(self, throttle: float, steering: float) -> None:
         settings = self._settings
-        try:
-            for channel, value in ((settings.throttle, throttle), (settings.steering, steering)):
-                off = self.ticks(value)
-                self._bus.write_i2c_block_data(settings.address, LED0_ON_L + 4 * channel, [0, 0, off & 0xFF, off >> 8])
-        except OSError as e:
-            raise OutputError(f"{self._where}: cannot be written: {e.strerror or e}") from e
+        for channel, value in ((settings.throttle, throttle), (settings.steering, steering)):
+            off = self.ticks(value)
+            self._bus.write_i2c_block_data(settings.address, LED0_ON_L + 4 * channel, [0, 0, off & 0xFF, off >> 8])
 
-    def _start(self, sleep: Callable[[float], None]) -> None:
+    def _neutral(self) -> Step:
+        return neutral_step(self._straight, "the servo driver is opened or closed", time.monotonic_ns())
+
+    def _open_again(self) -> None:
+        self._bus.close()
+        self._bus = self._open_bus()
+        if self._owns_chip and not self._runs():
+            self._start()
+        self._failed = False
+
+    def _prescale(self) -> int:
+        return round(OSCILLATOR_HZ / (TICKS * self._settings.rate_hz)) - 1
+
+    def _runs(self) -> bool:
+        """Is the chip as `_start` leaves it? After a loss of power it sleeps, at another rate."""
         address, bus = self._settings.address, self._bus
-        mode = bus.read_byte_data(address, MODE1) & ~RESTART
-        # The prescaler can be set in sleep only, and the oscillator takes 500 µs to start.
-        bus.write_byte_data(address, MODE1, (mode | SLEEP) & 0x7F)
-        bus.write_byte_data(address, PRESCALE, round(OSCILLATOR_HZ / (TICKS * self._settings.rate_hz)) - 1)
-        bus.write_byte_data(address, MODE1, (mode & ~SLEEP) | AUTO_INCREMENT)
-        sleep(0.0005)
-        self._set(0.0, 0.0)
+        mode = bus.read_byte_data(address, MODE1)
+        return mode & (SLEEP | AUTO_INCREMENT) == AUTO_INCREMENT and (
+            bus.read_byte_data(address, PRESCALE) == self._prescale()
+        )
+
+    def _start(self) -> None:
+        address, bus, neutral = self._settings.address, self._bus, self._neutral()
+        mode = bus.read_byte_data(address, MODE1) & ~(RESTART | SLEEP) | AUTO_INCREMENT
+        # The prescaler can be set in sleep only. What the chip held before must not come out when it wakes.
+        bus.write_byte_data(address, MODE1, mode | SLEEP)
+        bus.write_byte_data(address, PRESCALE, self._prescale())
+        self._set(neutral.throttle, neutral.steering)
+        bus.write_byte_data(address, MODE1, mode)
+        self._sleep(OSCILLATOR_START_S)
+        self._set(neutral.throttle, neutral.steering)
 
 
-def open_servo(settings: ServoSettings) -> ServoSink:
-    """Open the bus and start the chip in neutral.
+def open_servo(settings: ServoSettings, straight: float, *, start: bool = True) -> ServoSink:
+    """Open the bus; with `start` also start the chip in neutral, which is steering `straight` and throttle 0.
 
     Raises:
         MissingExtraError: smbus2 is not installed.
@@ -122,8 +179,4 @@ def open_servo(settings: ServoSettings) -> ServoSink:
         from smbus2 import SMBus
     except ModuleNotFoundError as e:
         raise MissingExtraError("smbus2", "servo") from e
-    try:
-        bus = SMBus(settings.bus)
-    except OSError as e:
-        raise OutputError(f"/dev/i2c-{settings.bus}: cannot be opened: {e.strerror or e}") from e
-    return ServoSink(bus, settings)
+    return ServoSink(lambda: SMBus(settings.bus), settings, straight, start=start)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sepilot_runtime.pilot import Prediction
     from sepilot_runtime.sources import Frame
 
-__all__ = ["Background", "JsonLinesSink", "ListSink", "Sink", "Step"]
+__all__ = ["Background", "JsonLinesSink", "ListSink", "Sink", "Step", "neutral_step"]
 
 HUNG_S = 30.0
 """A step that takes a sink longer than this will never end: even a card that is worn out answers before."""
@@ -47,6 +47,31 @@ class Step:
     total_us: float = 0.0
     age_ms: float | None = None
     late: bool = False
+
+
+def neutral_step(
+    straight: float,
+    reason: str,
+    decided_ns: int,
+    *,
+    state: State = State.STOPPED,
+    frame: Frame | None = None,
+    prediction: Prediction | None = None,
+    total_us: float = 0.0,
+    age_ms: float | None = None,
+    late: bool = False,
+) -> Step:
+    """What the car gets when nobody drives: straight ahead and throttle 0, at once.
+
+    Every neutral is made here: the drive's, that of a servo driver which is opened or closed, and the watchdog's.
+
+    Args:
+        straight: `Actuation.straight`.
+    """
+    return Step(
+        frame=frame, prediction=prediction, steering=straight, throttle=0.0, state=state, reason=reason,
+        decided_ns=decided_ns, total_us=total_us, age_ms=age_ms, late=late,
+    )  # fmt: skip
 
 
 class Sink(Protocol):

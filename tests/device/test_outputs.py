@@ -109,7 +109,7 @@ def test_a_process_that_is_held_up_writes_on_and_a_port_that_takes_nothing_is_to
 def test_a_port_that_is_not_there_is_one_line() -> None:
     pytest.importorskip("serial")
     with pytest.raises(OutputError, match="serial:/dev/nothing: cannot be opened"):
-        open_output("serial:/dev/nothing")
+        open_output("serial:/dev/nothing", 0.0)
 
 
 def test_a_port_that_goes_away_is_an_output_error() -> None:
@@ -166,7 +166,7 @@ class MemoryBus:
 
 def test_the_servo_gets_the_pulse_that_the_steering_means() -> None:
     bus = MemoryBus()
-    sink = ServoSink(bus, ServoSettings(steering=1, throttle=0), sleep=lambda s: None)
+    sink = ServoSink(lambda: bus, ServoSettings(steering=1, throttle=0), 0.0, sleep=lambda s: None)
     assert bus.registers[0xFE] == 101, "25 MHz / (4096 * 60 Hz) - 1, NXP data sheet 7.3.5"
     assert not bus.registers[0] & 0x10
     for steering, pulse_us in ((-1.0, 1000), (0.0, 1500), (0.5, 1750), (1.0, 2000)):
@@ -177,7 +177,7 @@ def test_the_servo_gets_the_pulse_that_the_steering_means() -> None:
     assert bus.pulse_us(0) == bus.pulse_us(1) == pytest.approx(1500, abs=2.1)
     assert bus.closed
     with pytest.raises(OutputError, match="0x41 on i2c-1: does not answer"):
-        ServoSink(MemoryBus(), ServoSettings(address=0x41))
+        ServoSink(MemoryBus, ServoSettings(address=0x41), 0.0)
 
 
 # --- datagrams --------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_datagrams_count_and_carry_the_step() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.settimeout(30)
-        sink = open_output(f"udp://127.0.0.1:{listener.getsockname()[1]}")
+        sink = open_output(f"udp://127.0.0.1:{listener.getsockname()[1]}", 0.0)
         for i in range(2):
             sink.write(step(0.1, at=i))
         received = [json.loads(listener.recv(2000)) for _ in range(2)]
@@ -232,14 +232,14 @@ def test_lines_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
 )
 def test_a_wrong_name_is_one_line(spec: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
-        open_output(spec)
+        open_output(spec, 0.0)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["x#y.jsonl", "why?.jsonl", "100%25.jsonl", "a b;c=d.jsonl", "x?max_mb"])
 def test_the_name_of_a_file_is_taken_as_it_stands(name: str, tmp_path: Path) -> None:
     for options in ("", "?max_mb=1&keep=2"):
-        sink = open_bare(f"jsonl:{tmp_path / name}{options}")
+        sink = open_bare(f"jsonl:{tmp_path / name}{options}", 0.0)
         sink.write(step())
         sink.close()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -417,7 +417,7 @@ from test_outputs import step
 from sepilot_runtime.outputs import open_bare
 from sepilot_runtime.watchdog import Guarded
 spec = "jsonl:" + sys.argv[1]
-sink = Guarded(open_bare(spec), spec, timeout_ms=150)
+sink = Guarded(open_bare(spec, 0.0), spec, 0.0, timeout_ms=150)
 for i in range(100000):
     sink.write(step(at=i))
     print(i, flush=True)
@@ -471,8 +471,8 @@ def test_a_hanging_drive_is_neutral_and_takes_over_again(tmp_path: Path) -> None
 
 def test_an_ordinary_end_wakes_nobody(tmp_path: Path) -> None:
     spec = f"jsonl:{tmp_path / 'lines.jsonl'}"
-    inner: Sink = open_bare(spec)
-    sink = Guarded(inner, spec, timeout_ms=60_000)
+    inner: Sink = open_bare(spec, 0.0)
+    sink = Guarded(inner, spec, 0.0, timeout_ms=60_000)
     sink.write(step())
     sink.write(step(0.0, state=State.STOPPED))
     sink.close()
@@ -487,7 +487,7 @@ def test_an_ordinary_end_wakes_nobody(tmp_path: Path) -> None:
 def test_signals_to_the_whole_unit_do_not_end_the_watchdog(farewell: bool, tmp_path: Path) -> None:
     lines = tmp_path / "lines.jsonl"
     spec = f"jsonl:{lines}"
-    sink = Guarded(open_bare(spec), spec, timeout_ms=60_000)
+    sink = Guarded(open_bare(spec, 0.0), spec, 0.0, timeout_ms=60_000)
     process = sink._process
     for number in IGNORED:
         process.send_signal(number)
@@ -515,7 +515,7 @@ def test_a_watchdog_that_does_not_come_up_is_one_line(
     monkeypatch.setitem(sys.modules, "smbus2", types.SimpleNamespace(SMBus=lambda number: bus))
     monkeypatch.setattr(sys, "executable", script_in(tmp_path, script))
     with pytest.raises(OutputError) as caught:
-        open_output("pca9685:")
+        open_output("pca9685:", 0.0)
     assert str(caught.value) == f"pca9685:: the watchdog does not come up: {words}"
     assert bus.closed
 
@@ -523,7 +523,7 @@ def test_a_watchdog_that_does_not_come_up_is_one_line(
 def test_a_watchdog_that_hangs_at_its_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", script_in(tmp_path, "exec sleep 60"))
     with pytest.raises(OutputError, match=r"x: the watchdog does not come up within 0\.2 s"):
-        Guarded(ListSink(), "x", start_s=0.2)
+        Guarded(ListSink(), "x", 0.0, start_s=0.2)
 
 
 def script_in(folder: Path, text: str) -> str:
@@ -543,7 +543,7 @@ def test_a_broker_that_is_not_there_is_one_line() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(OutputError, match=f"mqtt://127.0.0.1:{port}: cannot be connected"):
-        open_output(f"mqtt://127.0.0.1:{port}/car/steering")
+        open_output(f"mqtt://127.0.0.1:{port}/car/steering", 0.0)
 
 
 class Broker:
@@ -587,7 +587,7 @@ class Broker:
 def test_mqtt_announces_its_own_death_and_publishes_steps() -> None:
     pytest.importorskip("paho.mqtt.client")
     with Broker() as broker:
-        sink = open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering")
+        sink = open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
         sink.write(step(0.5))
         broker.until_told(b'"steering": 0.5')
         sink.close()
@@ -602,7 +602,7 @@ def test_a_broker_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     pytest.importorskip("paho.mqtt.client")
     monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "wrong")
     with Broker(answer=5) as broker, pytest.raises(OutputError, match="refuses user me: Not authorized"):
-        open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering")
+        open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
 
 
 def test_mqtt_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,7 +612,7 @@ def test_mqtt_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.Monke
     context.load_cert_chain(certificate)
     monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "geheim")
     with Broker(context=context) as broker:
-        sink = open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={certificate}")
+        sink = open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={certificate}", 0.0)
         sink.write(step(-0.25))
         broker.until_told(b'"steering": -0.25')
         sink.close()
@@ -625,7 +625,7 @@ def test_a_broker_with_a_strangers_certificate_gets_no_password(tmp_path: Path) 
     context.load_cert_chain(certificate_in(tmp_path / "broker.pem"))
     trusted = certificate_in(tmp_path / "other.pem")
     with Broker(context=context) as broker, pytest.raises(OutputError, match=r"mqtts://.*certificate verify failed"):
-        open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={trusted}")
+        open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={trusted}", 0.0)
     assert broker.received == []
 
 
