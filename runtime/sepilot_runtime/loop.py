@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sepilot_runtime.actuation import Actuation, Actuator
 from sepilot_runtime.content import ContentCheck, Score
+from sepilot_runtime.delivery import Delivery, tell_all
 from sepilot_runtime.errors import ContractError, DriveError, FrameError, ModelFileError
 from sepilot_runtime.latency import Latency, LatencyHistogram
 from sepilot_runtime.pilot import Pilot, Prediction
@@ -50,6 +51,7 @@ class DriveSummary:
         lost: frames that did not come through, by reason.
         seconds_in: time spent in each state.
         neutral: how often each reason led to neutral.
+        unwritten: how many steps an output did not take, by what it said.
         ended: "end of source", "max-frames", "interrupted", or what went wrong on the way.
     """
 
@@ -63,6 +65,7 @@ class DriveSummary:
     lost: dict[str, int]
     seconds_in: dict[str, float]
     neutral: dict[str, int]
+    unwritten: dict[str, int]
     ended: str
 
 
@@ -90,7 +93,7 @@ class _Tally:
                 self.neutral[step.reason] += 1
             self._leave(step.state)
 
-    def result(self, lost: Mapping[str, int], ended: str) -> DriveSummary:
+    def result(self, lost: Mapping[str, int], ended: str, unwritten: Mapping[str, int] | None = None) -> DriveSummary:
         self._leave(self._state)
         preprocess, infer, total, age = (stage.result() for stage in self._stages)
         return DriveSummary(
@@ -104,6 +107,7 @@ class _Tally:
             lost=dict(Counter(lost) + self.refused),
             seconds_in={state: round(seconds, 3) for state, seconds in self._seconds_in.items()},
             neutral=dict(self.neutral),
+            unwritten=dict(unwritten or {}),
             ended=ended,
         )
 
@@ -178,28 +182,13 @@ def drive_frames(
         ended = str(e)
     finally:
         if tally.frames:
-            _tell_all(sinks, _stopped(actuator, ended, clock_ns()))
+            tell_all(sinks, _stopped(actuator, ended, clock_ns()))
     return tally.result(source.lost, ended)
 
 
 def _stopped(actuator: Actuator, reason: str, now_ns: int) -> Step:
     """The last word of a drive."""
     return neutral_step(actuator.neutral(now_ns), reason, now_ns)
-
-
-def _tell_all(sinks: Sequence[Sink], step: Step) -> None:
-    """Pass a step on to every sink, whatever happens in one of them, which is raised then.
-
-    One sink's trouble must not keep neutral from the next, which may be the servo.
-    """
-    failure: Exception | None = None
-    for sink in sinks:
-        try:
-            sink.write(step)
-        except Exception as e:  # noqa: BLE001
-            failure = failure or e
-    if failure is not None:
-        raise failure
 
 
 def drive_live(
@@ -217,7 +206,8 @@ def drive_live(
 ) -> DriveSummary:
     """Steer by the newest frame until `control` ends it. Every frame, and every period without one, gives a step.
 
-    The last step is always `stopped`: straight ahead, throttle 0.
+    The last step is always `stopped`: straight ahead, throttle 0. An output that does not take a step is no end of the
+    drive: the car goes neutral, and on when it is taken again (`delivery.py`).
 
     Args:
         novelty: makes the score that `limits.max_novelty` is about.
@@ -226,7 +216,6 @@ def drive_live(
     Raises:
         DriveError: the source cannot come back.
         ModelFileError: the model failed on `limits.max_failures` frames in a row.
-        OutputError: a sink cannot write; those before and after it have got the `stopped` step.
     """
     drive = _LiveDrive(
         pilot, sinks, limits or Limits(), actuation or Actuation(), control or Control(), novelty,
@@ -249,7 +238,7 @@ def drive_live(
             if collecting:
                 gc.enable()
             gc.unfreeze()
-    return drive.tally.result(source.lost, ended)
+    return drive.tally.result(source.lost, ended, drive.delivery.unwritten)
 
 
 class _LiveDrive:
@@ -267,13 +256,14 @@ class _LiveDrive:
         clock_ns: Callable[[], int],
     ) -> None:
         self.tally = _Tally(clock_ns)
-        self._pilot, self._sinks, self._limits, self._actuation = pilot, sinks, limits, actuation
+        self._pilot, self._limits, self._actuation = pilot, limits, actuation
         self._control, self._clock_ns = control, clock_ns
         self._actuator = Actuator(actuation)
         self._supervisor = Supervisor(limits)
         self._novelty = novelty
         self._content = self._content_check()
         self._period_ns = round(period_s * 1e9)
+        self.delivery = Delivery(sinks, self._period_ns, clock_ns)
         self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
         self._last_ns: int | None = None
         self._told_ns = 0
@@ -302,13 +292,16 @@ class _LiveDrive:
         self._supervisor.stop(reason)
         step = _stopped(self._actuator, reason, self._clock_ns())
         self.tally.add(step)
-        _tell_all(self._sinks, step)
+        self.delivery.last(step)
 
     def _pass_on(self, step: Step) -> None:
         self._told_ns = step.decided_ns
         self.tally.add(step)
-        for sink in self._sinks:
-            sink.write(step)
+        self.delivery.pass_on(step)
+        if step.state.steers and self.delivery.verdict.level is Level.TROUBLE:
+            # At once: the next frame is a period away, and another output may drive the throttle.
+            self._supervisor.judge(self.delivery.verdict)
+            self._pass_on(self._neutral_step(None))
 
     def _without_frame(self, source: LiveSource) -> Step | None:
         """A step for a period in which no frame came; None while it is too early to say, or said already."""
@@ -322,6 +315,9 @@ class _LiveDrive:
         state = self._supervisor.state
         # Whoever acts on the steps hears something in every period, so that silence means that nobody drives.
         if state.steers or (state is before and now_ns - self._told_ns < self._period_ns):
+            if self.delivery.failing and not state.steers:
+                # More often than the frames come: a bus that answers again is to be in neutral soon.
+                self.delivery.retry(self._neutral_step(None))
             return None
         return self._neutral_step(None)
 
@@ -339,6 +335,8 @@ class _LiveDrive:
                 verdict = lateness
             if verdict.level is Level.GOOD and gap > 0.75 * self._limits.max_gap_periods:
                 verdict = Verdict(Level.ODD, "after a gap")
+        if self.delivery.verdict.level > verdict.level:
+            verdict = self.delivery.verdict
         state = self._supervisor.judge(verdict)
         if prediction is None or not state.steers:
             return self._neutral_step(frame, prediction, start_ns, late=late)

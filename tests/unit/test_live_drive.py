@@ -305,18 +305,84 @@ def test_another_pilot_takes_over_between_two_frames() -> None:
     assert [s.steering for s in steps[:-1]] == [STEERING, STEERING, -0.2, -0.2]
 
 
-def test_one_broken_sink_does_not_keep_neutral_from_the_others() -> None:
-    class Broken:
-        def write(self, step: Step) -> None:
-            raise OutputError("servo: gone")
+class Flaky(ListSink):
+    """An output that steers and does not take the steps of some tries."""
 
-        def close(self) -> None:
-            pass
+    def __init__(self, *failing: range) -> None:
+        super().__init__()
+        self.tries = 0
+        self._failing = failing
+
+    def write(self, step: Step) -> None:
+        self.tries += 1
+        if any(self.tries in tries for tries in self._failing):
+            raise OutputError("servo: gone")
+        super().write(step)
+
+
+CAR = Actuation(throttle=0.4, degraded_throttle=0.5, trim=0.1)
+
+
+def test_an_output_that_fails_once_is_degraded_and_named() -> None:
+    servo = Flaky(range(3, 4))
+    steps, summary, _ = drive([good] * 12, actuation=CAR, sinks=[servo])
+    assert (steps[3].state, steps[3].reason, steps[3].throttle) == (State.DEGRADED, "servo: gone", 0.2)
+    assert State.NEUTRAL not in {s.state for s in steps}
+    assert steps[-2].state is State.DRIVING
+    assert summary.unwritten == {"servo: gone": 1}
+
+
+def test_an_output_that_goes_on_failing_is_neutral_at_once_and_the_drive_goes_on_when_it_answers() -> None:
+    servo = Flaky(range(3, 20))
+    steps, summary, _ = drive([good] * 30, actuation=CAR, sinks=[servo])
+    second = 10_000_000_000 + 3 * PERIOD_NS
+    assert at_period(steps, 2).state is State.DRIVING
+    neutral = next(s for s in steps if s.state is State.NEUTRAL)
+    assert (neutral.reason, neutral.steering, neutral.throttle) == ("servo: gone", 0.1, 0.0)
+    assert neutral.decided_ns - second < PERIOD_NS / 4, "with the second step that was not taken"
+    taken = servo.steps[2]
+    assert (taken.state, taken.throttle) == (State.NEUTRAL, 0.0), "the first word that it takes again"
+    assert servo.steps[-2].state is State.DRIVING
+    assert summary.neutral == {"servo: gone": 1} and summary.unwritten == {"servo: gone": 17}
+
+
+def test_a_failing_output_is_tried_more_often_than_frames_come() -> None:
+    servo = Flaky(range(3, 10**9))
+    _, summary, _ = drive([good] * 3 + [none] * 20, sinks=[servo])
+    assert servo.tries > 3 * 20 and summary.ended == "end of script"
+
+
+def test_one_broken_sink_does_not_keep_neutral_from_the_others() -> None:
+    last = ListSink()
+    steps, summary, _ = drive([good] * 40, actuation=CAR, sinks=[Flaky(range(1, 10**9)), last])
+    assert {s.state for s in last.steps[3:-1]} == {State.NEUTRAL}, "for as long as it fails, without end"
+    assert (last.steps[-1].state, last.steps[-1].steering, summary.ended) == (State.STOPPED, 0.1, "end of script")
+
+
+def test_an_output_that_hangs_for_two_periods_and_fails_is_neutral_at_once() -> None:
+    class Hangs(ListSink):
+        def write(self, step: Step) -> None:
+            super().write(step)
+            if len(self.steps) == 3:
+                source.clock.now_ns += 3 * PERIOD_NS
+                raise OutputError("servo: timed out")
+
+    control = Control()
+    source, servo = LiveScript(control, [good] * 8), Hangs()
+    pilot = Pilot(ConstantEngine(contract_of(), STEERING))
+    drive_live(pilot, source, [servo], control=control, clock_ns=source.clock)
+    assert (servo.steps[3].state, servo.steps[3].reason) == (State.NEUTRAL, "servo: timed out")
+
+
+def test_what_is_no_output_error_ends_the_drive_in_neutral() -> None:
+    class Broken(ListSink):
+        def write(self, step: Step) -> None:
+            raise KeyError("a fault of ours")
 
     last = ListSink()
-    with pytest.raises(OutputError, match="servo: gone"):
+    with pytest.raises(KeyError):
         drive([good] * 4, sinks=[Broken(), last])
-    assert (last.steps[-1].state, last.steps[-1].steering) == (State.STOPPED, 0.0)
+    assert last.steps[-1].state is State.STOPPED
 
 
 def test_a_camera_that_cannot_come_back_ends_the_drive_in_neutral() -> None:

@@ -50,8 +50,6 @@ def main(argv: Sequence[str]) -> int:
     """Run `sepilot drive`."""
     arguments = _parser().parse_args(argv)
     summary = _drive(arguments)
-    if not arguments.quiet:
-        print("\n".join(_summary_lines(summary)), file=sys.stderr)
     if summary.ended == INTERRUPTED:
         return 130
     if summary.ended not in ("end of source", "max-frames", TERMINATED):
@@ -106,13 +104,17 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
                 print(f"shadow {shadow.name}: {shadow.report()}", file=sys.stderr)
             if not arguments.quiet:
                 print("".join(_rate_advice(summary, live.info.rate_hz)), end="", file=sys.stderr)
-            return summary
-        from sepilot_runtime.loop import drive_frames
+        else:
+            from sepilot_runtime.loop import drive_frames
 
-        return drive_frames(
-            pilot, source, sinks, max_frames=arguments.max_frames, pace=_pace(arguments), actuation=car.actuation,
-            control=control,
-        )  # fmt: skip
+            summary = drive_frames(
+                pilot, source, sinks, max_frames=arguments.max_frames, pace=_pace(arguments), actuation=car.actuation,
+                control=control,
+            )  # fmt: skip
+        # Before the outputs are closed: one that cannot be left in neutral ends the program with its own words.
+        if not arguments.quiet:
+            print("\n".join(_summary_lines(summary)), file=sys.stderr)
+        return summary
 
 
 def _as_live(source: Source, arguments: argparse.Namespace, control: Control) -> LiveSource | None:
@@ -200,6 +202,7 @@ def _summary_lines(summary: DriveSummary) -> list[str]:
     if summary.neutral:
         causes = ", ".join(f"{reason} ({n}x)" for reason, n in summary.neutral.items())
         lines.append(f"neutral for {summary.seconds_in.get('neutral', 0.0):.1f} s: {causes}")
+    lines += [f"steps not taken: {said} ({n}x)" for said, n in summary.unwritten.items()]
     return lines
 
 
