@@ -40,7 +40,9 @@ from sepilot_export.embed import put_onnx_metadata, put_tflite_metadata
 from sepilot_runtime.contract import METADATA_KEY
 from sepilot_runtime.errors import ModelFileError, SepilotError
 from sepilot_runtime.files import write_json
-from sepilot_runtime.integrity import BLANK_SEAL, SEAL_KEY, signature_of, with_signature
+from sepilot_runtime.integrity import (
+    BLANK_SEAL, SEAL_KEY, sequence_of, signature_of, with_sequence, with_signature,
+)  # fmt: skip
 from sepilot_runtime.modelfile import read_model_file
 from sepilot_runtime.pilot import load_pilot
 from sepilot_runtime.signing import new_key, require_signature, sign_file
@@ -187,7 +189,7 @@ def changed(kind: str, rng: random.Random, file: Path, content: bytes, contract:
         else:
             text = contract_changed(rng, contract, fitting=kind in FITTING)
             put = put_tflite_metadata if file.suffix == ".tflite" else put_onnx_metadata
-            result = put(content, {METADATA_KEY: text, SEAL_KEY: BLANK_SEAL})
+            result = with_sequence(put(content, {METADATA_KEY: text, SEAL_KEY: BLANK_SEAL}), sequence_of(content))
         if kind != "bytes":
             # The signature of the original is the best that somebody without the key can do. A file without a whole
             # seal stays without.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract import METADATA_KEY, Contract, Output, Picture, Provenance, golden_from
-from sepilot_runtime.integrity import BLANK_SEAL, SEAL_KEY, seal
+from sepilot_runtime.integrity import BLANK_SEAL, SEAL_KEY, seal, signed_bytes, with_signature
 from sepilot_runtime.preprocess import picture_of
 
 PICTURE = Picture(height=12, width=20, crop_top=0.25)
@@ -264,6 +264,22 @@ def write_onnx(
         text = contract.to_json()
     helper.set_model_props(model, _metadata(text))
     path.write_bytes(seal(model.SerializeToString(deterministic=True)))
+    return path
+
+
+def write_old_onnx(path: Path, key: Path) -> Path:
+    """Write the ramp model as .onnx with a seal of format 1, without a sequence number, signed by a private key."""
+    import onnx
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    model = onnx.load_model_from_string(write_onnx(path).read_bytes())
+    blank = f"sepilot-seal:1:{'0' * 64}:{'0' * 128}"
+    onnx.helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | {SEAL_KEY: blank})
+    content = seal(model.SerializeToString(deterministic=True))
+    private = load_pem_private_key(key.read_bytes(), password=None)
+    assert isinstance(private, Ed25519PrivateKey)
+    path.write_bytes(with_signature(content, private.sign(signed_bytes(content))))
     return path
 
 

@@ -138,7 +138,7 @@ class SlotFollower(Generic[T]):
             self._forget_starts()
 
     def _back_from(self, path: Path, reason: str) -> Path | None:
-        back = mark_failed(self._folder, path, reason)
+        back = mark_failed(self._folder, path, reason, self._warn)
         if back is None or back == path:
             return None
         self._warn(f"{path.name}: {reason}; going back to {back.name}")

@@ -1,8 +1,9 @@
 """Putting a model file into a slot: first every proof, then the disk, and the pointer last.
 
-The proofs: the checksum, the contract, a trusted signature where one is asked for, and the golden frames, which run in
-a process of their own on the copy that the car will start from. An interpreter that crashes or hangs on a file (one
-whose checksum somebody made fit) takes that process with it and nothing else.
+The proofs: the checksum, the contract, a trusted signature where one is asked for, with a sequence number above those
+that were installed before, and the golden frames, which run in a process of their own on the copy that the car will
+start from. An interpreter that crashes or hangs on a file (one whose checksum somebody made fit) takes that process
+with it and nothing else.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from pathlib import Path
 from sepilot_runtime.checked import failure_of
 from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError, UsageError
-from sepilot_runtime.files import exists, writing
+from sepilot_runtime.files import writing
+from sepilot_runtime.integrity import sequence_of
 from sepilot_runtime.modelfile import ModelFile, read_model_file
-from sepilot_runtime.slots import Slot, Slots, commit, locked, models_folder, read_slots
+from sepilot_runtime.processes import own_environment
+from sepilot_runtime.slots import Slot, Slots, commit, locked, models_folder, read_slots, trusted_keys
 
-__all__ = ["TRUSTED_NAME", "install_model", "try_model"]
-
-TRUSTED_NAME = "trusted.pem"
-"""In a slots directory: public keys, one of which must have signed what is installed."""
+__all__ = ["install_model", "try_model"]
 
 TRIAL_LIMIT_S = 60.0
 
@@ -40,7 +40,13 @@ raise SystemExit(run_verb(lambda: load_pilot(Path(sys.argv[2])) and 0))
 
 
 def install_model(
-    path: Path, folder: Path, *, key: Path | None = None, shadow: bool = False, failed: bool = False
+    path: Path,
+    folder: Path,
+    *,
+    key: Path | None = None,
+    shadow: bool = False,
+    failed: bool = False,
+    older: bool = False,
 ) -> Slot:
     """Put a model file into a slot and make it active; what was active becomes the previous one.
 
@@ -49,20 +55,23 @@ def install_model(
         key: a file of public keys, one of which must have signed the file; with a trusted.pem, both must agree.
         shadow: run it beside the active model instead; what is active stays.
         failed: make it active though a check.json beside it says that these bytes failed.
+        older: take a signed file though one with a higher sequence number was installed; the higher one is remembered.
 
     Raises:
-        ModelFileError: damaged, failed, unsigned, signed by another, fails its golden frames, or crashes the
-            interpreter.
+        ModelFileError: damaged, failed, unsigned, signed by another, older than what was installed, fails its golden
+            frames, or crashes the interpreter.
         ContractError: no contract, or one that is foreign or was changed.
         MissingExtraError: a signature is to be checked and `cryptography` is not installed.
         OutputError: the directory cannot be written, or the disk is full. What was active stays active.
-        UsageError: the active model cannot be its own shadow.
+        UsageError: the active model cannot be its own shadow; a file of keys cannot be read.
     """
     file = read_model_file(path)
     if not (shadow or failed) and (why := failure_of(path)):
         raise ModelFileError(f"{path}: not installed: {why}; take a file that passed, or say --failed")
     signed = _require_signatures(file, folder, key)
     with locked(folder, ".install.lock"):
+        if signed and not older:
+            _require_newer(file, _known(folder))
         models = models_folder(folder)
         with writing(folder):
             models.mkdir(exist_ok=True)
@@ -92,9 +101,12 @@ def try_model(path: Path, *, shown_as: Path, limit_s: float = TRIAL_LIMIT_S) -> 
         ModelFileError: it fails, takes its process down, or takes longer than `limit_s`.
     """
     root = str(Path(__file__).resolve().parents[1])
-    command = [sys.executable, "-c", _TRIAL, root, str(path)]
+    command = [sys.executable, "-P", "-c", _TRIAL, root, str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=limit_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=limit_s, check=False,
+            env=own_environment(),
+        )  # fmt: skip
     except subprocess.TimeoutExpired as e:
         raise ModelFileError(f"{shown_as}: not installed: it did not answer within {limit_s:g} s") from e
     if done.returncode == 0:
@@ -109,14 +121,27 @@ def try_model(path: Path, *, shown_as: Path, limit_s: float = TRIAL_LIMIT_S) -> 
 
 def _require_signatures(file: ModelFile, folder: Path, key: Path | None) -> bool:
     """Whether a signature was asked for, and is right."""
-    trusted = folder / TRUSTED_NAME
-    needed = [keys for keys in (key, trusted if exists(trusted, ModelFileError) else None) if keys is not None]
+    needed = [keys for keys in (key, trusted_keys(folder)) if keys is not None]
     if needed:
         from sepilot_runtime.signing import require_signature
 
         for keys in needed:
             require_signature(file, keys)
     return bool(needed)
+
+
+def _require_newer(file: ModelFile, slots: Slots) -> None:
+    """Refuse a signed file that somebody may have kept to hand it out again; what runs may be installed once more."""
+    sequence, highest = sequence_of(file.content), slots.sequence
+    again = any(
+        slot.checksum == file.checksum and (sequence == highest or slots.role_of(slot) != "previous")
+        for slot in slots.models
+    )
+    if sequence <= highest and not again:
+        raise ModelFileError(
+            f"{file.path}: not installed: a sequence number above {highest} expected, which was installed before, "
+            f"found {sequence}; sign it anew, or say --allow-older"
+        )
 
 
 def _name_of(file: ModelFile) -> str:
@@ -134,6 +159,7 @@ def _slot_of(file: ModelFile, name: str, *, signed: bool) -> Slot:
         precision=provenance.precision,
         installed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         signed=signed,
+        sequence=sequence_of(file.content),
     )
 
 
@@ -142,7 +168,8 @@ def _point(folder: Path, slot: Slot, *, shadow: bool) -> None:
     with locked(folder):
         before = _known(folder)
         models = (*(s for s in before.models if s.name != slot.name), slot)
-        slots = dataclasses.replace(before, models=models)
+        highest = max(before.sequence, slot.sequence if slot.signed else 0)
+        slots = dataclasses.replace(before, models=models, sequence=highest)
         if shadow:
             if slot.name == before.active:
                 raise UsageError(f"--shadow: {slot.file} is the active model")

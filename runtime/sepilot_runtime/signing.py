@@ -2,19 +2,21 @@
 
 The checksum of a file finds accidents; whoever changes a file on purpose can make the checksum fit. A signature says
 that the file is the one that the holder of the private key signed. It stands in the file's own seal and covers all the
-rest. Keys are PEM files: PKCS #8 for the private one, SubjectPublicKeyInfo for public ones, of which one file may hold
-several.
+rest, the sequence number among it, by which a car tells an older signed file from a newer one. Keys are PEM files:
+PKCS #8 for the private one, SubjectPublicKeyInfo for public ones, of which one file may hold several.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.errors import MissingExtraError, ModelFileError, OutputError, UsageError
 from sepilot_runtime.files import atomic_file, require_new
-from sepilot_runtime.integrity import signature_of, signed_bytes, with_signature
+from sepilot_runtime.integrity import LAST_SEQUENCE, signature_of, signed_bytes, with_sequence, with_signature
 from sepilot_runtime.modelfile import ModelFile, read_model_file
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["new_key", "require_signature", "sign_file"]
 
 _END = b"-----END PUBLIC KEY-----"
+_LARGEST_KEY_FILE = 1 << 20
 
 
 def new_key(path: Path) -> Path:
@@ -56,19 +59,33 @@ def new_key(path: Path) -> Path:
     return public
 
 
-def sign_file(path: Path, key: Path) -> None:
-    """Put a signature into a model file, in place of one that it may have.
+def sign_file(path: Path, key: Path, sequence: int | None = None) -> int:
+    """Put a sequence number and a signature into a model file, in place of those that it may have.
+
+    Args:
+        sequence: 1 to LAST_SEQUENCE; the time in seconds since 1970 where it is not given.
+
+    Returns:
+        The sequence number.
 
     Raises:
-        ModelFileError, ContractError: it is no whole model file.
-        UsageError: `key` is no private Ed25519 key.
+        ModelFileError, ContractError: it is no whole model file, or its seal has no room for a sequence number.
+        UsageError: `key` is no private Ed25519 key, or the sequence number is out of range.
         OutputError: the file cannot be written.
         MissingExtraError: `cryptography` is not installed.
     """
+    number = int(time.time()) if sequence is None else sequence
+    if not 1 <= number <= LAST_SEQUENCE:
+        raise UsageError(f"--sequence {number}: a number from 1 to {LAST_SEQUENCE} expected")
     file = read_model_file(path)
-    signature = _private_key(key).sign(signed_bytes(file.content))
+    try:
+        content = with_sequence(file.content, number)
+    except ModelFileError as e:
+        raise ModelFileError(f"{path}: {e}") from e
+    signature = _private_key(key).sign(signed_bytes(content))
     with atomic_file(path) as part:
-        part.write_bytes(with_signature(file.content, signature))
+        part.write_bytes(with_signature(content, signature))
+    return number
 
 
 def require_signature(file: ModelFile, keys: Path) -> None:
@@ -129,9 +146,17 @@ def _public_keys(path: Path) -> list[Ed25519PublicKey]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        # A named pipe would keep whoever opens it waiting.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise UsageError(f"{path}: a key file expected (PEM), found no regular file")
+            content = file.read(_LARGEST_KEY_FILE + 1)
     except OSError as e:
         raise UsageError(f"{path}: cannot be read: {e.strerror or e}") from e
+    if len(content) > _LARGEST_KEY_FILE:
+        raise UsageError(f"{path}: a key file of at most {_LARGEST_KEY_FILE} bytes expected (PEM)")
+    return content
 
 
 def _require_package() -> None:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import time
 from pathlib import Path
 
 import pytest
 
-from model_factory import contract_of, write_onnx, write_tflite
+from model_factory import contract_of, write_old_onnx, write_onnx, write_tflite
 from sepilot_runtime.contract import METADATA_KEY
 from sepilot_runtime.errors import ModelFileError, OutputError, UsageError
-from sepilot_runtime.integrity import BLANK_SEAL, require_checksum, seal, signature_of, with_signature
+from sepilot_runtime.integrity import (
+    BLANK_SEAL,
+    LAST_SEQUENCE,
+    require_checksum,
+    seal,
+    sequence_of,
+    signature_of,
+    signed_bytes,
+    with_sequence,
+    with_signature,
+)
 from sepilot_runtime.modelfile import ModelFile, read_model_file
 
-MARK = b"sepilot-seal:1:"
+MARK = b"sepilot-seal:2:"
 
 
 @pytest.fixture(params=["tflite", "onnx"])
@@ -35,15 +48,16 @@ def test_every_single_byte_counts(model: Path) -> None:
             assert require_checksum(bytes(spoilt), "m") is None  # Its mark is gone; such a file is refused as well.
             assert mark <= at < mark + len(MARK)
         except ModelFileError as e:
-            assert str(e) == (
-                "m: damaged, or changed after export: its checksum does not match; copy or export it again"
+            assert str(e) in (
+                "m: damaged, or changed after export: its checksum does not match; copy or export it again",
+                "m: damaged: one checksum expected, found one of another format; copy or export it again",
             )
         spoilt[at] = content[at]
 
 
 def test_what_is_not_sealed_is_refused(model: Path) -> None:
     content = model.read_bytes()
-    model.write_bytes(content.replace(MARK, b"another-mark:1:"))
+    model.write_bytes(content.replace(MARK, b"another-mark:2:"))
     with pytest.raises(ModelFileError, match="carries no checksum, as files of an older sepilot do; export it again"):
         read_model_file(model)
     # Two seals leave open which of them holds.
@@ -113,6 +127,52 @@ def test_a_signature_holds_for_its_key_and_its_file(model: Path, tmp_path: Path)
     require_signature(read_model_file(model), other)
 
 
+def test_the_sequence_number_is_signed(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="signatures need the extra `signing`")
+    from sepilot_runtime.signing import new_key, require_signature, sign_file
+
+    key, public = tmp_path / "k.pem", new_key(tmp_path / "k.pem")
+    assert sequence_of(model.read_bytes()) == 0
+    before, size = int(time.time()), model.stat().st_size
+    assert before <= sign_file(model, key) <= time.time()
+    for number in (1, 41, LAST_SEQUENCE):
+        assert sign_file(model, key, number) == number
+        file = read_model_file(model)
+        require_signature(file, public)
+        assert sequence_of(file.content) == number and len(file.content) == size
+    # Another number with the same signature, and a checksum that fits.
+    signature = signature_of(file.content)
+    assert signature is not None
+    newer = with_signature(with_sequence(file.content, 42), signature)
+    assert require_checksum(newer, "newer") and sequence_of(newer) == 42
+    with pytest.raises(ModelFileError, match="signed, but not by a key of"):
+        require_signature(file_with(file, newer), public)
+    odd = newer.replace(b"%016d" % 42, b"00000000000000x2")
+    with pytest.raises(ModelFileError, match="a sequence number of 16 digits expected"):
+        sequence_of(odd)
+    for number in (0, -1, LAST_SEQUENCE + 1):
+        with pytest.raises(UsageError, match=f"--sequence {number}: a number from 1 to 9999999999999999 expected"):
+            sign_file(model, key, number)
+    # Sealed anew, it is nobody's.
+    assert sequence_of(seal(newer)) == 0 and signature_of(seal(newer)) is None
+
+
+def test_a_seal_of_the_older_format_is_read_and_counts_as_number_0(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="signatures need the extra `signing`")
+    from sepilot_runtime.signing import new_key, require_signature, sign_file
+
+    public, model = new_key(tmp_path / "k.pem"), write_old_onnx(tmp_path / "old.onnx", tmp_path / "k.pem")
+    file = read_model_file(model)
+    require_signature(file, public)
+    assert sequence_of(file.content) == 0
+    with pytest.raises(ModelFileError, match=r"old\.onnx: the seal is an older sepilot's .*; export it again"):
+        sign_file(model, tmp_path / "k.pem", 7)
+    assert model.read_bytes() == file.content
+    # A signature of the old form is none for the same bytes in the new one.
+    assert signed_bytes(file.content).startswith(b"sepilot model file 1:")
+    assert signed_bytes(write_onnx(tmp_path / "new.onnx").read_bytes()).startswith(b"sepilot model file 2:")
+
+
 def file_with(file: ModelFile, content: bytes) -> ModelFile:
     return dataclasses.replace(file, content=content)
 
@@ -133,11 +193,13 @@ def test_keys_that_are_none_are_one_line(tmp_path: Path) -> None:
         foreign.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
     )
     (tmp_path / "text").write_text("no key")
-    for key in ("x.pem", "text", "nowhere", "k.pub.pem"):
-        with pytest.raises(UsageError, match=f"{key}: "):
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for key in ("x.pem", "text", "nowhere", "k.pub.pem", "empty", "pipe", "."):
+        with pytest.raises(UsageError, match=f"{re.escape(str(tmp_path / key))}: "):
             sign_file(model, tmp_path / key)
-    for key in ("x.pub.pem", "text", "nowhere", "k.pem"):
-        with pytest.raises(UsageError, match=f"{key}: "):
+    for key in ("x.pub.pem", "text", "nowhere", "k.pem", "empty", "pipe", ".", "/dev/zero"):
+        with pytest.raises(UsageError, match=f"{re.escape(str(tmp_path / key))}: "):
             require_signature(read_model_file(model), tmp_path / key)
     assert public.exists()
     with pytest.raises(OutputError, match="exists already"):

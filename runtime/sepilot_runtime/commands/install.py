@@ -19,7 +19,8 @@ examples:
 A file is installed if its checksum, its contract and its golden frames hold; they run in a process
 of their own. One that `sepilot check` failed, by the check.json beside it, is refused without
 --failed; as a shadow it is not, as it steers nothing.
-With public keys in SLOTS/trusted.pem, one of them must have signed it (`sepilot sign`).
+With public keys in SLOTS/trusted.pem, one of them must have signed it (`sepilot sign`), with a
+sequence number above all that were installed before; --allow-older takes an older one.
 What was active is kept: `sepilot rollback` goes back to it, and a drive does so by itself where the
 new file does not start. A power cut at any point leaves the old file active, or the new one.
 """
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.slots import default_slots
 
     folder = arguments.slots or default_slots()
-    roles = {"shadow": arguments.shadow, "failed": arguments.failed}
+    roles = {"shadow": arguments.shadow, "failed": arguments.failed, "older": arguments.allow_older}
     slot = install_model(arguments.file, folder, key=arguments.key, **roles)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(slot)))
@@ -56,5 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", type=Path, metavar="PUBLIC", help="public key that must have signed the file")
     parser.add_argument("--shadow", action="store_true", help="run it beside the active model, which stays active")
     parser.add_argument("--failed", action="store_true", help="install it though `sepilot check` failed it")
+    parser.add_argument(
+        "--allow-older", action="store_true", help="install a signed file though a newer one was installed before"
+    )
     parser.add_argument("--json", action="store_true", help="print what was installed as JSON")
     return parser

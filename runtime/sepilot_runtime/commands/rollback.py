@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ example:
   sepilot rollback        once more goes forward again
 
 A running `sepilot drive --slots` takes the file over between two frames.
+With public keys in SLOTS/trusted.pem, one of them must have signed the file that is gone back to.
 """
 
 
@@ -27,10 +29,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--slots", type=Path, metavar="DIR", help="the slots directory (default ~/.local/share/sepilot/slots)"
     )
+    parser.add_argument("--failed", action="store_true", help="go back though that file did not start")
+    parser.add_argument("--unsigned", action="store_true", help="go back though no trusted key signed that file")
     arguments = parser.parse_args(argv)
     from sepilot_runtime.slots import default_slots, rollback
 
     folder = arguments.slots or default_slots()
-    slot = rollback(folder)
+    slot = rollback(
+        folder,
+        failed=arguments.failed,
+        unsigned=arguments.unsigned,
+        warn=lambda line: print(f"warning: {line}", file=sys.stderr),
+    )
     print(f"{slot.file}: {slot.recipe} {slot.precision}, {slot.checksum[:12]}, is active again in {folder}")
     return 0

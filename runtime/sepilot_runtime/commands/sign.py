@@ -18,7 +18,8 @@ examples:
                                                      the car installs nothing else from now on
 
 Ed25519; the private key has no password, so keep it off the car. Several public keys may stand in
-one trusted.pem.
+one trusted.pem. A sequence number is signed as well, the time unless --sequence names another: a car
+that took a file refuses files with lower numbers, so that nobody hands it an old one again.
 """
 
 
@@ -33,8 +34,8 @@ def main(argv: Sequence[str]) -> int:
         public = new_key(arguments.new_key)
         print(f"{arguments.new_key}: private key, keep it; {public}: public key, for SLOTS/trusted.pem")
     for file in arguments.files:
-        sign_file(file, arguments.key)
-        print(f"{file}: signed")
+        number = sign_file(file, arguments.key, arguments.sequence)
+        print(f"{file}: signed, sequence number {number}")
     return 0
 
 
@@ -47,5 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".tflite or .onnx files, signed in place")
     parser.add_argument("--key", type=Path, metavar="KEY", help="private key (PEM)")
+    parser.add_argument(
+        "--sequence", type=int, metavar="N", help="sequence number to sign (default: the seconds since 1970)"
+    )
     parser.add_argument("--new-key", type=Path, metavar="KEY", help="make a private key, and KEY's .pub.pem beside it")
     return parser

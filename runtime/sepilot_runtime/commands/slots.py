@@ -49,10 +49,12 @@ def _table(slots: Slots) -> str:
     for slot in sorted(slots.models, key=lambda s: order[slots.role_of(s)]):
         when = slot.installed[:16].replace("T", " ")
         rows.append(f"{slots.role_of(slot):<9} {slot.checksum[:12]}  {slot.precision:<15} {when}  {slot.file}")
-        remarks = [f"recipe {slot.recipe}"] + ["signed"] * slot.signed
+        remarks = [f"recipe {slot.recipe}"] + [f"signed, sequence number {slot.sequence}"] * slot.signed
         rows.append(INDENT + ", ".join(remarks))
         if slot.failed:
             rows.append(
                 textwrap.fill(f"did not start: {slot.failed}", 80, initial_indent=INDENT, subsequent_indent=INDENT)
             )
+    if slots.sequence:
+        rows.append(f"Highest sequence number that was installed: {slots.sequence}")
     return "\n".join(rows)

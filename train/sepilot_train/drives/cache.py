@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.contract import Picture
 from sepilot_runtime.errors import DriveError, FrameError
 from sepilot_runtime.files import atomic_file, write_json
+from sepilot_runtime.images import DECODING_VERSION
 from sepilot_runtime.opencv import cv2
 from sepilot_runtime.preprocess import PREPROCESS_VERSION, Preprocessor
 from sepilot_train.drives.drive import Drive, Frames
@@ -108,7 +109,12 @@ def load_pictures(
 
 
 def _key(frames: Frames, picture: Picture) -> str:
-    settings = {"picture": dataclasses.asdict(picture), "preprocess": PREPROCESS_VERSION, "opencv": cv2.__version__}
+    settings = {
+        "picture": dataclasses.asdict(picture),
+        "preprocess": PREPROCESS_VERSION,
+        "decoding": DECODING_VERSION,
+        "opencv": cv2.__version__,
+    }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + frames.stamp()).hexdigest()[:32]
 
 
