@@ -273,10 +273,10 @@ class _LiveDrive:
         self._pilot, self._sinks, self._limits, self._actuation = pilot, sinks, limits, actuation
         self._control, self._clock_ns = control, clock_ns
         self._actuator = Actuator(actuation)
-        self._supervisor = Supervisor(limits)
+        self._period_ns = round(period_s * 1e9)
+        self._supervisor = Supervisor(limits, self._period_ns)
         self._novelty = novelty
         self._content = self._content_check()
-        self._period_ns = round(period_s * 1e9)
         self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
         self._last_ns: int | None = None
         self._told_ns = 0
@@ -321,7 +321,7 @@ class _LiveDrive:
         before = self._supervisor.state
         if (now_ns - self._last_ns) / self._period_ns >= self._limits.max_gap_periods:
             reason = "no frame" if source.connected else "the camera has gone"
-            self._supervisor.judge(Verdict(Level.TROUBLE, reason))
+            self._supervisor.judge(Verdict(Level.TROUBLE, reason), now_ns)
         state = self._supervisor.state
         # Whoever acts on the steps hears something in every period, so that silence means that nobody drives.
         if state.steers or (state is before and now_ns - self._told_ns < self._period_ns):
@@ -342,7 +342,7 @@ class _LiveDrive:
                 verdict = lateness
             if verdict.level is Level.GOOD and gap > 0.75 * self._limits.max_gap_periods:
                 verdict = Verdict(Level.ODD, "after a gap")
-        state = self._supervisor.judge(verdict)
+        state = self._supervisor.judge(verdict, now_ns)
         if prediction is None or not state.steers:
             return self._neutral_step(frame, prediction, start_ns, late=late)
         throttle = self._actuation.throttle

@@ -20,7 +20,7 @@ from sepilot_runtime.loop import DriveSummary, drive_live
 from sepilot_runtime.pilot import Pilot
 from sepilot_runtime.sinks import ListSink, Sink, Step
 from sepilot_runtime.sources import Frame, SourceInfo
-from sepilot_runtime.states import Control, Limits, State
+from sepilot_runtime.states import GOOD, Control, Level, Limits, State, Supervisor, Verdict
 
 PERIOD_NS = 50_000_000
 STEERING = 0.4
@@ -185,6 +185,20 @@ def test_each_fault_is_neutral_within_two_periods_and_recovers(fault: Event, rea
     # Five good frames end it.
     assert at_period(steps, before + during + 3).state is State.NEUTRAL
     assert at_period(steps, before + during + 5).state is State.DRIVING
+
+
+@pytest.mark.parametrize(("bad", "state"), [(Level.TROUBLE, State.NEUTRAL), (Level.ODD, State.DEGRADED)])
+def test_a_burst_of_frames_that_waited_ends_nothing(bad: Level, state: State) -> None:
+    """Ten frames out of a queue within ten milliseconds show no more than one; nor do few over a long time."""
+    supervisor = Supervisor(Limits(recover_frames=5), PERIOD_NS)
+    supervisor.judge(GOOD, 0)
+    supervisor.judge(Verdict(bad, "a reason"), PERIOD_NS)
+    burst = [supervisor.judge(GOOD, PERIOD_NS + i * 1_000_000) for i in range(1, 11)]
+    later = [supervisor.judge(GOOD, PERIOD_NS * i) for i in range(2, 8)]
+    assert burst + later == [state] * 14 + [State.DRIVING] * 2, "five periods after it, with more than five good frames"
+    supervisor.judge(Verdict(bad, "a reason"), PERIOD_NS * 10)
+    rare = [supervisor.judge(GOOD, PERIOD_NS * i) for i in range(20, 80, 10)]
+    assert rare == [state] * 4 + [State.DRIVING] * 2, "the fifth good frame"
 
 
 def test_neutral_goes_on_being_said_while_nothing_comes() -> None:
