@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sepilot_runtime.actuation import Actuation, Actuator
 from sepilot_runtime.content import ContentCheck, Score
 from sepilot_runtime.errors import ContractError, DriveError, FrameError, ModelFileError
+from sepilot_runtime.frame_shape import FrameShape
 from sepilot_runtime.latency import Latency, LatencyHistogram
 from sepilot_runtime.pilot import Pilot, Prediction
 from sepilot_runtime.sinks import Sink, Step
@@ -277,6 +278,7 @@ class _LiveDrive:
         self._supervisor = Supervisor(limits, self._period_ns)
         self._novelty = novelty
         self._content = self._content_check()
+        self._shape = FrameShape()
         self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
         self._last_ns: int | None = None
         self._told_ns = 0
@@ -293,6 +295,7 @@ class _LiveDrive:
             if frame is not None and (other := new_pilot()) is not None:
                 self._pilot = other
                 self._content = self._content_check()
+                self._shape.another_model()
             step = self._without_frame(source) if frame is None else self._with_frame(frame)
             if step is not None:
                 self._pass_on(step)
@@ -363,6 +366,9 @@ class _LiveDrive:
         """Preprocess, check and infer; a verdict without a prediction is trouble."""
         if (now_ns - frame.arrived_ns) / 1e6 > self._limits.max_age_ms:
             return Verdict(Level.TROUBLE, "the frame is too old"), None
+        if other := self._shape.trouble(frame.image.shape, self._pilot.contract):
+            self.tally.refused["another size"] += 1
+            return Verdict(Level.TROUBLE, other), None
         try:
             prediction = self._pilot.steer(frame.image)
         except FrameError as e:
@@ -379,6 +385,7 @@ class _LiveDrive:
                 raise ModelFileError(f"{path}: failed on {self._failures} frames in a row: {e}") from e
             return Verdict(Level.TROUBLE, "the model failed"), None
         self._failures = 0
+        self._shape.steered_by(frame.image.shape)
         pilot = self._pilot
         # A model that makes the picture by itself was given the frame.
         picture = pilot.seen if pilot.contract.frame is None else pilot.picture_of(frame.image)
