@@ -16,6 +16,7 @@ from sepilot_runtime.errors import DriveError
 from sepilot_runtime.opencv import cv2, silenced
 from sepilot_runtime.pixel_formats import Image, Take, jpeg_reduction, taker_of
 from sepilot_runtime.sources import DEFAULT_RATE_HZ
+from sepilot_runtime.stamps import Delays, is_our_clock
 
 __all__ = ["Capture", "Connection", "Mode", "OpenCapture", "camera_opener", "connect_camera", "read_mode"]
 
@@ -26,9 +27,6 @@ FOURCC: dict[PixelFormat, str] = {
 QUEUED_BUFFERS = 2
 """One that the driver fills while the other is copied. With one it would lose every second frame, with OpenCV's four a
 reader that was held up would find three old frames before the new one."""
-
-LONGEST_DELAY_NS = 1_000_000_000
-"""A driver's time stamp that lies further back than this when the first frame comes is on another clock than ours."""
 
 MOST_REPEATS = 10
 """Frames with one and the same stamp in a row: some drivers go on giving the last one when the camera is unplugged."""
@@ -93,7 +91,7 @@ class Connection:
         self._capture, self._take, self._stamped = capture, take, stamped
         self._stamp_ms = 0.0
         self._repeats = 0
-        self._least_delay_ns: int | None = None
+        self._delays: Delays | None = None
 
     def grab(self) -> bool:
         """Wait for the next frame. False where the camera has gone."""
@@ -111,15 +109,13 @@ class Connection:
         A frame that waited in the driver's queue, because this process was stopped or had no core, is as old as its
         stamp says: it is dated back by what it took longer than the quickest one.
         """
-        if not self._stamped:
+        if not self._stamped or self._stamp_ms <= 0:
             return now_ns
-        delay_ns = now_ns - round(self._stamp_ms * 1e6)
-        if self._least_delay_ns is None:
-            # Stamps are in microseconds, so one that is right may lie a little ahead.
-            self._stamped = -1_000_000 < delay_ns < LONGEST_DELAY_NS
-            self._least_delay_ns = delay_ns
-        self._least_delay_ns = min(self._least_delay_ns, delay_ns)
-        return now_ns - (delay_ns - self._least_delay_ns) if self._stamped else now_ns
+        stamp_ns = round(self._stamp_ms * 1e6)
+        if self._delays is None:
+            self._stamped = is_our_clock(stamp_ns, now_ns)
+            self._delays = Delays(stamp_ns, now_ns)
+        return now_ns - self._delays.beyond_least(stamp_ns, now_ns) if self._stamped else now_ns
 
     def take(self) -> Image:
         """The image that was grabbed, in memory that nobody else holds. Raises FrameError where there is none."""

@@ -45,10 +45,11 @@ __all__ = [
     "golden_from",
 ]
 
-CONTRACT_VERSION = "1.1"
+CONTRACT_VERSION = "1.2"
 """Major.minor. A reader refuses another major; an unknown key or value of a newer minor is refused by name.
 
 1.1: `picture.resize` may be "exact".
+1.2: `statistics.frame_size`.
 """
 
 METADATA_KEY = "sepilot.contract"
@@ -191,8 +192,8 @@ class Contract:
         body = dataclasses.asdict(self)
         if self.frame is None:
             del body["frame"]
-        if self.statistics and self.statistics.likeness is None:
-            del body["statistics"]["likeness"]
+        if self.statistics:
+            body["statistics"] = {key: v for key, v in body["statistics"].items() if v is not None}
         return _canonical({**body, "digest": _digest(body)})
 
     @classmethod
@@ -261,7 +262,7 @@ def _with_later_keys(body: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that came later, as files have them that do not say."""
     whole = {"frame": None, **body}
     if isinstance(statistics := body.get("statistics"), dict):
-        whole["statistics"] = {"likeness": None, **statistics}
+        whole["statistics"] = {"likeness": None, "frame_size": None, **statistics}
     return whole
 
 

@@ -60,9 +60,16 @@ class FrameStatistics:
         sharpness: mean absolute difference of horizontal neighbours.
         likeness: how these and others go together; None in files that were made before there was such a thing, and
             for pictures of fewer than eight rows or columns.
+        frame_size: (width, height) of the frames that the pictures were made of; None where they had several shapes,
+            and in files from before contract version 1.2.
     """
 
     brightness: tuple[float, float, float]
     contrast: tuple[float, float, float]
     sharpness: tuple[float, float, float]
     likeness: Likeness | None = None
+    frame_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.frame_size is not None and min(self.frame_size) < 1:
+            raise ContractError(f"frame_size: width and height of at least 1 expected, found {self.frame_size}")

@@ -17,6 +17,7 @@ from sepilot_runtime.actuation import Actuation, Actuator
 from sepilot_runtime.content import ContentCheck, Score
 from sepilot_runtime.delivery import Delivery, tell_all
 from sepilot_runtime.errors import ContractError, DriveError, FrameError, ModelFileError
+from sepilot_runtime.frame_shape import FrameShape
 from sepilot_runtime.latency import Latency, LatencyHistogram
 from sepilot_runtime.pilot import Pilot, Prediction
 from sepilot_runtime.sinks import Sink, Step, neutral_step
@@ -259,10 +260,11 @@ class _LiveDrive:
         self._pilot, self._limits, self._actuation = pilot, limits, actuation
         self._control, self._clock_ns = control, clock_ns
         self._actuator = Actuator(actuation)
-        self._supervisor = Supervisor(limits)
+        self._period_ns = round(period_s * 1e9)
+        self._supervisor = Supervisor(limits, self._period_ns)
         self._novelty = novelty
         self._content = self._content_check()
-        self._period_ns = round(period_s * 1e9)
+        self._shape = FrameShape()
         self.delivery = Delivery(sinks, self._period_ns, clock_ns)
         self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
         self._last_ns: int | None = None
@@ -280,6 +282,7 @@ class _LiveDrive:
             if frame is not None and (other := new_pilot()) is not None:
                 self._pilot = other
                 self._content = self._content_check()
+                self._shape.another_model()
             step = self._without_frame(source) if frame is None else self._with_frame(frame)
             if step is not None:
                 self._pass_on(step)
@@ -300,7 +303,7 @@ class _LiveDrive:
         self.delivery.pass_on(step)
         if step.state.steers and self.delivery.verdict.level is Level.TROUBLE:
             # At once: the next frame is a period away, and another output may drive the throttle.
-            self._supervisor.judge(self.delivery.verdict)
+            self._supervisor.judge(self.delivery.verdict, self._clock_ns())
             self._pass_on(self._neutral_step(None))
 
     def _without_frame(self, source: LiveSource) -> Step | None:
@@ -311,7 +314,7 @@ class _LiveDrive:
         before = self._supervisor.state
         if (now_ns - self._last_ns) / self._period_ns >= self._limits.max_gap_periods:
             reason = "no frame" if source.connected else "the camera has gone"
-            self._supervisor.judge(Verdict(Level.TROUBLE, reason))
+            self._supervisor.judge(Verdict(Level.TROUBLE, reason), now_ns)
         state = self._supervisor.state
         # Whoever acts on the steps hears something in every period, so that silence means that nobody drives.
         if state.steers or (state is before and now_ns - self._told_ns < self._period_ns):
@@ -337,7 +340,7 @@ class _LiveDrive:
                 verdict = Verdict(Level.ODD, "after a gap")
         if self.delivery.verdict.level > verdict.level:
             verdict = self.delivery.verdict
-        state = self._supervisor.judge(verdict)
+        state = self._supervisor.judge(verdict, now_ns)
         if prediction is None or not state.steers:
             return self._neutral_step(frame, prediction, start_ns, late=late)
         throttle = self._actuation.throttle
@@ -358,6 +361,9 @@ class _LiveDrive:
         """Preprocess, check and infer; a verdict without a prediction is trouble."""
         if (now_ns - frame.arrived_ns) / 1e6 > self._limits.max_age_ms:
             return Verdict(Level.TROUBLE, "the frame is too old"), None
+        if other := self._shape.trouble(frame.image.shape, self._pilot.contract):
+            self.tally.refused["another size"] += 1
+            return Verdict(Level.TROUBLE, other), None
         try:
             prediction = self._pilot.steer(frame.image)
         except FrameError as e:
@@ -374,6 +380,7 @@ class _LiveDrive:
                 raise ModelFileError(f"{path}: failed on {self._failures} frames in a row: {e}") from e
             return Verdict(Level.TROUBLE, "the model failed"), None
         self._failures = 0
+        self._shape.steered_by(frame.image.shape)
         pilot = self._pilot
         # A model that makes the picture by itself was given the frame.
         picture = pilot.seen if pilot.contract.frame is None else pilot.picture_of(frame.image)

@@ -8,7 +8,7 @@ stopped    straight, throttle 0: emergency stop, signal, end; only `start` after
 
 `docs/states.md` has the table with all that leads into each.
 
-The supervisor holds no clock and no thread: the loop tells it what it saw, frame by frame.
+The supervisor holds no clock and no thread: the loop tells it what it saw and when, frame by frame.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Limits:
         max_late: neutral when so many of the last `late_window` frames missed the deadline.
         max_novelty: of the novelty score, where 1 is the edge of what was trained on: one frame beyond is odd, two in
             a row are trouble; None does not look. 1.25 to 1.5 gives few false alarms.
-        recover_frames: good frames in a row that end `degraded` and `neutral`.
+        recover_frames: good frames in a row, over at least as many frame periods, that end `degraded` and `neutral`.
         max_failures: the drive ends when the model failed on so many frames in a row.
     """
 
@@ -98,30 +98,39 @@ class Limits:
 
 
 class Supervisor:
-    """The state machine. One call per frame, or per frame period without a frame.
+    """The state machine. One call per finding: per frame, or per frame period without a frame.
 
     Attributes:
         state, reason: now; `reason` is "" while driving.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, period_ns: int) -> None:
+        """
+        Args:
+            period_ns: of the frames.
+        """
         self.state = State.WAITING
         self.reason = "no frame yet"
         self._limits = limits
         self._good = 0
+        # Frames that waited in a queue come all at once: so many of them show no more than one does.
+        self._least_good_ns = limits.recover_frames * period_ns
+        self._bad_ns = 0
         self._late: deque[bool] = deque(maxlen=limits.late_window)
 
-    def judge(self, verdict: Verdict) -> State:
-        """Take in what was found and give the state that follows. Nothing leads out of `stopped`."""
+    def judge(self, verdict: Verdict, now_ns: int) -> State:
+        """Take in what was found at `now_ns` and give the state that follows. Nothing leads out of `stopped`."""
         if self.state is State.STOPPED:
             return self.state
+        if verdict.level is not Level.GOOD:
+            self._bad_ns = now_ns
         if verdict.level is Level.TROUBLE:
             # Before the first good frame there is nothing to lose.
             self._enter(State.WAITING if self.state is State.WAITING else State.NEUTRAL, verdict.reason)
             self._good = 0
             return self.state
         self._good = self._good + 1 if verdict.level is Level.GOOD else 0
-        recovered = self._good >= self._limits.recover_frames
+        recovered = self._good >= self._limits.recover_frames and now_ns - self._bad_ns >= self._least_good_ns
         if verdict.level is Level.ODD:
             if self.state in (State.DRIVING, State.DEGRADED):
                 self._enter(State.DEGRADED, verdict.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,15 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_factory import contract_of
+from model_factory import PICTURE, contract_of
 from sepilot_runtime.actuation import Actuation
 from sepilot_runtime.engines import ConstantEngine
 from sepilot_runtime.errors import DriveError, ModelFileError, OutputError
 from sepilot_runtime.loop import DriveSummary, drive_live
+from sepilot_runtime.novelty import statistics_of
 from sepilot_runtime.pilot import Pilot
 from sepilot_runtime.sinks import ListSink, Sink, Step
 from sepilot_runtime.sources import Frame, SourceInfo
-from sepilot_runtime.states import Control, Limits, State
+from sepilot_runtime.states import GOOD, Control, Level, Limits, State, Supervisor, Verdict
 
 PERIOD_NS = 50_000_000
 STEERING = 0.4
@@ -185,6 +187,54 @@ def test_each_fault_is_neutral_within_two_periods_and_recovers(fault: Event, rea
     # Five good frames end it.
     assert at_period(steps, before + during + 3).state is State.NEUTRAL
     assert at_period(steps, before + during + 5).state is State.DRIVING
+
+
+@pytest.mark.parametrize(("bad", "state"), [(Level.TROUBLE, State.NEUTRAL), (Level.ODD, State.DEGRADED)])
+def test_a_burst_of_frames_that_waited_ends_nothing(bad: Level, state: State) -> None:
+    """Ten frames out of a queue within ten milliseconds show no more than one; nor do few over a long time."""
+    supervisor = Supervisor(Limits(recover_frames=5), PERIOD_NS)
+    supervisor.judge(GOOD, 0)
+    supervisor.judge(Verdict(bad, "a reason"), PERIOD_NS)
+    burst = [supervisor.judge(GOOD, PERIOD_NS + i * 1_000_000) for i in range(1, 11)]
+    later = [supervisor.judge(GOOD, PERIOD_NS * i) for i in range(2, 8)]
+    assert burst + later == [state] * 14 + [State.DRIVING] * 2, "five periods after it, with more than five good frames"
+    supervisor.judge(Verdict(bad, "a reason"), PERIOD_NS * 10)
+    rare = [supervisor.judge(GOOD, PERIOD_NS * i) for i in range(20, 80, 10)]
+    assert rare == [state] * 4 + [State.DRIVING] * 2, "the fifth good frame"
+
+
+def sized(height: int, width: int) -> Event:
+    return lambda _: RNG.integers(0, 255, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (48, 96), (64, 48)])
+def test_another_size_in_mid_drive_is_neutral_at_once_for_as_long_as_it_lasts(size: tuple[int, int]) -> None:
+    steps, summary, _ = drive([good] * 4 + [sized(*size)] * 30 + [good] * 6)
+    reason = "the frame is of another size than the first one"
+    assert {(s.state, s.reason, s.steering) for s in steps[4:34]} == {(State.NEUTRAL, reason, 0.0)}
+    assert steps[-2].state is State.DRIVING
+    assert (summary.neutral, summary.lost) == ({reason: 1}, {"another size": 30})
+
+
+def trained_on(width: int, height: int) -> Pilot:
+    statistics = dataclasses.replace(statistics_of(np.zeros((1, *PICTURE.shape), np.uint8)), frame_size=(width, height))
+    return Pilot(ConstantEngine(contract_of(statistics=statistics), STEERING))
+
+
+def test_frames_of_another_shape_than_the_training_s_never_drive() -> None:
+    """By the size in the contract; an older one has golden frames, here of 4 to 3."""
+    reason = "the frame has another shape than those of the training"
+    portrait = [sized(64, 48)] * 10
+    for pilot, script in ((None, portrait), (trained_on(640, 480), portrait), (trained_on(640, 360), [good] * 10)):
+        steps, _, _ = drive(script, pilot=pilot)
+        assert {(s.state, s.reason) for s in steps[:-1]} == {(State.WAITING, reason)}
+    for pilot in (None, trained_on(640, 480)):
+        steps, _, _ = drive([sized(480, 640)] * 3, pilot=pilot)
+        assert {s.state for s in steps[:-1]} == {State.DRIVING}
+    # A model that was installed meanwhile has its own.
+    others = [None, None, trained_on(640, 360)]
+    steps, _, _ = drive([good] * 6, new_pilot=lambda: others.pop(0) if others else None)
+    assert [s.state for s in steps[1:3]] == [State.DRIVING, State.NEUTRAL] and steps[2].reason == reason
 
 
 def test_neutral_goes_on_being_said_while_nothing_comes() -> None:

@@ -306,7 +306,7 @@ def _contract(
             versions=_versions(),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
-        statistics=statistics_of(train.pictures),
+        statistics=dataclasses.replace(statistics_of(train.pictures), frame_size=_frame_size(material)),
         golden=_golden_frames(material, recipe.picture, net, answers),
     )
 
@@ -319,6 +319,19 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _frame_size(material: Material) -> tuple[int, int] | None:
+    """(width, height) of the training frames, by the first of each drive; None where their shapes differ."""
+    sizes = []
+    for drive in material.drives:
+        try:
+            height, width = drive.read(0).shape[:2]
+        except FrameError:
+            continue
+        sizes.append((width, height))
+    aspects = [width / height for width, height in sizes]
+    return sizes[0] if sizes and max(aspects) < 1.02 * min(aspects) else None
 
 
 def _golden_frames(

@@ -180,12 +180,15 @@ def _pace(arguments: argparse.Namespace) -> Pace:
 
 
 def _start_line(pilot: Pilot, source: Source) -> str:
+    from sepilot_runtime.frame_shape import other_shape
+
     engine, provenance = pilot.engine, pilot.contract.provenance
     threads = f"{engine.threads} thread" + ("s" if engine.threads > 1 else "")
     golden = len(pilot.contract.golden)
+    other = other_shape(pilot.contract, source.info.width, source.info.height)
     return (
         f"{provenance.recipe} {provenance.precision} on {engine.name}, {threads}, {golden} golden frames passed\n"
-        f"{source.info}"
+        f"{source.info}" + (f"\nwarning: {source.info.where}: {other}" if other else "")
     )
 
 
