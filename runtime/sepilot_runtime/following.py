@@ -18,10 +18,11 @@ from sepilot_runtime.slots import INDEX_NAME, active_model, mark_failed
 
 __all__ = ["SlotFollower", "SlotWatcher"]
 
-STARTS_BEFORE_ROLLBACK = 3
-"""A file that three times in a row took the process down while it was loaded is given up."""
+TRIES_BEFORE_ROLLBACK = 3
+"""A file that takes so many processes down while they load it, one after the other, is given up."""
 
 _STARTING_NAME = "starting"
+_TRY_LIMIT_S = 20
 
 T = TypeVar("T")
 
@@ -124,18 +125,16 @@ class SlotFollower(Generic[T]):
 
     def _start(self) -> tuple[Path, T]:
         path = active_model(self._folder, self._warn)
-        if self._count_start(path) > STARTS_BEFORE_ROLLBACK:
-            reason = f"took its process down {STARTS_BEFORE_ROLLBACK} times while it was loaded"
+        # A start that did not end says nothing of the reason: the file, somebody who stopped it, a power switch.
+        if self._unfinished() == path.name and (reason := _how_it_ends(self._load, path)):
             path = self._back_from(path, reason) or path
         try:
-            return path, self._load(path)
+            return path, self._load_noted(path)
         except (ModelFileError, ContractError) as e:
             previous = self._back_from(path, str(e))
             if previous is None:
                 raise
-            return previous, self._load(previous)
-        finally:
-            self._forget_starts()
+            return previous, self._load_noted(previous)
 
     def _back_from(self, path: Path, reason: str) -> Path | None:
         back = mark_failed(self._folder, path, reason, self._warn)
@@ -144,17 +143,51 @@ class SlotFollower(Generic[T]):
         self._warn(f"{path.name}: {reason}; going back to {back.name}")
         return back
 
-    def _count_start(self, path: Path) -> int:
-        """How often, with this one, this file was begun with and not finished. 1 where nothing can be written."""
+    def _load_noted(self, path: Path) -> T:
+        """Load a file; where this process does not live through it, its name is left behind."""
         note = self._folder / _STARTING_NAME
-        count = 1
-        with contextlib.suppress(OSError, ValueError):
-            name, before = note.read_text(encoding="utf-8").split()
-            count += int(before) if name == path.name else 0
         with contextlib.suppress(OSError):
-            note.write_text(f"{path.name} {count}\n", encoding="utf-8")
-        return count
+            note.write_text(f"{path.name}\n", encoding="utf-8")
+        try:
+            return self._load(path)
+        finally:
+            with contextlib.suppress(OSError):
+                note.unlink(missing_ok=True)
 
-    def _forget_starts(self) -> None:
-        with contextlib.suppress(OSError):
-            (self._folder / _STARTING_NAME).unlink(missing_ok=True)
+    def _unfinished(self) -> str | None:
+        """The name of the file that an earlier start began with and did not finish; None where there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            # An older sepilot wrote a count behind it.
+            return (self._folder / _STARTING_NAME).read_text(encoding="utf-8").split(" ")[0].strip()
+        return None
+
+
+def _how_it_ends(load: Callable[[Path], object], path: Path) -> str:
+    """Load a file in processes of their own, whose end can be seen.
+
+    Whatever ends this process as well (a signal to the whole unit, a power cut) leaves no verdict.
+
+    Returns:
+        How it took them down; "" as soon as one lives through it, be it with an error.
+    """
+    import multiprocessing
+    import signal
+
+    def try_it() -> None:
+        # The kernel ends it, also where an interpreter does not come back.
+        signal.alarm(_TRY_LIMIT_S)
+        load(path)
+
+    how = ""
+    for _ in range(TRIES_BEFORE_ROLLBACK):
+        # A copy of this process, so that it loads with the same settings; there are no threads yet.
+        child = multiprocessing.get_context("fork").Process(target=try_it)
+        child.start()
+        child.join()
+        code = child.exitcode or 0
+        if code in (0, 1):  # 1: an exception, which comes again here.
+            return ""
+        if code == -signal.SIGALRM:
+            return f"did not answer within {_TRY_LIMIT_S} s while it was loaded"
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"took its process down {TRIES_BEFORE_ROLLBACK} times while it was loaded ({how})"

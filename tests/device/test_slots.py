@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from device.conftest import TRAINING_TOOLS, Device
 from model_factory import contract_of, write_onnx, write_tflite
 from sepilot_runtime import installation
 from sepilot_runtime.errors import ContractError, ModelFileError, OutputError, UsageError
-from sepilot_runtime.following import STARTS_BEFORE_ROLLBACK, SlotFollower, SlotWatcher
+from sepilot_runtime.following import SlotFollower, SlotWatcher
 from sepilot_runtime.installation import install_model
 from sepilot_runtime.modelfile import read_model_file
 from sepilot_runtime.pilot import load_pilot
@@ -321,26 +322,99 @@ def test_a_mistake_of_the_user_is_no_fault_of_the_file(slots: Path) -> None:
     assert roles(slots)["active"] == "b.tflite"
 
 
-CRASHING = """
-import os, sys
+STARTING = """
+import os, signal, sys
 from pathlib import Path
-from sepilot_runtime.following import SlotFollower
-load = lambda path: os._exit(9) if path.name.endswith("-b.tflite") else path.name
-print(SlotFollower(Path(sys.argv[1]), load, warn=print).loaded)
+from sepilot_runtime import following
+from sepilot_runtime.errors import ModelFileError
+
+slots, how = Path(sys.argv[1]), sys.argv[2]
+following._TRY_LIMIT_S = 1
+
+def load(path):
+    if path.name.endswith("-b.tflite"):
+        if how == "segmentation fault": os.kill(os.getpid(), signal.SIGSEGV)
+        if how == "abort": os.abort()
+        if how == "out of memory": os.kill(os.getpid(), signal.SIGKILL)
+        if how == "exit": os._exit(9)
+        if how == "hangs": signal.pause()
+        if how == "error": raise ModelFileError(f"{path}: broken")
+        if how == "interrupted":
+            print("loading", flush=True)
+            sys.stdin.read()
+    return path.name
+
+print(following.SlotFollower(slots, load, warn=print).loaded)
 """
 
 
-def test_a_file_that_kills_its_process_at_every_start_is_given_up(slots: Path) -> None:
-    def start() -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
-        return subprocess.run([sys.executable, "-c", CRASHING, str(slots)], capture_output=True, text=True, env=env)
+def start(slots: Path, how: str) -> subprocess.Popen[str]:
+    """A drive's start; `how` loading the active file goes. The unit's processes are a group, as under systemd."""
+    return subprocess.Popen(
+        [sys.executable, "-c", STARTING, str(slots), how], text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "runtime")},
+    )  # fmt: skip
 
-    for _ in range(STARTS_BEFORE_ROLLBACK):
-        assert start().returncode == 9
-        assert roles(slots)["active"] == "b.tflite"
-    done = start()
-    assert done.returncode == 0 and "took its process down 3 times" in done.stdout, done.stderr
+
+def interrupt(slots: Path, number: int) -> None:
+    """Begin a start, and end it while the file is loaded."""
+    with start(slots, "interrupted") as begun:
+        assert begun.stdout is not None and begun.stdout.readline() == "loading\n"
+        os.killpg(begun.pid, number)
+    assert begun.returncode
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("segmentation fault", "took its process down 3 times while it was loaded (signal 11)"),
+        ("abort", "took its process down 3 times while it was loaded (signal 6)"),
+        ("out of memory", "took its process down 3 times while it was loaded (signal 9)"),
+        ("exit", "took its process down 3 times while it was loaded (exit code 9)"),
+        ("hangs", "did not answer within 1 s while it was loaded"),
+    ],
+)
+def test_a_file_that_takes_its_process_down_is_given_up_at_the_next_start(how: str, reason: str, slots: Path) -> None:
+    if how == "hangs":  # As systemd ends a unit that does not become ready.
+        interrupt(slots, signal.SIGKILL)
+    else:
+        assert start(slots, how).wait()
+    assert roles(slots)["active"] == "b.tflite"
+    with start(slots, how) as again:
+        out, errors = again.communicate()
+    assert again.returncode == 0 and reason in out and "going back to" in out, errors
     assert roles(slots) == {"active": "a.tflite", "previous": "b.tflite", "shadow": "c.onnx"}
+    slot = read_slots(slots).slot(read_slots(slots).previous)
+    assert slot is not None and slot.failed == reason
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_starts_that_were_interrupted_say_nothing_against_a_file(number: signal.Signals, slots: Path) -> None:
+    """Restarts, a power switch: nothing of a power cut reaches the process, as with SIGKILL."""
+    for _ in range(5):
+        interrupt(slots, number)
+    with start(slots, "well") as again:
+        out, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert out.endswith("-b.tflite\n") and out.count("\n") == 1
+    assert roles(slots)["active"] == "b.tflite" and not any(slot.failed for slot in read_slots(slots).models)
+    assert not (slots / "starting").exists()
+
+
+def test_an_error_after_an_interrupted_start_is_the_error_alone(slots: Path) -> None:
+    interrupt(slots, signal.SIGKILL)
+    with start(slots, "error") as again:
+        out, _ = again.communicate()
+    assert again.returncode == 0 and "broken; going back to" in out and "took its process" not in out
+    assert roles(slots)["active"] == "a.tflite"
+
+
+def test_a_note_of_an_older_sepilot_is_understood(slots: Path) -> None:
+    name = read_slots(slots).active
+    (slots / "starting").write_text(f"{name} 3\n")
+    with start(slots, "exit") as begun:
+        assert "took its process down 3 times" in begun.communicate()[0]
 
 
 # --- Power cuts -------------------------------------------------------------------------------------------------------
