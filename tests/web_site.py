@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from model_factory import contract_of, frames
@@ -21,10 +20,9 @@ from sepilot_runtime.pilot import Pilot, Prediction
 from sepilot_runtime.sinks import Step
 from sepilot_runtime.sources import Frame
 from sepilot_runtime.states import Control
-from sepilot_runtime.web import app, server
 from sepilot_runtime.web.address import web_address
-from sepilot_runtime.web.server import WebPage
-from sepilot_runtime.web.status import Watched
+from sepilot_runtime.web.drive import Watched
+from sepilot_runtime.web.page import WebPage
 
 TOKEN = "correct-horse-battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -80,10 +78,8 @@ Serve = Callable[..., Site]
 
 
 @contextlib.contextmanager
-def serving_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+def serving_pages() -> Iterator[Serve]:
     """Gives what serves pages, each until the end of the block."""
-    monkeypatch.setattr(app, "WRONG_TOKEN_WAIT_S", 0.01)
-    monkeypatch.setattr(server, "LAST_WORD_S", 0.0)
     with contextlib.ExitStack() as stack:
 
         def start(

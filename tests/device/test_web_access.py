@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from sepilot_runtime.errors import UsageError
-from sepilot_runtime.web import app
 from sepilot_runtime.web.address import web_address
-from sepilot_runtime.web.app import STOP_REASON
+from sepilot_runtime.web.drive import STOP_REASON
+from sepilot_runtime.web.guesses import Guesses
 from web_site import BEARER, TOKEN, Serve, serving_pages, step_of
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    with serving_pages(monkeypatch) as start:
+def serve() -> Iterator[Serve]:
+    with serving_pages() as start:
         yield start
 
 
@@ -38,12 +39,40 @@ def test_control_obeys_the_right_token_alone(serve: Serve) -> None:
     assert site.post("explode", **BEARER) == 404
 
 
-def test_guessing_takes_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guessing_takes_time_and_the_owner_none(serve: Serve) -> None:
     site = serve()
-    monkeypatch.setattr(app, "WRONG_TOKEN_WAIT_S", 0.5)
+    results: list[int] = []
     start = time.monotonic()
-    site.post("check", Authorization="Bearer wrong-horse-battery")
-    assert time.monotonic() - start >= 0.5
+    guessers = [
+        threading.Thread(target=lambda: results.append(site.post("check", Authorization="Bearer wrong-horse-battery")))
+        for _ in range(2)
+    ]
+    for thread in guessers:
+        thread.start()
+    assert site.post("check", **BEARER) == 200
+    owner_s = time.monotonic() - start
+    for thread in guessers:
+        thread.join()
+    # One after the other, however many come at once, and the second waits twice as long.
+    assert time.monotonic() - start >= 1.5 and results == [401, 401]
+    assert owner_s < 0.5
+
+
+def test_many_guesses_wait_ever_longer_by_address_and_over_all() -> None:
+    now_s = 0.0
+    guesses = Guesses(lambda: now_s)
+    assert [guesses.wrong("10.0.0.1") for _ in range(4)] == [0.5, 1.5, 3.5, 7.5]
+    # Others wait as well, but less.
+    assert 0.5 < guesses.wrong("10.0.0.2") < 2
+    for _ in range(1000):
+        longest_s = guesses.wrong("10.0.0.1")
+    assert longest_s == 600
+    # A network of IPv6 counts as one; addresses that many come from count together.
+    first_s, second_s = guesses.wrong("2001:db8::1"), guesses.wrong("2001:db8::2")
+    assert 2 < first_s <= second_s <= 10
+    assert all(guesses.wrong(f"10.1.{n // 250}.{n % 250}") >= 9 for n in range(1000))
+    now_s = 86400.0
+    assert guesses.wrong("10.0.0.1") < 2, "it is forgiven"
 
 
 def test_without_a_token_it_is_only_read(serve: Serve) -> None:
@@ -63,8 +92,8 @@ def test_over_the_network_looking_needs_the_token_too(serve: Serve) -> None:
     site.page.sink.write(step_of(0))
     for path in ("/about", "/live", "/picture"):
         assert site.ask("GET", path)[0] == 401
-        assert site.ask("GET", path, Authorization="Bearer wrong-horse-battery")[0] == 401
         assert site.ask("GET", path, **BEARER)[0] == 200
+    assert site.ask("GET", "/live", Authorization="Bearer wrong-horse-battery")[0] == 401
     # The page itself says nothing about the drive, and asks for the token.
     assert site.ask("GET", "/")[0] == 200
 

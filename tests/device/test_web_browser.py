@@ -12,13 +12,13 @@ import pytest
 
 from chromium import Chromium, chromium_path
 from sepilot_runtime.states import State
-from sepilot_runtime.web.app import STOP_REASON
+from sepilot_runtime.web.drive import STOP_REASON
 from web_site import TOKEN, Serve, Site, serving_pages, step_of
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    with serving_pages(monkeypatch) as start:
+def serve() -> Iterator[Serve]:
+    with serving_pages() as start:
         yield start
 
 

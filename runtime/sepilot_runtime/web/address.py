@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import socket
@@ -17,8 +16,9 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8887
 TOKEN_VARIABLE = "SEPILOT_WEB_TOKEN"
 SHORTEST_TOKEN = 12
 
-STALLED_MS = 4000
-"""A client that takes nothing for so long is dropped by the system."""
+WAITING = 1024
+"""Connections that the system holds ready. Where it holds too few, a flood makes the owner's wait a second for the next
+try; where it holds too many, the owner's waits behind the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +69,8 @@ def bind(address: WebAddress) -> socket.socket:
     listener = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(AttributeError, OSError):  # Linux alone has it; connections inherit it.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
         listener.bind((address.host, address.port))
-        listener.listen(64)
+        listener.listen(WAITING)
     except OSError as e:
         listener.close()
         shown = f"{address.host}:{address.port}"

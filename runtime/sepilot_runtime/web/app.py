@@ -16,32 +16,23 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Callable
+import urllib.parse
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from sepilot_runtime.web.address import WebAddress
-from sepilot_runtime.web.feed import WebSink
-from sepilot_runtime.web.pictures import Pictures, Shot
-from sepilot_runtime.web.status import Status, Watched
+from sepilot_runtime.web.connections import Answer, Request
+from sepilot_runtime.web.feed import Feed
+from sepilot_runtime.web.guesses import Guesses
+from sepilot_runtime.web.link import Link, Silent
+from sepilot_runtime.web.news import News
+from sepilot_runtime.web.status import Status
 
-__all__ = ["STOP_REASON", "make_app"]
+__all__ = ["App"]
 
-STOP_REASON = "emergency stop on the page"
 HOLD_S = 0.3
-LOOK_EVERY_S = 0.015
-WRONG_TOKEN_WAIT_S = 0.5
-MOST_AT_ONCE = 48
-"""Requests that may wait for something new; more are sent away. Control is never among them."""
-
 STATIC = Path(__file__).parent / "static"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -59,116 +50,108 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+NONE: Mapping[str, str] = MappingProxyType({})
+BEARER = {"WWW-Authenticate": "Bearer"}
+ACTIONS = ("stop", "start", "record", "pause", "check")
 
 
-def make_app(
-    sink: WebSink, watched: Watched, address: WebAddress, clock_ns: Callable[[], int] = time.monotonic_ns
-) -> ASGIApp:
-    """The application for one drive."""
-    page = _Page(sink, watched, address, clock_ns)
-    routes = [
-        Route("/", page.index),
-        Route("/static/{name}", page.static),
-        Route("/about", page.about),
-        Route("/live", page.live),
-        Route("/picture", page.picture),
-        Route("/control/{action}", page.control, methods=["POST"]),
-    ]
-    return _Headers(Starlette(routes=routes))
+class _Refused(Exception):
+    """The request is answered with a status and a few words."""
+
+    def __init__(
+        self, status: int, words: str, headers: Mapping[str, str] | None = None, *, last: bool = False
+    ) -> None:
+        super().__init__(words)
+        self.answer = Answer(status=status, body=words.encode(), headers=headers or {}, last=last)
 
 
-class _Headers:
-    """Adds `HEADERS` to every answer."""
+class App:
+    """Answers the requests for one drive."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
-class _Page:
-    def __init__(self, sink: WebSink, watched: Watched, address: WebAddress, clock_ns: Callable[[], int]) -> None:
-        self._sink, self._watched, self._address, self._clock_ns = sink, watched, address, clock_ns
-        self._status = Status(sink, watched, clock_ns)
-        self._pictures = Pictures(sink, clock_ns)
+    def __init__(
+        self, feed: Feed, link: Link, news: News, address: WebAddress, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._feed, self._link, self._news, self._address, self._clock_ns = feed, link, news, address, clock_ns
+        self._status = Status(feed, link, clock_ns)
+        self._guesses = Guesses()
         self._files = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in TYPES}
-        self._waiting = 0
 
-    async def index(self, request: Request) -> Response:
-        self._require_own_name(request)
-        return self._file("index.html")
+    def trusts(self, authorization: bytes) -> bool:
+        """Is it the token? Takes as long for every wrong one of its length."""
+        scheme, _, given = authorization.partition(b" ")
+        expected = self._address.token
+        return expected is not None and scheme.lower() == b"bearer" and hmac.compare_digest(given, expected.encode())
 
-    async def static(self, request: Request) -> Response:
-        return self._file(request.path_params["name"])
+    async def answer(self, request: Request) -> Answer:
+        """Never raises what a request could bring about."""
+        try:
+            answer = await self._answer(request)
+        except _Refused as e:
+            answer = e.answer
+        return Answer(
+            status=answer.status, body=answer.body, media_type=answer.media_type, headers={**HEADERS, **answer.headers},
+            last=answer.last,
+        )  # fmt: skip
 
-    async def about(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Answer:
+        first, _, rest = request.path.removeprefix("/").partition("/")
+        if first == "control":
+            _require_method(request, "POST")
+            return await self._control(request, rest)
+        found = {"live": self._live, "picture": self._picture, "about": self._about}.get(first)
+        if not request.path.startswith("/") or (rest and first != "static"):
+            raise _Refused(404, "no such page")
+        if found is None and first not in ("", "static"):
+            raise _Refused(404, "no such page")
+        _require_method(request, "GET")
+        if found is None:
+            if not rest:
+                self._require_own_name(request)
+            return self._file(rest or "index.html")
         await self._require_viewer(request)
-        return JSONResponse(self._status.about() | {"control": self._address.token is not None})
+        return await found(request)
 
-    async def live(self, request: Request) -> Response:
-        await self._require_viewer(request)
+    async def _about(self, request: Request) -> Answer:
+        await self._link.refresh()
+        if not self._link.about:
+            raise _Refused(503, "the drive does not answer")
+        return _json(self._status.about() | {"control": self._address.token is not None})
+
+    async def _live(self, request: Request) -> Answer:
         count, bucket = _number(request, "count"), _number(request, "bucket")
         start_ns = self._clock_ns()
-        await self._wait(lambda: self._sink.records.count != count)
+        await self._link.refresh()
+        await self._news.step_after(count, HOLD_S)
         waited_ms = (self._clock_ns() - start_ns) / 1e6
-        return JSONResponse(self._status.now(bucket) | {"waited_ms": round(waited_ms, 1)})
+        return _json(self._status.now(bucket) | {"waited_ms": round(waited_ms, 1)})
 
-    async def picture(self, request: Request) -> Response:
-        await self._require_viewer(request)
-        after = _number(request, "after")
+    async def _picture(self, request: Request) -> Answer:
+        shot = await self._news.shot_after(_number(request, "after"), HOLD_S)
+        if shot is None or shot.jpeg is None:
+            return Answer(status=204)
+        age_ms = round((self._clock_ns() - shot.arrived_ns) / 1e6, 1)
+        about = {**shot.about, "age_ms": age_ms}
+        return Answer(status=200, body=shot.jpeg, media_type="image/jpeg", headers={"X-Shot": json.dumps(about)})
 
-        def newer() -> Shot | None:
-            shot = self._pictures.newest()
-            return shot if shot is not None and shot.number != after and shot.jpeg is not None else None
-
-        shot = await self._wait(newer)
-        if shot is None:
-            return Response(status_code=204)
-        about = json.dumps(_about_shot(shot, self._clock_ns()))
-        return Response(shot.jpeg, media_type="image/jpeg", headers={"X-Shot": about})
-
-    async def control(self, request: Request) -> Response:
+    async def _control(self, request: Request, action: str) -> Answer:
         await self._require_token(request)
-        control, action = self._watched.control, request.path_params["action"]
-        if action in ("stop", "start") and not self._watched.supervised:
-            raise HTTPException(409, "a recording that is gone through frame by frame cannot be stopped")
-        if action in ("record", "pause") and not self._watched.recorder:
-            raise HTTPException(409, "the drive was started without --record")
-        if action == "stop":
-            control.stop(STOP_REASON)
-        elif action == "start":
-            control.start()
-        elif action in ("record", "pause"):
-            control.recording = action == "record"
-        elif action != "check":
-            raise HTTPException(404, "unknown action")
-        return JSONResponse({"stopping": control.stopped, "recording": control.recording})
-
-    def _file(self, name: str) -> Response:
-        if name not in self._files:
-            raise HTTPException(404, "no such file")
-        return Response(self._files[name], media_type=TYPES[Path(name).suffix])
-
-    async def _wait(self, look: Callable[[], Any]) -> Any:
-        """What `look` gives as soon as that is something, or None after `HOLD_S`."""
-        if self._waiting >= MOST_AT_ONCE:
-            raise HTTPException(503, "too many look at this drive")
-        self._waiting += 1
+        if action not in ACTIONS:
+            raise _Refused(404, "unknown action")
+        about = self._link.about
+        if action in ("stop", "start") and not about["supervised"]:
+            raise _Refused(409, "a recording that is gone through frame by frame cannot be stopped")
+        if action in ("record", "pause") and not about["recorder"]:
+            raise _Refused(409, "the drive was started without --record")
         try:
-            end_ns = self._clock_ns() + round(HOLD_S * 1e9)
-            while not (found := look()) and not self._sink.closed and self._clock_ns() < end_ns:
-                await asyncio.sleep(LOOK_EVERY_S)
-            return found or None
-        finally:
-            self._waiting -= 1
+            self._link.facts = facts = await self._link.ask(action)
+        except Silent:
+            raise _Refused(503, "the drive does not answer") from None
+        return _json({"stopping": facts["stopping"], "recording": facts["recording"]})
+
+    def _file(self, name: str) -> Answer:
+        if name not in self._files:
+            raise _Refused(404, "no such file")
+        return Answer(status=200, body=self._files[name], media_type=TYPES[Path(name).suffix])
 
     async def _require_viewer(self, request: Request) -> None:
         self._require_own_name(request)
@@ -176,40 +159,38 @@ class _Page:
             await self._require_token(request)
 
     async def _require_token(self, request: Request) -> None:
-        expected = self._address.token
-        if expected is None:
-            raise HTTPException(403, "this page is only read: the drive was started without a token")
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), expected.encode()):
+        if self._address.token is None:
+            raise _Refused(403, "this page is only read: the drive was started without a token")
+        if request.token:
             return
-        if given:
-            # Guessing takes its time.
-            await asyncio.sleep(WRONG_TOKEN_WAIT_S)
-        raise HTTPException(401, "wrong token" if given else "a token is needed", {"WWW-Authenticate": "Bearer"})
+        if request.token is None:
+            raise _Refused(401, "a token is needed", BEARER)
+        # Who does not wait for the answer learns nothing but that it was wrong, and needs a new connection.
+        await asyncio.sleep(self._guesses.wrong(request.address))
+        raise _Refused(401, "wrong token", BEARER, last=True)
 
     def _require_own_name(self, request: Request) -> None:
         """A foreign page that has its own name point to this machine must not read what needs no token."""
-        name = request.url.hostname or ""
+        try:
+            name = urllib.parse.urlsplit(f"//{request.headers.get('host', '')}").hostname
+        except ValueError:
+            name = None
         if self._address.loopback and name not in ("localhost", "127.0.0.1", "::1", self._address.host):
-            raise HTTPException(403, "open the page as localhost")
+            raise _Refused(403, "open the page as localhost")
 
 
-def _about_shot(shot: Shot, now_ns: int) -> dict[str, Any]:
-    step = shot.step
-    assert step.frame is not None
-    return {
-        "number": shot.number,
-        "id": step.frame.id,
-        "time_s": round(step.frame.time_s, 2),
-        "age_ms": round((now_ns - step.frame.arrived_ns) / 1e6, 1),
-        "deg": round(step.prediction.steering_deg, 2) if step.prediction else None,
-        "recorded": step.frame.label,
-        "steers": step.state.steers,
-    }
+def _require_method(request: Request, method: str) -> None:
+    if request.method != method:
+        raise _Refused(405, f"{method} expected", {"Allow": method})
+
+
+def _json(values: dict[str, Any]) -> Answer:
+    body = json.dumps(values, separators=(",", ":")).encode()
+    return Answer(status=200, body=body, media_type="application/json")
 
 
 def _number(request: Request, name: str) -> int:
-    text = request.query_params.get(name, "0")
+    text = urllib.parse.parse_qs(request.query).get(name, ["0"])[0]
     if not (text.isascii() and text.isdecimal() and len(text) < 18):
-        raise HTTPException(400, f"{name}: a whole number expected")
+        raise _Refused(400, f"{name}: a whole number expected")
     return int(text)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sepilot_runtime.sinks import Sink
     from sepilot_runtime.sources import Source
     from sepilot_runtime.states import Control
-    from sepilot_runtime.web.server import WebPage
+    from sepilot_runtime.web.page import WebPage
 
 __all__ = ["add_web_arguments", "bind_page", "serve_page"]
 
@@ -52,7 +52,7 @@ def bind_page(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Web
             raise UsageError("--web-token: --web expected beside it")
         return None
     from sepilot_runtime.web.address import web_address
-    from sepilot_runtime.web.server import WebPage
+    from sepilot_runtime.web.page import WebPage
 
     page = WebPage(web_address(arguments.web, arguments.web_token))
     stack.callback(page.close)
@@ -72,7 +72,7 @@ def serve_page(
 ) -> contextlib.AbstractContextManager[None]:
     """Give the page every step, after all other `sinks`, and serve it from now on."""
     from sepilot_runtime.drive_outputs import steps_hz
-    from sepilot_runtime.web.status import Watched
+    from sepilot_runtime.web.drive import Watched
 
     sinks.append(page.sink)
     return page.serving(

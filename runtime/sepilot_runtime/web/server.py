@@ -1,127 +1,96 @@
-"""The thread that serves the page, in the process of the drive. Only who looks at it costs anything."""
+"""The page's process: answers browsers, and asks the drive for what they want to know.
+
+    python -m sepilot_runtime.web.server LISTENER CHANNEL MEMORY
+
+The arguments are file descriptors: the socket that listens, the line to the drive, and what both share. The drive says
+on the line where it listens and what the token is, which would show in the list of processes as an argument. The end
+of the line is the end of the drive.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
+import os
+import resource
+import signal
 import socket
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-from sepilot_runtime.web.address import WebAddress, bind
-from sepilot_runtime.web.feed import WebSink
-from sepilot_runtime.web.status import Watched
+from sepilot_runtime.web.address import WebAddress
+from sepilot_runtime.web.app import App
+from sepilot_runtime.web.connections import MOST_STRANGERS, MOST_TRUSTED, Crowd
+from sepilot_runtime.web.feed import Feed
+from sepilot_runtime.web.link import Link
+from sepilot_runtime.web.news import News
 
-if TYPE_CHECKING:
-    import uvicorn
+__all__ = ["main", "serve"]
 
-__all__ = ["WebPage"]
+NICENESS = 5
+"""The drive goes first, and still the stop is answered on a machine that has much to do."""
 
-MOST_CONNECTIONS = 64
-IDLE_S = 10
 LAST_WORD_S = 0.25
 """Pages ask several times a second: so long after the end they can still hear how it ended."""
 
-START_S = 5.0
-SWITCH_S = 0.0005
-COLLECT_EVERY_S = 5.0
+OTHER_FILES = 64
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT)
+"""Whoever ends the drive ends this process, which says the drive's last word first."""
 
 
-class WebPage:
-    """The page of one drive. It holds its port from the beginning, so that a taken one shows before the car moves.
-
-    Attributes:
-        sink: takes the steps.
-        url: where people find it.
-        controls: it has a token, so that it can stop the drive.
-    """
-
-    def __init__(self, address: WebAddress) -> None:
-        """
-        Raises:
-            UsageError: it cannot listen there.
-            ModuleNotFoundError: the extra `web` is not installed.
-        """
-        # What is missing is to show now, not in the thread.
-        import starlette.applications  # noqa: F401
-        import uvicorn  # noqa: F401
-
-        self.sink = WebSink()
-        self._address = address
-        self.controls = address.token is not None
-        self._listener = bind(address)
-        host, port = self._listener.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}/" if address.family == socket.AF_INET6 else f"http://{host}:{port}/"
-
-    def close(self) -> None:
-        """Give the port back."""
-        self._listener.close()
-
-    @contextlib.contextmanager
-    def serving(self, watched: Watched) -> Iterator[None]:
-        """Serve until the end of the block; after it the thread is gone within a second."""
-        import uvicorn
-
-        from sepilot_runtime.web.app import make_app
-
-        config = uvicorn.Config(
-            make_app(self.sink, watched, self._address), loop="asyncio", http=_capped_protocol(), ws="none",
-            lifespan="off", log_config=None, log_level="error", access_log=False, server_header=False,
-            proxy_headers=False, timeout_keep_alive=IDLE_S,
-        )  # fmt: skip
-        server = uvicorn.Server(config)
-        switching_s = sys.getswitchinterval()
-        # So long may a request keep the drive from its next line of Python.
-        sys.setswitchinterval(min(SWITCH_S, switching_s))
-        thread = threading.Thread(target=_serve, args=(server, self._listener), name="web", daemon=True)
-        thread.start()
-        # Its start is over before the drive begins: imports would hold up the first frames.
-        end_s = time.monotonic() + START_S
-        while not server.started and thread.is_alive() and time.monotonic() < end_s:
-            time.sleep(0.01)
-        try:
-            yield
-        finally:
-            self.sink.close()
-            if server.server_state.connections:
-                time.sleep(LAST_WORD_S)
-            server.should_exit = True
-            thread.join(0.5)
-            server.force_exit = True
-            thread.join(0.2)
-            sys.setswitchinterval(switching_s)
-            self.close()
+async def serve(listener: socket.socket, channel: socket.socket, memory: int) -> None:
+    """Serve until the drive is over."""
+    ended = asyncio.Event()
+    link = Link(ended.set)
+    await asyncio.get_running_loop().create_connection(lambda: link, sock=channel)
+    told = await link.told
+    link.drive = told["drive"]
+    link.about, link.facts = await link.ask("about"), await link.ask("facts")
+    feed = Feed(memory)
+    news = News(feed, link)
+    app = App(feed, link, news, _address_of(told))
+    crowd = Crowd(listener, app.answer, app.trusts)
+    others = [asyncio.create_task(news.follow()), asyncio.create_task(crowd.sweep())]
+    await link.ask("up")
+    await ended.wait()
+    news.look()
+    if crowd.trusted or crowd.strangers:
+        await asyncio.sleep(LAST_WORD_S)
+    for task in others:
+        task.cancel()
 
 
-def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    async def run() -> None:
-        tidying = asyncio.create_task(_collect())
-        await server.serve(sockets=[listener])
-        tidying.cancel()
-
-    asyncio.run(run())
+def _address_of(told: dict[str, Any]) -> WebAddress:
+    return WebAddress(
+        family=socket.AF_INET, host=told["host"], port=told["port"], loopback=told["loopback"], token=told["token"]
+    )
 
 
-async def _collect() -> None:
-    """A live drive turns the garbage collector off; what requests leave in cycles goes here, a little at a time."""
-    while True:
-        await asyncio.sleep(COLLECT_EVERY_S)
-        if not gc.isenabled():
-            gc.collect(0)
+def main() -> int:
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    listener, channel, memory = (int(argument) for argument in sys.argv[1:])
+    _make_room()
+    asyncio.run(serve(socket.socket(fileno=listener), socket.socket(fileno=channel), memory))
+    return 0
 
 
-def _capped_protocol() -> type[asyncio.Protocol]:
-    """HTTP/1.1 for so many connections at most, so that a crowd cannot take the camera's file descriptors."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+def _make_room() -> None:
+    """Behind the drive on the processor, ahead of it where memory runs out, and enough files for the crowd."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    wanted = MOST_STRANGERS + MOST_TRUSTED + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
-    class CappedProtocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > MOST_CONNECTIONS:
-                transport.abort()
 
-    return CappedProtocol
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,25 +1,20 @@
-"""Everything the page shows, as plain values: the drive as it is now, and the model that it drives with."""
+"""Everything the page shows of the drive as it is now, as plain values."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import itertools
 import os
-import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sepilot_runtime.conditions import temperature_c
 from sepilot_runtime.latency import latency_of
-from sepilot_runtime.pilot import STEERING, Pilot
-from sepilot_runtime.sinks import Background, Sink, Step
-from sepilot_runtime.states import Control, State
-from sepilot_runtime.web.feed import Record, WebSink
+from sepilot_runtime.states import State
+from sepilot_runtime.web.feed import Feed, Record
+from sepilot_runtime.web.link import Link
 
-__all__ = ["BUCKET_MS", "Status", "Watched", "model_card"]
+__all__ = ["BUCKET_MS", "Status"]
 
 BUCKET_MS = 50
 SHOWN_S = 20.0
@@ -30,101 +25,52 @@ FIGURES_EVERY_S = 0.4
 MACHINE_EVERY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Watched:
-    """What the page shows of a drive beside its steps.
-
-    Attributes:
-        pilot: that drives now.
-        lost: frames that did not come through, by reason.
-        outputs: told of when one fails.
-        supervised: a live drive, which can be stopped and started.
-        recorder: it can record.
-        deadline_ms: from the arrival of a frame to the steering.
-        horizon: row of the horizon as a fraction of the frame's height, for drawing the path.
-    """
-
-    pilot: Callable[[], Pilot]
-    control: Control
-    lost: Callable[[], Mapping[str, int]]
-    outputs: Sequence[Sink] = ()
-    supervised: bool = True
-    recorder: bool = False
-    deadline_ms: float = 50.0
-    horizon: float = 0.45
-
-
 class Status:
-    """Reads sink and drive. For one thread."""
+    """Reads what the drive writes and says. For one thread."""
 
-    def __init__(self, sink: WebSink, watched: Watched, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self.drive = secrets.token_hex(4)
-        self._sink, self._watched, self._clock_ns = sink, watched, clock_ns
-        self._lost: Mapping[str, int] = {}
+    def __init__(self, feed: Feed, link: Link, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._feed, self._link, self._clock_ns = feed, link, clock_ns
         self._figures: tuple[int, dict[str, Any]] | None = None
         self._machine: tuple[int, dict[str, Any]] | None = None
-        self._card: tuple[Pilot, dict[str, Any]] | None = None
 
     def about(self) -> dict[str, Any]:
         """What does not change while one model drives."""
-        watched = self._watched
-        return {
-            "drive": self.drive,
-            "supervised": watched.supervised,
-            "recorder": watched.recorder,
-            "deadline_ms": watched.deadline_ms,
-            "horizon": watched.horizon,
-            "bucket_ms": BUCKET_MS,
-            "shown_s": SHOWN_S,
-            "model": self._model(),
-        }
+        return self._link.about | {"drive": self._link.drive, "bucket_ms": BUCKET_MS, "shown_s": SHOWN_S}
 
     def now(self, since_bucket: int) -> dict[str, Any]:
         """The drive as it is. `samples` are those of `since_bucket` and later."""
-        sink, control, now_ns = self._sink, self._watched.control, self._clock_ns()
-        step = sink.newest
+        feed, facts, now_ns = self._feed, self._link.facts, self._clock_ns()
+        step = feed.newest
         return self._figures_now(now_ns) | {
-            "drive": self.drive,
-            "model": self._model()["sha256"],
-            "count": sink.records.count,
+            "drive": self._link.drive,
+            "model": facts.get("model", ""),
+            "count": feed.count,
             "state": step.state.value if step else "waiting",
             "reason": step.reason if step else "the drive has not begun",
-            "state_ms": _ms(now_ns - sink.state_ns) if step else 0.0,
+            "state_ms": _ms(now_ns - feed.state_ns) if step else 0.0,
             "silent_ms": _ms(now_ns - step.decided_ns) if step else None,
             "steering": _rounded(step.steering, 4) if step else None,
             "throttle": _rounded(step.throttle, 4) if step else None,
-            "model_deg": _rounded(step.prediction.steering_deg, 2) if step and step.prediction else None,
+            "model_deg": _rounded(step.model_deg, 2) if step else None,
             "age_ms": _rounded(step.age_ms, 2) if step else None,
-            "frames": sink.seen[0] if sink.seen else 0,
-            "late": sink.late,
-            "late_ago_ms": _ms(now_ns - sink.late_ns) if sink.late else None,
-            "lost": self._lost_now(),
-            "outputs": [_output(output) for output in self._watched.outputs if output is not sink],
-            "recording": control.recording,
-            "stopping": control.stopped,
-            "ended": _ending(step) if sink.closed else None,
-            "changes": _changes(sink, now_ns),
+            "frames": step.frames if step else 0,
+            "late": step.late if step else 0,
+            "late_ago_ms": _ms(now_ns - step.late_ns) if step and step.late else None,
+            "lost": facts.get("lost", {}),
+            "outputs": facts.get("outputs", []),
+            "recording": facts.get("recording", False),
+            "stopping": facts.get("stopping"),
+            "ended": _ending(step) if self._link.closed else None,
+            "changes": _changes(feed, now_ns),
             "machine": self._machine_now(now_ns),
-            "bucket": now_ns // (BUCKET_MS * 1_000_000),
-            "samples": _samples(sink, max(since_bucket, _bucket(now_ns) - round(SHOWN_S * 1000 / BUCKET_MS))),
+            "bucket": _bucket(now_ns),
+            "samples": _samples(feed, max(since_bucket, _bucket(now_ns) - round(SHOWN_S * 1000 / BUCKET_MS))),
         }
 
-    def _model(self) -> dict[str, Any]:
-        pilot = self._watched.pilot()
-        if self._card is None or self._card[0] is not pilot:
-            self._card = pilot, model_card(pilot)
-        return self._card[1]
-
-    def _lost_now(self) -> Mapping[str, int]:
-        # The source may meet a new reason while its counts are read; the next look shows it.
-        with contextlib.suppress(RuntimeError):
-            self._lost = {reason: count for reason, count in self._watched.lost().items() if count}
-        return self._lost
-
     def _figures_now(self, now_ns: int) -> dict[str, Any]:
-        """Figures over many steps, worked out twice a second: whoever computes keeps the drive from computing."""
+        """Figures over many steps, worked out twice a second."""
         if self._figures is None or now_ns - self._figures[0] > FIGURES_EVERY_S * 1e9:
-            records = list(itertools.islice(self._sink.records.backwards(), PERCENTILES_OF))
+            records = list(itertools.islice(reversed(self._feed.records), PERCENTILES_OF))
             found = {
                 "ages_ms": _percentiles([record.age_ms for record in records if record.age_ms is not None]),
                 "total_us": _percentiles([record.total_us for record in records if record.model is not None]),
@@ -143,68 +89,26 @@ class Status:
         return self._machine[1]
 
 
-def model_card(pilot: Pilot) -> dict[str, Any]:
-    """What the contract in the file says, and the file's checksum."""
-    contract, engine = pilot.contract, pilot.engine
-    provenance, picture, output = contract.provenance, contract.picture, contract.output(STEERING)
-    try:
-        data = engine.path.read_bytes()
-    except OSError:  # Taken away since it was loaded.
-        data = b""
-    return {
-        "recipe": provenance.recipe,
-        "precision": provenance.precision,
-        "sparsity": provenance.sparsity,
-        "engine": engine.name,
-        "threads": engine.threads,
-        "file": engine.path.name,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest() if data else "",
-        "created": provenance.created,
-        "drives": list(provenance.drives),
-        "validation_drives": list(provenance.validation_drives),
-        "validation": dict(provenance.validation),
-        "picture": {
-            "width": picture.width,
-            "height": picture.height,
-            "color": picture.color,
-            "crop": [picture.crop_top, picture.crop_bottom, picture.crop_left, picture.crop_right],
-        },
-        "frame": [contract.frame.width, contract.frame.height] if contract.frame else None,
-        "full_scale_deg": output.scale,
-        "golden": len(contract.golden),
-        "tolerance": contract.tolerance,
-    }
-
-
-def _ending(last: Step | None) -> str:
+def _ending(last: Record | None) -> str:
     """What a supervised drive says with its last step."""
     return last.reason if last is not None and last.state is State.STOPPED else "over"
 
 
-def _output(sink: Sink) -> dict[str, Any]:
-    if not isinstance(sink, Background):
-        return {"name": type(sink).__name__, "failure": None, "dropped": 0}
-    # Where only the newest step counts, the others are not missing.
-    return {"name": sink.name, "failure": sink.failure, "dropped": 0 if sink.newest else sink.dropped}
-
-
-def _changes(sink: WebSink, now_ns: int) -> list[list[Any]]:
+def _changes(feed: Feed, now_ns: int) -> list[list[Any]]:
     """Number, how long ago in ms, state, reason; newest first."""
-    count = sink.changes.count
     return [
-        [count - number, _ms(now_ns - change.at_ns), change.state.value, change.reason]
-        for number, change in enumerate(itertools.islice(sink.changes.backwards(), CHANGES_SHOWN), 1)
+        [feed.change_count - number, _ms(now_ns - change.at_ns), change.state.value, change.reason]
+        for number, change in enumerate(itertools.islice(reversed(feed.changes), CHANGES_SHOWN), 1)
     ]
 
 
-def _samples(sink: WebSink, first: int) -> list[list[Any]]:
+def _samples(feed: Feed, first: int) -> list[list[Any]]:
     """One row per bucket of `BUCKET_MS`: its number; the last steering, model and recording in it; the worst age in ms
     and time in µs; how many were late; the last state. Oldest first.
     """
     rows: dict[int, list[Any]] = {}
-    for record in sink.records.backwards():
-        bucket = record.decided_ns // (BUCKET_MS * 1_000_000)
+    for record in reversed(feed.records):
+        bucket = _bucket(record.decided_ns)
         if bucket < first:
             break
         row = rows.get(bucket)
@@ -214,7 +118,7 @@ def _samples(sink: WebSink, first: int) -> list[list[Any]]:
         if record.age_ms is not None:
             row[4] = max(row[4] or 0.0, round(record.age_ms, 2))
             row[5] = max(row[5] or 0.0, round(record.total_us, 1))
-        row[6] += record.late
+        row[6] += record.missed
     return list(reversed(rows.values()))
 
 
