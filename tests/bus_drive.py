@@ -20,7 +20,7 @@ STEERING, THROTTLE = 1, 0
 NEUTRAL = (393, 369)
 """Steering and throttle in ticks, for the trim of 0.2 that `bus_drive` sets."""
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class BusDrive:

@@ -63,7 +63,7 @@ class SMBus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A transfer that the chip took ("write", "read") or not ("failed"), or what a test did ("fail", "heal", "power")."""
+    """A transfer that the chip took ("write", "read") or not ("failed"), or what was done: "fail", "heal", "power"."""
 
     at_ns: int
     process: int
