@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
+import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from sepilot_runtime.errors import MissingExtraError, OutputError
@@ -15,8 +17,12 @@ __all__ = ["SerialSink", "checksum", "line_of_step", "open_serial", "parse_line"
 _LETTERS = {
     State.WAITING: "W", State.DRIVING: "D", State.DEGRADED: "G", State.NEUTRAL: "N", State.STOPPED: "S",
 }  # fmt: skip
-# A line takes 3 ms at 115200 baud and goes into the driver's buffer; a full one means that nobody takes it.
-_WRITE_TIMEOUT_S = 0.05
+LINE_BYTES, BITS_PER_BYTE = 32, 10
+STALE_S = 0.1
+"""What waits for longer in the driver's buffer is steered by too late: two lines at 20 per second, 3 ms each at 115200
+baud."""
+
+REOPEN_S = 0.1
 
 _STATES = {letter: state for state, letter in _LETTERS.items()}
 
@@ -61,39 +67,84 @@ def parse_line(line: bytes) -> tuple[int, float, float, State] | None:
 
 
 class SerialSink:
-    """One line per step. The receiver goes neutral by itself when no valid line comes for 200 ms."""
+    """One line per step. The receiver goes neutral by itself when no valid line comes for 200 ms.
 
-    def __init__(self, port: Port, where: str) -> None:
-        self._port, self._where = port, where
+    A port that went away is opened again in the background, by its path; until then each step raises at once.
+    """
+
+    def __init__(self, port: Port, where: str, reopen: Callable[[], Port]) -> None:
+        self._port: Port | None = port
+        self._where, self._reopen = where, reopen
         self._sequence = 0
+        self._torn = False
+        self._closing = threading.Event()
 
     def write(self, step: Step) -> None:
+        """Raises OutputError where the port takes no line."""
+        port = self._port
+        if port is None:
+            raise OutputError(f"{self._where}: has gone away; it is opened again once it is there")
+        line = line_of_step(self._sequence, step.steering, step.throttle, step.state)
+        # Half a line may stand before it, which must not take this one with it.
+        data = b"\r\n" + line if self._torn else line
+        self._torn = True
         try:
-            self._port.write(line_of_step(self._sequence, step.steering, step.throttle, step.state))
-        except OSError as e:
+            port.write(data)
+        except BufferFull as e:
             raise OutputError(f"{self._where}: cannot be written: {e}") from e
+        except OSError as e:
+            self._port = None
+            threading.Thread(target=self._open_again, args=(port,), name="serial", daemon=True).start()
+            raise OutputError(f"{self._where}: cannot be written: {e}") from e
+        self._torn = False
         self._sequence += 1
 
     def close(self) -> None:
-        self._port.close()
+        """
+        Raises:
+            OutputError: the last step was not written.
+        """
+        self._closing.set()
+        if (port := self._port) is not None:
+            port.close()
+        if port is None or self._torn:
+            raise OutputError(f"{self._where}: the last step could not be written; the receiver stops by itself")
+
+    def _open_again(self, gone: Port) -> None:
+        with contextlib.suppress(OSError):
+            gone.close()
+        while not self._closing.wait(REOPEN_S):
+            try:
+                self._port = self._reopen()
+            except OutputError:
+                continue
+            return
+
+
+class BufferFull(OSError):
+    """The port is there, and what was written before waits in it: nobody takes it, or not as fast as it comes."""
 
 
 class _PromptPort:
-    """A `serial.Serial` whose write fails where nobody takes the bytes, and only there.
+    """A `serial.Serial` whose write never waits, and fails where the line would wait.
 
-    pyserial's own also says "Write timeout" when this process was held up after the kernel had taken every byte
-    (https://github.com/pyserial/pyserial/issues/281).
+    pyserial's own says "Write timeout" where nobody takes the bytes as well as where this process was held up after the
+    kernel had taken every one of them (https://github.com/pyserial/pyserial/issues/281).
     """
 
     def __init__(self, port: Any) -> None:
         self._port = port
+        self._most_waiting = max(STALE_S * port.baudrate / BITS_PER_BYTE, LINE_BYTES)
 
     def write(self, data: bytes, /) -> int:
-        descriptor, done = self._port.fileno(), 0
-        while done < len(data):
-            if not select.select([], [descriptor], [], _WRITE_TIMEOUT_S)[1]:
-                raise TimeoutError("Write timeout")
-            done += os.write(descriptor, data[done:])
+        if (waiting := self._port.out_waiting) > self._most_waiting:
+            raise BufferFull(f"{waiting} bytes wait to be sent")
+        try:
+            done = os.write(self._port.fileno(), data)
+        except BlockingIOError:
+            done = 0
+        if done < len(data):
+            raise BufferFull("the buffer is full")
         return done
 
     def close(self) -> None:
@@ -111,8 +162,11 @@ def open_serial(path: str, *, baud: int = 115200) -> SerialSink:
         import serial
     except ModuleNotFoundError as e:
         raise MissingExtraError("pyserial", "serial") from e
-    try:
-        port = serial.Serial(path, baud, timeout=0)
-    except (serial.SerialException, ValueError, OSError) as e:
-        raise OutputError(f"serial:{path}: cannot be opened: {e}") from e
-    return SerialSink(_PromptPort(port), f"serial:{path}")
+
+    def opened() -> Port:
+        try:
+            return _PromptPort(serial.Serial(path, baud, timeout=0))
+        except (serial.SerialException, ValueError, OSError) as e:
+            raise OutputError(f"serial:{path}: cannot be opened: {e}") from e
+
+    return SerialSink(opened(), f"serial:{path}", opened)

@@ -66,8 +66,8 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT)
 class Guarded:
     """A sink under a watchdog.
 
-    One that dies is replaced in the background; until another one watches, a step is written and then raises, so that
-    the car goes neutral: nobody drives unguarded.
+    One that dies is replaced in the background, which takes a tenth of a second. Until another one watches, a step is
+    written and then raises, so that the drive is degraded, then neutral: nobody drives on unguarded.
     """
 
     def __init__(
@@ -254,9 +254,12 @@ def main() -> int:
     except SepilotError as e:
         print(e, file=sys.stderr)
         return e.exit_code
-    # The drive waits at the other end of stderr, and hears its end; what is said later goes where the drive's own goes.
+    # The drive waits at the other end of stderr, and hears its end. It may end long before this process, and whoever
+    # reads what it says is not to wait for more.
     os.write(STDERR, UP)
-    os.dup2(STDOUT, STDERR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (STDOUT, STDERR):
+        os.dup2(nowhere, stream)
     return watch(output, arguments.straight, arguments.timeout_ms, sys.stdin.fileno())
 
 

@@ -28,7 +28,7 @@ from sepilot_runtime.outputs import open_bare, open_output
 from sepilot_runtime.pilot import Prediction
 from sepilot_runtime.recording import TubRecorder
 from sepilot_runtime.rotation import RotatingLinesSink
-from sepilot_runtime.serial_link import SerialSink, line_of_step, open_serial, parse_line
+from sepilot_runtime.serial_link import SerialSink, _PromptPort, line_of_step, open_serial, parse_line
 from sepilot_runtime.servo import ServoSettings, ServoSink
 from sepilot_runtime.sinks import Background, ListSink, Sink, Step
 from sepilot_runtime.sources import Frame, open_source
@@ -89,21 +89,42 @@ def test_a_process_that_is_held_up_writes_on_and_a_port_that_takes_nothing_is_to
     pytest.importorskip("serial")
     ours, theirs = os.openpty()
     sink = open_serial(os.ttyname(theirs))
-    prompt = select.select
+    prompt = os.write
 
-    def held_up(*arguments: Any) -> Any:
+    def held_up(*arguments: Any) -> int:
+        done = prompt(*arguments)
         time.sleep(0.1)
-        return prompt(*arguments)
+        return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(select, "select", held_up)
+        patch.setattr(os, "write", held_up)
         sink.write(step())
     assert os.read(ours, 4096) == b"$SP,0,250,200,D*72\r\n"
-    with pytest.raises(OutputError, match="cannot be written: Write timeout"):
+    start = time.perf_counter()
+    with pytest.raises(OutputError, match="cannot be written: the buffer is full"):
         for _ in range(10_000):
             sink.write(step())
+    with pytest.raises(OutputError, match="cannot be written: the buffer is full"):
+        sink.write(step())
+    assert time.perf_counter() - start < 5, "it waits for nobody"
+    # Once somebody reads again, the first whole line is not lost behind the torn one.
+    while b"$" in os.read(ours, 4096) and select.select([ours], [], [], 0)[0]:
+        pass
+    sink.write(step(-0.5))
+    (line,) = [found for text in os.read(ours, 4096).splitlines() if (found := parse_line(text))]
+    assert line[1] == -0.5
     sink.close()
     os.close(ours)
+
+
+def test_a_line_that_is_too_slow_for_its_steps_is_told() -> None:
+    """Its buffer would hold seconds of steering that is past."""
+
+    class Slow:
+        baudrate, out_waiting = 4800, 49
+
+    with pytest.raises(OSError, match="49 bytes wait to be sent"):
+        _PromptPort(Slow()).write(b"$")
 
 
 def test_a_port_that_is_not_there_is_one_line() -> None:
@@ -112,7 +133,36 @@ def test_a_port_that_is_not_there_is_one_line() -> None:
         open_output("serial:/dev/nothing", 0.0)
 
 
-def test_a_port_that_goes_away_is_an_output_error() -> None:
+def test_a_port_that_went_away_is_opened_again_without_a_wait(tmp_path: Path) -> None:
+    pytest.importorskip("serial")
+    port = tmp_path / "ttyACM0"
+    ours, theirs = os.openpty()
+    port.symlink_to(os.ttyname(theirs))
+    sink = open_output(f"serial:{port}", 0.0)
+    sink.write(step())
+    os.close(theirs)
+    os.close(ours)
+    port.unlink()
+    start = time.perf_counter()
+    for words in ("cannot be written: ", *["has gone away; it is opened again once it is there"] * 50):
+        with pytest.raises(OutputError, match=f"serial:{port}: {words}"):
+            sink.write(step())
+    assert time.perf_counter() - start < 5
+    ours, theirs = os.openpty()
+    port.symlink_to(os.ttyname(theirs))
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(OutputError):
+            sink.write(step(-0.25))
+            break
+        time.sleep(0.01)
+    assert parse_line(os.read(ours, 4096).split(b"\r\n")[-2]) == (1, -0.25, 0.2, State.DRIVING)
+    sink.close()
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_port_whose_last_step_was_not_written_says_so(tmp_path: Path) -> None:
     class Gone:
         def write(self, data: bytes) -> int:
             raise OSError(5, "Input/output error")
@@ -120,8 +170,14 @@ def test_a_port_that_goes_away_is_an_output_error() -> None:
         def close(self) -> None:
             pass
 
+    def never() -> Gone:
+        raise OutputError("not there")
+
+    sink = SerialSink(Gone(), "serial:x", never)
     with pytest.raises(OutputError, match="serial:x: cannot be written"):
-        SerialSink(Gone(), "serial:x").write(step())
+        sink.write(step())
+    with pytest.raises(OutputError, match="serial:x: the last step could not be written; the receiver stops by itself"):
+        sink.close()
 
 
 # --- servo ------------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class SMBus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One transfer that the chip took ("write", "read"), or did not ("failed"), or "heal": the bus answers from now."""
+    """A transfer that the chip took ("write", "read") or not ("failed"), or what was done: "fail", "heal", "power"."""
 
     at_ns: int
     process: int
@@ -78,6 +78,7 @@ class Chip:
 
     def fail(self, count: int | None = None, *, gone: bool = False) -> None:
         """Let the next `count` transfers fail; None: until `heal`."""
+        self.note("fail", 0, [])
         if count is None:
             (self.folder / ("gone" if gone else "down")).touch()
         else:
@@ -108,6 +109,12 @@ class Chip:
                 continue
             return errno.EIO
         return 0
+
+    def answers_since_ns(self) -> int | None:
+        """When the last transfer that was to fail had failed; None while others are to fail still."""
+        if any((self.folder / "fails").glob("*")) or (self.folder / "down").exists() or self.is_gone():
+            return None
+        return max((record.at_ns for record in self.log() if record.what in ("fail", "failed", "heal")), default=0)
 
     def is_gone(self) -> bool:
         return (self.folder / "gone").exists()

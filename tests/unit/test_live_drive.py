@@ -404,7 +404,7 @@ def test_a_failing_output_is_tried_more_often_than_frames_come() -> None:
 
 def test_one_broken_sink_does_not_keep_neutral_from_the_others() -> None:
     last = ListSink()
-    steps, summary, _ = drive([good] * 40, actuation=CAR, sinks=[Flaky(range(1, 10**9)), last])
+    _, summary, _ = drive([good] * 40, actuation=CAR, sinks=[Flaky(range(1, 10**9)), last])
     assert {s.state for s in last.steps[3:-1]} == {State.NEUTRAL}, "for as long as it fails, without end"
     assert (last.steps[-1].state, last.steps[-1].steering, summary.ended) == (State.STOPPED, 0.1, "end of script")
 
