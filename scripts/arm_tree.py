@@ -13,11 +13,13 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from processors import ARM_QEMU, PROCESSORS, Processor, tool
+from tested_packages import Requirement, needed, requirements, wanted_by
 
 from sepilot_runtime.errors import SepilotError
 
@@ -29,7 +31,6 @@ DEBIAN = ("python3", "python3-venv", "ca-certificates", "libgl1", "libglib2.0-0"
 # Drivers of graphics cards, half of the tree, which OpenCV only links to.
 LEFT_OUT = ("libgl1-mesa-dri", "libglx-mesa0", "libllvm15")
 PACKAGES = ("numpy", "opencv-python", "ai-edge-litert", "onnxruntime", "openvino")
-CONSTRAINTS = ROOT / "requirements-tested.txt"
 
 # LiteRT and ONNX Runtime ask /proc/cpuinfo for the processor and crash on an x86 one's; OpenVINO asks the system for
 # MIDR_EL1. By the kernel's words for a real Cortex-A72 r0p3 and A76 r4p1.
@@ -51,7 +52,7 @@ def arm_pythons(cache: Path, *, make: bool = True) -> dict[str, Path]:
     Raises:
         SepilotError: it cannot be made.
     """
-    pins = [line for line in CONSTRAINTS.read_text().splitlines() if line.split("==")[0] in PACKAGES]
+    pins = [package.text.split(" ")[0] for name, package in tested().items() if name in PACKAGES]
     key = hashlib.sha256("\n".join([SUITE, *DEBIAN, *pins]).encode()).hexdigest()[:12]
     folder = cache / "processors" / f"arm64-{key}"
     arms = [p for p in PROCESSORS if p.machine == "aarch64"]
@@ -68,15 +69,25 @@ def arm_pythons(cache: Path, *, make: bool = True) -> dict[str, Path]:
 
 
 def install_sepilot(python: Path) -> None:
-    """`pip install .` of the device base, with the engines, from this checkout.
+    """`pip install .` of the device base, with the engines, from this checkout; of the tested packages by their hashes.
 
     Raises:
         SepilotError: it fails; pip's own last line is in the message.
     """
     tree = python.parents[2] / "tree"
     (pip,) = (tree / "usr" / "share" / "python-wheels").glob("pip-*.whl")
-    options = ["--quiet", "--disable-pip-version-check", "--no-input", "-c", str(CONSTRAINTS)]
-    _run([str(python), str(pip / "pip"), "install", *options, f"{ROOT}[onnx,openvino]"], "pip install . on aarch64")
+    call = [str(python), str(pip / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    names = ["hatchling", *wanted_by(ROOT / "pyproject.toml", ["onnx", "openvino"])]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(package.text for package in needed(tested(), names)))
+        file.flush()
+        _run([*call, "--require-hashes", "-r", file.name], "pip install of the tested packages on aarch64")
+    _run([*call, "--no-deps", "--no-build-isolation", str(ROOT)], "pip install . on aarch64")
+
+
+def tested() -> dict[str, Requirement]:
+    """The packages of requirements-tested.txt."""
+    return requirements((ROOT / "requirements-tested.txt").read_text(encoding="utf-8"))
 
 
 def _make(folder: Path, arms: Sequence[Processor], pythons: dict[str, Path]) -> None:

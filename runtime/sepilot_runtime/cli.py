@@ -17,6 +17,7 @@ from typing import cast
 
 from sepilot_runtime import __version__
 from sepilot_runtime.errors import MissingExtraError, OutputError, SepilotError, UsageError
+from sepilot_runtime.safe_path import leave_out_working_directory
 
 __all__ = ["main", "run_verb"]
 
@@ -85,6 +86,7 @@ EXTRA_OF = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `sepilot` with `argv` (default: the process's) and give the exit code."""
+    leave_out_working_directory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in RUNTIME_VERBS:
         # Without looking for what else is installed: on the car that search is a quarter of the start.

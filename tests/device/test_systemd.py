@@ -112,11 +112,42 @@ def test_a_dry_run_says_everything_and_does_nothing(tmp_path: Path) -> None:
         "--dry-run", "--prefix", str(prefix), "--to", "pca9685:", "--extras", "servo", "--python", sys.executable
     )
     assert done.returncode == 0, done.stderr
-    for words in (f"-m venv {prefix}/venv", f"pip install --quiet --upgrade {ROOT}[servo]", "DRIVE_ARGS=--to pca9685:",
-                  "WatchdogSec=3", "Restart=always", "KillMode=control-group",
+    for words in (f"-P -m venv {prefix}/venv", f"-P -m pip install --require-hashes -r {prefix}/requirements.txt",
+                  f"-P -m pip install --no-deps --no-build-isolation {ROOT}", "    smbus2==", "    --hash=sha256:",
+                  "DRIVE_ARGS=--to pca9685:", "WatchdogSec=3", "Restart=always", "KillMode=control-group",
                   "systemctl enable sepilot-drive", 'GROUP="i2c"'):  # fmt: skip
-        assert words in done.stdout, words
+        assert words.replace("    --", "        --") in done.stdout, words
+    assert "pyserial" not in done.stdout and "--upgrade" not in done.stdout
     assert not prefix.exists()
+
+
+def test_packages_of_a_copied_runtime_have_hashes_too(tmp_path: Path) -> None:
+    """What is copied to a car: runtime/, these scripts, and the file of versions beside them."""
+    for name in ("scripts/device-install", "scripts/tested_packages.py", "requirements-tested.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "runtime", tmp_path / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    options = ("--dry-run", "--no-service", "--prefix", str(tmp_path / "opt"), "--extras", "web,onnx",
+               "--runtime", str(tmp_path / "runtime"), "--python", sys.executable)  # fmt: skip
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        script = [str(tmp_path / "device-install"), *options, *more]
+        return subprocess.run(script, capture_output=True, text=True, check=False)
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    for name in ("numpy", "opencv-python-headless", "ai-edge-litert", "onnxruntime", "starlette", "uvicorn", "h11"):
+        assert f"    {name}==" in done.stdout, name
+    assert "    opencv-python==" not in done.stdout and "--no-build-isolation" not in done.stdout
+    newest = run("--newest")
+    names = "numpy opencv-python-headless ai-edge-litert starlette uvicorn onnxruntime"
+    assert f"pip install --upgrade {names}" in newest.stdout
+    assert "--require-hashes" not in newest.stdout
+    # Without the file nothing is installed, unless it is told to.
+    (tmp_path / "requirements-tested.txt").unlink()
+    done = run()
+    assert done.returncode == 2 and not done.stdout and len(done.stderr.splitlines()) == 1
+    assert "no requirements-tested.txt beside this script" in done.stderr and "say --newest" in done.stderr
+    assert run("--newest").returncode == run("--no-packages").returncode == 0
 
 
 def test_into_a_prefix_with_a_copied_runtime(tmp_path: Path) -> None:
@@ -133,6 +164,17 @@ def test_into_a_prefix_with_a_copied_runtime(tmp_path: Path) -> None:
     assert 'DRIVE_SOURCE="gst:libcamerasrc ! video/x-raw,width=640"' in arguments
     unit = root / "etc/systemd/system/sepilot-drive.service"
     text = unit.read_text()
+    assert "\nWorkingDirectory=/\n" in text and "\nNoNewPrivileges=yes\n" in text
+    # These would take away cameras, buses, a Jetson's camera service, the interpreters' compilers.
+    for line in (
+        "PrivateDevices",
+        "DevicePolicy",
+        "DeviceAllow",
+        "ProtectClock",
+        "PrivateTmp",
+        "MemoryDenyWriteExecute",
+    ):
+        assert line not in text
     assert "@" not in text.replace("systemd@", "") and f"ExecStart={prefix}/bin/sepilot drive --slots" in text
     assert (root / "etc/udev/rules.d/60-sepilot.rules").is_file()
     if shutil.which("systemd-analyze"):
@@ -147,6 +189,7 @@ def test_into_a_prefix_with_a_copied_runtime(tmp_path: Path) -> None:
         (("--source", 'a"b'), "no quotes"),
         (("--to",), "a value expected"),
         (("--bogus",), "unknown option --bogus"),
+        (("--extras", "wheels"), "wheels: no extra of pyproject.toml"),
         (("--runtime", "/nowhere"), "holds no sepilot_runtime"),
         (("--model", "/nowhere.tflite"), "no such file"),
         (("--user", "nobody-of-that-name"), "there is no such user"),
