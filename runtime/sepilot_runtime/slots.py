@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sepilot_runtime.durable import sync_directory, write_durably
-from sepilot_runtime.errors import ModelFileError
+from sepilot_runtime.errors import ModelFileError, UsageError
 from sepilot_runtime.files import exists, read_json, writing
 from sepilot_runtime.integrity import require_checksum
 from sepilot_runtime.schema import parse
@@ -115,8 +115,12 @@ class Slots:
 
 
 def default_slots() -> Path:
-    """Where slots are unless another directory is named."""
-    return Path.home() / ".local" / "share" / "sepilot" / "slots"
+    """Where slots are unless another directory is named. Raises UsageError where this user has no home folder."""
+    try:
+        home = Path.home()
+    except RuntimeError as e:
+        raise UsageError("slots: this user has no home folder; set HOME, or name a directory with --slots DIR") from e
+    return home / ".local" / "share" / "sepilot" / "slots"
 
 
 def models_folder(folder: Path) -> Path:

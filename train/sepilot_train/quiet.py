@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from sepilot_runtime.errors import RunError, SepilotError
+from sepilot_runtime.errors import RunError, SepilotError, UsageError
 
 __all__ = ["quiet", "start_keras"]
+
+BACKENDS = ("tensorflow", "jax")
 
 
 @contextlib.contextmanager
@@ -58,7 +60,14 @@ def quiet(doing: str) -> Iterator[Path]:
 
 
 def start_keras() -> None:
-    """Import Keras and its back end, whose start-up lines say nothing that a user can act on."""
+    """Import Keras and its back end, whose start-up lines say nothing that a user can act on.
+
+    Raises:
+        UsageError: KERAS_BACKEND names another back end than those that sepilot trains with.
+    """
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in BACKENDS:
+        raise UsageError(f"KERAS_BACKEND: one of {', '.join(BACKENDS)} expected, found {backend!r}")
     with quiet("start of the Keras back end"):
         import keras
 
