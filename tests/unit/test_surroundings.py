@@ -185,18 +185,18 @@ def test_keras_reads_nothing_of_other_software(tmp_path: Path) -> None:
     (folder / "keras.json").write_text(
         '{"floatx": "float16", "epsilon": 0.5, "backend": "nonsense", "image_data_format": "channels_first"}'
     )
-    code = "import sepilot_train.quiet as q; q.start_keras(); import keras; c = keras.config\n"
-    code += (
-        "print(c.floatx(), c.epsilon(), c.backend(), c.image_data_format(), c.max_epochs(), c.max_steps_per_epoch())"
-    )
+    code = "import sepilot_train.quiet as q; q.start_keras(); import keras, matplotlib; c = keras.config\n"
+    code += "print(c.floatx(), c.epsilon(), c.backend(), c.image_data_format(), matplotlib.get_backend())\n"
+    code += "print(c.max_epochs(), c.max_steps_per_epoch())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
         env={
             **os.environ, "HOME": str(tmp_path), "KERAS_HOME": str(folder), "KERAS_BACKEND": "",
             "KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1",
+            "MPLBACKEND": "nonsense",
         },
     )  # fmt: skip
-    assert done.stdout == "float32 1e-07 tensorflow channels_last None None\n", done.stderr
+    assert done.stdout == "float32 1e-07 tensorflow channels_last agg\nNone None\n", done.stderr
 
 
 @pytest.mark.parametrize("backend", ["nonsense", "torch"])
@@ -204,6 +204,25 @@ def test_a_back_end_that_sepilot_does_not_train_with_is_one_line(backend: str, m
     monkeypatch.setenv("KERAS_BACKEND", backend)
     with pytest.raises(UsageError, match=f"KERAS_BACKEND: one of tensorflow, jax expected, found '{backend}'"):
         start_keras()
+
+
+def test_flags_that_tensorflow_does_not_know_are_told_by_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sepilot_train.quiet as q; q.start_keras()"],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "TF_XLA_FLAGS": "--tf_nonsense"},
+    )  # fmt: skip
+    assert done.returncode == 1 and "Unknown flag in TF_XLA_FLAGS: --tf_nonsense" in done.stderr
+
+
+def test_a_terminal_that_cannot_show_a_letter_gets_another(tmp_path: Path) -> None:
+    tub = make.write_tub(tmp_path / "Fahrt-²-ü")
+    for changes in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+        done = subprocess.run(
+            [sys.executable, "-m", "sepilot_runtime", "drives", str(tub)],
+            capture_output=True, env={**os.environ, **changes},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert b"Fahrt-?" in done.stdout
 
 
 # --- Paths first ----------------------------------------------------------------------------------------------------

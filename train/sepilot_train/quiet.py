@@ -23,6 +23,8 @@ __all__ = ["quiet", "start_keras"]
 
 BACKENDS = ("tensorflow", "jax")
 
+_FLAGS = {"XLA_FLAGS", "TF_XLA_FLAGS"}
+
 
 @contextlib.contextmanager
 def quiet(doing: str) -> Iterator[Path]:
@@ -68,7 +70,9 @@ def start_keras() -> None:
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend not in BACKENDS:
         raise UsageError(f"KERAS_BACKEND: one of {', '.join(BACKENDS)} expected, found {backend!r}")
-    with quiet("start of the Keras back end"):
+    # On an unknown flag TensorFlow ends the process, with nothing but a line of its own.
+    hidden = contextlib.nullcontext() if _FLAGS & os.environ.keys() else quiet("start of the Keras back end")
+    with hidden:
         import keras
 
         keras.ops.zeros(1)
