@@ -24,6 +24,7 @@ __all__ = [
     "exists",
     "read_json",
     "require_new",
+    "require_place",
     "sha256_of",
     "write_json",
     "writing",
@@ -55,9 +56,22 @@ def require_new(path: Path) -> None:
     """
     with writing(path):
         there = path.exists() or path.is_symlink()
-        parent = next(p for p in path.absolute().parents if p.exists())
     if there:
         raise OutputError(f"{path}: exists already; name a new path or remove it first")
+    require_place(path)
+
+
+def require_place(path: Path) -> None:
+    """Refuse an output path, that of a file which may be there already, where none can be made.
+
+    Raises:
+        OutputError: it is a folder, or the folder that it would lie in takes no new entry.
+    """
+    with writing(path):
+        folder = path.is_dir()
+        parent = next(p for p in path.absolute().parents if p.exists())
+    if folder:
+        raise OutputError(f"{path}: a file expected, found a folder")
     if not parent.is_dir():
         raise OutputError(f"{path}: cannot be written: {parent} is not a directory")
     if not os.access(parent, os.W_OK | os.X_OK):

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sepilot_runtime.errors import ModelFileError, SepilotError
+from sepilot_runtime.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.integrity import require_checksum
 from sepilot_runtime.slot_index import INDEX_NAME, Slot, Slots, commit, locked, read_slots
 
@@ -45,8 +45,12 @@ Warn = Callable[[str], None]
 
 
 def default_slots() -> Path:
-    """Where slots are unless another directory is named."""
-    return Path.home() / ".local" / "share" / "sepilot" / "slots"
+    """Where slots are unless another directory is named. Raises UsageError where this user has no home folder."""
+    try:
+        home = Path.home()
+    except RuntimeError as e:
+        raise UsageError("slots: this user has no home folder; set HOME, or name a directory with --slots DIR") from e
+    return home / ".local" / "share" / "sepilot" / "slots"
 
 
 def models_folder(folder: Path) -> Path:

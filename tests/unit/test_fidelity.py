@@ -84,10 +84,40 @@ def test_the_interval_holds_the_truth_and_knows_of_blocks() -> None:
 
 
 def test_blocks_end_with_their_drive() -> None:
-    change = np.concatenate([np.zeros(30), np.ones(30)])
-    drives = ["a"] * 30 + ["b"] * 30
-    assert paired_increase(change, drives).mean == 0.5
+    """Of 5,000 frames blocks of 25 are made; a drive of 10 frames is one by itself, not a part of its neighbour's."""
+    change = np.concatenate([np.zeros(4990), np.full(10, 100.0)])
+    drives = ["a"] * 4990 + ["b"] * 10
+    rng = np.random.default_rng(0)
+    # The same by hand: 199.6 blocks of a, one of b, drawn with the same numbers.
+    sums = np.array([*np.zeros(200), 1000.0])
+    counts = np.array([*np.full(199, 25), 15, 10])
+    drawn = rng.integers(0, 201, (2000, 201))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    found = paired_increase(change, drives)
+    assert found.mean == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, (0.025, 0.975)))
+    assert paired_increase(change, ["a"] * 5000).high != pytest.approx(found.high)
+
+
+def test_blocks_of_few_frames_are_shorter() -> None:
+    """A twentieth of the frames, at least one: single frames here, so that the interval is that of the frames."""
+    change = np.array([0.0, 1.0] * 10)
+    drawn = np.random.default_rng(0).integers(0, 20, (2000, 20))
+    expected = np.quantile(change[drawn].mean(axis=1), (0.025, 0.975))
+    found = paired_increase(change, ["a"] * 20)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, *expected))
     assert paired_increase(np.array([0.5]), ["a"]).high == 0.5
+    pairs = np.repeat([0.0, 1.0] * 10, 2)
+    # 40 frames are blocks of two, and two equal ones are one observation.
+    assert paired_increase(pairs, ["a"] * 40).high == pytest.approx(found.high)
+
+
+def test_the_interval_follows_its_samples_and_seed() -> None:
+    change = np.random.default_rng(3).normal(size=1000)
+    drives = ["a"] * 1000
+    assert paired_increase(change, drives) == paired_increase(change, drives, samples=2000, seed=0)
+    assert paired_increase(change, drives).high != paired_increase(change, drives, seed=1).high
+    assert paired_increase(change, drives).high != paired_increase(change, drives, samples=1999).high
 
 
 def test_each_gate_names_its_figure() -> None:
@@ -135,6 +165,28 @@ def test_one_frame_is_no_share_of_a_small_set() -> None:
     assert list(judge(dataclasses.replace(base, saturated=1), limits, OUTPUT, 60)) == []
     assert len(list(judge(dataclasses.replace(base, saturated=2), limits, OUTPUT, 60))) == 1
     assert len(list(judge(dataclasses.replace(base, sign_flips=1), limits, OUTPUT, 60))) == 1
+
+
+def test_frames_without_a_label_take_no_part_in_the_task() -> None:
+    reference, labels = world()
+    some = labels.copy()
+    some[::2] = np.nan
+    found = measure(reference + 0.01, reference, some, DRIVES, PICTURES, OUTPUT)
+    expected = paired_increase((np.abs(reference + 0.01 - some) - np.abs(reference - some))[1::2], DRIVES[1::2])
+    assert found.mae_increase is not None and found.mae_increase.mean == pytest.approx(expected.mean)
+
+
+def test_the_dead_band_and_the_ends_of_a_range_are_where_they_are_said_to_be() -> None:
+    edge = np.array([0.02, 0.0201, 0.5, 0.0])
+    found = measure(-edge, edge, edge, ("a",) * 4, PICTURES, Output(scale=10.0))
+    assert found.sign_flips == 2
+    assert (found.max_error, found.mean_error) == pytest.approx((10.0, 2 * 5.401 / 4 * 1.0), rel=0.01)
+    assert found.p99_error == pytest.approx(np.quantile(2 * edge * 10, 0.99))
+    # A range of its own: full lock is at its ends, not at -1 and 1.
+    narrow = Output(scale=10.0, low=-0.5, high=0.5)
+    at_lock = np.clip(np.linspace(-1, 1, 41), -0.5, 0.5)
+    assert measure(at_lock, at_lock, at_lock, ("a",) * 41, PICTURES, narrow).saturated == 0
+    assert measure(at_lock, at_lock, at_lock, ("a",) * 41, PICTURES, Output(scale=10.0)).saturated == 20
 
 
 def test_drives_without_labels_are_judged_without_the_task() -> None:

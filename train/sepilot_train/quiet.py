@@ -17,9 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from sepilot_runtime.errors import RunError, SepilotError
+from sepilot_runtime.errors import RunError, SepilotError, UsageError
 
 __all__ = ["quiet", "start_keras"]
+
+BACKENDS = ("tensorflow", "jax")
+
+_FLAGS = {"XLA_FLAGS", "TF_XLA_FLAGS"}
 
 
 @contextlib.contextmanager
@@ -58,8 +62,17 @@ def quiet(doing: str) -> Iterator[Path]:
 
 
 def start_keras() -> None:
-    """Import Keras and its back end, whose start-up lines say nothing that a user can act on."""
-    with quiet("start of the Keras back end"):
+    """Import Keras and its back end, whose start-up lines say nothing that a user can act on.
+
+    Raises:
+        UsageError: KERAS_BACKEND names another back end than those that sepilot trains with.
+    """
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in BACKENDS:
+        raise UsageError(f"KERAS_BACKEND: one of {', '.join(BACKENDS)} expected, found {backend!r}")
+    # On an unknown flag TensorFlow ends the process, with nothing but a line of its own.
+    hidden = contextlib.nullcontext() if _FLAGS & os.environ.keys() else quiet("start of the Keras back end")
+    with hidden:
         import keras
 
         keras.ops.zeros(1)

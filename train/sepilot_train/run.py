@@ -194,6 +194,17 @@ class Run:
             for entry in read_split(self.path)
         ]
 
+    def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
+        """Refuse drives that are no longer there or cannot be read, before any work is done for them.
+
+        Args:
+            moved_to: as in `frames`.
+
+        Raises:
+            RunError, DriveError: as `drives`, as far as it can be told without decoding.
+        """
+        self._drives_now(moved_to)
+
     def _drives_now(self, moved_to: Sequence[Path]) -> list[Drive]:
         paths = [Path(p) for p in (*self.request.drives, *self.request.validation_drives)]
         gone = [p for p in paths if not p.exists()]

@@ -37,10 +37,16 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     from sepilot_export.check import candidates_of, check_files, not_exported
     from sepilot_export.reference import read_reference
+    from sepilot_runtime.files import require_place
+    from sepilot_train.drives import open_drives, reader_options
 
     folder: Path = arguments.directory
     candidates = candidates_of(folder, arguments.gate)
     failed = not_exported(folder)
+    # Whatever speaks against the paths is said before thousands of frames are compared.
+    require_place(arguments.png or folder / "check.png")
+    if arguments.drives:
+        open_drives(arguments.drives, reader_options(arguments))
     reference = read_reference(folder)
     through = _through_others(arguments, candidates, reference)
     with _progress(candidates, reference) as tick:

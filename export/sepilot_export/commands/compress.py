@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_export.backend import use_tensorflow
+from sepilot_runtime.claims import claimed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
 
@@ -46,21 +47,30 @@ def main(argv: Sequence[str]) -> int:
     if arguments.teacher and not any(c.distill is not None for c in compressions):
         names = " ".join(arguments.recipe)
         raise UsageError(f"--teacher: --recipe with a distill section expected, such as distill, found {names}")
+    with claimed(arguments.out):
+        return _compress(arguments, compressions, shlex.join(["sepilot", "compress", *argv]))
+
+
+def _compress(arguments: argparse.Namespace, compressions: Sequence[Compression], command: str) -> int:
     require_new(arguments.out)
     use_tensorflow("compress")
+    from sepilot_train.run import open_run
+
+    # Whatever speaks against the paths is said before the back end is imported.
+    run, teachers = open_run(arguments.run), [open_run(path) for path in arguments.teacher]
+    run.require_drives(arguments.drives)
     from sepilot_train.quiet import start_keras
 
     start_keras()
     from sepilot_export.compress.job import compress_run
-    from sepilot_train.run import open_run
 
     done = compress_run(
-        open_run(arguments.run),
+        run,
         compressions,
         arguments.out,
-        teachers=[open_run(path) for path in arguments.teacher],
+        teachers=teachers,
         moved_to=arguments.drives,
-        command=shlex.join(["sepilot", "compress", *argv]),
+        command=command,
         progress=sys.stderr.isatty(),
         step=lambda name: print(f"{name} ...", file=sys.stderr),
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_export.backend import use_tensorflow
+from sepilot_runtime.claims import claimed
 from sepilot_runtime.commands.arguments import seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
@@ -53,6 +54,11 @@ def main(argv: Sequence[str]) -> int:
     words = [w for part in arguments.formats for w in part.replace(",", " ").split()]
     formats = choose_formats(words)
     _require_calibrated(arguments, formats)
+    with claimed(arguments.out):
+        return _export(arguments, formats, shlex.join(["sepilot", "export", *argv]))
+
+
+def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: str) -> int:
     require_new(arguments.out)
     use_tensorflow("export")
     from sepilot_export.exporter import export_source, source_of
@@ -70,10 +76,10 @@ def main(argv: Sequence[str]) -> int:
         max_drop=drop,
         seed=arguments.seed,
     )
+    size = frame_input(arguments.with_preprocessing) if arguments.with_preprocessing else None
     source = source_of(run, moved_to=arguments.drives, progress=sys.stderr.isatty())
     raw = None
     if arguments.with_preprocessing is not None:
-        size = frame_input(arguments.with_preprocessing) if arguments.with_preprocessing else None
         raw = read_raw_frames(run, source, size, moved_to=arguments.drives)
     with _progress(len(formats)) as step:
         written = export_source(
@@ -82,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
             arguments.out,
             int8=int8,
             raw=raw,
-            command=shlex.join(["sepilot", "export", *argv]),
+            command=command,
             step=step,
         )
     for warning in written.warnings:

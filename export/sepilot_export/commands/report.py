@@ -27,8 +27,9 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_export.report.material import gather
     from sepilot_export.report.page import render
-    from sepilot_runtime.files import atomic_file
+    from sepilot_runtime.files import atomic_file, require_place
 
+    require_place(arguments.out)
     material = gather(
         arguments.run,
         export_path=arguments.export,

@@ -27,6 +27,13 @@ Exit code: 0 there is a file to recommend, 1 there is none, 2 files that cannot 
 
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
+    from sepilot_runtime.claims import claimed
+
+    with claimed(arguments.out):
+        return _tradeoff(arguments)
+
+
+def _tradeoff(arguments: argparse.Namespace) -> int:
     from sepilot_export.tradeoff.charts import draw_png
     from sepilot_export.tradeoff.job import Settings, compare
     from sepilot_export.tradeoff.page import render

@@ -97,6 +97,11 @@ def gather(
             f"{export_path}/export.json: model_sha256: {own[:12]}… of {run.model_path} expected, found "
             f"{export.model_sha256[:12]}…; this is the export of another run"
         )
+    # Whatever speaks against the paths is said before the net's layers, which need TensorFlow.
+    if moved_to:
+        run.require_drives(moved_to)
+    bench = _read_bench(bench_path, export) if bench_path else None
+    closed_loop = read_closed_loop(closed_loop_path) if closed_loop_path else None
     samples, note = _samples(run, predictions, validation.scale_deg, moved_to)
     return Material(
         run=run,
@@ -108,8 +113,8 @@ def gather(
         export_path=export_path,
         export=export,
         check=check,
-        bench=_read_bench(bench_path, export) if bench_path else None,
-        closed_loop=read_closed_loop(closed_loop_path) if closed_loop_path else None,
+        bench=bench,
+        closed_loop=closed_loop,
         samples=tuple(samples),
         samples_note=note,
     )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.claims import claimed
 from sepilot_runtime.commands.arguments import LARGEST_SEED, seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
@@ -56,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
         return _preview(arguments.preview, request, recipe)
     assert out is not None
     command = shlex.join(["sepilot", "train", *argv])
-    return _train(out, request, recipe, command, resume=arguments.resume, as_json=arguments.json)
+    with claimed(out):
+        return _train(out, request, recipe, command, resume=arguments.resume, as_json=arguments.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,6 +145,7 @@ def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides:
 
 
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
+    from sepilot_train.drives import usable_cache
     from sepilot_train.quiet import start_keras
     from sepilot_train.run import open_sides
     from sepilot_train.training import gather, require_buildable, require_same, start_run, summary, train_run
@@ -153,6 +156,7 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     else:
         require_new(out)
     sides = open_sides(request)
+    usable_cache()
     start_keras()
     require_buildable(recipe)
     progress = sys.stderr.isatty()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sepilot_train.drives.cache import PictureSet as PictureSet
     from sepilot_train.drives.cache import load_pictures as load_pictures
+    from sepilot_train.drives.cache import usable_cache as usable_cache
     from sepilot_train.drives.drive import Drive as Drive
     from sepilot_train.drives.drive import Frames as Frames
     from sepilot_train.drives.drive import frames_of as frames_of
@@ -44,6 +45,7 @@ _HOME = {
     "open_apart": "opening",
     "open_drives": "opening",
     "reader_options": "options",
+    "usable_cache": "cache",
 }
 
 __all__ = list(_HOME)

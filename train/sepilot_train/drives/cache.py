@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 import time
 import zlib
 from collections import Counter
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract import Picture
-from sepilot_runtime.errors import DriveError, FrameError
+from sepilot_runtime.errors import DriveError, FrameError, OutputError
 from sepilot_runtime.files import atomic_file, write_json
 from sepilot_runtime.images import DECODING_VERSION
 from sepilot_runtime.opencv import cv2
@@ -35,9 +36,11 @@ from sepilot_train.drives.drive import Drive, Frames
 from sepilot_train.drives.stored import StoredPictures
 from sepilot_train.progress import progress_bar
 
-__all__ = ["PictureSet", "default_cache", "load_pictures"]
+__all__ = ["PictureSet", "default_cache", "load_pictures", "usable_cache"]
 
 CHUNK = 64
+
+WAY_OUT = "name a folder for them with SEPILOT_CACHE=DIR"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,10 +68,31 @@ class PictureSet:
 
 
 def default_cache() -> Path:
-    """$SEPILOT_CACHE, or the user's cache folder by the XDG convention."""
+    """$SEPILOT_CACHE, or the user's cache folder by the XDG convention.
+
+    Raises:
+        OutputError: this user has no home folder.
+    """
     if given := os.environ.get("SEPILOT_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepilot"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "sepilot"
+    try:
+        return Path.home() / ".cache" / "sepilot"
+    except RuntimeError as e:
+        raise OutputError(f"decoded pictures: this user has no home folder; {WAY_OUT}") from e
+
+
+def usable_cache() -> Path:
+    """`default_cache`, made if it was not there. Raises OutputError where it cannot be written."""
+    folder = default_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise OutputError(f"{folder}: decoded pictures cannot be written: {e.strerror or e}; {WAY_OUT}") from e
+    return folder
 
 
 def load_pictures(
@@ -80,7 +104,7 @@ def load_pictures(
         DriveError: not one frame can be read.
         OutputError: the cache cannot be written.
     """
-    folder = cache_dir or default_cache()
+    folder = cache_dir or usable_cache()
     key = _key(drive.frames, picture)
     pixels, info = folder / f"{key}.u8", folder / f"{key}.json"
     shape = (len(drive.frames), *picture.shape)
