@@ -23,7 +23,9 @@ import cv2
 import numpy as np
 import pytest
 
+from sepilot_runtime.datagrams import UdpSink
 from sepilot_runtime.errors import OutputError, UsageError
+from sepilot_runtime.mqtt import MqttSink
 from sepilot_runtime.outputs import open_bare, open_output
 from sepilot_runtime.pilot import Prediction
 from sepilot_runtime.recording import TubRecorder
@@ -253,6 +255,35 @@ def test_datagrams_count_and_carry_the_step() -> None:
     assert received[0]["state"] == "driving" and received[0]["steering"] == 0.1
 
 
+def test_a_host_that_is_not_known_yet_is_looked_up_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        if options.get("flags") or not known.is_set():
+            raise socket.gaierror(-2, "Name or service not known")
+        return look_up("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("sepilot_runtime.datagrams.REOPEN_S", 0.01)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(60)
+        sink = open_output(f"udp://screen:{listener.getsockname()[1]}", 0.0)
+        assert isinstance(sink, UdpSink)
+        sink.write(step(0.1))
+        said = until_warned(capsys, "Name or service not known; trying again\n")
+        assert said.count("warning") == 1 and sink.unsent == 1 and sink.failure in said
+        known.set()
+        while sink.failure is not None:
+            time.sleep(0.005)
+        sink.write(step(0.2))
+        assert json.loads(listener.recv(2000))["steering"] == 0.2
+        sink.close()
+
+
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +371,49 @@ def test_a_blocked_output_holds_nothing_up(keep: str) -> None:
     else:
         assert got == list(range(9)), "the first ones, without a gap"
     assert background.dropped == 100 - len(got)
+
+
+def test_a_file_that_cannot_be_written_yet_is_opened_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "card"
+    sink = Background(
+        None, keep="all", name="log", reopen=lambda: RotatingLinesSink(str(folder / "a.jsonl")), reopen_s=0.01
+    )
+    sink.write(step(at=0))
+    said = until_warned(capsys, "; trying again\n")
+    assert said == f"warning: {folder}/a.jsonl: cannot be written: No such file or directory; trying again\n"
+    assert sink.failure is not None
+    folder.mkdir()
+    while sink.failure is not None:
+        time.sleep(0.005)
+    sink.write(step(at=1))
+    sink.close()
+    assert [json.loads(line)["frame"] for line in (folder / "a.jsonl").read_text().splitlines()] == [0, 1]
+    assert capsys.readouterr().err == "" and sink.dropped == 0
+
+
+def test_a_sink_that_breaks_is_opened_again_and_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    made: list[Breaking] = []
+
+    class Breaking(ListSink):
+        def write(self, step: Step) -> None:
+            if not self.steps:
+                super().write(step)
+                return
+            raise OutputError("card: No space left on device")
+
+    def opened() -> Breaking:
+        made.append(Breaking())
+        return made[-1]
+
+    sink = Background(None, keep="all", reopen=opened, reopen_s=0.01)
+    for at in range(6):
+        sink.write(step(at=at))
+    while len(made) < 4:
+        time.sleep(0.005)
+    sink.close()
+    assert [one.steps[0].frame.id for one in made[:3] if one.steps[0].frame] == [0, 2, 4]
+    assert sink.dropped == 3 and all(one.closed for one in made)
+    assert capsys.readouterr().err == "warning: card: No space left on device; trying again\n"
 
 
 def test_an_output_that_breaks_says_so_and_the_drive_goes_on() -> None:
@@ -593,13 +667,63 @@ def script_in(folder: Path, text: str) -> str:
 # --- mqtt -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_broker_that_is_not_there_is_one_line() -> None:
-    pytest.importorskip("paho.mqtt.client")
+@pytest.fixture
+def nobody() -> int:
+    """A port at which nobody answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(OutputError, match=f"mqtt://127.0.0.1:{port}: cannot be connected"):
-        open_output(f"mqtt://127.0.0.1:{port}/car/steering", 0.0)
+        return int(free.getsockname()[1])
+
+
+def until_warned(capsys: pytest.CaptureFixture[str], words: str) -> str:
+    said, end = "", time.monotonic() + 60
+    while words not in said:
+        assert time.monotonic() < end, f"it never said {words!r}: {said!r}"
+        time.sleep(0.005)
+        said += capsys.readouterr().err
+    return said
+
+
+def closed(sink: Sink) -> str:
+    """What is told at the end about an output in the background."""
+    assert isinstance(sink, Background)
+    sink.close()
+    return sink.failure or ""
+
+
+def test_a_broker_that_is_not_there_keeps_nobody_from_driving(nobody: int, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    sink = open_output(f"mqtt://127.0.0.1:{nobody}/car/steering", 0.0)
+    sink.write(step())
+    where = f"mqtt://127.0.0.1:{nobody}"
+    said = until_warned(capsys, "trying again\n")
+    assert said == f"warning: {where}: cannot be connected: [Errno 111] Connection refused; trying again\n"
+    assert closed(sink) == f"{where}: 1 steps were not sent: cannot be connected: [Errno 111] Connection refused"
+
+
+def test_a_broker_of_an_unknown_host_is_one_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("paho.mqtt.client")
+
+    def unknown(*arguments: Any, **options: Any) -> Any:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    sink = open_output("mqtt://no.such.host.invalid/car/steering", 0.0)
+    until_warned(capsys, "warning: mqtt://no.such.host.invalid:1883: cannot be connected: ")
+    sink.close()
+
+
+def test_a_broker_that_never_answers_is_told_at_the_end() -> None:
+    """What it is given before it has answered must not pile up either."""
+    pytest.importorskip("paho.mqtt.client")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sink = open_output(f"mqtt://127.0.0.1:{mute.getsockname()[1]}/car/steering", 0.0)
+        connection, _ = mute.accept()
+        sink.write(step())
+        assert "1 steps were not sent: no answer" in closed(sink)
+        connection.close()
 
 
 class Broker:
@@ -640,10 +764,19 @@ class Broker:
         connection.close()
 
 
+def until_connected(sink: Sink) -> None:
+    assert isinstance(sink, Background) and isinstance(sink._sink, MqttSink)
+    end = time.monotonic() + 60
+    while not sink._sink._client.is_connected():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def test_mqtt_announces_its_own_death_and_publishes_steps() -> None:
     pytest.importorskip("paho.mqtt.client")
     with Broker() as broker:
         sink = open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
+        until_connected(sink)
         sink.write(step(0.5))
         broker.until_told(b'"steering": 0.5')
         sink.close()
@@ -653,12 +786,15 @@ def test_mqtt_announces_its_own_death_and_publishes_steps() -> None:
     assert rest[0] == 0x33 and rest[2:].startswith(nothing), "first the last will of an earlier drive is taken back"
 
 
-def test_a_broker_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Driving on would publish nothing, without a word."""
     pytest.importorskip("paho.mqtt.client")
     monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "wrong")
-    with Broker(answer=5) as broker, pytest.raises(OutputError, match="refuses user me: Not authorized"):
-        open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
+    with Broker(answer=5) as broker:
+        sink = open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
+        until_warned(capsys, "the broker refuses user me: Not authorized; trying again\n")
+        sink.write(step())
+        assert "1 steps were not sent: the broker refuses user me: Not authorized" in closed(sink)
 
 
 def test_mqtt_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -669,20 +805,27 @@ def test_mqtt_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "geheim")
     with Broker(context=context) as broker:
         sink = open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={certificate}", 0.0)
+        until_connected(sink)
         sink.write(step(-0.25))
         broker.until_told(b'"steering": -0.25')
         sink.close()
     assert broker.received[0].endswith(b"\x00\x02me\x00\x06geheim")
 
 
-def test_a_broker_with_a_strangers_certificate_gets_no_password(tmp_path: Path) -> None:
+def test_a_broker_with_a_strangers_certificate_gets_no_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("paho.mqtt.client")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate_in(tmp_path / "broker.pem"))
     trusted = certificate_in(tmp_path / "other.pem")
-    with Broker(context=context) as broker, pytest.raises(OutputError, match=r"mqtts://.*certificate verify failed"):
-        open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={trusted}", 0.0)
+    with Broker(context=context) as broker:
+        sink = open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={trusted}", 0.0)
+        until_warned(capsys, "certificate verify failed")
+        sink.close()
     assert broker.received == []
+    with pytest.raises(UsageError, match="ca: /nowhere: "):
+        open_output("mqtts://127.0.0.1/car/steering?ca=/nowhere", 0.0)
 
 
 def certificate_in(path: Path) -> Path:
