@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +34,6 @@ from sepilot_runtime.servo import ServoSettings, ServoSink
 from sepilot_runtime.sinks import Background, ListSink, Sink, Step
 from sepilot_runtime.sources import Frame, open_source
 from sepilot_runtime.states import Control, State
-from sepilot_runtime.watchdog import IGNORED, Guarded
 
 RNG = np.random.default_rng(1)
 
@@ -298,6 +296,17 @@ def test_lines_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
     assert frames == list(range(frames[0], 20))
 
 
+def test_a_torn_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"whole": 1}\n{"to')
+    for _ in range(2):
+        sink = RotatingLinesSink(str(path))
+        sink.write(step())
+        sink.close()
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ['{"whole": 1}', '{"to'] and [json.loads(line)["frame"] for line in lines[2:]] == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -536,132 +545,6 @@ def test_a_full_disk_ends_the_recording_with_a_reason(tmp_path: Path, monkeypatc
     recorder.close()
     with open_source(str(tmp_path / "tub")) as source:
         assert len(list(source)) == 50
-
-
-# --- watchdog ---------------------------------------------------------------------------------------------------------
-
-DRIVE = """
-import sys, time
-sys.path.insert(0, sys.argv[2])
-from test_outputs import step
-from sepilot_runtime.outputs import open_bare
-from sepilot_runtime.watchdog import Guarded
-spec = "jsonl:" + sys.argv[1]
-sink = Guarded(open_bare(spec, 0.0), spec, 0.0, timeout_ms=150)
-for i in range(100000):
-    sink.write(step(at=i))
-    print(i, flush=True)
-    time.sleep(0.02)
-"""
-
-
-def driving(tmp_path: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    lines = tmp_path / "lines.jsonl"
-    words = [sys.executable, "-c", DRIVE, str(lines), str(Path(__file__).parent)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    for _ in range(10):
-        process.stdout.readline()
-    return process, lines
-
-
-def last_line(path: Path) -> dict[str, object]:
-    return json.loads(path.read_text().splitlines()[-1])  # type: ignore[no-any-return]
-
-
-def wait_for(path: Path, key: str, value: object, timeout_s: float = 60.0) -> dict[str, object]:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if last_line(path).get(key) == value:
-            break
-        time.sleep(0.01)
-    return last_line(path)
-
-
-def test_a_killed_drive_leaves_the_car_in_neutral(tmp_path: Path) -> None:
-    process, lines = driving(tmp_path)
-    process.kill()
-    process.wait()
-    word = wait_for(lines, "reason", "the drive was killed")
-    assert (word["reason"], word["state"]) == ("the drive was killed", "stopped")
-    assert (word["steering"], word["throttle"]) == (0.0, 0.0)
-
-
-def test_a_hanging_drive_is_neutral_and_takes_over_again(tmp_path: Path) -> None:
-    process, lines = driving(tmp_path)
-    try:
-        process.send_signal(signal.SIGSTOP)
-        assert wait_for(lines, "reason", "the drive hangs")["state"] == "stopped"
-        process.send_signal(signal.SIGCONT)
-        assert wait_for(lines, "state", "driving")["state"] == "driving"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_an_ordinary_end_wakes_nobody(tmp_path: Path) -> None:
-    spec = f"jsonl:{tmp_path / 'lines.jsonl'}"
-    inner: Sink = open_bare(spec, 0.0)
-    sink = Guarded(inner, spec, 0.0, timeout_ms=60_000)
-    sink.write(step())
-    sink.write(step(0.0, state=State.STOPPED))
-    sink.close()
-    assert sink._process.returncode == 0, "it has said its last"
-    assert [json.loads(line)["state"] for line in (tmp_path / "lines.jsonl").read_text().splitlines()] == [
-        "driving",
-        "stopped",
-    ]
-
-
-@pytest.mark.parametrize("farewell", [True, False])
-def test_signals_to_the_whole_unit_do_not_end_the_watchdog(farewell: bool, tmp_path: Path) -> None:
-    lines = tmp_path / "lines.jsonl"
-    spec = f"jsonl:{lines}"
-    sink = Guarded(open_bare(spec, 0.0), spec, 0.0, timeout_ms=60_000)
-    process = sink._process
-    for number in IGNORED:
-        process.send_signal(number)
-        sink.write(step())
-    if farewell:
-        sink.close()
-        assert process.returncode == 0 and last_line(lines)["state"] == "driving"
-    else:
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(60) == 1 and last_line(lines)["reason"] == "the drive was killed"
-
-
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("echo first >&2; echo 'No module named sepilot_runtime' >&2; exit 1", "No module named sepilot_runtime"),
-        ("exit 3", "it died without a word"),
-    ],
-)
-def test_a_watchdog_that_does_not_come_up_is_one_line(
-    script: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bus = MemoryBus()
-    monkeypatch.setitem(sys.modules, "smbus2", types.SimpleNamespace(SMBus=lambda number: bus))
-    monkeypatch.setattr(sys, "executable", script_in(tmp_path, script))
-    with pytest.raises(OutputError) as caught:
-        open_output("pca9685:", 0.0)
-    assert str(caught.value) == f"pca9685:: the watchdog does not come up: {words}"
-    assert bus.closed
-
-
-def test_a_watchdog_that_hangs_at_its_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", script_in(tmp_path, "exec sleep 60"))
-    with pytest.raises(OutputError, match=r"x: the watchdog does not come up within 0\.2 s"):
-        Guarded(ListSink(), "x", 0.0, start_s=0.2)
-
-
-def script_in(folder: Path, text: str) -> str:
-    """A program that is started in place of Python."""
-    path = folder / "python"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
 
 
 # --- mqtt -------------------------------------------------------------------------------------------------------------
