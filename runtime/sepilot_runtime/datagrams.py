@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+import threading
 from typing import Any
 
-from sepilot_runtime.errors import OutputError
-from sepilot_runtime.sinks import Step, line_of
+from sepilot_runtime.sinks import REOPEN_S, Step, line_of
 
 __all__ = ["UdpSink"]
 
@@ -19,24 +20,28 @@ class UdpSink:
 
     Attributes:
         unsent: datagrams that the network did not take.
+        failure: why they could not be sent, while the host is not known; it is looked up again in the background.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        """
-        Raises:
-            OutputError: the host is not known.
-        """
-        try:
-            family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-            self._socket = socket.socket(family, kind, protocol)
-        except OSError as e:
-            raise OutputError(f"udp://{host}:{port}: {e.strerror or e}") from e
-        self._target: tuple[Any, ...] = target
-        self._socket.setblocking(False)
+        self._socket: socket.socket | None = None
+        self._target: tuple[Any, ...] = ()
+        self._host, self._port = host, port
         self._seq = 0
         self.unsent = 0
+        self.failure: str | None = None
+        self._closing = threading.Event()
+        try:
+            # An address as numbers asks nobody; a name may take a minute.
+            self._find(socket.AI_NUMERICHOST)
+        except OSError:
+            self.failure = f"udp://{host}:{port}: the host is not known yet"
+            threading.Thread(target=self._look_up, name="udp", daemon=True).start()
 
     def write(self, step: Step) -> None:
+        if self._socket is None:
+            self.unsent += 1
+            return
         line = {"seq": self._seq, **line_of(step)}
         self._seq += 1
         try:
@@ -46,4 +51,28 @@ class UdpSink:
             self.unsent += 1
 
     def close(self) -> None:
-        self._socket.close()
+        self._closing.set()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _find(self, flags: int = 0) -> None:
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM, flags=flags)
+        family, kind, protocol, _, self._target = found[0]
+        opened = socket.socket(family, kind, protocol)
+        opened.setblocking(False)
+        self._socket = opened
+
+    def _look_up(self) -> None:
+        told = False
+        while not self._closing.is_set():
+            try:
+                self._find()
+            except OSError as e:
+                self.failure = f"udp://{self._host}:{self._port}: {e.strerror or e}"
+                if not told:
+                    print(f"warning: {self.failure}; trying again", file=sys.stderr)
+                told = True
+                self._closing.wait(REOPEN_S)
+            else:
+                self.failure = None
+                return

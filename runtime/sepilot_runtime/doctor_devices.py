@@ -128,6 +128,13 @@ def _i2c(machine: Machine, byte: ReadByte) -> Iterator[Finding]:
         return
     for device in devices:
         yield from _access(machine, device.name, "i2c", "i2c")
+    yield Finding(
+        topic="dead-man", level=Level.ADVICE,
+        found="a PCA9685 repeats its last pulse for ever when this computer stops, and no failsafe of a motor "
+        "controller sees that",
+        advice="if one drives the motor: is there a second dead-man without this computer (a receiver's failsafe, a "
+        "timer on its OE pin)? Try it with the wheels off the ground; docs/states.md",
+    )  # fmt: skip
     found, trouble = _servo_drivers([int(d.name.removeprefix("i2c-")) for d in devices], byte)
     buses = ", ".join(device.name for device in devices)
     if found:

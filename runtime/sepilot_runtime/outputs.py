@@ -56,21 +56,25 @@ class Address:
 
 
 def open_output(spec: str, straight: float) -> Sink:
-    """Open an output as a drive needs it: what may block in the background, what holds its last value under a watchdog.
+    """Open an output as a drive needs it: what holds its last value under a watchdog, what may block in the background.
+
+    What steers must open. What does not, as a file on a full disk or a broker that is not there, keeps nobody from
+    driving: it is told on stderr and tried again in the background.
 
     Args:
         straight: the steering of neutral, `Actuation.straight`.
 
     Raises:
         UsageError: `spec` names no output, or an option is wrong.
-        OutputError: the device, file or host cannot be opened.
+        OutputError: the servo driver or the serial port cannot be opened.
         MissingExtraError: the package that it needs is not installed.
     """
-    sink, scheme = open_bare(spec, straight), _parsed(spec).scheme
+    scheme, opened = _opener(spec, straight)
     if scheme == "jsonl":
-        return Background(sink, keep="all", depth=512)
+        return Background(None, keep="all", depth=512, name=spec, reopen=opened)
+    sink = opened()
     if scheme in ("mqtt", "mqtts"):
-        return Background(sink, keep="newest")
+        return Background(sink, keep="newest", name=spec)
     if scheme == "pca9685":
         from sepilot_runtime.watchdog import Guarded
 
@@ -84,15 +88,20 @@ def open_output(spec: str, straight: float) -> Sink:
 
 
 def open_bare(spec: str, straight: float, *, start: bool = True) -> Sink:
-    """Open an output without anything around it. Raises what `open_output` raises.
+    """Open an output without anything around it. Raises what `open_output` raises, and OutputError for a file too.
 
     Args:
         start: set up what is at the other end; without, it is not touched before the first step.
     """
+    return _opener(spec, straight, start=start)[1]()
+
+
+def _opener(spec: str, straight: float, *, start: bool = True) -> tuple[str, Callable[[], Sink]]:
+    """The scheme of an output, and what opens it. Raises UsageError."""
     address = _parsed(spec)
     if address.scheme == "pca9685":
-        return _pca9685(address, straight, start=start)
-    return _OPENERS[address.scheme](address)
+        return address.scheme, _pca9685(address, straight, start=start)
+    return address.scheme, _OPENERS[address.scheme](address)
 
 
 def _parsed(spec: str) -> Address:
@@ -124,24 +133,26 @@ def _options(query: str = "") -> dict[str, str]:
     return dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
 
 
-def _jsonl(address: Address) -> Sink:
+def _jsonl(address: Address) -> Callable[[], Sink]:
     from sepilot_runtime.rotation import RotatingLinesSink
 
     address.require("max_mb", "keep")
     if not address.path:
         raise UsageError(f"--to {address.spec}: jsonl:FILE expected")
     most_bytes = round(address.number("max_mb", 0, 0, 1e6) * 1e6)
-    return RotatingLinesSink(address.path, most_bytes=most_bytes, keep=round(address.number("keep", 3, 1, 1000)))
+    keep = round(address.number("keep", 3, 1, 1000))
+    return lambda: RotatingLinesSink(address.path, most_bytes=most_bytes, keep=keep)
 
 
-def _serial(address: Address) -> Sink:
+def _serial(address: Address) -> Callable[[], Sink]:
     from sepilot_runtime.serial_link import open_serial
 
     address.require("baud")
-    return open_serial(address.path, baud=round(address.number("baud", 115200, 300, 4e6)))
+    baud = round(address.number("baud", 115200, 300, 4e6))
+    return lambda: open_serial(address.path, baud=baud)
 
 
-def _pca9685(address: Address, straight: float, *, start: bool) -> Sink:
+def _pca9685(address: Address, straight: float, *, start: bool) -> Callable[[], Sink]:
     from sepilot_runtime.servo import ServoSettings, open_servo
 
     plain = dataclasses.asdict(ServoSettings())
@@ -149,19 +160,21 @@ def _pca9685(address: Address, straight: float, *, start: bool) -> Sink:
     if address.path:
         raise UsageError(f"--to {address.spec}: pca9685:?NAME=VALUE&… expected")
     values = {name: round(address.number(name, default, 0, 1e6)) for name, default in plain.items()}
-    return open_servo(ServoSettings(**values), straight, start=start)
+    settings = ServoSettings(**values)
+    return lambda: open_servo(settings, straight, start=start)
 
 
-def _udp(address: Address) -> Sink:
+def _udp(address: Address) -> Callable[[], Sink]:
     from sepilot_runtime.datagrams import UdpSink
 
     address.require()
     if not address.host or not address.port:
         raise UsageError(f"--to {address.spec}: udp://HOST:PORT expected")
-    return UdpSink(address.host, address.port)
+    host, port = address.host, address.port
+    return lambda: UdpSink(host, port)
 
 
-def _mqtt(address: Address) -> Sink:
+def _mqtt(address: Address) -> Callable[[], Sink]:
     from sepilot_runtime.mqtt import open_mqtt
 
     address.require("ca", "client_id")
@@ -169,13 +182,13 @@ def _mqtt(address: Address) -> Sink:
     if not address.host or not topic:
         raise UsageError(f"--to {address.spec}: {address.scheme}://[USER@]HOST[:PORT]/TOPIC expected")
     tls = address.scheme == "mqtts"
-    return open_mqtt(
+    return lambda: open_mqtt(
         address.host, address.port or (8883 if tls else 1883), topic, user=address.user, tls=tls,
         ca=address.options.get("ca"), client_id=address.options.get("client_id", "sepilot"),
     )  # fmt: skip
 
 
-_OPENERS: dict[str, Callable[[Address], Sink]] = {
+_OPENERS: dict[str, Callable[[Address], Callable[[], Sink]]] = {
     "jsonl": _jsonl, "serial": _serial, "udp": _udp, "mqtt": _mqtt, "mqtts": _mqtt,
 }  # fmt: skip
 _SCHEMES = ("jsonl", "serial", "pca9685", "udp", "mqtt", "mqtts")

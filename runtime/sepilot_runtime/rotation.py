@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from sepilot_runtime.errors import OutputError
@@ -29,6 +30,7 @@ class RotatingLinesSink:
         self._path, self._most_bytes, self._keep = Path(path), most_bytes, keep
         try:
             self._file = self._path.open("a", encoding="utf-8")
+            self._end_torn_line()
         except OSError as e:
             raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
 
@@ -43,6 +45,15 @@ class RotatingLinesSink:
 
     def close(self) -> None:
         self._file.close()
+
+    def _end_torn_line(self) -> None:
+        """A full disk or a kill may have left half a line, which must not take the next one with it."""
+        if self._file.tell():
+            with self._path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                torn = file.read() != b"\n"
+            if torn:
+                self._file.write("\n")
 
     def _rotate(self) -> None:
         self._file.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import os
+import termios
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -133,14 +136,16 @@ class _PromptPort:
     """
 
     def __init__(self, port: Any) -> None:
-        self._port = port
+        self._port, self._descriptor = port, port.fileno()
         self._most_waiting = max(STALE_S * port.baudrate / BITS_PER_BYTE, LINE_BYTES)
+        self._waiting = array.array("i", [0])
 
     def write(self, data: bytes, /) -> int:
-        if (waiting := self._port.out_waiting) > self._most_waiting:
-            raise BufferFull(f"{waiting} bytes wait to be sent")
+        fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, self._waiting)
+        if self._waiting[0] > self._most_waiting:
+            raise BufferFull(f"{self._waiting[0]} bytes wait to be sent")
         try:
-            done = os.write(self._port.fileno(), data)
+            done = os.write(self._descriptor, data)
         except BlockingIOError:
             done = 0
         if done < len(data):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from sepilot_runtime.sources import Frame
 
 __all__ = ["Background", "JsonLinesSink", "ListSink", "Sink", "Step", "neutral_step"]
+
+REOPEN_S = 2.0
+"""Between two tries to open what could not be opened, or broke."""
 
 HUNG_S = 30.0
 """A step that takes a sink longer than this will never end: even a card that is worn out answers before."""
@@ -163,15 +168,22 @@ class Background:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: Sink | None,
         *,
         keep: Literal["newest", "all"],
         depth: int = 64,
         close_s: float = 2.0,
         hung_s: float = HUNG_S,
+        name: str = "",
+        reopen: Callable[[], Sink] | None = None,
+        reopen_s: float = REOPEN_S,
     ) -> None:
         """
         Args:
+            sink: None is opened by `reopen` in the background.
+            name: for messages; without, that of the sink's class.
+            reopen: opens the sink again where it broke, every `reopen_s` until it can; steps wait or are dropped in
+                the meantime, and the first failure is told on stderr at once. Without, a sink that breaks is done with.
             keep: with `newest` an old step gives way to a new one and the queue holds one; with `all` every step is
                 kept until `depth` of them wait, and later ones are dropped.
             close_s: how long `close` waits for what is queued.
@@ -179,7 +191,9 @@ class Background:
         """
         self.dropped = 0
         self.failure: str | None = None
-        self.newest, self.name = keep == "newest", type(sink).__name__
+        self.newest, self.name = keep == "newest", name or type(sink).__name__
+        self._reopen, self._reopen_s = reopen, reopen_s
+        self._told = False
         self._sink, self._close_s, self._hung_s = sink, close_s, hung_s
         self._queue: deque[Step] = deque()
         self._depth = 1 if self.newest else depth
@@ -189,7 +203,7 @@ class Background:
         self._thread.start()
 
     def write(self, step: Step) -> None:
-        if self.failure is not None:
+        if self.failure is not None and self._reopen is None:
             return
         with self._changed:
             if self._closing:
@@ -222,17 +236,45 @@ class Background:
 
     def _run(self) -> None:
         # Whatever a sink raises ends that sink alone, and is told: nobody reads the traceback of a thread.
+        while self._drained():
+            pass
+        if self._sink is not None:
+            self._close(self._sink)
+
+    def _drained(self) -> bool:
+        """Pass steps on until it is closed or the sink breaks; whether another try is to be made."""
+        step: Step | None = None
         try:
-            while (step := self._next()) is not None:
+            if self._sink is None and self._reopen is not None:
+                self._sink = self._reopen()
+                self.failure = None
+            while self._sink is not None and (step := self._next()) is not None:
                 self._sink.write(step)
         except Exception as e:  # noqa: BLE001
-            self.failure = self._told(e)
-        try:
-            self._sink.close()
-        except Exception as e:  # noqa: BLE001
-            self.failure = self.failure or self._told(e)
+            self.dropped += step is not None and self._reopen is not None
+            self.failure = self._words(e)
+        else:
+            return False
+        return self._reopen is not None and self._waited()
 
-    def _told(self, error: Exception) -> str:
+    def _waited(self) -> bool:
+        """Tell, let go of what broke, and wait; false when it is closed in the meantime."""
+        if not self._told:
+            self._told = True
+            print(f"warning: {self.failure}; trying again", file=sys.stderr)
+        broken, self._sink = self._sink, None
+        if broken is not None:
+            self._close(broken)
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._closing, self._reopen_s)
+
+    def _close(self, sink: Sink) -> None:
+        try:
+            sink.close()
+        except Exception as e:  # noqa: BLE001
+            self.failure = self.failure or self._words(e)
+
+    def _words(self, error: Exception) -> str:
         """One line about what a sink raised."""
         if isinstance(error, BrokenPipeError):
             return "the reader has gone"

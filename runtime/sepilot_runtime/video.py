@@ -15,7 +15,7 @@ from sepilot_runtime.opencv import cv2, silenced
 from sepilot_runtime.overlay import Overlay
 from sepilot_runtime.sinks import Step
 
-__all__ = ["VIDEO_CODECS", "OverlaySink", "VideoWriter", "overlay_video"]
+__all__ = ["VIDEO_CODECS", "OverlaySink", "VideoWriter", "overlay_video", "require_video_path", "require_video_suffix"]
 
 VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP80"}
 """Encoders that every OpenCV wheel has. MPEG-4 is quick and plays in video players, VP8 plays in browsers as well."""
@@ -129,6 +129,11 @@ def overlay_video(path: Path, overlay: Overlay, *, rate_hz: float) -> Iterator[O
 
 def require_video_path(path: Path) -> None:
     """Refuse a path that cannot become a new video, before any work is done for it. Raises as `overlay_video`."""
+    require_video_suffix(path)
+    require_new(path)
+
+
+def require_video_suffix(path: Path) -> None:
+    """Raise UsageError for a path that names no kind of video that can be written."""
     if path.suffix not in VIDEO_CODECS:
         raise UsageError(f"{path}: an overlay ends in {' or '.join(VIDEO_CODECS)}")
-    require_new(path)

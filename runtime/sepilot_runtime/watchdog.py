@@ -50,7 +50,7 @@ kernel, or the second half of a step of a drive that is only stopped, may come a
 CLOSE_S = HOLD_S + 1
 """How long a drive that could not write its last step waits for its watchdog to do so."""
 
-MOST_UNREAD = 20
+MOST_UNREAD, BEATS_PER_LOOK = 20, 5
 """Beats that wait in the pipe: a second's worth. A watchdog that was stopped guards nobody."""
 
 RESTART_S = 1.0
@@ -86,7 +86,7 @@ class Guarded:
         self._words = python_words(
             "sepilot_runtime.watchdog", "--timeout-ms", str(timeout_ms), f"--straight={straight!r}", spec
         )
-        self._unread = array.array("i", [0])
+        self._unread, self._beats = array.array("i", [0]), 0
         self._closing = False
         self._starting = threading.Thread()
         self._process: subprocess.Popen[bytes] | None = _started(self._words, spec, start_s)
@@ -133,9 +133,11 @@ class Guarded:
         if process is None or process.stdin is None:
             raise OutputError(f"{self._spec}: the watchdog has died; another one is being started")
         pipe = process.stdin.fileno()
+        self._beats += 1
         try:
             os.write(pipe, what)
-            fcntl.ioctl(pipe, termios.FIONREAD, self._unread)
+            if self._beats % BEATS_PER_LOOK == 0:
+                fcntl.ioctl(pipe, termios.FIONREAD, self._unread)
         except OSError as e:
             self._process = None
             self._starting = threading.Thread(target=self._replace, args=(process,), name="watchdog", daemon=True)

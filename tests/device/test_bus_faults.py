@@ -34,23 +34,23 @@ def drive(files: dict[str, Path], road: Path, tmp_path: Path) -> Iterator[BusDri
         yield started
 
 
-@pytest.mark.parametrize("fails", [1, 4, None])
+@pytest.mark.parametrize("fault", [1, 4, "down", "gone"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("writer", ["drive", "watchdog"])
 def test_a_drive_that_is_gone_leaves_the_car_in_neutral_once_the_bus_answers(
-    writer: str, number: signal.Signals, fails: int | None, drive: BusDrive
+    writer: str, number: signal.Signals, fault: int | str, drive: BusDrive
 ) -> None:
     if writer == "watchdog":
         # Stopped first, so that every transfer that fails is one of the watchdog's.
         drive.stop()
-        drive.chip.fail(fails)
+        fail(drive, fault)
     else:
-        drive.chip.fail(fails)
+        fail(drive, fault)
         drive.until(lambda: drive.failures() != [], "a transfer that fails")
         drive.stop()
     if number is signal.SIGKILL:
         drive.process.kill()
-    if fails is None:
+    if fault in ("down", "gone"):
         time.sleep(HELD_S)
         assert drive.pulses[1] > NEUTRAL[1], "nothing gets through"
         drive.chip.heal()
@@ -61,6 +61,17 @@ def test_a_drive_that_is_gone_leaves_the_car_in_neutral_once_the_bus_answers(
     if number is signal.SIGSTOP:
         drive.process.send_signal(signal.SIGCONT)
         drive.until_driving()
+
+
+def fail(drive: BusDrive, fault: int | str) -> None:
+    """So many transfers, or all until it heals, or the bus device is gone as well."""
+    drive.chip.fail(fault if isinstance(fault, int) else None, gone=fault == "gone")
+
+
+def test_the_watchdog_opens_the_chip_and_touches_nothing(drive: BusDrive) -> None:
+    assert len(drive.watchdogs()) == 1
+    assert {record.process for record in drive.chip.log()} == {drive.process.pid}
+    assert sum(record.register == 0xFE for record in drive.chip.log()) == 1, "it is set up once"
 
 
 def steps(drive: BusDrive) -> list[dict[str, object]]:
@@ -83,11 +94,11 @@ def test_one_transfer_that_fails_is_degraded(drive: BusDrive) -> None:
     assert drive.process.poll() is None
 
 
-@pytest.mark.parametrize("fault", ["4 transfers", "down", "gone"])
-def test_a_drive_rides_out_a_bus_that_fails_and_goes_on_when_it_answers(fault: str, drive: BusDrive) -> None:
-    drive.chip.fail(4 if fault == "4 transfers" else None, gone=fault == "gone")
+@pytest.mark.parametrize("fault", [4, "down", "gone"])
+def test_a_drive_rides_out_a_bus_that_fails_and_goes_on_when_it_answers(fault: int | str, drive: BusDrive) -> None:
+    fail(drive, fault)
     until_said(drive, state="neutral")
-    if fault != "4 transfers":
+    if fault in ("down", "gone"):
         time.sleep(HELD_S)
         drive.chip.heal()
     assert drive.until_neutral() < LATE_MS

@@ -96,7 +96,8 @@ def worst(findings: Iterable[Finding], topic: str) -> Finding:
 
 def test_a_healthy_car_is_told_so(healthy: Machine) -> None:
     findings = examined(healthy)
-    assert {f.level for f in findings} == {Level.OK}, [f for f in findings if f.level is not Level.OK]
+    asked = [f.topic for f in findings if f.level is not Level.OK]
+    assert asked == ["dead-man"], "no program can see whether there is one"
     said = verb.table(findings)
     assert "golden frames passed on litert" in said and "PCA9685 answers at bus 1 0x40" in said
     assert "/dev/serial/by-id/usb-Arduino_Nano-if00" in said
@@ -187,6 +188,16 @@ def test_nothing_plugged_in_is_advice(healthy: Machine) -> None:
     findings = examined(healthy)
     for topic in ("i2c", "serial", "camera"):
         assert worst(findings, topic).level is Level.ADVICE
+    assert "dead-man" not in {finding.topic for finding in findings}
+
+
+def test_a_second_dead_man_is_asked_for_wherever_there_is_a_bus(healthy: Machine) -> None:
+    def silent(bus: int, address: int, register: int) -> int:
+        raise OSError(121, "Remote I/O error")
+
+    for byte in (answers, silent):
+        asked = worst(examined(healthy, byte=byte), "dead-man")
+        assert asked.level is Level.ADVICE and "docs/states.md" in asked.advice
 
 
 def test_i2c_without_an_answer_and_without_the_package(healthy: Machine) -> None:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +22,9 @@ import cv2
 import numpy as np
 import pytest
 
+from sepilot_runtime.datagrams import UdpSink
 from sepilot_runtime.errors import OutputError, UsageError
+from sepilot_runtime.mqtt import MqttSink
 from sepilot_runtime.outputs import open_bare, open_output
 from sepilot_runtime.pilot import Prediction
 from sepilot_runtime.recording import TubRecorder
@@ -33,7 +34,6 @@ from sepilot_runtime.servo import ServoSettings, ServoSink
 from sepilot_runtime.sinks import Background, ListSink, Sink, Step
 from sepilot_runtime.sources import Frame, open_source
 from sepilot_runtime.states import Control, State
-from sepilot_runtime.watchdog import IGNORED, Guarded
 
 RNG = np.random.default_rng(1)
 
@@ -121,10 +121,20 @@ def test_a_line_that_is_too_slow_for_its_steps_is_told() -> None:
     """Its buffer would hold seconds of steering that is past."""
 
     class Slow:
-        baudrate, out_waiting = 4800, 49
+        baudrate = 4800
 
-    with pytest.raises(OSError, match="49 bytes wait to be sent"):
-        _PromptPort(Slow()).write(b"$")
+        def fileno(self) -> int:
+            return ours.fileno()
+
+    # A socket tells what the other end has not read yet as a serial port tells what it has not sent.
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        port = _PromptPort(Slow())
+        port.write(b"$" * 60)
+        with pytest.raises(OSError, match=r"\d+ bytes wait to be sent"):
+            port.write(b"$")
+        theirs.recv(4096)
+        assert port.write(b"$") == 1
 
 
 def test_a_port_that_is_not_there_is_one_line() -> None:
@@ -253,6 +263,35 @@ def test_datagrams_count_and_carry_the_step() -> None:
     assert received[0]["state"] == "driving" and received[0]["steering"] == 0.1
 
 
+def test_a_host_that_is_not_known_yet_is_looked_up_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        if options.get("flags") or not known.is_set():
+            raise socket.gaierror(-2, "Name or service not known")
+        return look_up("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("sepilot_runtime.datagrams.REOPEN_S", 0.01)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(60)
+        sink = open_output(f"udp://screen:{listener.getsockname()[1]}", 0.0)
+        assert isinstance(sink, UdpSink)
+        sink.write(step(0.1))
+        said = until_warned(capsys, "Name or service not known; trying again\n")
+        assert said.count("warning") == 1 and sink.unsent == 1 and sink.failure in said
+        known.set()
+        while sink.failure is not None:
+            time.sleep(0.005)
+        sink.write(step(0.2))
+        assert json.loads(listener.recv(2000))["steering"] == 0.2
+        sink.close()
+
+
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +304,17 @@ def test_lines_rotate_and_nothing_is_lost(tmp_path: Path) -> None:
     assert [p.name for p in files] == ["a.jsonl.3", "a.jsonl.2", "a.jsonl.1", "a.jsonl"]
     frames = [json.loads(line)["frame"] for p in files for line in p.read_text().splitlines()]
     assert frames == list(range(frames[0], 20))
+
+
+def test_a_torn_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"whole": 1}\n{"to')
+    for _ in range(2):
+        sink = RotatingLinesSink(str(path))
+        sink.write(step())
+        sink.close()
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ['{"whole": 1}', '{"to'] and [json.loads(line)["frame"] for line in lines[2:]] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -340,6 +390,49 @@ def test_a_blocked_output_holds_nothing_up(keep: str) -> None:
     else:
         assert got == list(range(9)), "the first ones, without a gap"
     assert background.dropped == 100 - len(got)
+
+
+def test_a_file_that_cannot_be_written_yet_is_opened_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "card"
+    sink = Background(
+        None, keep="all", name="log", reopen=lambda: RotatingLinesSink(str(folder / "a.jsonl")), reopen_s=0.01
+    )
+    sink.write(step(at=0))
+    said = until_warned(capsys, "; trying again\n")
+    assert said == f"warning: {folder}/a.jsonl: cannot be written: No such file or directory; trying again\n"
+    assert sink.failure is not None
+    folder.mkdir()
+    while sink.failure is not None:
+        time.sleep(0.005)
+    sink.write(step(at=1))
+    sink.close()
+    assert [json.loads(line)["frame"] for line in (folder / "a.jsonl").read_text().splitlines()] == [0, 1]
+    assert capsys.readouterr().err == "" and sink.dropped == 0
+
+
+def test_a_sink_that_breaks_is_opened_again_and_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    made: list[Breaking] = []
+
+    class Breaking(ListSink):
+        def write(self, step: Step) -> None:
+            if not self.steps:
+                super().write(step)
+                return
+            raise OutputError("card: No space left on device")
+
+    def opened() -> Breaking:
+        made.append(Breaking())
+        return made[-1]
+
+    sink = Background(None, keep="all", reopen=opened, reopen_s=0.01)
+    for at in range(6):
+        sink.write(step(at=at))
+    while len(made) < 4:
+        time.sleep(0.005)
+    sink.close()
+    assert [one.steps[0].frame.id for one in made[:3] if one.steps[0].frame] == [0, 2, 4]
+    assert sink.dropped == 3 and all(one.closed for one in made)
+    assert capsys.readouterr().err == "warning: card: No space left on device; trying again\n"
 
 
 def test_an_output_that_breaks_says_so_and_the_drive_goes_on() -> None:
@@ -464,142 +557,66 @@ def test_a_full_disk_ends_the_recording_with_a_reason(tmp_path: Path, monkeypatc
         assert len(list(source)) == 50
 
 
-# --- watchdog ---------------------------------------------------------------------------------------------------------
-
-DRIVE = """
-import sys, time
-sys.path.insert(0, sys.argv[2])
-from test_outputs import step
-from sepilot_runtime.outputs import open_bare
-from sepilot_runtime.watchdog import Guarded
-spec = "jsonl:" + sys.argv[1]
-sink = Guarded(open_bare(spec, 0.0), spec, 0.0, timeout_ms=150)
-for i in range(100000):
-    sink.write(step(at=i))
-    print(i, flush=True)
-    time.sleep(0.02)
-"""
-
-
-def driving(tmp_path: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    lines = tmp_path / "lines.jsonl"
-    words = [sys.executable, "-c", DRIVE, str(lines), str(Path(__file__).parent)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    for _ in range(10):
-        process.stdout.readline()
-    return process, lines
-
-
-def last_line(path: Path) -> dict[str, object]:
-    return json.loads(path.read_text().splitlines()[-1])  # type: ignore[no-any-return]
-
-
-def wait_for(path: Path, key: str, value: object, timeout_s: float = 60.0) -> dict[str, object]:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if last_line(path).get(key) == value:
-            break
-        time.sleep(0.01)
-    return last_line(path)
-
-
-def test_a_killed_drive_leaves_the_car_in_neutral(tmp_path: Path) -> None:
-    process, lines = driving(tmp_path)
-    process.kill()
-    process.wait()
-    word = wait_for(lines, "reason", "the drive was killed")
-    assert (word["reason"], word["state"]) == ("the drive was killed", "stopped")
-    assert (word["steering"], word["throttle"]) == (0.0, 0.0)
-
-
-def test_a_hanging_drive_is_neutral_and_takes_over_again(tmp_path: Path) -> None:
-    process, lines = driving(tmp_path)
-    try:
-        process.send_signal(signal.SIGSTOP)
-        assert wait_for(lines, "reason", "the drive hangs")["state"] == "stopped"
-        process.send_signal(signal.SIGCONT)
-        assert wait_for(lines, "state", "driving")["state"] == "driving"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_an_ordinary_end_wakes_nobody(tmp_path: Path) -> None:
-    spec = f"jsonl:{tmp_path / 'lines.jsonl'}"
-    inner: Sink = open_bare(spec, 0.0)
-    sink = Guarded(inner, spec, 0.0, timeout_ms=60_000)
-    sink.write(step())
-    sink.write(step(0.0, state=State.STOPPED))
-    sink.close()
-    assert sink._process.returncode == 0, "it has said its last"
-    assert [json.loads(line)["state"] for line in (tmp_path / "lines.jsonl").read_text().splitlines()] == [
-        "driving",
-        "stopped",
-    ]
-
-
-@pytest.mark.parametrize("farewell", [True, False])
-def test_signals_to_the_whole_unit_do_not_end_the_watchdog(farewell: bool, tmp_path: Path) -> None:
-    lines = tmp_path / "lines.jsonl"
-    spec = f"jsonl:{lines}"
-    sink = Guarded(open_bare(spec, 0.0), spec, 0.0, timeout_ms=60_000)
-    process = sink._process
-    for number in IGNORED:
-        process.send_signal(number)
-        sink.write(step())
-    if farewell:
-        sink.close()
-        assert process.returncode == 0 and last_line(lines)["state"] == "driving"
-    else:
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(60) == 1 and last_line(lines)["reason"] == "the drive was killed"
-
-
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("echo first >&2; echo 'No module named sepilot_runtime' >&2; exit 1", "No module named sepilot_runtime"),
-        ("exit 3", "it died without a word"),
-    ],
-)
-def test_a_watchdog_that_does_not_come_up_is_one_line(
-    script: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bus = MemoryBus()
-    monkeypatch.setitem(sys.modules, "smbus2", types.SimpleNamespace(SMBus=lambda number: bus))
-    monkeypatch.setattr(sys, "executable", script_in(tmp_path, script))
-    with pytest.raises(OutputError) as caught:
-        open_output("pca9685:", 0.0)
-    assert str(caught.value) == f"pca9685:: the watchdog does not come up: {words}"
-    assert bus.closed
-
-
-def test_a_watchdog_that_hangs_at_its_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", script_in(tmp_path, "exec sleep 60"))
-    with pytest.raises(OutputError, match=r"x: the watchdog does not come up within 0\.2 s"):
-        Guarded(ListSink(), "x", 0.0, start_s=0.2)
-
-
-def script_in(folder: Path, text: str) -> str:
-    """A program that is started in place of Python."""
-    path = folder / "python"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
 # --- mqtt -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_broker_that_is_not_there_is_one_line() -> None:
-    pytest.importorskip("paho.mqtt.client")
+@pytest.fixture
+def nobody() -> int:
+    """A port at which nobody answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(OutputError, match=f"mqtt://127.0.0.1:{port}: cannot be connected"):
-        open_output(f"mqtt://127.0.0.1:{port}/car/steering", 0.0)
+        return int(free.getsockname()[1])
+
+
+def until_warned(capsys: pytest.CaptureFixture[str], words: str) -> str:
+    said, end = "", time.monotonic() + 60
+    while words not in said:
+        assert time.monotonic() < end, f"it never said {words!r}: {said!r}"
+        time.sleep(0.005)
+        said += capsys.readouterr().err
+    return said
+
+
+def closed(sink: Sink) -> str:
+    """What is told at the end about an output in the background."""
+    assert isinstance(sink, Background)
+    sink.close()
+    return sink.failure or ""
+
+
+def test_a_broker_that_is_not_there_keeps_nobody_from_driving(nobody: int, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    sink = open_output(f"mqtt://127.0.0.1:{nobody}/car/steering", 0.0)
+    sink.write(step())
+    where = f"mqtt://127.0.0.1:{nobody}"
+    said = until_warned(capsys, "trying again\n")
+    assert said == f"warning: {where}: cannot be connected: [Errno 111] Connection refused; trying again\n"
+    assert closed(sink) == f"{where}: 1 steps were not sent: cannot be connected: [Errno 111] Connection refused"
+
+
+def test_a_broker_of_an_unknown_host_is_one_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("paho.mqtt.client")
+
+    def unknown(*arguments: Any, **options: Any) -> Any:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    sink = open_output("mqtt://no.such.host.invalid/car/steering", 0.0)
+    until_warned(capsys, "warning: mqtt://no.such.host.invalid:1883: cannot be connected: ")
+    sink.close()
+
+
+def test_a_broker_that_never_answers_is_told_at_the_end() -> None:
+    """What it is given before it has answered must not pile up either."""
+    pytest.importorskip("paho.mqtt.client")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sink = open_output(f"mqtt://127.0.0.1:{mute.getsockname()[1]}/car/steering", 0.0)
+        connection, _ = mute.accept()
+        sink.write(step())
+        assert "1 steps were not sent: no answer" in closed(sink)
+        connection.close()
 
 
 class Broker:
@@ -640,10 +657,19 @@ class Broker:
         connection.close()
 
 
+def until_connected(sink: Sink) -> None:
+    assert isinstance(sink, Background) and isinstance(sink._sink, MqttSink)
+    end = time.monotonic() + 60
+    while not sink._sink._client.is_connected():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def test_mqtt_announces_its_own_death_and_publishes_steps() -> None:
     pytest.importorskip("paho.mqtt.client")
     with Broker() as broker:
         sink = open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
+        until_connected(sink)
         sink.write(step(0.5))
         broker.until_told(b'"steering": 0.5')
         sink.close()
@@ -653,12 +679,15 @@ def test_mqtt_announces_its_own_death_and_publishes_steps() -> None:
     assert rest[0] == 0x33 and rest[2:].startswith(nothing), "first the last will of an earlier drive is taken back"
 
 
-def test_a_broker_that_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Driving on would publish nothing, without a word."""
     pytest.importorskip("paho.mqtt.client")
     monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "wrong")
-    with Broker(answer=5) as broker, pytest.raises(OutputError, match="refuses user me: Not authorized"):
-        open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
+    with Broker(answer=5) as broker:
+        sink = open_output(f"mqtt://me@127.0.0.1:{broker.port}/car/steering", 0.0)
+        until_warned(capsys, "the broker refuses user me: Not authorized; trying again\n")
+        sink.write(step())
+        assert "1 steps were not sent: the broker refuses user me: Not authorized" in closed(sink)
 
 
 def test_mqtt_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -669,20 +698,27 @@ def test_mqtt_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SEPILOT_MQTT_PASSWORD", "geheim")
     with Broker(context=context) as broker:
         sink = open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={certificate}", 0.0)
+        until_connected(sink)
         sink.write(step(-0.25))
         broker.until_told(b'"steering": -0.25')
         sink.close()
     assert broker.received[0].endswith(b"\x00\x02me\x00\x06geheim")
 
 
-def test_a_broker_with_a_strangers_certificate_gets_no_password(tmp_path: Path) -> None:
+def test_a_broker_with_a_strangers_certificate_gets_no_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("paho.mqtt.client")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate_in(tmp_path / "broker.pem"))
     trusted = certificate_in(tmp_path / "other.pem")
-    with Broker(context=context) as broker, pytest.raises(OutputError, match=r"mqtts://.*certificate verify failed"):
-        open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={trusted}", 0.0)
+    with Broker(context=context) as broker:
+        sink = open_output(f"mqtts://me@127.0.0.1:{broker.port}/car/steering?ca={trusted}", 0.0)
+        until_warned(capsys, "certificate verify failed")
+        sink.close()
     assert broker.received == []
+    with pytest.raises(UsageError, match="ca: /nowhere: "):
+        open_output("mqtts://127.0.0.1/car/steering?ca=/nowhere", 0.0)
 
 
 def certificate_in(path: Path) -> Path:

@@ -63,20 +63,14 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
     from sepilot_runtime.camera_request import camera_request
     from sepilot_runtime.car import load_car
     from sepilot_runtime.drive_models import DriveModels
-    from sepilot_runtime.drive_outputs import open_sinks
-    from sepilot_runtime.files import require_new
+    from sepilot_runtime.drive_outputs import open_sinks, require_absent
     from sepilot_runtime.opencv import cv2
     from sepilot_runtime.sources import open_source
     from sepilot_runtime.states import Control
 
     # Small pictures gain nothing from OpenCV's own threads and lose steady timing.
     cv2.setNumThreads(1)
-    if arguments.output:
-        require_new(arguments.output)
-    if arguments.overlay:
-        from sepilot_runtime.video import require_video_path
-
-        require_video_path(arguments.overlay)
+    require_absent(arguments)
     car = load_car(arguments.car, arguments.overrides)
     models = DriveModels(arguments, car)
     pilot, control = models.driving(), Control(recording=arguments.record is not None)
