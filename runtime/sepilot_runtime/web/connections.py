@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import h11
@@ -79,7 +80,7 @@ class Connection:
         self._http: h11.Connection | None = None
         self._heard = b""
         self._request: Request | None = None
-        self._body_bytes = 0
+        self._body_bytes, self._keeps = 0, True
         self._unsent = memoryview(b"")
         self._answering: asyncio.Task[None] | None = None
         accepted.setblocking(False)
@@ -219,20 +220,18 @@ class Connection:
         self.writable()
 
     def _bytes_of(self, answer: Answer) -> bytes:
-        assert self._http is not None
-        headers = dict(answer.headers)
+        # What is answered is this program's own: h11 would take as long to check it as all the rest takes.
+        keeps = self._http is not None and self._http.their_state is h11.DONE and not answer.last
+        headers = {**answer.headers, "Connection": "keep-alive" if keeps else "close"}
         if answer.status != 204:
             headers |= {"Content-Type": answer.media_type, "Content-Length": str(len(answer.body))}
-        if answer.last:
-            headers["Connection"] = "close"
-        head = h11.Response(status_code=answer.status, headers=list(headers.items()))
-        body = b"" if self._request is not None and self._request.method == "HEAD" else answer.body
-        parts = [self._http.send(head), self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage())]
-        return b"".join(part for part in parts if part)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n{lines}\r\n".encode("latin-1")
+        self._keeps = keeps
+        return head if self._request is not None and self._request.method == "HEAD" else head + answer.body
 
     def _answered(self) -> None:
-        assert self._http is not None
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        if self._http is None or not self._keeps:
             self._close()
             return
         # The next request may have come with the last one, which is done with.
