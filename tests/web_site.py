@@ -83,7 +83,12 @@ def serving_pages() -> Iterator[Serve]:
     with contextlib.ExitStack() as stack:
 
         def start(
-            *, token: str | None = TOKEN, pilot: Pilot | None = None, network: bool = False, **changes: Any
+            *,
+            token: str | None = TOKEN,
+            pilot: Pilot | None = None,
+            network: bool = False,
+            driving: Callable[[], Pilot] | None = None,
+            **changes: Any,
         ) -> Site:
             where = web_address("127.0.0.1:0", token)
             # Answers as it would to the network, without opening this machine to one.
@@ -91,7 +96,7 @@ def serving_pages() -> Iterator[Serve]:
             pilot = pilot or Pilot(ConstantEngine(contract_of()))
             control, lost, outputs = Control(), {"dropped": 0}, []
             watched = Watched(
-                pilot=lambda: pilot,
+                pilot=driving or (lambda: pilot),
                 control=control,
                 lost=lambda: lost,
                 outputs=outputs,

@@ -129,6 +129,21 @@ def test_the_model_card_is_that_of_the_file(serve: Serve, files: dict[str, Path]
     assert about["control"] and about["recorder"]
 
 
+def test_another_model_shows_with_its_card(serve: Serve, files: dict[str, Path]) -> None:
+    pilots = [load_pilot(files["int8.tflite"])]
+    site = serve(driving=lambda: pilots[-1])
+    first = site.get("/live")["model"]
+    assert first == site.get("/about")["model"]["sha256"]
+    pilots.append(load_pilot(files["float32.tflite"]))
+    end = time.monotonic() + 30
+    while (second := site.get("/live")["model"]) == first:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert second == hashlib.sha256(files["float32.tflite"].read_bytes()).hexdigest()
+    card = site.get("/about")["model"]
+    assert (card["sha256"], card["precision"]) == (second, "float32")
+
+
 def test_the_feed_gives_every_step_and_never_a_torn_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "RECORDS", 8)
     sink = WebSink()
@@ -263,6 +278,30 @@ def test_a_dead_page_is_started_again_and_the_drive_goes_on(
     assert site.post("stop", **BEARER) == 200 and site.control.stopped == STOP_REASON
     assert len(started) == 2
     assert capsys.readouterr().err == "warning: the web page's process ended; it is started again\n"
+
+
+def test_the_page_of_a_killed_drive_ends(files: dict[str, Path], images: Path) -> None:
+    argv = ["drive", str(files["int8.tflite"]), "--source", str(images), "--as-camera", "--rate-hz", "2"]
+    command = [sys.executable, "-m", "sepilot_runtime", *argv, "--web", "127.0.0.1:0"]
+    drive = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert drive.stderr is not None
+        line = next(line for line in drive.stderr if line.startswith("page at"))
+        port = int(line.split("://")[1].split("/")[0].rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port)) as viewer:
+            viewer.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert viewer.recv(15) == b"HTTP/1.1 200 OK"
+            drive.kill()
+            drive.wait()
+            viewer.settimeout(60)
+            with contextlib.suppress(ConnectionResetError):
+                while viewer.recv(65536):
+                    pass
+    finally:
+        drive.kill()
+        drive.wait()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 def test_the_token_stands_in_no_list_of_processes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

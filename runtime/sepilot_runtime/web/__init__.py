@@ -10,7 +10,8 @@ pictures     the newest frame: into that memory, and as JPEG
 
 In the page's process:
 server       its beginning and end
-connections  who is connected, and who has to give way
+crowd        who is connected, and who has to give way
+connections  one of them: a request at a time
 app          the requests it answers
 guesses      how long a wrong token waits
 news         waiting for a step or a picture

@@ -16,9 +16,9 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8887
 TOKEN_VARIABLE = "SEPILOT_WEB_TOKEN"
 SHORTEST_TOKEN = 12
 
-WAITING = 1024
-"""Connections that the system holds ready. Where it holds too few, a flood makes the owner's wait a second for the next
-try; where it holds too many, the owner's waits behind the others."""
+WAITING = 4096
+"""Connections that the system holds ready, where `net.core.somaxconn` lets it: a flood of 20,000 a second fills them in
+0.2 s. Those of which there is no room come again after a second, and among them may be the owner's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

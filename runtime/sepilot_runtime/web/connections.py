@@ -1,24 +1,26 @@
-"""The connections of the page: HTTP/1.1 for a crowd in which somebody may want to keep the owner from the stop.
-
-Whoever has shown the token is kept apart from strangers, and never has to give way to them. Strangers give way to
-newer ones, the one first that was answered longest ago, and have little time to say what they want.
-"""
+"""One connection to the page: HTTP/1.1, a request at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import math
+import re
+import selectors
 import socket
 import struct
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import h11
 
-__all__ = ["Answer", "Crowd", "Request"]
+if TYPE_CHECKING:
+    from sepilot_runtime.web.crowd import Crowd
+
+__all__ = ["Answer", "Connection", "Request"]
 
 REQUEST_S = 3.0
 """For a whole request with its body, from the connection or from the last answer."""
@@ -29,10 +31,10 @@ KEPT_S = 30.0
 STALLED_S = 4.0
 """Whoever takes nothing of an answer for so long is dropped."""
 
-SWEEP_S = 0.25
-MOST_STRANGERS, MOST_TRUSTED = 768, 128
-ACCEPTED_AT_ONCE = 128
-BODY_BYTES = 4096
+HEAD_BYTES, BODY_BYTES = 16384, 4096
+AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([\x21-\x7e]+ [\x21-\x7e]+)[ \t]*\r\n", re.IGNORECASE)
+"""For the order of answers alone; what is obeyed is what h11 reads."""
+
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -63,66 +65,7 @@ class Answer:
     last: bool = False
 
 
-class Crowd:
-    """Everybody who is connected. `handler` answers requests, `trusts` judges what stands in `Authorization`."""
-
-    def __init__(
-        self,
-        listener: socket.socket,
-        handler: Callable[[Request], Awaitable[Answer]],
-        trusts: Callable[[bytes], bool],
-        *,
-        most_strangers: int = MOST_STRANGERS,
-    ) -> None:
-        self.handler, self.trusts = handler, trusts
-        self.strangers: OrderedDict[_Connection, None] = OrderedDict()
-        self.trusted: OrderedDict[_Connection, None] = OrderedDict()
-        self._listener, self._most_strangers = listener, most_strangers
-        listener.setblocking(False)
-        asyncio.get_running_loop().add_reader(listener, self._accept)
-
-    async def sweep(self) -> None:
-        """End those whose time is over, for ever."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            now_s = time.monotonic()
-            for connection in [*self.strangers, *self.trusted]:
-                if connection.deadline_s < now_s:
-                    connection.abort()
-
-    def trust(self, connection: _Connection) -> None:
-        """It has shown the token."""
-        self.strangers.pop(connection, None)
-        self.trusted[connection] = None
-        if len(self.trusted) > MOST_TRUSTED:
-            next(iter(self.trusted)).abort()
-
-    def answered(self, connection: _Connection) -> None:
-        """The others were answered longer ago."""
-        (self.trusted if connection.trusted else self.strangers).move_to_end(connection)
-
-    def forget(self, connection: _Connection) -> None:
-        self.strangers.pop(connection, None)
-        self.trusted.pop(connection, None)
-
-    def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                accepted, place = self._listener.accept()
-            except OSError as e:
-                # Nobody is there, or has gone again. Or there is no file descriptor left: somebody has to give way.
-                if not isinstance(e, BlockingIOError | ConnectionAbortedError) and self.strangers:
-                    next(iter(self.strangers)).abort()
-                return
-            connection = _Connection(self, accepted, str(place[0]))
-            self.strangers[connection] = None
-            if len(self.strangers) > self._most_strangers:
-                next(iter(self.strangers)).abort()
-            # Where many wait, what it has to say has come already.
-            connection.readable()
-
-
-class _Connection:
+class Connection:
     """One connection: reads a request, has it answered, sends the answer, and reads on only then.
 
     Attributes:
@@ -134,30 +77,45 @@ class _Connection:
         self.trusted = False
         self.deadline_s = time.monotonic() + REQUEST_S
         self._crowd, self._socket, self._address = crowd, accepted, address
-        self._loop = asyncio.get_running_loop()
-        self._http = h11.Connection(h11.SERVER)
+        self._http: h11.Connection | None = None
+        self._heard = b""
         self._request: Request | None = None
-        self._body_bytes = 0
+        self._body_bytes, self._keeps = 0, True
         self._unsent = memoryview(b"")
         self._answering: asyncio.Task[None] | None = None
         accepted.setblocking(False)
-        with contextlib.suppress(OSError):
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._loop.add_reader(accepted, self.readable)
+        self._events = 0
 
     def readable(self) -> None:
         """Take what has come."""
         try:
             data = self._socket.recv(65536)
         except BlockingIOError:
+            self._listen_for(selectors.EVENT_READ)
             return
         except OSError:
             data = b""
         if not data:
             self.abort()
             return
-        self._http.receive_data(data)
+        self._heard += data
+        self._consider()
+
+    def begin(self) -> bool:
+        """Look into a request that is whole; False where who made it has gone."""
+        if self._socket.fileno() < 0:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            try:
+                gone = not self._socket.recv(1, socket.MSG_PEEK)
+            except ConnectionError:
+                gone = True
+            if gone:
+                self.abort()
+                return False
+        self._listen_for(selectors.EVENT_READ)
         self._read_on()
+        return True
 
     def abort(self) -> None:
         """End it at once, whatever it is at."""
@@ -169,15 +127,56 @@ class _Connection:
         if self._answering is not None:
             self._answering.cancel()
 
+    def writable(self) -> None:
+        """Send what is left of an answer."""
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.abort()
+            return
+        if self._unsent:
+            self.deadline_s = time.monotonic() + STALLED_S
+            self._listen_for(selectors.EVENT_WRITE)
+        else:
+            self._answered()
+
+    def _consider(self) -> None:
+        """Go on where the head of a request is whole, or at once with what follows it; strangers have to wait."""
+        if self._request is None and b"\r\n\r\n" not in self._heard and len(self._heard) < HEAD_BYTES:
+            self._listen_for(selectors.EVENT_READ)
+            return
+        found = None if self.trusted else AUTHORIZATION.search(self._heard)
+        if self.trusted or self._request is not None or (found and self._crowd.trusts(found[1])):
+            self._read_on()
+        else:
+            self._listen_for(0)
+            self._crowd.have_patience(self)
+
     def _close(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._listen_for(0)
         self._socket.close()
         self._crowd.forget(self)
 
+    def _listen_for(self, events: int) -> None:
+        """Readable, writable, or nothing."""
+        if events == self._events:
+            return
+        if events and self._events:
+            self._crowd.selector.modify(self._socket, events, self)
+        elif events:
+            self._crowd.selector.register(self._socket, events, self)
+        else:
+            self._crowd.selector.unregister(self._socket)
+        self._events = events
+
     def _read_on(self) -> None:
+        http = self._http = self._http or h11.Connection(h11.SERVER, HEAD_BYTES)
         try:
-            while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+            http.receive_data(self._heard)
+            self._heard = b""
+            while (event := http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
                 if isinstance(event, h11.Request):
                     self._request, self._body_bytes = self._request_of(event), 0
                 elif isinstance(event, h11.Data):
@@ -205,7 +204,7 @@ class _Connection:
         )
 
     def _wait_for(self, answer: Awaitable[Answer]) -> None:
-        self._loop.remove_reader(self._socket)
+        self._listen_for(0)
         self.deadline_s = math.inf
         self._answering = asyncio.ensure_future(self._answer(answer))
 
@@ -217,42 +216,30 @@ class _Connection:
             self._answering = None
             if answer is None:
                 self.abort()
-        headers = dict(answer.headers)
+        self._unsent = memoryview(self._bytes_of(answer))
+        self.writable()
+
+    def _bytes_of(self, answer: Answer) -> bytes:
+        # What is answered is this program's own: h11 would take as long to check it as all the rest takes.
+        keeps = self._http is not None and self._http.their_state is h11.DONE and not answer.last
+        headers = {**answer.headers, "Connection": "keep-alive" if keeps else "close"}
         if answer.status != 204:
             headers |= {"Content-Type": answer.media_type, "Content-Length": str(len(answer.body))}
-        if answer.last:
-            headers["Connection"] = "close"
-        head = h11.Response(status_code=answer.status, headers=list(headers.items()))
-        body = b"" if self._request is not None and self._request.method == "HEAD" else answer.body
-        parts = [self._http.send(head), self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage())]
-        self._unsent = memoryview(b"".join(part for part in parts if part))
-        self._writable()
-
-    def _writable(self) -> None:
-        try:
-            self._unsent = self._unsent[self._socket.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.abort()
-            return
-        if self._unsent:
-            self.deadline_s = time.monotonic() + STALLED_S
-            self._loop.add_writer(self._socket, self._writable)
-            return
-        self._loop.remove_writer(self._socket)
-        self._answered()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n{lines}\r\n".encode("latin-1")
+        self._keeps = keeps
+        return head if self._request is not None and self._request.method == "HEAD" else head + answer.body
 
     def _answered(self) -> None:
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        if self._http is None or not self._keeps:
             self._close()
             return
-        self._http.start_next_cycle()
+        # The next request may have come with the last one, which is done with.
+        self._heard, self._http, self._request = self._http.trailing_data[0], None, None
         self.deadline_s = time.monotonic() + (KEPT_S if self.trusted else REQUEST_S)
         self._crowd.answered(self)
-        self._loop.add_reader(self._socket, self.readable)
-        # The next request may have come with the last one.
-        self._read_on()
+        self._listen_for(selectors.EVENT_READ)
+        self._consider()
 
 
 async def _refusal(status: int) -> Answer:

@@ -21,7 +21,7 @@ from typing import Any
 
 from sepilot_runtime.web.address import WebAddress
 from sepilot_runtime.web.app import App
-from sepilot_runtime.web.connections import MOST_STRANGERS, MOST_TRUSTED, Crowd
+from sepilot_runtime.web.crowd import MOST_STRANGERS, MOST_TRUSTED, Crowd
 from sepilot_runtime.web.feed import Feed
 from sepilot_runtime.web.link import Link
 from sepilot_runtime.web.news import News
@@ -29,7 +29,7 @@ from sepilot_runtime.web.news import News
 __all__ = ["main", "serve"]
 
 NICENESS = 5
-"""The drive goes first, and still the stop is answered on a machine that has much to do."""
+"""More than the drive's: it goes first, and still the stop is answered on a machine that has much to do."""
 
 LAST_WORD_S = 0.25
 """Pages ask several times a second: so long after the end they can still hear how it ended."""
@@ -81,9 +81,11 @@ def _make_room() -> None:
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+        os.nice(NICENESS)
+    # Where the system weighs sessions before processes, this one's weight is that of its session.
+    for name, value in (("autogroup", NICENESS), ("oom_score_adj", 500)):
+        with contextlib.suppress(OSError):
+            Path("/proc/self", name).write_text(str(value), encoding="ascii")
     wanted = MOST_STRANGERS + MOST_TRUSTED + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
