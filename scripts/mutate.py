@@ -59,8 +59,8 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "udacity": ("sepilot_train.drives.udacity", READERS),
     "video_csv": ("sepilot_train.drives.video_csv", READERS),
     "pictures": ("sepilot_train.drives.pictures", READERS),
-    "actuation": ("sepilot_runtime.actuation", (f"{UNIT}actuation.py", "tests/device/test_outputs.py")),
-    "states": ("sepilot_runtime.states", (f"{UNIT}states.py", f"{UNIT}loop.py")),
+    "actuation": ("sepilot_runtime.actuation", (f"{UNIT}actuation.py",)),
+    "states": ("sepilot_runtime.states", (f"{UNIT}supervisor.py",)),
 }
 """Short name to the module and the tests that are to notice its faults."""
 
