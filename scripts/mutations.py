@@ -42,6 +42,9 @@ PAIRS = [
 OTHER = {name: other for a, b in PAIRS for name, other in ((a, b), (b, a))}
 
 
+_AROUND = (ast.expr, ast.keyword, ast.arguments, ast.Assign, ast.AnnAssign, ast.Return)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
     """A module with one fault.
@@ -91,7 +94,8 @@ class _Planter:
     def _with(
         self, node: ast.AST, holder: str, index: int | None, child: ast.AST, fault: ast.AST, where: str
     ) -> Mutant:
-        shown = node if isinstance(child, ast.Constant | ast.Name) and isinstance(node, ast.expr | ast.keyword) else child
+        # A number alone says nothing.
+        shown = node if isinstance(child, ast.Constant | ast.Name) and isinstance(node, _AROUND) else child
         ast.copy_location(fault, child)
         old = _text(shown)
         _put(node, holder, index, fault)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -172,3 +173,13 @@ def test_the_fingerprint_follows_content_not_place(tub: Path, tmp_path: Path) ->
     image = moved / "images" / "7_cam_image_array_.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
     assert load(drive_of(moved), tmp_path / "cache").fingerprint != first
+
+
+@pytest.mark.parametrize("key", ["steering", "camera"])
+def test_the_fingerprint_follows_each_label_and_camera(key: str, tub: Path, tmp_path: Path) -> None:
+    """The same pictures with one label put right are other data: a run must not take them for its own."""
+    drive = drive_of(tub)
+    values = getattr(drive, key).copy()
+    values[7] += values.dtype.type(1) / 8 if key == "steering" else 1
+    changed = dataclasses.replace(drive, **{key: values})
+    assert load(changed, tmp_path / "cache").fingerprint != load(drive, tmp_path / "cache").fingerprint

@@ -198,9 +198,7 @@ def test_a_gate_for_all_files_or_for_some() -> None:
 
 @pytest.mark.parametrize("word", ["speed=1", "int9.max_error=1", "int8.speed=1", "max_error.int8=1", "", "int8.=1"])
 def test_a_gate_that_is_none(word: str) -> None:
-    with pytest.raises(
-        UsageError, match="KEY one of max_error, mae_increase, sign_flips, saturated"
-    ):
+    with pytest.raises(UsageError, match="KEY one of max_error, mae_increase, sign_flips, saturated"):
         override(LIMITS, "int8", [word])
 
 

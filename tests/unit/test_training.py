@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,9 +19,10 @@ from sepilot_export.other_drives import seen_drives
 from sepilot_runtime.cli import main
 from sepilot_runtime.errors import DriveError, RunError
 from sepilot_train.drives import DriveFilter, ReaderOptions, open_drives
+from sepilot_train.learner import History
 from sepilot_train.recipe import Recipe, load_recipe
 from sepilot_train.run import Request, Run, load_sets, open_run, open_sides, standing_still_left_out
-from sepilot_train.training import Material, gather, material_of, require_same
+from sepilot_train.training import Material, complete_run, gather, material_of, require_same
 
 TINY = [
     "--set",
@@ -202,6 +204,70 @@ def test_a_preview_that_cannot_be_written_is_told_first(
     captured = capsys.readouterr()
     assert says in captured.err and captured.err.count("\n") == 1 and not captured.out
     assert (tmp_path / "old.png").read_bytes() == b"mine" and not (tmp_path / "sheet.jpg").exists()
+
+
+def test_side_cameras_do_not_judge_in_blocks(tmp_path: Path) -> None:
+    """They widen what is trained on; the car drives by the centre one."""
+    log = make.write_udacity(tmp_path / "log", count=60)
+    request = Request(
+        drives=(str(log),), validation_drives=(), reader=ReaderOptions(cameras="all"), filter=DriveFilter(), seed=0
+    )
+    recipe = load_recipe("swift", ["picture.height=24", "picture.width=32", "data.guard_s=0.1", "data.block_s=0.5"])
+    material = gather(request, recipe, progress=False)
+    (pictures,), (train,), (held,) = material.sets, material.split.train, material.split.validation
+    assert material.split.kind == "blocks" and set(pictures.camera.tolist()) == {-1, 0, 1}
+    assert set(pictures.camera[held].tolist()) == {0} and set(pictures.camera[train].tolist()) == {-1, 0, 1}
+    named = gather(
+        Request(
+            drives=(str(make.write_tub(tmp_path / "tub")),), validation_drives=(str(log),),
+            reader=ReaderOptions(cameras="all"), filter=DriveFilter(), seed=0,
+        ),
+        recipe, progress=False,
+    )  # fmt: skip
+    assert set(named.sets[1].camera[named.split.validation[1]].tolist()) == {0}
+
+
+def test_a_constant_throttle_says_nothing_about_standing_still(tmp_path: Path) -> None:
+    """Not even where some frames have none."""
+    drive = open_drives([make.write_tub(tmp_path / "tub", throttle=0.3)], ReaderOptions())[0]
+    some = dataclasses.replace(drive, throttle=np.where(np.arange(40) % 3, np.float32(0.3), np.float32(np.nan)))
+    for constant in (drive, some):
+        assert standing_still_left_out(constant, 0.05) is constant
+    varied = np.where(np.arange(40) % 3, np.float32(0.3), np.float32(0.2))
+    varied[::2] = 0.05
+    assert len(standing_still_left_out(dataclasses.replace(drive, throttle=varied), 0.05)) == 20
+
+
+def test_the_constant_to_beat_is_the_mean_that_training_saw(tmp_path: Path) -> None:
+    """A constant that knows the held-out labels would look better than any that a car could have used."""
+    left, right = make.write_tub(tmp_path / "a"), make.write_tub(tmp_path / "b")
+    catalogs = sorted(right.glob("*.catalog"))
+    for catalog in catalogs:
+        rows = [json.loads(line) for line in catalog.read_text().splitlines()]
+        catalog.write_text("".join(json.dumps(row | {"user/angle": 0.75}) + "\n" for row in rows))
+    material = asked(left, val=(right,))
+    history = History(rows=(), kept_epoch=0, stopped_early=False)
+    answers = np.full(40, 0.5, np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sepilot_train.training.predict", lambda *_: answers)
+        for name in ("_contract", "_draw"):
+            patch.setattr(f"sepilot_train.training.{name}", lambda *_: Plain())
+        metrics = complete_run(tmp_path / "run", small(), material, Plain(), history, 1.0)
+    mean = float(np.mean(make.angles(40)))
+    assert metrics.constant == pytest.approx(mean) and metrics.constant_mae == pytest.approx(0.75 - mean)
+    assert json.loads((tmp_path / "run" / "validation.json").read_text())["metrics"]["constant_mae"] == pytest.approx(
+        0.75 - mean
+    )
+
+
+class Plain:
+    """Stands for a net and for a contract."""
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(b"")
+
+    def to_json(self) -> str:
+        return "{}"
 
 
 def test_a_preview_says_nothing_but_its_name(tmp_path: Path) -> None:
