@@ -13,6 +13,8 @@ import pytest
 from device.conftest import Device
 from model_factory import contract_of, write_old_onnx, write_tflite
 from sepilot_runtime import installation
+from sepilot_runtime.doctor import Level, Machine
+from sepilot_runtime.doctor_trust import examine_trust
 from sepilot_runtime.errors import ModelFileError, SepilotError
 from sepilot_runtime.following import SlotFollower
 from sepilot_runtime.installation import install_model
@@ -269,6 +271,31 @@ def test_rollback_to_a_file_that_did_not_start_needs_a_word(slots: Path, signed:
     )
     assert rollback(slots, failed=True).file == "b.tflite"
     assert all(not slot.failed for slot in read_slots(slots).models)
+
+
+# --- The doctor -------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_says_what_is_trusted(unsigned_before: Path, tmp_path: Path, key: Path) -> None:
+    def looked(slots: Path = unsigned_before) -> tuple[Level, str]:
+        finding = examine_trust(Machine(slots=slots))
+        assert (finding.level is Level.OK) is not bool(finding.advice)
+        return finding.level, finding.found
+
+    assert looked() == (Level.OK, f"only files are installed that the key of {unsigned_before}/trusted.pem signed")
+    level, found = looked(tmp_path / "nowhere")
+    assert level is Level.OK and found.endswith("trusted.pem: every whole file is installed")
+    rollback(unsigned_before, unsigned=True)
+    level, found = looked()
+    assert level is Level.ADVICE and "what is active came before" in found and "not signed" in found
+    unsigned_before.chmod(0o777)
+    level, found = looked()
+    assert level is Level.PROBLEM and found == f"{unsigned_before}: every user of this machine may change it"
+    unsigned_before.chmod(0o755)
+    (unsigned_before / "trusted.pem").unlink()
+    (unsigned_before / "trusted.pem").symlink_to("nowhere")
+    level, found = looked()
+    assert level is Level.PROBLEM and "nothing is installed: " in found and "trusted.pem: cannot be read" in found
 
 
 # --- The command line -------------------------------------------------------------------------------------------------
