@@ -75,7 +75,8 @@ def drive_all(
 
 
 def _compared(candidate: Candidate, arm: Processor, python: Path, recording: Path, max_frames: int) -> ArmDrive:
-    here, _ = _drive([sys.executable, "-m", "sepilot_runtime"], clean_environment(), candidate, recording, max_frames)
+    sepilot = [sys.executable, "-P", "-m", "sepilot_runtime"]
+    here, _ = _drive(sepilot, clean_environment(), candidate, recording, max_frames)
     installed = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "PYTHON"))}
     command = [str(python), str(python.with_name("sepilot"))]
     there, reason = _drive(command, installed, candidate, recording, max_frames)

@@ -82,7 +82,7 @@ def cold_start_s(file: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "frame.png"
         cv2.imwrite(str(image), np.full((480, 640, 3), 90, np.uint8))
-        command = [sys.executable, "-m", "sepilot_runtime", "drive", str(file), "--source", str(image), "--quiet"]
+        command = [sys.executable, "-P", "-m", "sepilot_runtime", "drive", str(file), "--source", str(image), "--quiet"]
         start = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None

@@ -198,7 +198,7 @@ def drive_figures(
 def busy(cores: Sequence[int]) -> Iterator[None]:
     """Processes that keep these cores at work."""
     code = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: sum(range(100000))"
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(core)]) for core in cores]
+    processes = [subprocess.Popen([sys.executable, "-P", "-c", code, str(core)]) for core in cores]
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ def swift(folder: Path) -> None:
          "--set", "training.batch_size=32", "--set", "training.min_epoch_frames=512", "--out", "run"],
         ["export", "run", "--formats", "float32.tflite", "--out", "export"],
     ):  # fmt: skip
-        command = [sys.executable, "-m", "sepilot_runtime", *words]
+        command = [sys.executable, "-P", "-m", "sepilot_runtime", *words]
         subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
 
 

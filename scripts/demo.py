@@ -153,7 +153,7 @@ def run(head: str, step: Step) -> int:
     elif step.result.is_dir():
         shutil.rmtree(step.result)
     begin = time.perf_counter()
-    call = [sys.executable, "-m", "sepilot_runtime", *command[1:]]
+    call = [sys.executable, "-P", "-m", "sepilot_runtime", *command[1:]]
     if step.capture:
         done = subprocess.run(call, stdout=subprocess.PIPE, check=False)
         if done.returncode == 0:

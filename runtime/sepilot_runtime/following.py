@@ -176,7 +176,8 @@ def _how_it_ends(load: Callable[[Path], object], path: Path) -> str:
     def try_it() -> None:
         # The kernel ends it, also where an interpreter does not come back.
         signal.alarm(_TRY_LIMIT_S)
-        load(path)
+        with contextlib.suppress(SepilotError):
+            load(path)
 
     how = ""
     for _ in range(TRIES_BEFORE_ROLLBACK):

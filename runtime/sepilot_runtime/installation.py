@@ -138,9 +138,10 @@ def _require_newer(file: ModelFile, slots: Slots) -> None:
         for slot in slots.models
     )
     if sequence <= highest and not again:
+        found = f"found {sequence}; sign" if sequence else "found none, as of an older sepilot; export and sign"
         raise ModelFileError(
-            f"{file.path}: not installed: a sequence number above {highest} expected, which was installed before, "
-            f"found {sequence}; sign it anew, or say --allow-older"
+            f"{file.path}: not installed: a sequence number above {highest}, the highest so far, expected, "
+            f"{found} it anew, or say --allow-older"
         )
 
 

@@ -12,10 +12,15 @@ __all__ = ["leave_out_working_directory"]
 
 
 def leave_out_working_directory() -> None:
-    """Take the working directory out of `sys.path`, unless PYTHONPATH names it in full."""
+    """Take the working directory out of `sys.path`, unless PYTHONPATH names it in full.
+
+    What is installed, also from a checkout, stands behind Python's own modules; this is about what stands before them.
+    """
     try:
         here = os.getcwd()  # noqa: PTH109  # pathlib is one more module that could lie there.
     except OSError:
         return  # It is gone, with all that was in it.
+    own = os.path.dirname(os.__file__)  # noqa: PTH120
+    end = sys.path.index(own) if own in sys.path else len(sys.path)
     if here not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-        sys.path[:] = [entry for entry in sys.path if entry not in ("", ".", here)]
+        sys.path[:end] = [entry for entry in sys.path[:end] if entry not in ("", ".", here)]

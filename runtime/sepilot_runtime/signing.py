@@ -22,7 +22,7 @@ from sepilot_runtime.modelfile import ModelFile, read_model_file
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["new_key", "require_signature", "sign_file"]
+__all__ = ["new_key", "public_keys", "require_signature", "sign_file"]
 
 _END = b"-----END PUBLIC KEY-----"
 _LARGEST_KEY_FILE = 1 << 20
@@ -96,7 +96,7 @@ def require_signature(file: ModelFile, keys: Path) -> None:
         UsageError: `keys` holds no public Ed25519 key.
         MissingExtraError: `cryptography` is not installed.
     """
-    known = _public_keys(keys)
+    known = public_keys(keys)
     from cryptography.exceptions import InvalidSignature
 
     signature = signature_of(file.content)
@@ -127,7 +127,13 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _public_keys(path: Path) -> list[Ed25519PublicKey]:
+def public_keys(path: Path) -> list[Ed25519PublicKey]:
+    """The keys of a file, one at least.
+
+    Raises:
+        UsageError: it cannot be read, or holds no public Ed25519 key.
+        MissingExtraError: `cryptography` is not installed.
+    """
     _require_package()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -23,6 +23,7 @@ from drive_factory import write_tub
 from model_factory import write_frames, write_tflite
 from sepilot_runtime.cli import RUNTIME_VERBS, SUMMARIES
 from sepilot_runtime.processes import own_environment, python_words
+from sepilot_runtime.safe_path import leave_out_working_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,6 +162,27 @@ def test_python_m_forgets_the_working_directory(folder: Path, marks: Path, envir
     done = subprocess.run(argv, cwd=folder, env=path, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count("\n") == 6, done.stderr
     assert not marked(marks)
+
+
+@pytest.mark.parametrize(
+    ("entry", "pythonpath", "kept"),
+    [
+        (0, "", False),  # `python -m`, an empty entry
+        (0, ".", False),
+        (0, "HERE", True),  # It was said in full.
+        (-1, "", True),  # An installed checkout is what somebody works in.
+    ],
+)
+def test_what_is_left_out(
+    entry: int, pythonpath: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", pythonpath.replace("HERE", str(tmp_path)))
+    others = ["/before", str(Path(os.__file__).parent), "/site-packages"]
+    path = [str(tmp_path), *others] if entry == 0 else [*others, str(tmp_path)]
+    monkeypatch.setattr(sys, "path", list(path))
+    leave_out_working_directory()
+    assert sys.path == (path if kept else others)
 
 
 @pytest.mark.slow

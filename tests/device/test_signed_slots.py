@@ -13,6 +13,8 @@ import pytest
 from device.conftest import Device
 from model_factory import contract_of, write_old_onnx, write_tflite
 from sepilot_runtime import installation
+from sepilot_runtime.doctor import Level, Machine
+from sepilot_runtime.doctor_trust import examine_trust
 from sepilot_runtime.errors import ModelFileError, SepilotError
 from sepilot_runtime.following import SlotFollower
 from sepilot_runtime.installation import install_model
@@ -126,10 +128,10 @@ def test_an_older_signed_file_is_refused(slots: Path, signed: Signed) -> None:
         with pytest.raises(ModelFileError) as caught:
             install_model(path, slots)
         assert str(caught.value) == (
-            f"{path}: not installed: a sequence number above 20 expected, which was installed before, found {number}; "
+            f"{path}: not installed: a sequence number above 20, the highest so far, expected, found {number}; "
             "sign it anew, or say --allow-older"
         )
-        with pytest.raises(ModelFileError, match="above 20 expected"):
+        with pytest.raises(ModelFileError, match="above 20, the highest so far, expected"):
             install_model(path, slots, shadow=True)
     assert roles(slots) == {"active": "b.tflite", "previous": "a.tflite"}
     # What runs may be installed once more.
@@ -145,7 +147,7 @@ def test_what_looks_on_counts_and_may_be_promoted(slots: Path, signed: Signed) -
     install_model(signed("a", 10), slots)
     shadow = signed("b", 20)
     install_model(shadow, slots, shadow=True)
-    with pytest.raises(ModelFileError, match="above 20 expected"):
+    with pytest.raises(ModelFileError, match="above 20, the highest so far, expected"):
         install_model(signed("c", 15), slots)
     install_model(shadow, slots)
     assert roles(slots) == {"active": "b.tflite", "previous": "a.tflite"}
@@ -153,11 +155,13 @@ def test_what_looks_on_counts_and_may_be_promoted(slots: Path, signed: Signed) -
 
 def test_a_file_of_the_older_format_counts_as_number_0(slots: Path, signed: Signed, key: Path, tmp_path: Path) -> None:
     old = write_old_onnx(tmp_path / "old.onnx", key)
-    with pytest.raises(ModelFileError, match="a sequence number above 0 expected, which was installed before, found 0"):
+    with pytest.raises(
+        ModelFileError, match=r"above 0, .* expected, found none, as of an older sepilot; export and sign"
+    ):
         install_model(old, slots)
     assert install_model(old, slots, older=True).sequence == 0
     install_model(signed("a", 1), slots)
-    with pytest.raises(ModelFileError, match="above 1 expected, which was installed before, found 0"):
+    with pytest.raises(ModelFileError, match="above 1, the highest so far, expected, found none"):
         install_model(old, slots)
 
 
@@ -271,6 +275,31 @@ def test_rollback_to_a_file_that_did_not_start_needs_a_word(slots: Path, signed:
     assert all(not slot.failed for slot in read_slots(slots).models)
 
 
+# --- The doctor -------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_says_what_is_trusted(unsigned_before: Path, tmp_path: Path, key: Path) -> None:
+    def looked(slots: Path = unsigned_before) -> tuple[Level, str]:
+        finding = examine_trust(Machine(slots=slots))
+        assert (finding.level is Level.OK) is not bool(finding.advice)
+        return finding.level, finding.found
+
+    assert looked() == (Level.OK, f"only files are installed that the key of {unsigned_before}/trusted.pem signed")
+    level, found = looked(tmp_path / "nowhere")
+    assert level is Level.OK and found.endswith("trusted.pem: every whole file is installed")
+    rollback(unsigned_before, unsigned=True)
+    level, found = looked()
+    assert level is Level.ADVICE and "what is active came before" in found and "not signed" in found
+    unsigned_before.chmod(0o777)
+    level, found = looked()
+    assert level is Level.PROBLEM and found == f"{unsigned_before}: every user of this machine may change it"
+    unsigned_before.chmod(0o755)
+    (unsigned_before / "trusted.pem").unlink()
+    (unsigned_before / "trusted.pem").symlink_to("nowhere")
+    level, found = looked()
+    assert level is Level.PROBLEM and "nothing is installed: " in found and "trusted.pem: cannot be read" in found
+
+
 # --- The command line -------------------------------------------------------------------------------------------------
 
 
@@ -286,7 +315,7 @@ def test_the_verbs_say_the_numbers(device: Device, tmp_path: Path, key: Path) ->
         assert done.stdout == f"{path}: signed, sequence number {number}\n", done.stderr
         assert device.sepilot("install", str(path), *where).returncode == 0
     refused = device.sepilot("install", str(models[0]), *where)
-    assert refused.returncode == 2 and "above 8 expected, which was installed before, found 7" in refused.stderr
+    assert refused.returncode == 2 and "above 8, the highest so far, expected, found 7" in refused.stderr
     back = device.sepilot("rollback", *where)
     assert back.returncode == 0
     assert back.stderr == ("warning: a.tflite is older (sequence number 7) than the newest that was installed (8)\n")

@@ -139,7 +139,7 @@ def test_packages_of_a_copied_runtime_have_hashes_too(tmp_path: Path) -> None:
         assert f"    {name}==" in done.stdout, name
     assert "    opencv-python==" not in done.stdout and "--no-build-isolation" not in done.stdout
     newest = run("--newest")
-    names = "numpy opencv-python-headless ai-edge-litert starlette uvicorn onnxruntime"
+    names = "numpy opencv-python-headless ai-edge-litert starlette uvicorn h11 onnxruntime"
     assert f"pip install --upgrade {names}" in newest.stdout
     assert "--require-hashes" not in newest.stdout
     # Without the file nothing is installed, unless it is told to.

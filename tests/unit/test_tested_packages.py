@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,3 +110,51 @@ def test_nonsense_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         out, err = capsys.readouterr()
         assert not out and words in err and err.count("\n") == 1
     assert main(["--extras", ""]) == 0 and "numpy==" in capsys.readouterr().out
+
+
+PYTHON = """\
+#!/bin/sh
+case $* in
+    *tested_packages.py*) exec {python} "$@" ;;
+    *) echo "$*" >> {log} ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose environment writes down what pip is asked for."""
+    folder = tmp_path / "checkout"
+    (folder / "scripts").mkdir(parents=True)
+    for name in ("scripts/setup", "scripts/tested_packages.py", "pyproject.toml", "requirements-tested.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON.format(python=sys.executable, log=folder / "pip.log"))
+    python.chmod(0o755)
+    return folder
+
+
+def set_up(checkout: Path, *words: str, **changes: str) -> list[str]:
+    """What `scripts/setup` asks pip for, a line each."""
+    log = checkout / "pip.log"
+    log.unlink(missing_ok=True)
+    environment = {**os.environ, "PYTHON": sys.executable, "SEPILOT_UNLOCKED": "", **changes}
+    subprocess.run([str(checkout / "scripts" / "setup"), *words], check=True, env=environment, capture_output=True)
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_setup_installs_nothing_without_a_hash(checkout: Path) -> None:
+    first, second = set_up(checkout, "export")
+    assert "--require-hashes -r .venv/tested.txt" in first
+    assert "--no-deps --no-build-isolation -e ." in second
+    named = requirements("\n" + (checkout / ".venv" / "tested.txt").read_text())
+    assert {"keras", "numpy", "onnx", "hatchling", "editables"} <= set(named) and "pytest" not in named
+    assert all("--hash=sha256:" in package.text for package in named.values())
+    # Once is enough, until the file of versions is another.
+    assert set_up(checkout, "export") == []
+    with (checkout / "requirements-tested.txt").open("a") as file:
+        file.write("# changed\n")
+    assert len(set_up(checkout, "export")) == 2
+    (newest,) = set_up(checkout, "export", SEPILOT_UNLOCKED="1")
+    assert newest.endswith("-e .[export]")

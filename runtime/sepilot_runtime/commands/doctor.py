@@ -32,10 +32,11 @@ def main(argv: Sequence[str]) -> int:
 
     from sepilot_runtime.doctor import Level, Machine, examine_system
     from sepilot_runtime.doctor_devices import examine_cameras, examine_ports
+    from sepilot_runtime.doctor_trust import examine_trust
     from sepilot_runtime.slots import default_slots
 
     machine = Machine(slots=arguments.slots or default_slots(), folder=arguments.folder.absolute())
-    findings = [*examine_system(machine), *examine_ports(machine)]
+    findings = [*examine_system(machine), examine_trust(machine), *examine_ports(machine)]
     if not arguments.no_cameras:
         findings += examine_cameras(machine)
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
