@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sepilot_runtime.actuation import Actuation, Actuator
-from sepilot_runtime.content import ContentCheck, Score
+from sepilot_runtime.content import ContentCheck, Novelty
 from sepilot_runtime.errors import ContractError, DriveError, FrameError, ModelFileError
 from sepilot_runtime.frame_shape import FrameShape
 from sepilot_runtime.latency import Latency, LatencyHistogram
@@ -31,8 +31,8 @@ Pace = Callable[[Iterable[Frame]], Iterator[Frame]]
 NewPilot = Callable[[], Pilot | None]
 """Asked before every frame: another pilot to go on with, or None."""
 
-ScoreOf = Callable[[Pilot], Score]
-"""The novelty score for what a pilot was trained on."""
+NoveltyOf = Callable[[Pilot], Novelty | None]
+"""The novelty score for what a pilot was trained on, and its limit; None does not look."""
 
 LONGEST_WAIT_S = 1.0
 """Playing by time stamps skips gaps in a recording that are longer than this."""
@@ -214,7 +214,7 @@ def drive_live(
     limits: Limits | None = None,
     actuation: Actuation | None = None,
     control: Control | None = None,
-    novelty: ScoreOf | None = None,
+    novelty: NoveltyOf = lambda pilot: None,
     new_pilot: NewPilot = lambda: None,
     max_frames: int | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -224,7 +224,7 @@ def drive_live(
     The last step is always `stopped`: straight ahead, throttle 0.
 
     Args:
-        novelty: makes the score that `limits.max_novelty` is about.
+        novelty: as `limits.max_novelty` has it; asked for every pilot.
         new_pilot: asked between two frames for a pilot to go on with.
 
     Raises:
@@ -266,7 +266,7 @@ class _LiveDrive:
         limits: Limits,
         actuation: Actuation,
         control: Control,
-        novelty: ScoreOf | None,
+        novelty: NoveltyOf,
         period_s: float,
         clock_ns: Callable[[], int],
     ) -> None:
@@ -282,6 +282,7 @@ class _LiveDrive:
         self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
         self._last_ns: int | None = None
         self._told_ns = 0
+        self._throttle = 0.0
         self._failures = 0
 
     def run(self, source: LiveSource, new_pilot: NewPilot, max_frames: int | None) -> str:
@@ -289,8 +290,9 @@ class _LiveDrive:
         while control.ending is None:
             if control.stopped and self._supervisor.state is not State.STOPPED:
                 self._supervisor.stop(control.stopped)
-            elif control.stopped is None:
+            elif control.stopped is None and self._supervisor.state is State.STOPPED:
                 self._supervisor.start()
+                self._content = self._content_check()
             frame = source.newest(timeout_s)
             if frame is not None and (other := new_pilot()) is not None:
                 self._pilot = other
@@ -312,6 +314,7 @@ class _LiveDrive:
 
     def _pass_on(self, step: Step) -> None:
         self._told_ns = step.decided_ns
+        self._throttle = step.throttle
         self.tally.add(step)
         for sink in self._sinks:
             sink.write(step)
@@ -389,12 +392,10 @@ class _LiveDrive:
         pilot = self._pilot
         # A model that makes the picture by itself was given the frame.
         picture = pilot.seen if pilot.contract.frame is None else pilot.picture_of(frame.image)
-        return self._content.judge(frame.image, picture), prediction
+        return self._content.judge(frame.image, picture, now_ns, moving=self._throttle != 0), prediction
 
     def _content_check(self) -> ContentCheck:
-        if self._novelty is None or self._limits.max_novelty is None:
-            return ContentCheck(self._limits)
-        return ContentCheck(self._limits, self._novelty(self._pilot))
+        return ContentCheck(self._pilot.contract, self._limits, self._novelty(self._pilot))
 
     def _neutral_step(
         self, frame: Frame | None, prediction: Prediction | None = None, start_ns: int = 0, *, late: bool = False

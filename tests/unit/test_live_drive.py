@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from model_factory import PICTURE, contract_of
 from sepilot_runtime.actuation import Actuation
+from sepilot_runtime.content import Novelty
 from sepilot_runtime.engines import ConstantEngine
 from sepilot_runtime.errors import DriveError, ModelFileError, OutputError
 from sepilot_runtime.loop import DriveSummary, drive_live
@@ -343,9 +344,9 @@ def test_the_emergency_stop_holds_until_start() -> None:
 
 def test_a_picture_unlike_the_training_is_neutral() -> None:
     scores = iter([1.0] + [3.0] * 4)
-    steps, _, _ = drive([good] * 5, novelty=lambda pilot: lambda picture: next(scores), limits=Limits(max_novelty=1.5))
+    steps, _, _ = drive([good] * 5, novelty=lambda pilot: Novelty(lambda *_: next(scores), 1.5))
     assert [s.state for s in steps[:-1]] == [State.DRIVING, State.DEGRADED] + [State.NEUTRAL] * 3
-    steps, _, _ = drive([good] * 5, novelty=lambda pilot: lambda picture: 1.0, limits=Limits(max_novelty=1.5))
+    steps, _, _ = drive([good] * 5, novelty=lambda pilot: Novelty(lambda *_: 1.0, 1.5))
     assert steps[2].state is State.DRIVING
 
 
