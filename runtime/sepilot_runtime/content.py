@@ -31,8 +31,6 @@ RECENT = 0xFF
 STILL_FRAMES = 2
 """In a row that show no motion: one may be a picture that came twice."""
 
-STANDS_STILL = Verdict(Level.TROUBLE, "nothing moves in the picture")
-
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
@@ -55,11 +53,16 @@ class ContentCheck:
         statistics = contract.statistics
         flat = None if statistics is None else statistics.flat_rows
         self._most_flat = 1.0 if flat is None else flat + limits.max_lost_rows
-        self._last_mean: float | None = None
         self._repeats, self._checksum = 0, 0
         self._odd = 0
         self._novel = False
+        self._last_mean: float | None = None
         self._start_ns: int | None = None
+        self._started, self._still, self._stuck = False, 0, False
+
+    def start(self) -> None:
+        """What comes now does not follow upon what was: the car may have to start, the light may be another."""
+        self._last_mean = self._start_ns = None
         self._started, self._still, self._stuck = False, 0, False
 
     def judge(self, image: NDArray[np.uint8], picture: NDArray[np.uint8], now_ns: int, *, moving: bool) -> Verdict:
@@ -70,22 +73,27 @@ class ContentCheck:
         """
         limits, glance = self._limits, self._glance
         glance.take(picture)
-        last_mean, self._last_mean = self._last_mean, glance.mean
-        if glance.mean < limits.least_mean:
+        mean = glance.mean
+        last_mean, self._last_mean = self._last_mean, mean
+        if mean < limits.least_mean:
             return Verdict(Level.TROUBLE, "the picture is black")
-        if glance.mean > limits.most_mean:
+        if mean > limits.most_mean:
             return Verdict(Level.TROUBLE, "the picture is over-exposed")
         if glance.deviation < limits.least_spread:
             return Verdict(Level.TROUBLE, "the picture is blank")
         # After those three: a covered lens gives the same black picture twice, which is more than odd.
         ago, share = glance.seen_before()
-        jumps = last_mean is not None and abs(glance.mean - last_mean) > limits.max_brightness_step
+        jumps = last_mean is not None and abs(mean - last_mean) > limits.max_brightness_step
         if (ago or jumps or self._repeats or self._odd or glance.flat_rows() > self._most_flat) and (
             verdict := self._unusual(image, ago, share, jumps=jumps)
         ):
             return verdict
-        if (moving or self._stuck or self._still) and self._stands_still(now_ns, moving and last_mean is not None):
-            return STANDS_STILL
+        if not (moving or self._stuck) or last_mean is None:
+            self._start_ns, self._started, self._still = None, False, 0
+        elif glance.moved_by() >= limits.least_motion:
+            self._started, self._still, self._stuck = True, 0, False
+        elif self._stands_still(now_ns):
+            return Verdict(Level.TROUBLE, "nothing moves in the picture")
         if self._novelty is not None:
             # A single odd frame (a flash, a passer-by) is no reason to stop; two in a row are.
             before, self._novel = self._novel, self._novelty.score(glance, picture) > self._novelty.limit
@@ -126,17 +134,12 @@ class ContentCheck:
             return "a part of the picture is one colour"
         return "the brightness jumps" if jumps else ""
 
-    def _stands_still(self, now_ns: int, moving: bool) -> bool:
-        """Whether nothing moves though the car should; from then on until something does, as the car stands then."""
-        if not (moving or self._stuck):
-            self._start_ns, self._started, self._still = None, False, 0
-            return False
-        if self._glance.moved_by() >= self._limits.least_motion:
-            self._started, self._still, self._stuck = True, 0, False
-            return False
+    def _stands_still(self, now_ns: int) -> bool:
+        """Whether a picture without motion is trouble; then so are all that follow until something moves, as the car
+        stands."""
         self._still += 1
         if self._start_ns is None:
             self._start_ns = now_ns
-        late = self._started or now_ns - self._start_ns > self._limits.start_ms * 1e6
-        self._stuck = self._stuck or (late and self._still >= STILL_FRAMES)
+        expected = self._started or now_ns - self._start_ns > self._limits.start_ms * 1e6
+        self._stuck = self._stuck or (expected and self._still >= STILL_FRAMES)
         return self._stuck

@@ -282,7 +282,7 @@ class _LiveDrive:
         self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
         self._last_ns: int | None = None
         self._told_ns = 0
-        self._throttle = 0.0
+        self._throttle, self._time_s = 0.0, 0.0
         self._failures = 0
 
     def run(self, source: LiveSource, new_pilot: NewPilot, max_frames: int | None) -> str:
@@ -292,7 +292,7 @@ class _LiveDrive:
                 self._supervisor.stop(control.stopped)
             elif control.stopped is None and self._supervisor.state is State.STOPPED:
                 self._supervisor.start()
-                self._content = self._content_check()
+                self._content.start()
             frame = source.newest(timeout_s)
             if frame is not None and (other := new_pilot()) is not None:
                 self._pilot = other
@@ -369,6 +369,9 @@ class _LiveDrive:
         """Preprocess, check and infer; a verdict without a prediction is trouble."""
         if (now_ns - frame.arrived_ns) / 1e6 > self._limits.max_age_ms:
             return Verdict(Level.TROUBLE, "the frame is too old"), None
+        if frame.time_s - self._time_s > LONGEST_WAIT_S:
+            self._content.start()  # A recording goes on after a pause.
+        self._time_s = frame.time_s
         if other := self._shape.trouble(frame.image.shape, self._pilot.contract):
             self.tally.refused["another size"] += 1
             return Verdict(Level.TROUBLE, other), None

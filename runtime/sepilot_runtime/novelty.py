@@ -1,8 +1,8 @@
 """Novelty: how unlike the training pictures a picture is, cheaply enough to ask of every frame.
 
 Thirteen measures of a gray picture, all of them sums over pixels: brightness, contrast, sharpness (mean absolute
-difference of horizontal neighbours), roughness (by how much two steps of one pixel differ more than one step of two),
-stretch (of such steps of two), and the horizontal and vertical sharpness of four bands of rows. Their logarithms make
+difference of horizontal neighbours), stretch (of steps of two pixels), roughness (by how much two steps of one pixel
+differ more than one of two), and the horizontal and vertical sharpness of four bands of rows. Their logarithms make
 two groups: five of the whole picture, which tell a covered, glaring, hazy, noisy or defocused lens, and nine of how
 sharpness lies over the bands, which tell a camera that was turned, or another place. Each group's score is the
 Mahalanobis distance to the training pictures (P. C. Mahalanobis, "On the generalised distance in statistics", 1936), in
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.content import Novelty
 from sepilot_runtime.contract import Contract, FrameStatistics, Likeness, Spread
 from sepilot_runtime.errors import ContractError, FrameError
-from sepilot_runtime.glance import SMALLEST_SIDE, Glance
+from sepilot_runtime.glance import MEASURES, SMALLEST_SIDE, Glance
 from sepilot_runtime.older_measures import OlderMeasures
 from sepilot_runtime.opencv import cv2
 from sepilot_runtime.states import Limits
@@ -48,9 +48,8 @@ picture in a thousand lies beyond one of six edges."""
 LEAST_DEVIATION = 0.02
 """Of a logarithm: pictures that are all alike must not make the smallest change a novelty."""
 
-LOG_OFFSET, ROUGHNESS_OFFSET = 0.5, 0.2
-"""Gray levels; they keep logarithms finite and small differences from counting. A defocused picture's roughness is near
-zero, and that it is must show."""
+LEAST_RANGE = 0.5
+"""Gray levels between percentiles."""
 
 PARTS, LIMIT_MARGIN = 5, 1.1
 LEAST_LIMIT, MOST_LIMIT = 1.25, 3.0
@@ -97,8 +96,8 @@ class NoveltyMonitor:
             self._of_whole, self._of_bands = self._away[:5], self._away[5:]
         ranges = np.array([statistics.brightness, statistics.contrast, statistics.sharpness])
         self._middle = ranges[:, 1]
-        self._below = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 1] - ranges[:, 0], LOG_OFFSET))
-        self._above = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 2] - ranges[:, 1], LOG_OFFSET))
+        self._below = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 1] - ranges[:, 0], LEAST_RANGE))
+        self._above = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 2] - ranges[:, 1], LEAST_RANGE))
 
     def score(self, pixels: NDArray[np.uint8]) -> float:
         """0 for the most usual picture, 1.0 at the edge of the training pictures, without an upper end.
@@ -125,7 +124,7 @@ class NoveltyMonitor:
         if self._older is not None:
             self._measures[:] = self._older.logs_of(_gray(pixels))[OLDER_ORDER]
         else:
-            _write_logs(glance, self._measures)
+            np.log(glance.measures, self._measures)
         np.dot(self._whiten, self._logs, self._away)
         return max(cv2.norm(self._of_whole), cv2.norm(self._of_bands))
 
@@ -162,7 +161,7 @@ def statistics_of(pictures: Pictures) -> FrameStatistics:
         three.append(_three_measures(_gray(pixels)))
         flat.append(glance.flat_rows())
         if large:
-            logs.append(_write_logs(glance, np.empty(MEASURES, np.float32)))
+            logs.append(np.log(glance.measures))
     brightness, contrast, sharpness = (_triple(column) for column in np.percentile(three, (1, 50, 99), axis=0).T)
     return FrameStatistics(
         brightness=brightness,
@@ -194,24 +193,14 @@ def _limit(logs: NDArray[np.float64]) -> float:
     return round(min(max(LIMIT_MARGIN * reached, LEAST_LIMIT), MOST_LIMIT), 2)
 
 
-def _write_logs(glance: Glance, logs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logarithms of the measures into (13,): brightness, contrast, sharpness, of each band; roughness, stretch."""
-    np.add(glance.sums, LOG_OFFSET, logs[:SUMS])
-    stretch = glance.stretch
-    logs[1], logs[12] = glance.deviation + LOG_OFFSET, stretch + LOG_OFFSET
-    logs[11] = max(2 * glance.sharpness - stretch, 0.0) + ROUGHNESS_OFFSET
-    return np.log(logs, logs)
-
-
-MEASURES, SUMS = 13, 11
-OLDER_ORDER = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 3, 4]
+OLDER_ORDER = [0, 2, 5, 6, 7, 8, 9, 10, 11, 12, 1, 4, 3]
 """Where the older measures stand among their own."""
 
-WHOLE = np.eye(MEASURES)[[0, 1, 2, 11, 12]]
+WHOLE = np.eye(MEASURES)[[0, 10, 1, 12, 11]]
 """From the thirteen logarithms those of the whole picture."""
 
-EIGHT = np.eye(MEASURES)[3:11]
-BANDED = np.vstack([np.eye(MEASURES)[2], EIGHT]) - EIGHT.mean(axis=0)
+EIGHT = np.eye(MEASURES)[2:10]
+BANDED = np.vstack([np.eye(MEASURES)[1], EIGHT]) - EIGHT.mean(axis=0)
 """From the thirteen logarithms sharpness and the eight of the bands, less the mean of the eight."""
 
 
