@@ -54,8 +54,7 @@ class ContentCheck:
         flat = None if statistics is None else statistics.flat_rows
         self._most_flat = 1.0 if flat is None else flat + limits.max_lost_rows
         self._repeats, self._checksum = 0, 0
-        self._odd = 0
-        self._novel = False
+        self._novel, self._jumps = False, 0
         self._last_mean: float | None = None
         self._start_ns: int | None = None
         self._started, self._still, self._stuck = False, 0, False
@@ -83,35 +82,40 @@ class ContentCheck:
             return Verdict(Level.TROUBLE, "the picture is blank")
         # After those three: a covered lens gives the same black picture twice, which is more than odd.
         ago, share = glance.seen_before()
-        jumps = last_mean is not None and abs(mean - last_mean) > limits.max_brightness_step
-        if (ago or jumps or self._repeats or self._odd or glance.flat_rows() > self._most_flat) and (
-            verdict := self._unusual(image, ago, share, jumps=jumps)
-        ):
+        if (ago or self._repeats) and (verdict := self._stale(image, ago, share)):
             return verdict
+        if glance.flat_rows() > self._most_flat:
+            return Verdict(Level.TROUBLE, "a part of the picture is one colour")
         if not (moving or self._stuck) or last_mean is None:
             self._start_ns, self._started, self._still = None, False, 0
         elif glance.moved_by() >= limits.least_motion:
             self._started, self._still, self._stuck = True, 0, False
         elif self._stands_still(now_ns):
             return Verdict(Level.TROUBLE, "nothing moves in the picture")
+        # A single novel picture or step of brightness (a flash, a passer-by) is no reason to stop; two are.
+        before = self._novel
         if self._novelty is not None:
-            # A single odd frame (a flash, a passer-by) is no reason to stop; two in a row are.
-            before, self._novel = self._novel, self._novelty.score(glance, picture) > self._novelty.limit
-            if self._novel:
-                level = Level.TROUBLE if before else Level.ODD
-                return Verdict(level, "the picture is unlike those of the training")
+            self._novel = self._novelty.score(glance, picture) > self._novelty.limit
+        jumps = last_mean is not None and abs(mean - last_mean) > limits.max_brightness_step
+        if not (jumps or self._novel or self._jumps):
+            return GOOD
+        self._jumps = (self._jumps << 1 | jumps) & RECENT
+        if self._novel:
+            return Verdict(Level.TROUBLE if before else Level.ODD, "the picture is unlike those of the training")
+        if jumps:
+            return Verdict(Level.TROUBLE if self._jumps & (self._jumps - 1) else Level.ODD, "the brightness jumps")
         return GOOD
 
-    def _unusual(self, image: NDArray[np.uint8], ago: int, share: float, *, jumps: bool) -> Verdict | None:
+    def _stale(self, image: NDArray[np.uint8], ago: int, share: float) -> Verdict | None:
+        """What it means that so much of the picture was there so many pictures ago."""
         if ago == 1 and share == 1:
             return self._repeated(image)
         self._repeats = 0
-        reason = self._oddity(share, jumps=jumps)
-        self._odd = (self._odd << 1 | bool(reason)) & RECENT
-        if not reason:
-            return None
-        # A second one within a few frames is no accident.
-        return Verdict(Level.TROUBLE if self._odd & (self._odd - 1) else Level.ODD, reason)
+        if share == 1:
+            return Verdict(Level.TROUBLE, "the picture is an earlier one")
+        if share > self._limits.max_lost_rows:
+            return Verdict(Level.TROUBLE, "a part of the picture is of an earlier one")
+        return None
 
     def _repeated(self, image: NDArray[np.uint8]) -> Verdict:
         """What it means that the picture is the one before."""
@@ -123,16 +127,6 @@ class ContentCheck:
         if self._repeats >= self._limits.max_repeats:
             return Verdict(Level.TROUBLE, "the picture is frozen")
         return Verdict(Level.ODD, "the same picture twice")
-
-    def _oddity(self, share: float, *, jumps: bool) -> str:
-        """What one picture may be, but no two of a few."""
-        if share == 1:
-            return "the picture is an earlier one"
-        if share > self._limits.max_lost_rows:
-            return "a part of the picture is of an earlier one"
-        if self._glance.flat_rows() > self._most_flat:
-            return "a part of the picture is one colour"
-        return "the brightness jumps" if jumps else ""
 
     def _stands_still(self, now_ns: int) -> bool:
         """Whether a picture without motion is trouble; then so are all that follow until something moves, as the car

@@ -41,6 +41,9 @@ MOST_NOISE = 5.0
 """Mean change of a pixel, in gray levels, that noise may make. A blurred road changes by more and as evenly; a picture
 with more noise than that is unlike the training's."""
 
+LEAST_LINES = 16
+"""Of a picture whose motion is told: two of each block at least."""
+
 GRAY, ACROSS, ALONG = range(3)
 """Pictures whose sums are taken together: itself, and the differences of its neighbours."""
 
@@ -113,12 +116,13 @@ class Glance:
         measures[12] = max(2 * (sharpness - OFFSET) - stretch, 0.0) + ROUGHNESS_OFFSET
 
     def moved_by(self) -> float:
-        """How much the last picture differs from the one before: 1 for noise alone, whatever its level; 0 for nothing.
+        """How much the last picture differs from the one before: 1 for noise alone, whatever its level; 0 for nothing;
+        infinity where it differs too much for noise, or has too few rows to tell.
 
         The change of the blocks' sums over what they would change by if each pixel did for itself.
         """
         change = norm(self.gray, self._before.gray, L1)
-        if not 0 < change <= MOST_NOISE * self._pixels or self._tiny:
+        if not 0 < change <= MOST_NOISE * self._pixels or len(self.gray) < LEAST_LINES:
             return math.inf if change else 0.0
         return norm(self._slot.blocks, self._before.blocks, L1) * self._per_change / change
 

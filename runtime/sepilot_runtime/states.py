@@ -70,7 +70,7 @@ class Limits:
         deadline_ms: from the arrival of a frame to the steering; None takes the frame period.
         max_late: neutral when so many of the last `late_window` frames missed the deadline.
         max_lost_rows: a larger share of the picture's rows, one below the other, that is of an earlier picture, or of
-            one colour where the training had none such, is odd; two such pictures within eight are trouble.
+            one colour where the training had none such, is trouble.
         max_brightness_step: so many gray levels more or less than the picture before are odd; two such steps within
             eight pictures are trouble.
         least_motion: of the picture while the throttle is not 0, in units of what noise alone shows; two in a row with
