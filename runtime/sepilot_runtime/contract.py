@@ -49,7 +49,7 @@ CONTRACT_VERSION = "1.2"
 """Major.minor. A reader refuses another major; an unknown key or value of a newer minor is refused by name.
 
 1.1: `picture.resize` may be "exact".
-1.2: `statistics.frame_size`.
+1.2: `statistics.frame_size`, `statistics.flat_rows`, `statistics.likeness.limit`.
 """
 
 METADATA_KEY = "sepilot.contract"
@@ -193,7 +193,7 @@ class Contract:
         if self.frame is None:
             del body["frame"]
         if self.statistics:
-            body["statistics"] = {key: v for key, v in body["statistics"].items() if v is not None}
+            body["statistics"] = _without_none(body["statistics"])
         return _canonical({**body, "digest": _digest(body)})
 
     @classmethod
@@ -262,8 +262,15 @@ def _with_later_keys(body: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that came later, as files have them that do not say."""
     whole = {"frame": None, **body}
     if isinstance(statistics := body.get("statistics"), dict):
-        whole["statistics"] = {"likeness": None, "frame_size": None, **statistics}
+        whole["statistics"] = found = {"likeness": None, "frame_size": None, "flat_rows": None, **statistics}
+        if isinstance(likeness := found["likeness"], dict):
+            found["likeness"] = {"limit": None, **likeness}
     return whole
+
+
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What is None was not there in files from before there was such a thing, and is not written."""
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in table.items() if v is not None}
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

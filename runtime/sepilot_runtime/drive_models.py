@@ -37,7 +37,7 @@ class DriveModels:
             _use_profile(arguments)
         self._engine = engine_named(arguments.engine) if arguments.engine else None
         self._threads = arguments.threads or 1
-        self._scored = car.limits.max_novelty is not None
+        self._limits = car.limits
         self._picture: Picture | None = None
         self._follower = self._follow(arguments)
         self._first = self._follower.loaded if self._follower else self._load_fitting(arguments.file)
@@ -84,7 +84,7 @@ class DriveModels:
             UsageError: it needs other frames than the camera was asked for.
         """
         pilot = self._load(path)
-        if self._scored:
+        if self._limits.max_novelty not in ("auto", "off"):
             from sepilot_runtime.novelty import NoveltyMonitor
 
             NoveltyMonitor(pilot.contract)

@@ -37,15 +37,20 @@ class Likeness:
     Attributes:
         whole: of five measures of the whole picture.
         bands: of nine measures of how sharpness lies over bands of rows.
+        limit: of the score, beyond which a drive stops; None in files from before contract version 1.2, whose measures
+            were others.
     """
 
     whole: Spread
     bands: Spread
+    limit: float | None = None
 
     def __post_init__(self) -> None:
         for name, spread, size in (("whole", self.whole, 5), ("bands", self.bands, 9)):
             if len(spread.mean) != size:
                 raise ContractError(f"{name}.mean: {size} values expected, found {len(spread.mean)}")
+        if self.limit is not None and self.limit <= 0:
+            raise ContractError(f"limit: above 0 expected, found {self.limit:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,8 @@ class FrameStatistics:
             for pictures of fewer than eight rows or columns.
         frame_size: (width, height) of the frames that the pictures were made of; None where they had several shapes,
             and in files from before contract version 1.2.
+        flat_rows: share of a picture's rows, one below the other, in which all pixels are alike: a sky that is
+            over-exposed. None in files from before contract version 1.2.
     """
 
     brightness: tuple[float, float, float]
@@ -69,6 +76,7 @@ class FrameStatistics:
     sharpness: tuple[float, float, float]
     likeness: Likeness | None = None
     frame_size: tuple[int, int] | None = None
+    flat_rows: float | None = None
 
     def __post_init__(self) -> None:
         if self.frame_size is not None and min(self.frame_size) < 1:

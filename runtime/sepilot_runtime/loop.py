@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sepilot_runtime.actuation import Actuation, Actuator
-from sepilot_runtime.content import ContentCheck, Score
+from sepilot_runtime.content import ContentCheck, Novelty
 from sepilot_runtime.delivery import Delivery, tell_all
 from sepilot_runtime.errors import ContractError, DriveError, FrameError, ModelFileError
 from sepilot_runtime.frame_shape import FrameShape
@@ -32,8 +32,8 @@ Pace = Callable[[Iterable[Frame]], Iterator[Frame]]
 NewPilot = Callable[[], Pilot | None]
 """Asked before every frame: another pilot to go on with, or None."""
 
-ScoreOf = Callable[[Pilot], Score]
-"""The novelty score for what a pilot was trained on."""
+NoveltyOf = Callable[[Pilot], Novelty | None]
+"""The novelty score for what a pilot was trained on, and its limit; None does not look."""
 
 LONGEST_WAIT_S = 1.0
 """Playing by time stamps skips gaps in a recording that are longer than this."""
@@ -200,7 +200,7 @@ def drive_live(
     limits: Limits | None = None,
     actuation: Actuation | None = None,
     control: Control | None = None,
-    novelty: ScoreOf | None = None,
+    novelty: NoveltyOf = lambda pilot: None,
     new_pilot: NewPilot = lambda: None,
     max_frames: int | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -211,7 +211,7 @@ def drive_live(
     drive: the car goes neutral, and on when it is taken again (`delivery.py`).
 
     Args:
-        novelty: makes the score that `limits.max_novelty` is about.
+        novelty: as `limits.max_novelty` has it; asked for every pilot.
         new_pilot: asked between two frames for a pilot to go on with.
 
     Raises:
@@ -252,7 +252,7 @@ class _LiveDrive:
         limits: Limits,
         actuation: Actuation,
         control: Control,
-        novelty: ScoreOf | None,
+        novelty: NoveltyOf,
         period_s: float,
         clock_ns: Callable[[], int],
     ) -> None:
@@ -269,6 +269,7 @@ class _LiveDrive:
         self._deadline_ns = round((limits.deadline_ms or period_s * 1e3) * 1e6)
         self._last_ns: int | None = None
         self._told_ns = 0
+        self._throttle, self._time_s = 0.0, 0.0
         self._failures = 0
 
     def run(self, source: LiveSource, new_pilot: NewPilot, max_frames: int | None) -> str:
@@ -276,8 +277,9 @@ class _LiveDrive:
         while control.ending is None:
             if control.stopped and self._supervisor.state is not State.STOPPED:
                 self._supervisor.stop(control.stopped)
-            elif control.stopped is None:
+            elif control.stopped is None and self._supervisor.state is State.STOPPED:
                 self._supervisor.start()
+                self._content.start()
             frame = source.newest(timeout_s)
             if frame is not None and (other := new_pilot()) is not None:
                 self._pilot = other
@@ -299,6 +301,7 @@ class _LiveDrive:
 
     def _pass_on(self, step: Step) -> None:
         self._told_ns = step.decided_ns
+        self._throttle = step.throttle
         self.tally.add(step)
         self.delivery.pass_on(step)
         if step.state.steers and self.delivery.verdict.level is Level.TROUBLE:
@@ -361,6 +364,9 @@ class _LiveDrive:
         """Preprocess, check and infer; a verdict without a prediction is trouble."""
         if (now_ns - frame.arrived_ns) / 1e6 > self._limits.max_age_ms:
             return Verdict(Level.TROUBLE, "the frame is too old"), None
+        if frame.time_s - self._time_s > LONGEST_WAIT_S:
+            self._content.start()  # A recording goes on after a pause.
+        self._time_s = frame.time_s
         if other := self._shape.trouble(frame.image.shape, self._pilot.contract):
             self.tally.refused["another size"] += 1
             return Verdict(Level.TROUBLE, other), None
@@ -384,12 +390,10 @@ class _LiveDrive:
         pilot = self._pilot
         # A model that makes the picture by itself was given the frame.
         picture = pilot.seen if pilot.contract.frame is None else pilot.picture_of(frame.image)
-        return self._content.judge(frame.image, picture), prediction
+        return self._content.judge(frame.image, picture, now_ns, moving=self._throttle != 0), prediction
 
     def _content_check(self) -> ContentCheck:
-        if self._novelty is None or self._limits.max_novelty is None:
-            return ContentCheck(self._limits)
-        return ContentCheck(self._limits, self._novelty(self._pilot))
+        return ContentCheck(self._pilot.contract, self._limits, self._novelty(self._pilot))
 
     def _neutral_step(
         self, frame: Frame | None, prediction: Prediction | None = None, start_ns: int = 0, *, late: bool = False

@@ -1,39 +1,41 @@
 """Novelty: how unlike the training pictures a picture is, cheaply enough to ask of every frame.
 
 Thirteen measures of a gray picture, all of them sums over pixels: brightness, contrast, sharpness (mean absolute
-difference of horizontal neighbours), roughness (of second differences, horizontal and vertical), coarse sharpness (at
-half the size), and the horizontal and vertical sharpness of four bands of rows. Their logarithms make two groups: five
-of the whole picture, which tell a covered, glaring, hazy, noisy or defocused lens, and nine of how sharpness lies over
-the bands, which tell a camera that was turned, or another place. Each group's score is the Mahalanobis distance to the
-training pictures (P. C. Mahalanobis, "On the generalised distance in statistics", 1936), in units of the distance that
-one training picture in a thousand exceeds; the picture's score is the larger one. So 1.0 is the edge of what was
-trained on. What is alike in these measures stays unseen: a mirrored picture, or another track under the same lamps.
+difference of horizontal neighbours), stretch (of steps of two pixels), roughness (by how much two steps of one pixel
+differ more than one of two), and the horizontal and vertical sharpness of four bands of rows. Their logarithms make
+two groups: five of the whole picture, which tell a covered, glaring, hazy, noisy or defocused lens, and nine of how
+sharpness lies over the bands, which tell a camera that was turned, or another place. Each group's score is the
+Mahalanobis distance to the training pictures (P. C. Mahalanobis, "On the generalised distance in statistics", 1936), in
+units of the distance that one training picture in a thousand exceeds; the picture's score is the larger one. So 1.0 is
+the edge of what was trained on. What is alike in these measures stays unseen: a mirrored picture, or another track
+under the same lamps.
+
+The limit beyond which a drive stops comes from the training as well: each fifth of it is scored by the other four, and
+whatever two pictures in a row reach there, with a margin, is no novelty.
 """
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.content import Novelty
 from sepilot_runtime.contract import Contract, FrameStatistics, Likeness, Spread
 from sepilot_runtime.errors import ContractError, FrameError
+from sepilot_runtime.glance import MEASURES, SMALLEST_SIDE, Glance
+from sepilot_runtime.older_measures import OlderMeasures
 from sepilot_runtime.opencv import cv2
+from sepilot_runtime.states import Limits
 
-__all__ = ["EDGE_PERCENTILE", "NoveltyMonitor", "statistics_of"]
+__all__ = ["EDGE_PERCENTILE", "NoveltyMonitor", "novelty_of", "statistics_of"]
 
 EDGE_PERCENTILE = 99.9
 """Of the training pictures' distances; it scores 1.0."""
 
 MOST_PICTURES = 10_000
 """From which the statistics are taken, spread evenly over the training pictures."""
-
-BANDS = 4
-SMALLEST_SIDE = 2 * BANDS
-"""Smaller pictures have no bands, and only the three ranges of brightness, contrast and sharpness."""
 
 WHOLE_RIDGE, BANDS_RIDGE = 2e-4, 0.05
 """Added to the correlations. The whole picture's measures are almost one; the little by which they differ tells blur,
@@ -46,12 +48,23 @@ picture in a thousand lies beyond one of six edges."""
 LEAST_DEVIATION = 0.02
 """Of a logarithm: pictures that are all alike must not make the smallest change a novelty."""
 
-LOG_OFFSET = 0.5
-"""Gray levels; keeps the logarithm of a black picture finite."""
+LEAST_RANGE = 0.5
+"""Gray levels between percentiles."""
+
+PARTS, LIMIT_MARGIN = 5, 1.1
+LEAST_LIMIT, MOST_LIMIT = 1.25, 3.0
+"""Of what is a novelty without an option. A lens that is covered, or half a frame of one colour, scores beyond any."""
+
+OLDER_LIMIT = 1.5
+"""For contracts from before there was a limit in them."""
 
 
 class NoveltyMonitor:
-    """Scores pictures against the statistics of a contract. Its buffers are allocated once; not for two threads."""
+    """Scores pictures against the statistics of a contract. Its buffers are allocated once; not for two threads.
+
+    Attributes:
+        limit: of the score, by the contract's training; None where a contract knows too little of its pictures.
+    """
 
     def __init__(self, contract: Contract) -> None:
         """
@@ -65,19 +78,26 @@ class NoveltyMonitor:
             )
         height, width = contract.picture.height, contract.picture.width
         self._shape = contract.picture.shape
-        self._gray: NDArray[np.uint8] = np.empty((height, width), np.uint8)
-        self._measures = _Measures(height, width) if statistics.likeness else None
-        if likeness := statistics.likeness:
+        self._glance = Glance(height, width)
+        self._likeness = likeness = statistics.likeness
+        self._older: OlderMeasures | None = None
+        self.limit: float | None = None
+        if likeness is not None:
+            self.limit = likeness.limit or OLDER_LIMIT
+            self._older = None if likeness.limit else OlderMeasures(height, width)
             whole, bands = _lower(likeness.whole), _lower(likeness.bands)
-            # One product for both groups.
-            self._whiten = np.vstack([whole @ WHOLE, bands @ BANDED])
-            self._away = np.empty(len(self._whiten))
+            centre = np.concatenate([whole @ likeness.whole.mean, bands @ likeness.bands.mean])
+            # One product for both groups and their centres.
+            self._whiten = np.column_stack([np.vstack([whole @ WHOLE, bands @ BANDED]), -centre])
+            self._logs = np.ones(MEASURES + 1, np.float32)
+            self._measures = self._logs[:MEASURES]
+            self._whiten = self._whiten.astype(np.float32)
+            self._away = np.empty(len(self._whiten), np.float32)
             self._of_whole, self._of_bands = self._away[:5], self._away[5:]
-            self._centre = np.concatenate([whole @ likeness.whole.mean, bands @ likeness.bands.mean])
         ranges = np.array([statistics.brightness, statistics.contrast, statistics.sharpness])
         self._middle = ranges[:, 1]
-        self._below = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 1] - ranges[:, 0], LOG_OFFSET))
-        self._above = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 2] - ranges[:, 1], LOG_OFFSET))
+        self._below = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 1] - ranges[:, 0], LEAST_RANGE))
+        self._above = 1 / (NORMAL_EDGE * np.maximum(ranges[:, 2] - ranges[:, 1], LEAST_RANGE))
 
     def score(self, pixels: NDArray[np.uint8]) -> float:
         """0 for the most usual picture, 1.0 at the edge of the training pictures, without an upper end.
@@ -93,15 +113,34 @@ class NoveltyMonitor:
         """
         if pixels.shape != self._shape:
             raise FrameError("wrong shape", f"a picture {self._shape} expected, found {pixels.shape}")
-        if pixels.shape[2] == 3:
-            cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY, dst=self._gray)
-        gray = self._gray if pixels.shape[2] == 3 else pixels[:, :, 0]
-        if not self._measures:
-            away = np.array(_three_measures(gray)) - self._middle
+        self._glance.take(pixels)
+        return self.score_of(self._glance, pixels)
+
+    def score_of(self, glance: Glance, pixels: NDArray[np.uint8]) -> float:
+        """The score of a picture (h, w, c), which `glance` looked at last."""
+        if self._likeness is None:
+            away = np.array(_three_measures(_gray(pixels))) - self._middle
             return float(np.maximum(away * self._above, -away * self._below).max())
-        np.dot(self._whiten, self._measures.logs_of(gray), out=self._away)
-        np.subtract(self._away, self._centre, out=self._away)
-        return math.sqrt(max(np.dot(self._of_whole, self._of_whole), np.dot(self._of_bands, self._of_bands)))
+        if self._older is not None:
+            self._measures[:] = self._older.logs_of(_gray(pixels))[OLDER_ORDER]
+        else:
+            np.log(glance.measures, self._measures)
+        np.dot(self._whiten, self._logs, self._away)
+        return max(cv2.norm(self._of_whole), cv2.norm(self._of_bands))
+
+
+def novelty_of(contract: Contract, limits: Limits) -> Novelty | None:
+    """The monitor that `limits.max_novelty` asks for; None for none, and where the contract has no limit of its own.
+
+    Raises:
+        ContractError: a limit is set, and the contract has no statistics of its training pictures.
+    """
+    wanted = limits.max_novelty
+    if wanted == "off" or (wanted == "auto" and contract.statistics is None):
+        return None
+    monitor = NoveltyMonitor(contract)
+    limit = monitor.limit if wanted == "auto" else wanted
+    return None if limit is None else Novelty(monitor.score_of, float(limit))
 
 
 class Pictures(Protocol):
@@ -115,73 +154,53 @@ class Pictures(Protocol):
 def statistics_of(pictures: Pictures) -> FrameStatistics:
     """The statistics of training pictures, at least one, for their contract; one picture is looked at at a time."""
     height, width = pictures[0].shape[:2]
-    measures = _Measures(height, width) if min(height, width) >= SMALLEST_SIDE else None
-    three, logs = [], []
+    glance, large = Glance(height, width), min(height, width) >= SMALLEST_SIDE
+    three, logs, flat = [], [], []
     for place in np.linspace(0, len(pictures) - 1, min(MOST_PICTURES, len(pictures))).astype(int).tolist():
-        pixels = pictures[place]
-        gray = pixels[:, :, 0] if pixels.shape[2] == 1 else _luma(pixels)
-        three.append(_three_measures(gray))
-        if measures is not None:
-            logs.append(measures.logs_of(gray))
+        glance.take(pixels := pictures[place])
+        three.append(_three_measures(_gray(pixels)))
+        flat.append(glance.flat_rows())
+        if large:
+            logs.append(np.log(glance.measures))
     brightness, contrast, sharpness = (_triple(column) for column in np.percentile(three, (1, 50, 99), axis=0).T)
-    likeness = None
-    if measures is not None:
-        table = np.stack(logs)
-        whole, bands = _spread(table @ WHOLE.T, WHOLE_RIDGE), _spread(table @ BANDED.T, BANDS_RIDGE)
-        likeness = Likeness(whole=whole, bands=bands)
-    return FrameStatistics(brightness=brightness, contrast=contrast, sharpness=sharpness, likeness=likeness)
+    return FrameStatistics(
+        brightness=brightness,
+        contrast=contrast,
+        sharpness=sharpness,
+        likeness=_likeness(np.stack(logs).astype(np.float64)) if large else None,
+        flat_rows=round(float(np.percentile(flat, EDGE_PERCENTILE)), 3),
+    )
 
 
-class _Measures:
-    """Takes the thirteen measures of gray pictures of one size, at least `SMALLEST_SIDE` on each side."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self._wide: NDArray[np.int16] = np.empty((height, width), np.int16)
-        self._across: NDArray[np.int16] = np.empty((height, width - 1), np.int16)
-        self._along: NDArray[np.int16] = np.empty((height - 1, width), np.int16)
-        self._half: NDArray[np.uint8] = np.empty((height // 2, width // 2), np.uint8)
-        self._half_size = (width // 2, height // 2)
-        # Views are made once: slicing takes as long as adding up a band does.
-        edges = [height * band // BANDS for band in range(BANDS + 1)]
-        across = [self._across[top:bottom] for top, bottom in pairwise(edges)]
-        along = [self._along[top:bottom] for top, bottom in pairwise(edges)]
-        self._bands = [*across, *along]
-        self._neighbours_across = self._wide[:, 1:], self._wide[:, :-1]
-        self._neighbours_along = self._wide[1:], self._wide[:-1]
-        self._second_across = self._across[:, 1:], self._across[:, :-1]
-        self._second_along = self._along[1:], self._along[:-1]
-        self._coarse = self._half[:, 1:], self._half[:, :-1]
-        self._even = height % 2 == width % 2 == 0
-        sizes = [1, 1, self._across.size, self._across.size, self._coarse[0].size, *(view.size for view in self._bands)]
-        self._per_size = 1 / np.array(sizes, np.float64)
-
-    def logs_of(self, gray: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(13,): brightness, contrast, sharpness, roughness, coarse sharpness, and of each band across and along."""
-        norm, l1, half = cv2.norm, cv2.NORM_L1, self._half
-        mean, deviation = cv2.meanStdDev(gray)
-        # OpenCV subtracts int16 in a quarter of the time that it takes for uint8 to int16.
-        np.copyto(self._wide, gray)
-        cv2.subtract(*self._neighbours_across, dst=self._across)
-        cv2.subtract(*self._neighbours_along, dst=self._along)
-        bands = [norm(view, l1) for view in self._bands]
-        rough = norm(*self._second_across, l1) + norm(*self._second_along, l1)
-        # Of an odd size a row or column is left out: halves of pixels would cost five times as much.
-        even = gray if self._even else gray[: 2 * half.shape[0], : 2 * half.shape[1]]
-        cv2.resize(even, self._half_size, dst=half, interpolation=cv2.INTER_AREA)
-        logs: NDArray[np.float64] = np.array(
-            [mean[0, 0], deviation[0, 0], sum(bands[:BANDS]), rough, norm(*self._coarse, l1), *bands]
-        )
-        logs *= self._per_size
-        logs += LOG_OFFSET
-        np.log(logs, out=logs)
-        return logs
+def _likeness(logs: NDArray[np.float64]) -> Likeness:
+    """Of the measures (n, 13) of training pictures, in their order."""
+    whole, bands = _spread(logs @ WHOLE.T, WHOLE_RIDGE), _spread(logs @ BANDED.T, BANDS_RIDGE)
+    return Likeness(whole=whole, bands=bands, limit=_limit(logs))
 
 
-WHOLE = np.eye(5, 13)
+def _limit(logs: NDArray[np.float64]) -> float:
+    """What two pictures in a row reach when each part of the training is scored by the others, with a margin."""
+    if len(logs) < 2 * PARTS:
+        return MOST_LIMIT
+    scores = []
+    for part in np.array_split(np.arange(len(logs)), PARTS):
+        rest = np.delete(logs, part, axis=0)
+        groups = ((WHOLE, WHOLE_RIDGE), (BANDED, BANDS_RIDGE))
+        spreads = [(logs[part] @ group.T, _spread(rest @ group.T, ridge)) for group, ridge in groups]
+        scores.append(np.max([np.linalg.norm((v - s.mean) @ _lower(s).T, axis=1) for v, s in spreads], axis=0))
+    found = np.concatenate(scores)
+    reached = float(np.minimum(found[1:], found[:-1]).max())
+    return round(min(max(LIMIT_MARGIN * reached, LEAST_LIMIT), MOST_LIMIT), 2)
+
+
+OLDER_ORDER = [0, 2, 5, 6, 7, 8, 9, 10, 11, 12, 1, 4, 3]
+"""Where the older measures stand among their own."""
+
+WHOLE = np.eye(MEASURES)[[0, 10, 1, 12, 11]]
 """From the thirteen logarithms those of the whole picture."""
 
-EIGHT = np.eye(13)[5:]
-BANDED = np.vstack([np.eye(13)[2], EIGHT]) - EIGHT.mean(axis=0)
+EIGHT = np.eye(MEASURES)[2:10]
+BANDED = np.vstack([np.eye(MEASURES)[1], EIGHT]) - EIGHT.mean(axis=0)
 """From the thirteen logarithms sharpness and the eight of the bands, less the mean of the eight."""
 
 
@@ -211,7 +230,9 @@ def _three_measures(gray: NDArray[np.uint8]) -> tuple[float, float, float]:
     return float(mean[0, 0]), float(deviation[0, 0]), sharpness
 
 
-def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if pixels.shape[2] == 1:
+        return pixels[:, :, 0]
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
 
 

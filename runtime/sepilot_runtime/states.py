@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 from sepilot_runtime.errors import UsageError
 
@@ -68,8 +69,15 @@ class Limits:
             over-exposed, flatter shows nothing.
         deadline_ms: from the arrival of a frame to the steering; None takes the frame period.
         max_late: neutral when so many of the last `late_window` frames missed the deadline.
+        max_lost_rows: a larger share of the picture's rows, one below the other, that is of an earlier picture, or of
+            one colour where the training had none such, is trouble.
+        max_brightness_step: so many gray levels more or less than the picture before are odd; two such steps within
+            eight pictures are trouble.
+        least_motion: of the picture while the throttle is not 0, in units of what noise alone shows; two in a row with
+            less are trouble, until something moves; 0 does not look.
+        start_ms: so long the car may take to start moving.
         max_novelty: of the novelty score, where 1 is the edge of what was trained on: one frame beyond is odd, two in
-            a row are trouble; None does not look. 1.25 to 1.5 gives few false alarms.
+            a row are trouble. "auto" takes the contract's own limit, "off" does not look.
         recover_frames: good frames in a row, over at least as many frame periods, that end `degraded` and `neutral`.
         max_failures: the drive ends when the model failed on so many frames in a row.
     """
@@ -83,7 +91,11 @@ class Limits:
     deadline_ms: float | None = None
     max_late: int = 5
     late_window: int = 20
-    max_novelty: float | None = None
+    max_lost_rows: float = 0.125
+    max_brightness_step: float = 30.0
+    least_motion: float = 2.0
+    start_ms: float = 2000.0
+    max_novelty: float | Literal["auto", "off"] = "auto"
     recover_frames: int = 5
     max_failures: int = 50
 

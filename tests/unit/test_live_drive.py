@@ -4,87 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from live_script import PERIOD_NS, Event, LiveScript, at_period
 from model_factory import PICTURE, contract_of
 from sepilot_runtime.actuation import Actuation
+from sepilot_runtime.content import Novelty
 from sepilot_runtime.engines import ConstantEngine
 from sepilot_runtime.errors import DriveError, ModelFileError, OutputError
 from sepilot_runtime.loop import DriveSummary, drive_live
 from sepilot_runtime.novelty import statistics_of
 from sepilot_runtime.pilot import Pilot
 from sepilot_runtime.sinks import ListSink, Sink, Step
-from sepilot_runtime.sources import Frame, SourceInfo
 from sepilot_runtime.states import GOOD, Control, Level, Limits, State, Supervisor, Verdict
 
-PERIOD_NS = 50_000_000
 STEERING = 0.4
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_ns = 10_000_000_000
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
-Event = Callable[["LiveScript"], NDArray[np.uint8] | None]
-"""What happens in one frame period: an image, or None for no frame."""
-
-
-class LiveScript:
-    """A camera at 20 Hz on a clock of its own: one entry of the script per period, then the drive is ended."""
-
-    def __init__(self, control: Control, script: list[Event]) -> None:
-        self.info = SourceInfo(where="script", kind="camera", live=True, width=64, height=48, rate_hz=20, frames=None)
-        self.lost: dict[str, int] = {}
-        self.connected = True
-        self.clock = Clock()
-        self.delay_ns = 1_000_000
-        self._control, self._script = control, script
-        self._period = 0
-        self._begin_ns = self.clock.now_ns
-
-    @property
-    def period(self) -> int:
-        return self._period
-
-    def newest(self, timeout_s: float) -> Frame | None:
-        due_ns = self._begin_ns + self._period * PERIOD_NS
-        limit_ns = self.clock.now_ns + round(timeout_s * 1e9)
-        if self._period == len(self._script):
-            self._control.end("end of script")
-            return None
-        if due_ns > limit_ns:
-            self.clock.now_ns = limit_ns
-            return None
-        self.clock.now_ns = max(self.clock.now_ns, due_ns)
-        event = self._script[self._period]
-        self._period += 1
-        image = event(self)
-        if image is None:
-            return None
-        arrived_ns = self.clock.now_ns - self.delay_ns
-        return Frame(id=self._period - 1, time_s=(self._period - 1) / 20, image=image, arrived_ns=arrived_ns)
-
-    def __iter__(self) -> Iterator[Frame]:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
 
 RNG = np.random.default_rng(3)
@@ -146,12 +85,6 @@ def drive(
         limits=limits, actuation=actuation, control=control, clock_ns=source.clock, **options,
     )  # fmt: skip
     return sink.steps, summary, source
-
-
-def at_period(steps: list[Step], period: int) -> Step:
-    """The last word within the period."""
-    end_ns = 10_000_000_000 + (period + 1) * PERIOD_NS
-    return [s for s in steps if s.decided_ns < end_ns][-1]
 
 
 def test_good_frames_are_driven_and_the_last_word_is_stopped() -> None:
@@ -343,9 +276,9 @@ def test_the_emergency_stop_holds_until_start() -> None:
 
 def test_a_picture_unlike_the_training_is_neutral() -> None:
     scores = iter([1.0] + [3.0] * 4)
-    steps, _, _ = drive([good] * 5, novelty=lambda pilot: lambda picture: next(scores), limits=Limits(max_novelty=1.5))
+    steps, _, _ = drive([good] * 5, novelty=lambda pilot: Novelty(lambda *_: next(scores), 1.5))
     assert [s.state for s in steps[:-1]] == [State.DRIVING, State.DEGRADED] + [State.NEUTRAL] * 3
-    steps, _, _ = drive([good] * 5, novelty=lambda pilot: lambda picture: 1.0, limits=Limits(max_novelty=1.5))
+    steps, _, _ = drive([good] * 5, novelty=lambda pilot: Novelty(lambda *_: 1.0, 1.5))
     assert steps[2].state is State.DRIVING
 
 

@@ -203,6 +203,8 @@ MAY_RESIZE = {
     "runtime/sepilot_runtime/tiles.py": "draws for people",
     "runtime/sepilot_runtime/web/": "draws for people",
     "runtime/sepilot_runtime/novelty.py": "measures of the finished picture",
+    "runtime/sepilot_runtime/glance.py": "measures of the finished picture",
+    "runtime/sepilot_runtime/older_measures.py": "measures of the finished picture",
     "runtime/sepilot_runtime/video.py": "scales a drawn canvas to the video's size",
     "train/sepilot_train/sheet.py": "contact sheets for people",
     "export/sepilot_export/raw_frames.py": "whole frames to another camera's size, before there is a picture",

@@ -142,11 +142,16 @@ def _drive_live(
     new_pilot: NewPilot,
 ) -> DriveSummary:
     from sepilot_runtime.loop import drive_live
-    from sepilot_runtime.novelty import NoveltyMonitor
+    from sepilot_runtime.novelty import novelty_of
 
+    if car.limits.max_novelty == "auto" and novelty_of(pilot.contract, car.limits) is None:
+        name = pilot.engine.path.name
+        print(
+            f"warning: {name}: knows no limit for novel pictures, none will stop the car; train again", file=sys.stderr
+        )
     return drive_live(
         pilot, source, sinks, limits=car.limits, actuation=car.actuation, control=control, new_pilot=new_pilot,
-        novelty=lambda pilot: NoveltyMonitor(pilot.contract).score, max_frames=arguments.max_frames,
+        novelty=lambda pilot: novelty_of(pilot.contract, car.limits), max_frames=arguments.max_frames,
     )  # fmt: skip
 
 
