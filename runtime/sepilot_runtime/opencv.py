@@ -10,10 +10,13 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
+from sepilot_runtime.caps import IMAGE_PIXELS
 from sepilot_runtime.errors import SepilotError
 
 # FFmpeg inside OpenCV writes its own lines to stderr; what matters of them is in our errors.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# OpenCV's own limit lets a small file take 3 GB.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(IMAGE_PIXELS))
 # Seconds in which a camera that gives nothing ends the wait for a frame; OpenCV's own are ten.
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")
 

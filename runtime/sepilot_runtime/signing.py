@@ -12,10 +12,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.caps import SETTINGS_BYTES
 from sepilot_runtime.errors import MissingExtraError, ModelFileError, OutputError, UsageError
 from sepilot_runtime.files import atomic_file, require_new
 from sepilot_runtime.integrity import signature_of, signed_bytes, with_signature
 from sepilot_runtime.modelfile import ModelFile, read_model_file
+from sepilot_runtime.reading import read_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -129,7 +131,7 @@ def _public_keys(path: Path) -> list[Ed25519PublicKey]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, SETTINGS_BYTES)
     except OSError as e:
         raise UsageError(f"{path}: cannot be read: {e.strerror or e}") from e
 

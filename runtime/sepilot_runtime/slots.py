@@ -22,10 +22,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sepilot_runtime.caps import MODEL_BYTES, SETTINGS_BYTES
 from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.files import exists, read_json, writing
 from sepilot_runtime.integrity import require_checksum
+from sepilot_runtime.reading import read_regular
 from sepilot_runtime.schema import parse
 
 __all__ = [
@@ -133,7 +135,7 @@ def read_slots(folder: Path) -> Slots:
     if not exists(path, ModelFileError):
         raise ModelFileError(f"{folder}: no model is installed; run: sepilot install FILE --slots {folder}")
     try:
-        return parse(Slots, read_json(path, ModelFileError), "", ModelFileError, complete=True)
+        return parse(Slots, read_json(path, ModelFileError, limit=SETTINGS_BYTES), "", ModelFileError, complete=True)
     except ModelFileError as e:
         raise ModelFileError(f"{path}: {str(e).removeprefix(f'{path}: ')}; install the model again") from e
 
@@ -224,7 +226,7 @@ def _whole(folder: Path, slot: Slot) -> Path:
     """The path of an installed file whose bytes are those that were installed."""
     path = models_folder(folder) / slot.name
     try:
-        found = require_checksum(path.read_bytes(), str(path))
+        found = require_checksum(read_regular(path, MODEL_BYTES), str(path))
     except OSError as e:
         raise ModelFileError(f"{path}: cannot be read: {e.strerror or e}") from e
     if found != slot.checksum:
