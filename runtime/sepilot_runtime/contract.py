@@ -24,6 +24,7 @@ from sepilot_runtime.golden import Golden, golden_frame, golden_from
 from sepilot_runtime.likeness import FrameStatistics, Likeness, Spread
 from sepilot_runtime.picture import FrameInput, Picture
 from sepilot_runtime.schema import parse
+from sepilot_runtime.terminal import one_line
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -229,7 +230,7 @@ def _require_count(key: str, entries: Sized, most: int) -> None:
 def _require_plain(value: Any, key: str) -> None:
     """Texts can be shown by a terminal as they are, and nowhere are more entries than anything needs."""
     if isinstance(value, str):
-        if not value.isprintable():
+        if one_line(value) != value:
             raise ContractError(f"{key}: a printable text expected, found {ascii(value)[:80]}")
         if len(value) > TEXT_LENGTH and not key.endswith(".frame_png"):
             raise ContractError(f"{key}: a text of at most {TEXT_LENGTH} characters expected, found {len(value)}")
@@ -240,7 +241,7 @@ def _require_plain(value: Any, key: str) -> None:
                 _require_plain(inner, f"{key}[{place}]")
             return
         for name, inner in value.items():
-            if not name.isprintable() or len(name) > TEXT_LENGTH:
+            if one_line(name) != name or len(name) > TEXT_LENGTH:
                 raise ContractError(f"{key or 'contract'}: printable names expected, found {ascii(name)[:80]}")
             _require_plain(inner, f"{key}.{name}" if key else name)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sepilot_runtime.drawing import Canvas
 from sepilot_runtime.errors import OutputError, UsageError
 from sepilot_runtime.files import atomic_file, require_new, writing
-from sepilot_runtime.opencv import cv2, silenced
+from sepilot_runtime.opencv import cv2, require_name, silenced
 from sepilot_runtime.overlay import Overlay
 from sepilot_runtime.sinks import Step
 
@@ -131,4 +131,5 @@ def require_video_path(path: Path) -> None:
     """Refuse a path that cannot become a new video, before any work is done for it. Raises as `overlay_video`."""
     if path.suffix not in VIDEO_CODECS:
         raise UsageError(f"{path}: an overlay ends in {' or '.join(VIDEO_CODECS)}")
+    require_name(path, UsageError)
     require_new(path)

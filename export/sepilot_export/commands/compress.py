@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sepilot_export.backend import use_tensorflow
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
+from sepilot_runtime.terminal import legible
 
 if TYPE_CHECKING:
     from sepilot_export.compress.job import Compressed
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.out,
         teachers=[open_run(path) for path in arguments.teacher],
         moved_to=arguments.drives,
-        command=shlex.join(["sepilot", "compress", *argv]),
+        command=legible(shlex.join(["sepilot", "compress", *argv])),
         progress=sys.stderr.isatty(),
         step=lambda name: print(f"{name} ...", file=sys.stderr),
     )

@@ -17,6 +17,7 @@ from sepilot_export.backend import use_tensorflow
 from sepilot_runtime.commands.arguments import seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
+from sepilot_runtime.terminal import legible
 
 if TYPE_CHECKING:
     from sepilot_export.formats import Format
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
             arguments.out,
             int8=int8,
             raw=raw,
-            command=shlex.join(["sepilot", "export", *argv]),
+            command=legible(shlex.join(["sepilot", "export", *argv])),
             step=step,
         )
     for warning in written.warnings:
