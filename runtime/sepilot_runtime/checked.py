@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.caps import MODEL_BYTES
 from sepilot_runtime.errors import SepilotError
 from sepilot_runtime.files import read_json, sha256_of
 
@@ -27,10 +28,10 @@ def failure_of(file: Path, engine: str | None = None) -> str | None:
     """
     path = file.parent / CHECK_NAME
     try:
-        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        if not path.is_file():
             return None
-        record, sha256 = read_json(path), sha256_of(file)
-    except (SepilotError, OSError, RecursionError):
+        record, sha256 = read_json(path, limit=MOST_BYTES), sha256_of(file, limit=MODEL_BYTES)
+    except (SepilotError, OSError):
         return None
     rows = [row for row in rows_of(record, engine) if row.get("sha256") == sha256]
     rows.sort(key=lambda row: row.get("engine") != engine)

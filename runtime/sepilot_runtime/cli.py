@@ -19,6 +19,7 @@ from typing import cast
 from sepilot_runtime import __version__
 from sepilot_runtime.errors import MissingExtraError, OutputError, SepilotError, UsageError
 from sepilot_runtime.safe_path import leave_out_working_directory
+from sepilot_runtime.terminal import legible_streams, one_line
 
 __all__ = ["main", "run_verb"]
 
@@ -88,6 +89,11 @@ EXTRA_OF = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `sepilot` with `argv` (default: the process's) and give the exit code."""
     leave_out_working_directory()
+    with legible_streams():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in RUNTIME_VERBS:
         # Without looking for what else is installed: on the car that search is a quarter of the start.
@@ -116,7 +122,7 @@ def run_verb(call: Callable[[], int]) -> int:
         _flush_stdout()
         return code
     except SepilotError as e:
-        print(f"sepilot: {e}", file=sys.stderr)
+        print(f"sepilot: {one_line(str(e))}", file=sys.stderr)
         if isinstance(e, OutputError):
             _forget_stdout()
         return e.exit_code

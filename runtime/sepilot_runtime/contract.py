@@ -10,24 +10,21 @@ files carry it in `metadata_props`, TFLite files in a metadata buffer, both unde
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import hashlib
 import json
 import math
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sepilot_runtime.errors import ContractError, FrameError
+from sepilot_runtime.caps import CONTRACT_BYTES, GOLDEN_FRAMES, LIST_ENTRIES, OUTPUTS, TEXT_LENGTH
+from sepilot_runtime.errors import ContractError
+from sepilot_runtime.golden import Golden, golden_frame, golden_from
 from sepilot_runtime.likeness import FrameStatistics, Likeness, Spread
 from sepilot_runtime.picture import FrameInput, Picture
 from sepilot_runtime.schema import parse
+from sepilot_runtime.terminal import one_line
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -43,6 +40,7 @@ __all__ = [
     "Spread",
     "golden_frame",
     "golden_from",
+    "require_contract_size",
 ]
 
 CONTRACT_VERSION = "1.2"
@@ -54,6 +52,9 @@ CONTRACT_VERSION = "1.2"
 
 METADATA_KEY = "sepilot.contract"
 
+FULL_TURN_DEG = 360.0
+"""Recordings tell the steering wheel's angle in some cases, which turns further than wheels do."""
+
 Precision = Literal["float32", "float16", "dynamic", "int8", "int8-float-head"]
 
 
@@ -64,50 +65,28 @@ class Output:
     Attributes:
         name: the model's output tensor.
         unit, scale: `value * scale` is in `unit` ("deg": full scale 1.0 is `scale` degrees).
-        low, high: the range of meaningful values; the runtime clips to it and `check` counts saturation.
-        positive: the direction of a positive value.
+        low, high: the range of meaningful values; the runtime clips to it and `check` counts saturation. Steering lies
+            in [-1, 1], with straight ahead inside and neither side more than twice the other.
+        positive: the direction of a positive value; the runtime knows no other than "right".
     """
 
     name: str = "steering"
-    unit: str = "deg"
+    unit: Literal["deg"] = "deg"
     scale: float = 25.0
     low: float = -1.0
     high: float = 1.0
-    positive: str = "right"
+    positive: Literal["right"] = "right"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ContractError(f"outputs.{self.name}.scale: must be positive, found {self.scale}")
+        if not 0 < self.scale <= FULL_TURN_DEG:
+            raise ContractError(f"outputs.{self.name}.scale: must be in (0, {FULL_TURN_DEG:g}], found {self.scale}")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ContractError(f"outputs.{self.name}: low must lie below high, found {self.low} and {self.high}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Golden:
-    """A small frame with the answer that the training model gave to it.
-
-    Attributes:
-        frame_png: the BGR frame as PNG, base64.
-        expected: output name to value, in the output's own numbers (before `Output.scale`).
-        picture_crc32: of the picture that training made of the frame; 0 when it was not recorded. Where the picture is
-            resized "linear", an OpenCV of another build may round a pixel differently, which is no fault but moves the
-            answer; "exact" pictures are the same everywhere.
-    """
-
-    frame_png: str
-    expected: Mapping[str, float]
-    picture_crc32: int = 0
-
-    def frame_bytes(self) -> bytes:
-        """The PNG file.
-
-        Raises:
-            ContractError: `frame_png` is not base64.
-        """
-        try:
-            return base64.b64decode(self.frame_png, validate=True)
-        except (binascii.Error, ValueError) as e:
-            raise ContractError("golden.frame_png: not base64") from e
+        if self.name == "steering" and not (-1 <= self.low < 0 < self.high <= 1 and 0.5 <= -self.low / self.high <= 2):
+            raise ContractError(
+                f"outputs.{self.name}: a range around 0 within [-1, 1] expected, neither side more than twice the "
+                f"other, found {self.low} to {self.high}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +115,10 @@ class Provenance:
     sparsity: float = 0.0
     created: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("drives", "validation_drives", "validation", "versions"):
+            _require_count(f"provenance.{name}", getattr(self, name), LIST_ENTRIES)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
@@ -161,6 +144,8 @@ class Contract:
     def __post_init__(self) -> None:
         if not self.outputs:
             raise ContractError("outputs: at least one is needed, found none")
+        _require_count("outputs", self.outputs, OUTPUTS)
+        _require_count("golden", self.golden, GOLDEN_FRAMES)
         if len({o.name for o in self.outputs}) != len(self.outputs):
             raise ContractError("outputs: names must differ")
         if not (math.isfinite(self.tolerance) and 0 < self.tolerance <= 0.2):
@@ -205,8 +190,9 @@ class Contract:
 
         Raises:
             ContractError: not JSON, of another major version, changed since it was written, an unknown or missing key,
-                a value of the wrong type or out of range.
+                a value of the wrong type or out of range, a text that no terminal shows, larger than caps.py allows.
         """
+        require_contract_size(len(text), where)
         try:
             raw = json.loads(text)
         except json.JSONDecodeError as e:
@@ -223,39 +209,42 @@ class Contract:
                 "export the file again"
             )
         try:
+            _require_plain(body, "")
             return parse(cls, _with_later_keys(body), "", ContractError, complete=True)
         except ContractError as e:
             raise ContractError(f"{where}: contract: {e}") from e
+        except RecursionError as e:
+            raise ContractError(f"{where}: contract: lists or tables inside each other without end") from e
 
 
-def golden_from(
-    frame: NDArray[np.uint8], expected: Mapping[str, float], pixels: NDArray[np.uint8] | None = None
-) -> Golden:
-    """Pack a BGR frame (h, w, 3), its expected outputs, and the mark of the picture that they were given to."""
-    from sepilot_runtime.opencv import cv2
-
-    ok, png = cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not ok:
-        raise ContractError("golden: the frame cannot be encoded as PNG")
-    return Golden(
-        frame_png=base64.b64encode(png.tobytes()).decode("ascii"),
-        expected=dict(expected),
-        picture_crc32=0 if pixels is None else zlib.crc32(pixels.tobytes()),
-    )
+def require_contract_size(size: int, where: str) -> None:
+    """Asked before a contract is decoded. Raises ContractError."""
+    if size > CONTRACT_BYTES:
+        raise ContractError(f"{where}: a contract of at most {CONTRACT_BYTES} bytes expected, found {size}")
 
 
-def golden_frame(golden: Golden) -> NDArray[np.uint8]:
-    """The BGR frame (h, w, 3), uint8.
+def _require_count(key: str, entries: Sized, most: int) -> None:
+    if len(entries) > most:
+        raise ContractError(f"{key}: at most {most} entries expected, found {len(entries)}")
 
-    Raises:
-        ContractError: it does not decode.
-    """
-    from sepilot_runtime.images import decode_image
 
-    try:
-        return decode_image(golden.frame_bytes(), "golden.frame_png")
-    except FrameError as e:
-        raise ContractError(str(e)) from e
+def _require_plain(value: Any, key: str) -> None:
+    """Texts can be shown by a terminal as they are, and nowhere are more entries than anything needs."""
+    if isinstance(value, str):
+        if one_line(value) != value:
+            raise ContractError(f"{key}: a printable text expected, found {ascii(value)[:80]}")
+        if len(value) > TEXT_LENGTH and not key.endswith(".frame_png"):
+            raise ContractError(f"{key}: a text of at most {TEXT_LENGTH} characters expected, found {len(value)}")
+    elif isinstance(value, list | dict):
+        _require_count(key, value, LIST_ENTRIES)
+        if isinstance(value, list):
+            for place, inner in enumerate(value):
+                _require_plain(inner, f"{key}[{place}]")
+            return
+        for name, inner in value.items():
+            if one_line(name) != name or len(name) > TEXT_LENGTH:
+                raise ContractError(f"{key or 'contract'}: printable names expected, found {ascii(name)[:80]}")
+            _require_plain(inner, f"{key}.{name}" if key else name)
 
 
 def _with_later_keys(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,7 +269,7 @@ def _canonical(body: Mapping[str, Any]) -> str:
 def _digest(body: Mapping[str, Any]) -> str:
     try:
         return hashlib.sha256(_canonical(body).encode()).hexdigest()
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise ContractError(f"contract: {e}") from e
 
 

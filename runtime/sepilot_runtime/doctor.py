@@ -90,8 +90,10 @@ def cv2_build() -> str:
 def verified(path: Path) -> Engine:
     """Open a model file and run its golden frames."""
     from sepilot_runtime.pilot import load_pilot
+    from sepilot_runtime.trial import time_limit
 
-    return load_pilot(path).engine
+    with time_limit(path):
+        return load_pilot(path).engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.car import Car
 from sepilot_runtime.checked import failure_of
-from sepilot_runtime.engines import engine_named
-from sepilot_runtime.errors import SepilotError, UsageError
+from sepilot_runtime.engines import engine_named, engine_of
+from sepilot_runtime.errors import ModelFileError, SepilotError, UsageError
+from sepilot_runtime.modelfile import read_model_file
 from sepilot_runtime.picture import Picture
 from sepilot_runtime.pilot import Pilot, load_pilot
 from sepilot_runtime.sinks import Sink
+from sepilot_runtime.trial import time_limit, try_model
 
 # What only some drives need is imported where they need it: the first angle comes sooner.
 if TYPE_CHECKING:
+    import subprocess
+
     from sepilot_runtime.following import SlotFollower
     from sepilot_runtime.shadow import Shadow
 
 __all__ = ["DriveModels"]
+
+
+INTERPRETERS = ("ai_edge_litert", "onnxruntime")
+
+MOST_PAUSE_S = 0.05
+"""One frame at 20 Hz. LiteRT lets no other thread run while it opens a file: 3 ms for the shipped recipes."""
 
 
 class DriveModels:
@@ -39,6 +51,7 @@ class DriveModels:
         self._threads = arguments.threads or 1
         self._limits = car.limits
         self._picture: Picture | None = None
+        self._trial: subprocess.Popen[str] | None = None
         self._follower = self._follow(arguments)
         self._first = self._follower.loaded if self._follower else self._load_fitting(arguments.file)
         self._candidate = self._load_candidate(arguments)
@@ -52,6 +65,11 @@ class DriveModels:
     def newer(self) -> Pilot | None:
         """Asked between two frames: a model that was installed meanwhile, or None."""
         return self._follower.poll() if self._follower else None
+
+    def close(self) -> None:
+        """Give up a model that is being loaded."""
+        if self._trial is not None:
+            self._trial.kill()
 
     def picture(self) -> Picture | None:
         """The picture that is all that any of them needs of a frame; None where whole frames in colour are needed."""
@@ -74,16 +92,44 @@ class DriveModels:
         return shadow
 
     def _load(self, path: Path) -> Pilot:
-        return load_pilot(path, threads=self._threads, engine=self._engine)
+        with time_limit(path):
+            return load_pilot(path, threads=self._threads, engine=self._engine)
 
     def _load_fitting(self, path: Path) -> Pilot:
-        """A model that this drive can go on with. Runs in the background for one that is installed meanwhile.
+        return self._fitting(self._load(path), path)
+
+    def _load_beside(self, path: Path) -> Pilot:
+        """A model that is installed while another drives; runs in the background.
+
+        The golden frames run in a process of their own, and of this one's time it takes no more than opening a file
+        that is known to be good: the very bytes that were tried.
+        """
+        proof = try_model(path, threads=self._threads, engine=self._engine, started=self._keep_trial)
+        self._trial = None
+        if proof.opening_s > MOST_PAUSE_S and path.suffix.lower() == ".tflite":
+            raise UsageError(
+                f"{path.name}: opening it takes {proof.opening_s * 1000:.0f} ms, in which nothing would steer; "
+                "drive anew for it"
+            )
+        file = read_model_file(path)
+        if file.checksum != proof.checksum:
+            raise ModelFileError(f"{path}: was changed while it was tried")
+        pilot = Pilot(engine_of(file, threads=self._threads, engine=self._engine))
+        # The first answer takes longer than others: not in the drive's loop.
+        pilot.engine.input_tensor().fill(0)
+        pilot.engine.invoke()
+        return self._fitting(pilot, path)
+
+    def _keep_trial(self, process: subprocess.Popen[str]) -> None:
+        self._trial = process
+
+    def _fitting(self, pilot: Pilot, path: Path) -> Pilot:
+        """The same, where this drive can go on with it.
 
         Raises:
             ContractError: limits.max_novelty is set and the model has no statistics.
             UsageError: it needs other frames than the camera was asked for.
         """
-        pilot = self._load(path)
         if self._limits.max_novelty not in ("auto", "off"):
             from sepilot_runtime.novelty import NoveltyMonitor
 
@@ -102,8 +148,15 @@ class DriveModels:
             raise UsageError("FILE, --slots DIR or --profile JSON expected")
         from sepilot_runtime.following import SlotFollower
 
+        for package in INTERPRETERS:
+            # Importing one while driving would stop the drive for 0.1 s.
+            if importlib.util.find_spec(package):
+                importlib.import_module(package)
         return SlotFollower(
-            arguments.slots, self._load_fitting, warn=lambda line: print(f"warning: {line}", file=sys.stderr)
+            arguments.slots,
+            self._load_fitting,
+            load_beside=self._load_beside,
+            warn=lambda line: print(f"warning: {line}", file=sys.stderr),
         )
 
     def _load_candidate(self, arguments: argparse.Namespace) -> Pilot | None:

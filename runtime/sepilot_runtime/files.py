@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.caps import DOCUMENT_BYTES
 from sepilot_runtime.errors import OutputError, SepilotError
+from sepilot_runtime.reading import open_regular, read_regular
 
 __all__ = [
     "atomic_directory",
@@ -134,25 +136,30 @@ def write_json(path: Path, value: Any) -> None:
         part.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, error: type[SepilotError] = SepilotError) -> Any:
+def read_json(path: Path, error: type[SepilotError] = SepilotError, *, limit: int = DOCUMENT_BYTES) -> Any:
     """Read one JSON document.
 
     Raises:
-        error: the file is missing, is not UTF-8 or not JSON; the message names the file and the place.
+        error: the file is missing, no regular file, of more than `limit` bytes, not UTF-8 or not JSON; the message
+            names the file and the place.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, limit).decode("utf-8"))
     except FileNotFoundError as e:
         raise error(f"{path}: no such file") from e
-    except (OSError, UnicodeDecodeError) as e:
+    except OSError as e:
+        raise error(f"{path}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
         raise error(f"{path}: cannot be read: {e}") from e
     except json.JSONDecodeError as e:
         raise error(f"{path}: line {e.lineno}, column {e.colno}: not JSON ({e.msg})") from e
+    except (ValueError, RecursionError) as e:  # A number of thousands of digits; thousands of brackets.
+        raise error(f"{path}: not JSON that can be read") from e
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+def sha256_of(path: Path, *, limit: int | None = None) -> str:
+    """Hexadecimal SHA-256 of a regular file's bytes; OSError where it is none."""
+    with open_regular(path, limit) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from sepilot_runtime.caps import SETTINGS_BYTES
 from sepilot_runtime.errors import ContractError, ModelFileError, SepilotError
+from sepilot_runtime.reading import read_regular
 from sepilot_runtime.slots import INDEX_NAME, active_model, mark_failed
 
 __all__ = ["SlotFollower", "SlotWatcher"]
@@ -28,28 +30,20 @@ T = TypeVar("T")
 
 
 class SlotWatcher:
-    """Tells that another file became active, by one `stat` at most every `every_s` seconds."""
+    """Tells that something became of the slots, by one `stat` at most every `every_s` seconds."""
 
     def __init__(self, folder: Path, *, every_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._every_s, self._clock = folder, every_s, clock
         self._seen = self._mark()
         self._due_s = clock() + every_s
 
-    def changed(self, running: Path) -> Path | None:
-        """The active file where it is another than `running`; None where it is not, or it is too early to look.
-
-        Raises:
-            ModelFileError: slots.json was changed and names no whole file.
-        """
+    def changed(self) -> bool:
+        """Whether slots.json is another than at the last look; False where it is too early to look again."""
         if self._clock() < self._due_s:
-            return None
+            return False
         self._due_s = self._clock() + self._every_s
-        mark = self._mark()
-        if mark == self._seen:
-            return None
-        self._seen = mark
-        active = active_model(self._folder)
-        return None if active == running else active
+        before, self._seen = self._seen, self._mark()
+        return self._seen != before
 
     def _mark(self) -> tuple[int, int, int] | None:
         try:
@@ -68,12 +62,20 @@ class SlotFollower(Generic[T]):
     """
 
     def __init__(
-        self, folder: Path, load: Callable[[Path], T], *, warn: Callable[[str], None], every_s: float = 1.0
+        self,
+        folder: Path,
+        load: Callable[[Path], T],
+        *,
+        load_beside: Callable[[Path], T] | None = None,
+        warn: Callable[[str], None],
+        every_s: float = 1.0,
     ) -> None:
         """Load the active model, or the previous one where it fails, which is then active.
 
         Args:
-            load: a path to a pilot that has passed its golden frames; it also runs in a background thread.
+            load: a path to a pilot that has passed its golden frames.
+            load_beside: the same while another drives; runs in a background thread and keeps its hands off the time and
+                the memory of the drive. `load` where it is left out.
             warn: told one line about every file that is not driven with; also from that thread.
 
         Raises:
@@ -81,6 +83,7 @@ class SlotFollower(Generic[T]):
             SepilotError: what `load` raises for other reasons than the file.
         """
         self._folder, self._load, self._warn = folder, load, warn
+        self._load_beside = load_beside or load
         self._watcher = SlotWatcher(folder, every_s=every_s)
         self.path, self.loaded = self._start()
         self._thread: threading.Thread | None = None
@@ -103,19 +106,21 @@ class SlotFollower(Generic[T]):
             self._thread.join()
 
     def _look(self) -> None:
+        if self._watcher.changed():
+            self._thread = threading.Thread(target=self._fetch, name="sepilot-slots", daemon=True)
+            self._thread.start()
+
+    def _fetch(self) -> None:
+        """Runs in the background. What drives goes on driving, whatever comes of it."""
         try:
-            path = self._watcher.changed(self.path)
+            path = active_model(self._folder)
         except SepilotError as e:
             self._warn(str(e))
             return
-        if path is not None:
-            self._thread = threading.Thread(target=self._fetch, args=(path,), name="sepilot-slots", daemon=True)
-            self._thread.start()
-
-    def _fetch(self, path: Path) -> None:
-        """Runs in the background. What drives goes on driving, whatever comes of it."""
+        if path == self.path:
+            return
         try:
-            self._next = path, self._load(path)
+            self._next = path, self._load_beside(path)
         except (ModelFileError, ContractError) as e:
             self._warn(f"{e}; driving on with {self.path.name}")
             with contextlib.suppress(SepilotError):
@@ -158,7 +163,7 @@ class SlotFollower(Generic[T]):
         """The name of the file that an earlier start began with and did not finish; None where there is none."""
         with contextlib.suppress(OSError, ValueError):
             # An older sepilot wrote a count behind it.
-            return (self._folder / _STARTING_NAME).read_text(encoding="utf-8").split(" ")[0].strip()
+            return read_regular(self._folder / _STARTING_NAME, SETTINGS_BYTES).decode("utf-8").split(" ")[0].strip()
         return None
 
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.caps import IMAGE_BYTES
 from sepilot_runtime.errors import FrameError
 from sepilot_runtime.jpeg_warnings import with_jpeg_warnings
 from sepilot_runtime.opencv import cv2
+from sepilot_runtime.reading import read_regular
 
 __all__ = ["DECODING_VERSION", "IMAGE_SUFFIXES", "decode_image", "natural_key", "read_image"]
 
@@ -44,7 +46,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         FrameError: missing, unreadable, truncated, damaged, or not an image.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, IMAGE_BYTES)
     except FileNotFoundError as e:
         raise FrameError("missing image", str(path)) from e
     except OSError as e:
@@ -67,7 +69,7 @@ def decode_image(data: bytes, where: str, flags: int = cv2.IMREAD_COLOR) -> NDAr
         raise FrameError("truncated image", where)
     try:
         image, warning = with_jpeg_warnings(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), flags))
-    except cv2.error:  # A header that promises more pixels than OpenCV accepts.
+    except cv2.error:  # A header that promises more than IMAGE_PIXELS: OpenCV asks before it allocates.
         image, warning = None, ""
     if image is None:
         raise FrameError("not an image", where)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,21 +20,10 @@ from sepilot_runtime.errors import ModelFileError, UsageError
 from sepilot_runtime.files import writing
 from sepilot_runtime.integrity import sequence_of
 from sepilot_runtime.modelfile import ModelFile, read_model_file
-from sepilot_runtime.processes import own_environment
 from sepilot_runtime.slots import Slot, Slots, commit, locked, models_folder, read_slots, trusted_keys
+from sepilot_runtime.trial import try_model
 
-__all__ = ["install_model", "try_model"]
-
-TRIAL_LIMIT_S = 60.0
-
-_TRIAL = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from sepilot_runtime.cli import run_verb
-from sepilot_runtime.pilot import load_pilot
-from pathlib import Path
-raise SystemExit(run_verb(lambda: load_pilot(Path(sys.argv[2])) and 0))
-"""
+__all__ = ["install_model"]
 
 
 def install_model(
@@ -79,7 +66,7 @@ def install_model(
         try:
             with writing(folder):
                 write_durably(part, file.content)
-            try_model(part, shown_as=path)
+            _require_proof(part, path)
             with writing(folder):
                 part.replace(models / name)
                 sync_directory(models)
@@ -91,32 +78,11 @@ def install_model(
     return slot
 
 
-def try_model(path: Path, *, shown_as: Path, limit_s: float = TRIAL_LIMIT_S) -> None:
-    """Load a file and run its golden frames in a process of its own.
-
-    Args:
-        shown_as: the path that messages name.
-
-    Raises:
-        ModelFileError: it fails, takes its process down, or takes longer than `limit_s`.
-    """
-    root = str(Path(__file__).resolve().parents[1])
-    command = [sys.executable, "-P", "-c", _TRIAL, root, str(path)]
+def _require_proof(part: Path, path: Path) -> None:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=limit_s, check=False,
-            env=own_environment(),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as e:
-        raise ModelFileError(f"{shown_as}: not installed: it did not answer within {limit_s:g} s") from e
-    if done.returncode == 0:
-        return
-    if done.returncode == 2 and done.stderr.startswith("sepilot: "):
-        reason = done.stderr.strip().removeprefix("sepilot: ").removeprefix(f"{path}: ")
-        raise ModelFileError(f"{shown_as}: not installed: {reason}")
-    last = (done.stderr.strip().splitlines() or [""])[-1][:200]
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    raise ModelFileError(f"{shown_as}: not installed: it ended its process with {how}{': ' if last else ''}{last}")
+        try_model(part, shown_as=path)
+    except ModelFileError as e:
+        raise ModelFileError(f"{path}: not installed: {str(e).removeprefix(f'{path}: ')}") from e
 
 
 def _require_signatures(file: ModelFile, folder: Path, key: Path | None) -> bool:

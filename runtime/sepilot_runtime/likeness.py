@@ -8,6 +8,8 @@ from sepilot_runtime.errors import ContractError
 
 __all__ = ["FrameStatistics", "Likeness", "Spread"]
 
+MOST = 1e12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
@@ -23,6 +25,9 @@ class Spread:
     whiten: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        # Squares of larger ones leave the range of a float.
+        if any(not abs(value) <= MOST for value in (*self.mean, *self.whiten)):
+            raise ContractError(f"mean and whiten: numbers of at most {MOST:g} expected")
         expected = len(self.mean) * (len(self.mean) + 1) // 2
         if len(self.whiten) != expected:
             raise ContractError(
@@ -79,5 +84,9 @@ class FrameStatistics:
     flat_rows: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "sharpness"):
+            low, middle, high = getattr(self, name)
+            if not 0.0 <= low <= middle <= high <= 255.0:
+                raise ContractError(f"{name}: three rising gray levels expected, found {low}, {middle}, {high}")
         if self.frame_size is not None and min(self.frame_size) < 1:
             raise ContractError(f"frame_size: width and height of at least 1 expected, found {self.frame_size}")

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sepilot_runtime.contract import METADATA_KEY, Contract
+from sepilot_runtime.caps import MODEL_BYTES, TABLE_ENTRIES
+from sepilot_runtime.contract import METADATA_KEY, Contract, require_contract_size
 from sepilot_runtime.errors import ContractError, ModelFileError
 from sepilot_runtime.integrity import require_checksum
+from sepilot_runtime.reading import read_regular
 from sepilot_runtime.tflitefile import metadata_of
 
 __all__ = ["MODEL_SUFFIXES", "ModelFile", "ModelKind", "model_files", "read_contract", "read_model_file"]
@@ -90,7 +92,8 @@ def read_model_file(path: Path) -> ModelFile:
     """Read a .tflite or .onnx file with its contract; every byte of it is as it was when it was exported.
 
     Raises:
-        ModelFileError: missing, unreadable, damaged or changed, without a checksum, or not a model of this kind.
+        ModelFileError: missing, no regular file, too large, unreadable, damaged or changed, without a checksum, or not
+            a model of this kind.
         ContractError: it carries no contract, or one that `Contract.from_json` refuses.
     """
     kind = _kind_by_suffix(path)
@@ -98,7 +101,9 @@ def read_model_file(path: Path) -> ModelFile:
     _require_content_of(kind, content, path)
     checksum = require_checksum(content, str(path))
     try:
-        text = metadata_of(content, METADATA_KEY) if kind is ModelKind.TFLITE else _onnx_metadata(content)
+        raw = metadata_of(content, METADATA_KEY) if kind is ModelKind.TFLITE else _onnx_metadata(content)
+        require_contract_size(len(raw or b""), str(path))
+        text = None if raw is None else raw.decode("utf-8")
     except (struct.error, IndexError, UnicodeDecodeError) as e:
         raise ModelFileError(f"{path}: damaged: it is not a whole {kind.upper()} file; copy or export it again") from e
     if text is None:
@@ -119,7 +124,7 @@ def _kind_by_suffix(path: Path) -> ModelKind:
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MODEL_BYTES)
     except FileNotFoundError as e:
         raise ModelFileError(f"{path}: no such file") from e
     except OSError as e:
@@ -143,24 +148,27 @@ _MODEL_GRAPH, _MODEL_METADATA_PROPS = 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
-def _onnx_metadata(content: bytes) -> str | None:
-    contract: str | None = None
+def _onnx_metadata(content: bytes) -> bytes | None:
+    contract: bytes | None = None
     has_graph = False
-    for number, value in _protobuf_fields(content):
+    for number, value in _protobuf_fields(memoryview(content)):
         has_graph = has_graph or number == _MODEL_GRAPH
         if number == _MODEL_METADATA_PROPS:
             entry = dict(_protobuf_fields(value))
-            if entry.get(_ENTRY_KEY) == METADATA_KEY.encode():
-                contract = entry.get(_ENTRY_VALUE, b"").decode("utf-8")
+            if bytes(entry.get(_ENTRY_KEY, b"")) == METADATA_KEY.encode():
+                contract = bytes(entry.get(_ENTRY_VALUE, b""))
     if not has_graph:
         raise IndexError("no graph")
     return contract
 
 
-def _protobuf_fields(content: bytes) -> Iterator[tuple[int, bytes]]:
+def _protobuf_fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Field numbers with their bytes; numbers that are not length-delimited come with none."""
-    at = 0
+    at = count = 0
     while at < len(content):
+        count += 1
+        if count > TABLE_ENTRIES:
+            raise IndexError(at)
         tag, at = _varint(content, at)
         number, wire_type = tag >> 3, tag & 7
         size = 0
@@ -180,7 +188,7 @@ def _protobuf_fields(content: bytes) -> Iterator[tuple[int, bytes]]:
         at += size
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = content[at]

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sepilot_runtime.terminal import legible
+
 __all__ = ["names_of"]
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
     """For each path as many of its last parts as tell it from the others; a bare number takes its parent along.
 
-    A path that is there twice has the same name twice.
+    A path that is there twice has the same name twice. What a terminal would obey is escaped.
     """
     # Not `resolve`: a link keeps the name by which it was called.
     places = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
@@ -24,5 +26,5 @@ def names_of(paths: Sequence[Path]) -> list[str]:
         times = Counter(names.values())
         longer = {place: min(count + (times[names[place]] > 1), len(parts[place])) for place, count in taken.items()}
         if longer == taken:
-            return [names[place] for place in places]
+            return [legible(names[place]) for place in places]
         taken = longer

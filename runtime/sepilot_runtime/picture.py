@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from sepilot_runtime.caps import FRAME_PIXELS, PICTURE_PIXELS, SIDE_PIXELS
 from sepilot_runtime.errors import ContractError
 
 __all__ = ["FrameInput", "Picture"]
@@ -44,8 +45,7 @@ class Picture:
     layout: Literal["NHWC"] = "NHWC"
 
     def __post_init__(self) -> None:
-        if not (1 <= self.height <= 4096 and 1 <= self.width <= 4096):
-            raise ContractError(f"picture: height and width must be 1 to 4096, found {self.height}x{self.width}")
+        _require_size("picture", self.height, self.width, PICTURE_PIXELS)
         for name in ("crop_top", "crop_bottom", "crop_left", "crop_right"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ContractError(f"picture.{name}: must be in [0, 1), found {getattr(self, name)}")
@@ -83,10 +83,16 @@ class FrameInput:
     layout: Literal["NHWC"] = "NHWC"
 
     def __post_init__(self) -> None:
-        if not (1 <= self.height <= 8192 and 1 <= self.width <= 8192):
-            raise ContractError(f"frame: height and width must be 1 to 8192, found {self.height}x{self.width}")
+        _require_size("frame", self.height, self.width, FRAME_PIXELS)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, 3)."""
         return self.height, self.width, 3
+
+
+def _require_size(what: str, height: int, width: int, most: int) -> None:
+    if not (1 <= height <= SIDE_PIXELS and 1 <= width <= SIDE_PIXELS and height * width <= most):
+        raise ContractError(
+            f"{what}: height and width of 1 to {SIDE_PIXELS}, {most} pixels at most, expected, found {height}x{width}"
+        )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sepilot_runtime.benchmark import Measurement
+from sepilot_runtime.caps import MODEL_BYTES, SETTINGS_BYTES
 from sepilot_runtime.checked import CHECK_NAME, rows_of
 from sepilot_runtime.engines import EngineName
 from sepilot_runtime.errors import SepilotError, UsageError
@@ -121,12 +122,16 @@ def read_profile(path: Path) -> tuple[Profile, Path]:
         UsageError: no such profile, it cannot be read, or the file is missing or not the one that was measured.
     """
     try:
-        profile = parse(Profile, read_json(path, UsageError), "", UsageError, complete=True)
+        profile = parse(Profile, read_json(path, UsageError, limit=SETTINGS_BYTES), "", UsageError, complete=True)
     except UsageError as e:
         raise UsageError(f"{path}: {str(e).removeprefix(f'{path}: ')}") from e
     file = path.absolute().parent / profile.file
     if not file.is_file():
         raise UsageError(f"{path}: names {profile.file}, which is not there")
-    if sha256_of(file) != profile.sha256:
+    try:
+        sha256 = sha256_of(file, limit=MODEL_BYTES)
+    except OSError as e:
+        raise UsageError(f"{path}: {profile.file} cannot be read: {e.strerror or e}") from e
+    if sha256 != profile.sha256:
         raise UsageError(f"{path}: {profile.file} is another file than the one that was measured; bench again")
     return profile, file

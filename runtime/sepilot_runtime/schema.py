@@ -47,7 +47,8 @@ class _Parser:
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin is Literal:
             if value not in arguments or isinstance(value, bool):
-                raise self.error(f"{key}: one of {', '.join(map(str, arguments))} expected, found {value!r}")
+                known = ", ".join(map(str, arguments))
+                raise self.error(f"{key}: {'one of ' * (len(arguments) > 1)}{known} expected, found {_describe(value)}")
             return value
         if origin in (types.UnionType, typing.Union):
             return self.union(arguments, value, key)
@@ -80,9 +81,13 @@ class _Parser:
 
     def scalar(self, kind: Any, value: Any, key: str) -> Any:
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            if not math.isfinite(value):
-                raise self.error(f"{key}: a finite number expected, found {value}")
-            return float(value)
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            if not math.isfinite(number):
+                raise self.error(f"{key}: a finite number expected, found {_describe(value)}")
+            return number
         if kind is bool and isinstance(value, bool):
             return value
         if kind in (int, str) and isinstance(value, kind) and not isinstance(value, bool):
@@ -113,4 +118,7 @@ _NAMES = {float: "a number", int: "a whole number", str: "a text", bool: "true o
 
 
 def _describe(value: Any) -> str:
-    return f"{value!r}"[:80]
+    try:
+        return f"{value!r}"[:80]
+    except ValueError:  # Python writes no whole number of thousands of digits.
+        return "a number of thousands of digits"

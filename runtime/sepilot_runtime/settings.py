@@ -6,7 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.caps import SETTINGS_BYTES
 from sepilot_runtime.errors import SepilotError
+from sepilot_runtime.reading import read_regular
 
 __all__ = ["override", "read_toml"]
 
@@ -18,10 +20,10 @@ def read_toml(path: Path, error: type[SepilotError]) -> dict[str, Any]:
         error: the file cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path, SETTINGS_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as e:
         raise error(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
-    except tomllib.TOMLDecodeError as e:
+    except (ValueError, RecursionError) as e:  # Also a number of thousands of digits, and thousands of brackets.
         raise error(f"{path}: not TOML: {e}") from e
 
 
@@ -40,7 +42,7 @@ def override(table: dict[str, Any], text: str, error: type[SepilotError]) -> Non
         raise error(f"--set {text}: expected section.key=value")
     try:
         value = tomllib.loads(f"value = {value_text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = value_text.strip()
     inner = table
     for part in parts[:-1]:

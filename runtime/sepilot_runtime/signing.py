@@ -9,15 +9,16 @@ PKCS #8 for the private one, SubjectPublicKeyInfo for public ones, of which one 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.caps import SETTINGS_BYTES
 from sepilot_runtime.errors import MissingExtraError, ModelFileError, OutputError, UsageError
 from sepilot_runtime.files import atomic_file, require_new
 from sepilot_runtime.integrity import LAST_SEQUENCE, signature_of, signed_bytes, with_sequence, with_signature
 from sepilot_runtime.modelfile import ModelFile, read_model_file
+from sepilot_runtime.reading import read_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -152,17 +153,9 @@ def public_keys(path: Path) -> list[Ed25519PublicKey]:
 
 def _read(path: Path) -> bytes:
     try:
-        # A named pipe would keep whoever opens it waiting.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise UsageError(f"{path}: a key file expected (PEM), found no regular file")
-            content = file.read(_LARGEST_KEY_FILE + 1)
+        return read_regular(path, SETTINGS_BYTES)
     except OSError as e:
         raise UsageError(f"{path}: cannot be read: {e.strerror or e}") from e
-    if len(content) > _LARGEST_KEY_FILE:
-        raise UsageError(f"{path}: a key file of at most {_LARGEST_KEY_FILE} bytes expected (PEM)")
-    return content
 
 
 def _require_package() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.caps import SETTINGS_BYTES
 from sepilot_runtime.durable import sync_directory, write_durably
 from sepilot_runtime.errors import ModelFileError
 from sepilot_runtime.files import exists, read_json, writing
@@ -107,7 +108,13 @@ def read_slots(folder: Path) -> Slots:
     if not exists(path, ModelFileError):
         raise ModelFileError(f"{folder}: no model is installed; run: sepilot install FILE --slots {folder}")
     try:
-        return parse(Slots, _as_version_2(read_json(path, ModelFileError)), "", ModelFileError, complete=True)
+        return parse(
+            Slots,
+            _as_version_2(read_json(path, ModelFileError, limit=SETTINGS_BYTES)),
+            "",
+            ModelFileError,
+            complete=True,
+        )
     except ModelFileError as e:
         raise ModelFileError(f"{path}: {str(e).removeprefix(f'{path}: ')}; install the model again") from e
 

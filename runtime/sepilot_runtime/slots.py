@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from sepilot_runtime.caps import MODEL_BYTES
 from sepilot_runtime.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.integrity import require_checksum
+from sepilot_runtime.reading import read_regular
 from sepilot_runtime.slot_index import INDEX_NAME, Slot, Slots, commit, locked, read_slots
 
 __all__ = [
@@ -205,7 +207,7 @@ def _whole(folder: Path, slot: Slot) -> Path:
     """The path of an installed file whose bytes are those that were installed."""
     path = models_folder(folder) / slot.name
     try:
-        found = require_checksum(path.read_bytes(), str(path))
+        found = require_checksum(read_regular(path, MODEL_BYTES), str(path))
     except OSError as e:
         raise ModelFileError(f"{path}: cannot be read: {e.strerror or e}") from e
     if found != slot.checksum:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.errors import DriveError, FrameError
 from sepilot_runtime.files import exists
 from sepilot_runtime.images import IMAGE_SUFFIXES, natural_key, read_image
-from sepilot_runtime.opencv import cv2, silenced
+from sepilot_runtime.opencv import cv2, video_file
 
 if TYPE_CHECKING:
     from sepilot_runtime.camera_request import CameraRequest
@@ -323,15 +323,7 @@ class VideoSource(_FileSource):
 
 
 def _open_video(path: Path) -> VideoSource:
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as e:
-        raise DriveError(f"{path}: cannot be read: {e.strerror or e}") from e
-    with silenced():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise DriveError(f"{path}: is not a video that OpenCV can read")
+    capture = video_file(path)
     announced_hz = capture.get(cv2.CAP_PROP_FPS)
     frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     info = SourceInfo(

@@ -10,6 +10,7 @@ import math
 import struct
 from dataclasses import dataclass
 
+from sepilot_runtime.caps import TABLE_ENTRIES
 from sepilot_runtime.quantization import Affine
 
 __all__ = ["Signature", "SignatureTensor", "macs_of", "metadata_of", "operator_macs", "signature_of"]
@@ -44,11 +45,11 @@ class Signature:
     outputs: dict[str, SignatureTensor]
 
 
-def metadata_of(content: bytes, name: str) -> str | None:
-    """The metadata called `name` as text; None where there is none.
+def metadata_of(content: bytes, name: str) -> bytes | None:
+    """The metadata called `name`; None where there is none.
 
     Raises:
-        struct.error, IndexError, UnicodeDecodeError: the file is not whole.
+        struct.error, IndexError: the file is not whole.
     """
     flat = _Flatbuffer(content)
     model = flat.indirect(0)
@@ -60,7 +61,7 @@ def metadata_of(content: bytes, name: str) -> str | None:
         if not data:  # Files over 2 GB, and some writers, keep the bytes behind the FlatBuffer.
             start, size = flat.number("<Q", buffer, _BUFFER_OFFSET), flat.number("<Q", buffer, _BUFFER_SIZE)
             data = flat.slice(start, size)
-        return data.decode("utf-8")
+        return data
     return None
 
 
@@ -179,6 +180,13 @@ class _Flatbuffer:
         offset = self._unpack("<H", vtable + entry)
         return table + offset if offset else 0
 
+    def _count(self, at: int) -> int:
+        """Entries of a vector that becomes a list."""
+        count = self._unpack("<I", at)
+        if count > TABLE_ENTRIES:
+            raise IndexError(at)
+        return count
+
     def number(self, form: str, table: int, index: int) -> int:
         at = self._field(table, index)
         return self._unpack(form, at) if at else 0
@@ -197,7 +205,7 @@ class _Flatbuffer:
         if not at:
             return []
         at = self.indirect(at)
-        data = self.slice(at + 4, struct.calcsize(form) * self._unpack("<I", at))
+        data = self.slice(at + 4, struct.calcsize(form) * self._count(at))
         return [value for (value,) in struct.iter_unpack(form, data)]
 
     def integers(self, table: int, index: int) -> list[int]:
@@ -214,6 +222,6 @@ class _Flatbuffer:
         if not at:
             return []
         at = self.indirect(at)
-        count = self._unpack("<I", at)
+        count = self._count(at)
         self.slice(at + 4, 4 * count)
         return [self.indirect(at + 4 + 4 * i) for i in range(count)]

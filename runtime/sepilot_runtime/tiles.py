@@ -12,7 +12,7 @@ from sepilot_runtime import drawing
 from sepilot_runtime.drawing import Canvas, Color
 from sepilot_runtime.errors import OutputError, UsageError
 from sepilot_runtime.files import atomic_file, require_new
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.opencv import cv2, require_name
 
 __all__ = [
     "MARGIN",
@@ -40,6 +40,7 @@ def require_picture_path(path: Path) -> None:
     """Refuse a path that cannot become a new picture. Raises UsageError and OutputError."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{path}: a sheet ends in .png or .jpg")
+    require_name(path, UsageError)
     require_new(path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sepilot_runtime.drawing import Canvas
 from sepilot_runtime.errors import OutputError, UsageError
 from sepilot_runtime.files import atomic_file, require_new, writing
-from sepilot_runtime.opencv import cv2, silenced
+from sepilot_runtime.opencv import cv2, require_name, silenced
 from sepilot_runtime.overlay import Overlay
 from sepilot_runtime.sinks import Step
 
@@ -137,3 +137,4 @@ def require_video_suffix(path: Path) -> None:
     """Raise UsageError for a path that names no kind of video that can be written."""
     if path.suffix not in VIDEO_CODECS:
         raise UsageError(f"{path}: an overlay ends in {' or '.join(VIDEO_CODECS)}")
+    require_name(path, UsageError)

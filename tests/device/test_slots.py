@@ -17,6 +17,7 @@ import pytest
 from device.conftest import TRAINING_TOOLS, Device
 from model_factory import contract_of, write_onnx, write_tflite
 from sepilot_runtime import installation
+from sepilot_runtime import trial as trials
 from sepilot_runtime.errors import ContractError, ModelFileError, OutputError, UsageError
 from sepilot_runtime.following import SlotFollower, SlotWatcher
 from sepilot_runtime.installation import install_model
@@ -110,10 +111,10 @@ def test_what_is_not_proven_stays_out(tmp_path: Path, slots: Path, monkeypatch: 
 def test_a_file_that_takes_the_interpreter_down_stays_out(
     trial: str, words: str, candidates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installation, "_TRIAL", trial)
+    monkeypatch.setattr(trials, "python_words", lambda *_: [sys.executable, "-c", trial])
     with pytest.raises(ModelFileError) as caught:
-        installation.try_model(candidates["a"], shown_as=Path("a.tflite"), limit_s=0.3 if "sleep" in trial else 20)
-    assert str(caught.value) == f"a.tflite: not installed: {words}"
+        trials.try_model(candidates["a"], shown_as=Path("a.tflite"), limit_s=0.3 if "sleep" in trial else 20)
+    assert str(caught.value) == f"a.tflite: {words}"
     if "sleep" not in trial:
         with pytest.raises(ModelFileError, match="not installed"):
             install_model(candidates["a"], tmp_path / "slots")
@@ -219,7 +220,7 @@ def test_the_watcher_looks_once_a_second(
 ) -> None:
     now, looks = 0.0, 0
     watcher = SlotWatcher(slots, clock=lambda: now)
-    running, real = active_model(slots), SlotWatcher._mark
+    real = SlotWatcher._mark
 
     def mark(self: SlotWatcher) -> object:
         nonlocal looks
@@ -229,17 +230,14 @@ def test_the_watcher_looks_once_a_second(
     monkeypatch.setattr(SlotWatcher, "_mark", mark)
     for frame in range(180):
         now = frame / 60
-        assert watcher.changed(running) is None
+        assert not watcher.changed()
     assert looks == 2
     install_model(candidates["d"], slots)
-    assert watcher.changed(running) is None
+    assert not watcher.changed()
     now = 3.1
-    changed = watcher.changed(running)
-    assert changed == active_model(slots) != running
-    # A shadow that comes changes nothing for the one that drives.
-    install_model(candidates["c"], slots, shadow=True)
+    assert watcher.changed()
     now = 5.0
-    assert changed is not None and watcher.changed(changed) is None
+    assert not watcher.changed()
 
 
 def polled(follower: SlotFollower[str]) -> str | None:
@@ -261,6 +259,11 @@ def test_a_running_drive_takes_the_new_file(slots: Path, candidates: dict[str, P
     assert after is with_pilot.loaded is not before and after is not None
     assert after.contract.provenance.precision == "int8" and with_pilot.path == active_model(slots)
     assert with_pilot.poll() is None and not told
+    # A shadow that comes changes nothing for the one that drives.
+    install_model(candidates["c"], slots, shadow=True)
+    with_pilot.poll()
+    with_pilot.close()
+    assert with_pilot.poll() is None and with_pilot.loaded is after and not told
 
 
 def test_a_new_file_that_fails_is_rolled_back_and_the_old_one_drives_on(

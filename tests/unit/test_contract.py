@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
+import struct
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_factory import contract_of, frames
-from sepilot_runtime.contract import Contract, FrameStatistics, Golden, Output, Picture, golden_frame, golden_from
+from sepilot_runtime.contract import (
+    Contract,
+    FrameInput,
+    FrameStatistics,
+    Golden,
+    Output,
+    Picture,
+    golden_frame,
+    golden_from,
+)
 from sepilot_runtime.errors import ContractError
 
 fractions = st.floats(0, 0.45)
+PNG = golden_from(frames(1)[0], {}).frame_png
 
 
 @st.composite
@@ -31,9 +44,9 @@ def contracts(draw: st.DrawFn) -> Contract:
         crop_left=draw(fractions),
         crop_right=draw(fractions),
     )
-    low = draw(st.floats(-5, 0))
+    low = draw(st.floats(-1, -0.1))
     outputs = tuple(
-        Output(name=name, scale=draw(st.floats(0.01, 1000)), low=low, high=low + draw(st.floats(0.01, 5)))
+        Output(name=name, scale=draw(st.floats(0.01, 360)), low=low, high=min(1.0, -low * draw(st.floats(0.5, 2))))
         for name in draw(st.lists(st.sampled_from(["steering", "throttle", "brake"]), min_size=1, unique=True))
     )
     values = {output.name: draw(st.floats(-2, 2)) for output in outputs}
@@ -42,10 +55,16 @@ def contracts(draw: st.DrawFn) -> Contract:
         contract_of(golden=0),
         picture=picture,
         outputs=outputs,
-        golden=(Golden(frame_png="AAAA", expected=values),),
+        golden=(Golden(frame_png=PNG, expected=values),),
         statistics=draw(st.sampled_from([None, statistics])),
         tolerance=draw(st.floats(1e-6, 0.2)),
     )
+
+
+def png_of(height: int, width: int) -> str:
+    """A PNG file whose header announces a size, and which has nothing behind it."""
+    size = struct.pack(">II", width, height)
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + size + b"\x08\x02\0\0\0").decode()
 
 
 @given(contracts())
@@ -79,6 +98,12 @@ def spoil(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+OUTPUT = dataclasses.asdict(Output())
+PICTURE = dataclasses.asdict(Picture(height=66, width=100))
+FRAME = dataclasses.asdict(FrameInput(height=120, width=160))
+STATISTICS = {"brightness": [1.0, 2.0, 3.0], "contrast": [1.0, 2.0, 3.0], "sharpness": [1.0, 2.0, 3.0]}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -98,6 +123,35 @@ def spoil(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("outputs", [], "outputs"),
         ("outputs.0.scale", -25.0, "scale"),
         ("outputs.0.low", 2.0, "low"),
+        ("outputs.0.scale", 1e308, "scale"),
+        ("outputs.0.scale", 10**400, "scale: a finite number"),
+        ("outputs.0.positive", "left", "right expected, found 'left'"),
+        ("outputs.0.positive", "up", "right expected"),
+        ("outputs.0.unit", "rad", "deg expected"),
+        ("outputs.0.low", 0.0, "around 0"),
+        ("outputs.0.low", -5.0, "around 0"),
+        ("outputs.0.high", 9.0, "around 0"),
+        ("outputs.0.high", 0.1, "neither side more than twice"),
+        ("outputs", [{**OUTPUT, "low": 5.0, "high": 9.0}], "around 0"),
+        ("outputs", [{**OUTPUT, "name": f"o{i}"} for i in range(17)], "at most 16"),
+        ("picture.height", 16_000, "pixels"),
+        ("picture.width", 10**30, "pixels"),
+        ("picture", {**PICTURE, "height": 4096, "width": 4096}, "pixels"),
+        ("frame", {**FRAME, "height": 16_000}, "pixels"),
+        ("golden.0.frame_png", "A" * 400_000, "frame_png: at most"),
+        ("golden.0.frame_png", png_of(16_000, 16_000), "16000x16000"),
+        ("golden.0.frame_png", png_of(0, 8), "0x8"),
+        ("golden.0.frame_png", base64.b64encode(b"GIF89a" + b"x" * 40).decode(), "not a PNG"),
+        ("provenance.recipe", "swift\x1b]0;owned\x07", "provenance.recipe: a printable text"),
+        ("provenance.recipe", "\ud800", "'\\ud800'"),
+        ("provenance.recipe", "swift\u202egnp", "printable"),
+        ("provenance.drives", ["a\nb"], "provenance.drives[0]: a printable text"),
+        ("provenance.drives", ["a"] * 10_001, "at most 10000"),
+        ("provenance.versions", {"numpy\x1b[2J": "1"}, "provenance.versions: printable names"),
+        ("provenance.created", "x" * 5000, "at most 4096"),
+        ("statistics", {**STATISTICS, "contrast": [5.0, 1.0, 9.0]}, "contrast: three rising"),
+        ("statistics", {**STATISTICS, "contrast": [5.0, 6.0, 10**400]}, "finite"),
+        ("tolerance", 10**400, "tolerance: a finite number"),
         ("provenance.precision", "int4", "int4"),
         ("provenance.drives", "all", "drives"),
         ("golden.0.expected", {"steering": "left"}, "steering"),
@@ -115,7 +169,7 @@ def test_a_spoilt_contract_is_refused_even_with_a_right_digest(path: str, value:
     message = str(caught.value)
     assert message.startswith("model.tflite: ")
     assert words in message
-    assert "\n" not in message
+    assert message.isprintable() and len(message) < 400
 
 
 def test_any_change_without_a_new_digest_is_refused() -> None:
@@ -136,8 +190,46 @@ def test_what_is_no_contract_is_refused(text: str) -> None:
         Contract.from_json(text, "model.onnx")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            spoil("golden", [{"expected": {"steering": 0.0}, "frame_png": PNG[:200], "picture_crc32": 0}] * 3000),
+            "at most 32",
+        ),
+        (
+            spoil("golden", [{"expected": {"steering": 0.0}, "frame_png": PNG, "picture_crc32": 0}] * 10_000),
+            "at most 1048576",
+        ),
+        (spoil("provenance.created", "x" * (50 << 20)), "at most 1048576"),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_costs_anything(
+    change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    body = json.loads(contract_of().to_json())
+    change(body)
+    text = signed(body)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContractError, match=words):
+            Contract.from_json(text, "model.tflite")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_lists_without_end_inside_each_other_are_one_line() -> None:
+    for depth in (100, 900, 5000):
+        body = json.loads(contract_of().to_json())
+        body["tolerance"] = "DEEP"
+        nested = json.dumps(body).replace('"DEEP"', "[" * depth + "]" * depth)
+        with pytest.raises(ContractError, match=r"^model\.tflite: "):
+            Contract.from_json(nested, "model.tflite")
+
+
 def test_not_a_number_cannot_be_written() -> None:
-    golden = (Golden(frame_png="AAAA", expected={"steering": float("nan")}),)
+    golden = (Golden(frame_png=PNG, expected={"steering": float("nan")}),)
     spoilt = dataclasses.replace(contract_of(golden=0), golden=golden)
     with pytest.raises(ContractError):
         spoilt.to_json()

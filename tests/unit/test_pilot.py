@@ -168,8 +168,9 @@ def test_golden_frames_must_name_every_output(expected: dict[str, float]) -> Non
 
 
 def test_a_golden_frame_that_is_no_picture_is_named() -> None:
-    golden = (Golden(frame_png="AAAA", expected={"steering": 0.0}),)
-    with pytest.raises(ContractError, match="golden frame 0: not an image"):
+    torn = golden_from(frames(1)[0], {}).frame_png[:400]
+    golden = (Golden(frame_png=torn, expected={"steering": 0.0}),)
+    with pytest.raises(ContractError, match="golden frame 0: truncated image"):
         verify_golden(ConstantEngine(dataclasses.replace(contract_of(golden=0), golden=golden)))
 
 

@@ -18,6 +18,7 @@ from sepilot_runtime.errors import RunError
 from sepilot_runtime.naming import names_of
 from sepilot_runtime.pilot import STEERING, Pilot, load_pilot
 from sepilot_runtime.preprocess import Preprocessor, write_input
+from sepilot_runtime.trial import time_limit
 from sepilot_train.closed_loop import DriverKind
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ def open_file_drivers(paths: Sequence[Path]) -> list[FileDriver]:
     Raises:
         ModelFileError, ContractError, MissingExtraError: as `load_pilot`.
     """
-    return [FileDriver(load_pilot(path), name) for path, name in zip(paths, names_of(paths), strict=True)]
+    drivers = []
+    for path, name in zip(paths, names_of(paths), strict=True):
+        with time_limit(path):
+            drivers.append(FileDriver(load_pilot(path), name))
+    return drivers
 
 
 class ModelDriver:

@@ -17,10 +17,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from sepilot_runtime.caps import TEXT_LENGTH
 from sepilot_runtime.contract import Picture, Precision
 from sepilot_runtime.errors import RecipeError
 from sepilot_runtime.schema import parse
 from sepilot_runtime.settings import override, read_toml
+from sepilot_runtime.terminal import one_line
 from sepilot_train.augment import Augmentation
 from sepilot_train.learner import TrainingSettings
 from sepilot_train.limits import require_in
@@ -107,6 +109,10 @@ class Recipe:
     gates: Mapping[str, Gate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # It goes into names of files and onto terminals.
+        for key, text in (("name", self.name), ("summary", self.summary)):
+            if one_line(text) != text or len(text) > TEXT_LENGTH:
+                raise RecipeError(f"{key}: a printable text expected, found {one_line(text)[:80]}")
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")

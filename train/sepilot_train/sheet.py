@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.errors import DriveError, FrameError, OutputError, UsageError
 from sepilot_runtime.files import atomic_file, require_new
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.opencv import cv2, require_name
 from sepilot_train.drives import Drive
 
 __all__ = ["draw_sheet", "require_sheet_path"]
@@ -35,6 +35,7 @@ def require_sheet_path(path: Path) -> None:
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{path}: a contact sheet ends in .png or .jpg")
+    require_name(path, UsageError)
     require_new(path)
 
 

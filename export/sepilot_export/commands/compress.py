@@ -13,6 +13,7 @@ from sepilot_export.backend import use_tensorflow
 from sepilot_runtime.claims import claimed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
+from sepilot_runtime.terminal import legible
 
 if TYPE_CHECKING:
     from sepilot_export.compress.job import Compressed
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         names = " ".join(arguments.recipe)
         raise UsageError(f"--teacher: --recipe with a distill section expected, such as distill, found {names}")
     with claimed(arguments.out):
-        return _compress(arguments, compressions, shlex.join(["sepilot", "compress", *argv]))
+        return _compress(arguments, compressions, legible(shlex.join(["sepilot", "compress", *argv])))
 
 
 def _compress(arguments: argparse.Namespace, compressions: Sequence[Compression], command: str) -> int:

@@ -18,6 +18,7 @@ from sepilot_runtime.claims import claimed
 from sepilot_runtime.commands.arguments import seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
+from sepilot_runtime.terminal import legible
 
 if TYPE_CHECKING:
     from sepilot_export.formats import Format
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     formats = choose_formats(words)
     _require_calibrated(arguments, formats)
     with claimed(arguments.out):
-        return _export(arguments, formats, shlex.join(["sepilot", "export", *argv]))
+        return _export(arguments, formats, legible(shlex.join(["sepilot", "export", *argv])))
 
 
 def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: str) -> int:

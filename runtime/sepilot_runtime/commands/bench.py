@@ -218,8 +218,10 @@ def _references(arguments: argparse.Namespace, files: Sequence[ModelFile]) -> tu
 def _paced(variant: Variant, frames: Sequence[Any], arguments: argparse.Namespace) -> Any:
     from sepilot_runtime.pilot import load_pilot
     from sepilot_runtime.rehearsal import rehearse
+    from sepilot_runtime.trial import time_limit
 
-    pilot = load_pilot(variant.path, threads=variant.threads, engine=variant.engine)
+    with time_limit(variant.path):
+        pilot = load_pilot(variant.path, threads=variant.threads, engine=variant.engine)
     return rehearse(pilot, frames, rate_hz=arguments.paced, seconds=arguments.minutes * 60)
 
 

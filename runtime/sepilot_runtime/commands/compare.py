@@ -67,6 +67,7 @@ def _open(arguments: argparse.Namespace) -> tuple[Pilot, Pilot]:
     from sepilot_runtime.errors import UsageError
     from sepilot_runtime.modelfile import read_model_file
     from sepilot_runtime.pilot import load_pilot
+    from sepilot_runtime.trial import time_limit
 
     names = [engine_named(word) for word in arguments.engine.replace(",", " ").split()] if arguments.engine else []
     pilots = []
@@ -80,7 +81,8 @@ def _open(arguments: argparse.Namespace) -> tuple[Pilot, Pilot]:
             raise UsageError(f"--engine: one name, or one for each file, expected, found {len(names)}")
         if engine and engine not in (usable := ENGINES[read_model_file(path).kind]):
             raise UsageError(f"--engine: for {path} one of {', '.join(usable)} expected, found {engine}")
-        pilots.append(load_pilot(path, threads=arguments.threads, engine=engine))
+        with time_limit(path):
+            pilots.append(load_pilot(path, threads=arguments.threads, engine=engine))
     return pilots[0], pilots[1]
 
 

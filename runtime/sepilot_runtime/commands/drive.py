@@ -78,6 +78,7 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
     watched = arguments.overlay or arguments.record or arguments.web
     asked = camera_request(arguments, None if watched else models.picture())
     with open_source(arguments.source, asked) as source, contextlib.ExitStack() as stack:
+        stack.callback(models.close)
         live = _as_live(source, arguments, control)
         if arguments.shadow and live is None:
             raise UsageError(f"--shadow {arguments.shadow}: for a camera, or a recording with --as-camera")

@@ -41,11 +41,13 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.explanation import choose, explain, survey
     from sepilot_runtime.opencv import cv2
     from sepilot_runtime.pilot import load_pilot
+    from sepilot_runtime.trial import time_limit
 
     cv2.setNumThreads(1)
     _require_out(arguments.out)
     engine = engine_named(arguments.engine) if arguments.engine else None
-    pilot = load_pilot(arguments.file, threads=arguments.threads, engine=engine)
+    with time_limit(arguments.file):
+        pilot = load_pilot(arguments.file, threads=arguments.threads, engine=engine)
     occlusion = _occlusion(arguments, pilot)
     found = survey(pilot, arguments.frames, max_frames=arguments.max_frames)
     explanation = explain(

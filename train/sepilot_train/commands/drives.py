@@ -130,6 +130,8 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sepilot_runtime.terminal import legible
+
     # Names of folders are not markup.
     console = Console(highlight=False, markup=False, emoji=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -140,7 +142,7 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     table.add_column("left   steering  right", no_wrap=True)
     for row in rows:
         table.add_row(
-            Text(row["id"]),
+            Text(legible(row["id"])),
             row["kind"],
             f"{row['frames']:,}",
             f"{sum(row['skipped'].values()):,}" if row["skipped"] else "",
@@ -151,9 +153,9 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
     for row in rows:
         if remarks := _remarks(row):
-            console.print(f"\n{row['id']}")
+            console.print(f"\n{legible(row['id'])}")
         for line in remarks:
-            console.print(f"  {line}", style="dim")
+            console.print(f"  {legible(line)}", style="dim")
 
 
 def _bars(counts: Sequence[int]) -> str:

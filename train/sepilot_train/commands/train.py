@@ -18,6 +18,7 @@ from sepilot_runtime.claims import claimed
 from sepilot_runtime.commands.arguments import LARGEST_SEED, seed
 from sepilot_runtime.errors import UsageError
 from sepilot_runtime.files import require_new
+from sepilot_runtime.terminal import legible
 
 if TYPE_CHECKING:
     from sepilot_train.recipe import Recipe
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.preview is not None:
         return _preview(arguments.preview, request, recipe)
     assert out is not None
-    command = shlex.join(["sepilot", "train", *argv])
+    command = legible(shlex.join(["sepilot", "train", *argv]))
     with claimed(out):
         return _train(out, request, recipe, command, resume=arguments.resume, as_json=arguments.json)
 

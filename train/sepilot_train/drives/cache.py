@@ -143,7 +143,7 @@ def _key(frames: Frames, picture: Picture) -> str:
 
 
 def _fingerprint(drive: Drive) -> str:
-    digest = hashlib.sha256("\n".join(drive.names).encode())
+    digest = hashlib.sha256(os.fsencode("\n".join(drive.names)))
     digest.update(drive.steering.tobytes())
     digest.update(drive.camera.tobytes())
     digest.update(drive.frames.sizes()[drive.rows].tobytes())

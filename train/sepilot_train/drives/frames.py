@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.errors import DriveError, FrameError
 from sepilot_runtime.images import read_image
-from sepilot_runtime.opencv import cv2, silenced
+from sepilot_runtime.opencv import cv2, video_file
 
 __all__ = ["ImageFrames", "VideoFrames", "VideoInfo", "look_through"]
 
@@ -39,7 +40,7 @@ class ImageFrames:
     def stamp(self) -> bytes:
         digest = hashlib.sha256()
         for path in map(Path, self._paths):
-            digest.update(f"{path.absolute()}\0{_state(path)}\n".encode())
+            digest.update(os.fsencode(f"{path.absolute()}\0{_state(path)}\n"))
         return digest.digest()
 
 
@@ -63,7 +64,7 @@ class VideoFrames:
         number = self._numbers[row]
         with self._lock:
             if self._capture is None or number < self._next:
-                self._capture = _open(self._path)
+                self._capture = video_file(self._path)
                 self._next = 0
             # Seeking is inexact in many containers; going there frame by frame is not.
             while self._next < number:
@@ -80,7 +81,7 @@ class VideoFrames:
         return np.full(len(self), _state(self._path)[0], np.int64)
 
     def stamp(self) -> bytes:
-        return hashlib.sha256(f"{self._path.absolute()}\0{_state(self._path)}\0{self._numbers}".encode()).digest()
+        return hashlib.sha256(os.fsencode(f"{self._path.absolute()}\0{_state(self._path)}\0{self._numbers}")).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ def look_through(path: Path) -> VideoInfo:
     Raises:
         DriveError: not a video, or not one frame of it can be decoded.
     """
-    capture = _open(path)
+    capture = video_file(path)
     rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
     promised = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     frames = 0
@@ -125,16 +126,6 @@ def look_through(path: Path) -> VideoInfo:
         promised=int(promised) if believable else 0,
         rate_hz=rate_hz if 0.5 <= rate_hz <= 1000.0 else 0.0,
     )
-
-
-def _open(path: Path) -> cv2.VideoCapture:
-    if not path.is_file():
-        raise DriveError(f"{path}: no such file")
-    with silenced():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise DriveError(f"{path}: is not a video that OpenCV can read")
-    return capture
 
 
 def _state(path: Path) -> tuple[int, int]:

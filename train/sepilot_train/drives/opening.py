@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sepilot_runtime.errors import DriveError
 from sepilot_runtime.images import IMAGE_SUFFIXES
+from sepilot_runtime.terminal import one_line
 from sepilot_train.drives.drive import Drive
 from sepilot_train.drives.options import ReaderOptions
 from sepilot_train.drives.pictures import VIDEO_SUFFIXES, images_in, read_pictures, read_video
@@ -115,7 +116,8 @@ def _named_apart(drives: list[Drive]) -> list[Drive]:
                 names[i] = f"{parents[level].name}/{names[i]}"
     for number, i in enumerate(_repeated(names), 1):
         names[i] = f"{names[i]}#{number}"
-    return [dataclasses.replace(d, id=n) for d, n in zip(drives, names, strict=True)]
+    # They go onto terminals and into model files.
+    return [dataclasses.replace(d, id=one_line(n)) for d, n in zip(drives, names, strict=True)]
 
 
 def _repeated(names: Sequence[str]) -> list[int]:
