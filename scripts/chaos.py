@@ -32,7 +32,7 @@ from chaos_world import PERIOD_NS, Chip, Clock, Image, ReplayedCamera
 from sepilot_runtime.actuation import Actuation
 from sepilot_runtime.errors import SepilotError
 from sepilot_runtime.loop import drive_live
-from sepilot_runtime.novelty import NoveltyMonitor
+from sepilot_runtime.novelty import novelty_of
 from sepilot_runtime.pilot import Pilot, load_pilot
 from sepilot_runtime.servo import ServoSettings, ServoSink
 from sepilot_runtime.sinks import Step
@@ -94,6 +94,7 @@ class Director:
         self._since_ns = stage.clock.now_ns
         self._active: list[tuple[str, Kind, Callable[[], None]]] = []
         self._until_ns = self._deadline_ns = 0
+        self._after_bus_ns = AFTER_BUS_NS
         self._standing_ns: int | None = None
         self._state = State.WAITING
 
@@ -118,11 +119,11 @@ class Director:
             if sum(self._tally.faults.values()) >= self._count:
                 stage.control.end("all faults are through")
             else:
-                self._begin(now_ns)
+                self._begin()
         elif now_ns - self._since_ns > PATIENCE_PERIODS * PERIOD_NS:
             self._elsewhere(now_ns)
 
-    def _begin(self, now_ns: int) -> None:
+    def _begin(self) -> None:
         stage, rng = self._stage, self._stage.rng
         names = rng.permutation(list(KINDS))[: 2 if rng.random() < TWO_AT_ONCE else 1].tolist()
         kinds = [KINDS[name] for name in names]
@@ -130,12 +131,14 @@ class Director:
         self._standing_ns = None
         limits = [kind.periods for kind in kinds if kind.periods is not None]
         longest = max(kind.longest for kind in kinds)
-        self._until_ns = now_ns + round(rng.integers(longest // 2, longest + 1) * PERIOD_NS)
-        onset_ns = stage.camera.due_ns
-        allowed = min(limits, default=0.0) * max(kind.turn_periods for kind in kinds)
+        self._active = [(name, kind, kind.begin(stage)) for name, kind in zip(names, kinds, strict=True)]
+        onset_ns = max(stage.camera.due_ns, stage.clock.now_ns)
+        self._until_ns = onset_ns + round(rng.integers(longest // 2, longest + 1) * PERIOD_NS)
+        turn_periods = max(kind.turn_periods for kind in kinds)
+        self._after_bus_ns = AFTER_BUS_NS + round((turn_periods - 1) * PERIOD_NS)
+        allowed = min(limits, default=0.0) * turn_periods
         self._deadline_ns = onset_ns + round(allowed * PERIOD_NS) + SLACK_NS if limits else 0
         self._since_ns = onset_ns
-        self._active = [(name, kind, kind.begin(stage)) for name, kind in zip(names, kinds, strict=True)]
         self._tally.faults.update(names)
 
     def _end(self, now_ns: int) -> None:
@@ -152,8 +155,7 @@ class Director:
         standing = chip.pulses in (self._neutral, NO_PULSES)
         if self._active and standing and self._standing_ns is None:
             self._standing_ns = now_ns
-        away = chip.failing > 0 or now_ns < chip.answers_ns
-        if standing or away or now_ns - chip.healed_ns <= AFTER_BUS_NS:
+        if standing or now_ns - chip.silent_ns <= self._after_bus_ns:
             return
         if self._active and self._deadline_ns and self._deadline_ns < now_ns <= self._until_ns:
             self._note("moved the car", now_ns)
@@ -207,7 +209,7 @@ def chaos(pilot: Pilot, images: Sequence[Image], *, faults: int, seed: int = 0, 
     director = Director(stage, faults, tally, (servo.ticks(0.0), servo.ticks(ACTUATION.straight)))
     drive_live(
         Pilot(engine), Directed(camera, director), [servo, director], limits=limits, actuation=ACTUATION,
-        control=control, novelty=lambda pilot: NoveltyMonitor(pilot.contract).score, clock_ns=clock,
+        control=control, novelty=lambda pilot: novelty_of(pilot.contract, limits or Limits()), clock_ns=clock,
     )  # fmt: skip
     return tally
 

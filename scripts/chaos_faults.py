@@ -29,12 +29,12 @@ class TroubledEngine:
     """An engine whose model is slow, raises, or answers with NaN, as told.
 
     Attributes:
-        trouble: "", "slow", "raises" or "nan".
+        troubles: of "slow", "raises" and "nan".
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
-        self.trouble = ""
+        self.troubles: set[str] = set()
         self.name, self.path, self.threads = engine.name, engine.path, engine.threads
         self.contract, self.input_dtype = engine.contract, engine.input_dtype
 
@@ -48,13 +48,13 @@ class TroubledEngine:
         return self._engine.input_tensor()
 
     def invoke(self) -> None:
-        self._clock.now_ns += 90_000_000 if self.trouble == "slow" else 500_000
-        if self.trouble == "raises":
+        self._clock.now_ns += 90_000_000 if "slow" in self.troubles else 500_000
+        if "raises" in self.troubles:
             raise RuntimeError("chaos: the interpreter failed")
         self._engine.invoke()
 
     def output(self, name: str) -> float:
-        return float("nan") if self.trouble == "nan" else self._engine.output(name)
+        return float("nan") if "nan" in self.troubles else self._engine.output(name)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,8 +178,10 @@ def _torn(rng: np.random.Generator) -> Callable[[Sequence[Image], Image, int], I
     share = rng.uniform(0.35, 0.65)
 
     def spoil(recent: Sequence[Image], image: Image, k: int) -> Image:
-        row = round(image.shape[0] * share)
-        return np.concatenate([image[:row], recent[-1][row:]])
+        spoiled, row = image.copy(), round(image.shape[0] * share)
+        # Where another fault changed the size, what is left of the buffer is no picture any more.
+        spoiled[row:] = recent[-1][row:] if recent[-1].shape == image.shape else 0
+        return spoiled
 
     return spoil
 
@@ -246,12 +248,8 @@ def _bursts(arrival: Arrival, k: int) -> Arrival:
 
 def model(trouble: str) -> Begin:
     def begin(stage: Stage) -> Callable[[], None]:
-        stage.engine.trouble = trouble
-
-        def end() -> None:
-            stage.engine.trouble = ""
-
-        return end
+        stage.engine.troubles.add(trouble)
+        return lambda: stage.engine.troubles.discard(trouble)
 
     return begin
 
@@ -289,13 +287,16 @@ def _paused(stage: Stage) -> Callable[[], None]:
     return lambda: None
 
 
+START_PERIODS = 42
+"""`Limits.start_ms`, in which a car that was just started may stand, and two frames."""
+
 KINDS: Mapping[str, Kind] = {
     "frozen": Kind(begin=ring(1)),
     "two buffers in turn": Kind(begin=ring(2)),
     "four buffers in turn": Kind(begin=ring(4)),
     "eight buffers in turn": Kind(begin=ring(8)),
     "frozen but for one bit": Kind(begin=pictures(_one_bit)),
-    "frozen with fresh noise": Kind(begin=pictures(_still), periods=12, longest=40),
+    "frozen with fresh noise": Kind(begin=pictures(_still), periods=START_PERIODS, longest=64),
     "black": Kind(begin=_plain(lambda rng: rng.uniform(0, 4))),
     "white": Kind(begin=_plain(lambda rng: rng.uniform(252, 255))),
     "blank": Kind(begin=_plain(lambda rng: rng.uniform(20, 235))),

@@ -44,17 +44,16 @@ class Chip:
     Attributes:
         failing: transfers from now on that fail.
         answers_ns: until then all transfers fail.
-        healed_ns: when the bus last went from failing to answering.
+        failed_ns: when a transfer last failed.
     """
 
     clock: Clock
     settings: ServoSettings
     failing: int = 0
     answers_ns: int = 0
-    healed_ns: int = 0
+    failed_ns: int = 0
     _registers: dict[int, int] = field(default_factory=lambda: dict(POWERED))
     _off: dict[int, int] = field(default_factory=dict)
-    _failed: bool = False
 
     def read_byte_data(self, address: int, register: int, /) -> int:
         self._transfer()
@@ -76,6 +75,11 @@ class Chip:
         self._registers, self._off = dict(POWERED), {}
 
     @property
+    def silent_ns(self) -> int:
+        """Until when the bus does not answer, as far as that is known by now."""
+        return self.clock.now_ns if self.failing else max(self.failed_ns, self.answers_ns)
+
+    @property
     def pulses(self) -> tuple[int, int]:
         """What motor and servo get, in 4096ths of the period; 0 for no pulse."""
         if self._registers[MODE1] & SLEEP:
@@ -85,10 +89,8 @@ class Chip:
     def _transfer(self) -> None:
         if self.failing > 0 or self.clock.now_ns < self.answers_ns:
             self.failing = max(0, self.failing - 1)
-            self._failed = True
+            self.failed_ns = self.clock.now_ns
             raise OSError(121, "Remote I/O error")
-        if self._failed:
-            self._failed, self.healed_ns = False, self.clock.now_ns
 
 
 @dataclass(slots=True, kw_only=True)
