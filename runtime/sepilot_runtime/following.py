@@ -191,7 +191,8 @@ def _how_it_ends(load: Callable[[Path], object], path: Path) -> str:
         child.start()
         child.join()
         code = child.exitcode or 0
-        if code in (0, 1):  # 1: an exception, which comes again here.
+        # 1: an exception, which comes again here. The signals: somebody who stops it.
+        if code in (0, 1, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
             return ""
         if code == -signal.SIGALRM:
             return f"did not answer within {_TRY_LIMIT_S} s while it was loaded"

@@ -235,6 +235,18 @@ def test_the_children_of_training_and_export_run_what_is_installed(
     assert not marked(marks)
 
 
+def test_the_installation_of_a_device_runs_none_of_them(folder: Path, marks: Path, environment: dict[str, str]) -> None:
+    """It runs as root, in whatever folder somebody is in."""
+    script = ROOT / "scripts" / "device-install"
+    argv = [str(script), "--dry-run", "--python", sys.executable, "--prefix", str(folder.parent / "opt")]
+    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "numpy==" in done.stdout, done.stderr
+    assert not marked(marks)
+    calls = [line for line in script.read_text().splitlines() if re.search(r"(python|found|candidate)\" -", line)]
+    # `sys` is part of the interpreter.
+    assert len(calls) >= 5 and all('" -P ' in line or "import sys" in line for line in calls)
+
+
 def test_every_process_is_started_so() -> None:
     """A child that is started another way shall be noticed here."""
     found = []
