@@ -28,9 +28,6 @@ from sepilot_runtime.web.news import News
 
 __all__ = ["main", "serve"]
 
-NICENESS = 5
-"""More than the drive's: it goes first, and still the stop is answered on a machine that has much to do."""
-
 LAST_WORD_S = 0.25
 """Pages ask several times a second: so long after the end they can still hear how it ended."""
 
@@ -77,15 +74,11 @@ def main() -> int:
 
 
 def _make_room() -> None:
-    """Behind the drive on the processor, ahead of it where memory runs out, and enough files for the crowd."""
+    """Not in real time, ended before the drive where memory runs out, and with enough files for the crowd."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):
-        os.nice(NICENESS)
-    # Where the system weighs sessions before processes, this one's weight is that of its session.
-    for name, value in (("autogroup", NICENESS), ("oom_score_adj", 500)):
-        with contextlib.suppress(OSError):
-            Path("/proc/self", name).write_text(str(value), encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     wanted = MOST_STRANGERS + MOST_TRUSTED + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
