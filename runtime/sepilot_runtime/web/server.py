@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.opencv import cv2
 from sepilot_runtime.web.address import WebAddress
 from sepilot_runtime.web.app import App
 from sepilot_runtime.web.crowd import MOST_STRANGERS, MOST_TRUSTED, Crowd
@@ -28,6 +29,7 @@ from sepilot_runtime.web.news import News
 
 __all__ = ["main", "serve"]
 
+START_S = 10.0
 LAST_WORD_S = 0.25
 """Pages ask several times a second: so long after the end they can still hear how it ended."""
 
@@ -43,7 +45,7 @@ async def serve(listener: socket.socket, channel: socket.socket, memory: int) ->
     await asyncio.get_running_loop().create_connection(lambda: link, sock=channel)
     told = await link.told
     link.drive = told["drive"]
-    link.about, link.facts = await link.ask("about"), await link.ask("facts")
+    link.about, link.facts = await link.ask("about", START_S), await link.ask("facts", START_S)
     feed = Feed(memory)
     news = News(feed, link)
     app = App(feed, link, news, _address_of(told))
@@ -69,6 +71,8 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     listener, channel, memory = (int(argument) for argument in sys.argv[1:])
     _make_room()
+    # One picture at a time: more threads would take the drive's processors for little.
+    cv2.setNumThreads(1)
     asyncio.run(serve(socket.socket(fileno=listener), socket.socket(fileno=channel), memory))
     return 0
 
