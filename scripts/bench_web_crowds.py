@@ -1,6 +1,6 @@
 """Those who look at the page of a drive, and those who want to keep its owner from the stop; each a process of its own.
 
-    python bench_web_crowds.py viewers|hostile|guessers PORT COUNT
+python bench_web_crowds.py viewers|hostile|guessers PORT COUNT
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ LIVE_EVERY_S, PICTURE_EVERY_S = 0.1, 0.07
 HALF = b"GET /live?count=0 HTTP/1.1\r\nHost: localhost\r\nX-Some"
 SLOW = b"POST /control/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n\r\n"
 WHOLE = b"GET /live?count=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-GUESS = "POST /control/check HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong-horse-{}\r\nContent-Length: 0\r\n\r\n"
+GUESS = "POST /control/check HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong-horse-{}\r\n\r\n"
 
 
-async def ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str
-) -> tuple[dict[str, str], bytes]:
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> tuple[dict[str, str], bytes]:
     """One question on a connection that is kept, as the page asks it."""
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).decode()

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -106,3 +107,12 @@ def serving_pages() -> Iterator[Serve]:
             return Site(page, control, lost, outputs)
 
         yield start
+
+
+def stall(port: int, requests: int) -> socket.socket:
+    """A client that asks and asks, and takes nothing."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.connect(("127.0.0.1", port))
+    client.sendall(b"GET /picture?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n" * requests)
+    return client

@@ -81,7 +81,7 @@ class Change(NamedTuple):
 
 
 class WebSink:
-    """Takes the steps of a drive for the page: about 5 µs each, no lock, no system call, nothing that can block.
+    """Takes the steps of a drive for the page: about 20 µs each, no lock, no system call, nothing that can block.
 
     Attributes:
         memory: the file descriptor of what is shared.

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.opencv import cv2
+from sepilot_runtime.pixel_formats import color_of
 from sepilot_runtime.sinks import Step
 from sepilot_runtime.web.feed import small_enough
 
@@ -64,9 +66,6 @@ def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[
 
 def jpeg_of(image: NDArray[np.uint8]) -> bytes | None:
     """At most `WIDEST` columns of it; None where it cannot be encoded."""
-    from sepilot_runtime.opencv import cv2
-    from sepilot_runtime.pixel_formats import color_of
-
     image = color_of(image)
     height, width = image.shape[:2]
     if width > WIDEST:

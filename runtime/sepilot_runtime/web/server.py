@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.opencv import cv2
 from sepilot_runtime.web.address import WebAddress
 from sepilot_runtime.web.app import App
 from sepilot_runtime.web.crowd import MOST_STRANGERS, MOST_TRUSTED, Crowd
@@ -28,9 +29,7 @@ from sepilot_runtime.web.news import News
 
 __all__ = ["main", "serve"]
 
-NICENESS = 5
-"""More than the drive's: it goes first, and still the stop is answered on a machine that has much to do."""
-
+START_S = 10.0
 LAST_WORD_S = 0.25
 """Pages ask several times a second: so long after the end they can still hear how it ended."""
 
@@ -46,7 +45,7 @@ async def serve(listener: socket.socket, channel: socket.socket, memory: int) ->
     await asyncio.get_running_loop().create_connection(lambda: link, sock=channel)
     told = await link.told
     link.drive = told["drive"]
-    link.about, link.facts = await link.ask("about"), await link.ask("facts")
+    link.about, link.facts = await link.ask("about", START_S), await link.ask("facts", START_S)
     feed = Feed(memory)
     news = News(feed, link)
     app = App(feed, link, news, _address_of(told))
@@ -72,20 +71,18 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     listener, channel, memory = (int(argument) for argument in sys.argv[1:])
     _make_room()
+    # One picture at a time: more threads would take the drive's processors for little.
+    cv2.setNumThreads(1)
     asyncio.run(serve(socket.socket(fileno=listener), socket.socket(fileno=channel), memory))
     return 0
 
 
 def _make_room() -> None:
-    """Behind the drive on the processor, ahead of it where memory runs out, and enough files for the crowd."""
+    """Not in real time, ended before the drive where memory runs out, and with enough files for the crowd."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):
-        os.nice(NICENESS)
-    # Where the system weighs sessions before processes, this one's weight is that of its session.
-    for name, value in (("autogroup", NICENESS), ("oom_score_adj", 500)):
-        with contextlib.suppress(OSError):
-            Path("/proc/self", name).write_text(str(value), encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     wanted = MOST_STRANGERS + MOST_TRUSTED + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
