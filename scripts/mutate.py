@@ -48,8 +48,8 @@ READERS = (f"{UNIT}labels.py", f"{UNIT}drives.py")
 
 MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "contract": ("sepilot_runtime.contract", (f"{UNIT}contract.py", f"{UNIT}modelfile.py", f"{UNIT}preprocess.py")),
-    "preprocess": ("sepilot_runtime.preprocess", (f"{UNIT}preprocess.py",)),
-    "picture": ("sepilot_runtime.picture", (f"{UNIT}preprocess.py", f"{UNIT}contract.py")),
+    "preprocess": ("sepilot_runtime.preprocess", (f"{UNIT}preprocess_edges.py", f"{UNIT}preprocess.py")),
+    "picture": ("sepilot_runtime.picture", (f"{UNIT}preprocess_edges.py", f"{UNIT}contract.py")),
     "gates": ("sepilot_export.gates", (f"{UNIT}gates.py", f"{UNIT}fidelity.py")),
     "fidelity": ("sepilot_export.fidelity", (f"{UNIT}fidelity.py",)),
     "paired": ("sepilot_runtime.paired", (f"{UNIT}fidelity.py",)),

@@ -179,7 +179,7 @@ def _constants(value: object, parent: ast.AST) -> Iterator[ast.Constant]:
     match value:
         case bool():
             yield ast.Constant(value=not value)
-        case int() | float():
+        case int() | float() if value + 1 != value:
             yield ast.Constant(value=value + 1)
             # Its other neighbour; at and below 1 that is mostly another fault altogether, a length of -1.
             if isinstance(value, int) and value > 1:
