@@ -122,6 +122,13 @@ def test_frames_of_no_picture() -> None:
         picture_of(np.zeros((4, 4, 3), np.int8), Picture(height=2, width=2))
 
 
+def test_a_type_that_says_more_is_the_same_type() -> None:
+    frame = noise(4, 4, 3)
+    told = frame.view(np.dtype(np.uint8, metadata={"made": "by hand"}))  # type: ignore[call-overload]
+    assert told.dtype is not frame.dtype
+    assert np.array_equal(picture_of(told, Picture(height=2, width=2)), picture_of(frame, Picture(height=2, width=2)))
+
+
 @pytest.mark.parametrize("resize", ["exact", "linear"])
 @pytest.mark.parametrize("color", ["gray", "bgr"])
 def test_frames_of_two_sizes_in_turn(resize: str, color: str) -> None:
@@ -214,9 +221,9 @@ def test_sixteen_levels_from_black_to_white() -> None:
 
 
 def test_a_stored_frame_as_large_as_a_cameras() -> None:
-    frame = noise(2, 3, 3)
+    frame = noise(2, 4, 3)
     large = enlarge_frame(frame, 5, 7)
-    rows, columns = [0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 2, 2]
+    rows, columns = [0, 0, 0, 1, 1], [0, 0, 1, 1, 2, 2, 3]
     assert np.array_equal(large, frame[np.array(rows)[:, np.newaxis], columns])
 
 
