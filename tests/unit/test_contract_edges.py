@@ -12,6 +12,7 @@ import pytest
 import model_factory as factory
 from sepilot_runtime.contract import Contract, FrameInput, Golden, Output, Provenance, golden_frame, golden_from
 from sepilot_runtime.errors import ContractError
+from sepilot_runtime.novelty import statistics_of
 
 CONTRACT = factory.contract_of()
 
@@ -70,11 +71,14 @@ def test_what_is_not_there_is_not_written() -> None:
     assert json.loads(framed.to_json())["frame"]["height"] == 48
     for contract in (CONTRACT, framed):
         assert Contract.from_json(contract.to_json(), "x").to_json() == contract.to_json()
-    if CONTRACT.statistics is not None:
-        without = dataclasses.replace(CONTRACT.statistics, likeness=None)
-        changed = dataclasses.replace(CONTRACT, statistics=without)
-        assert "likeness" not in json.loads(changed.to_json())["statistics"]
-        assert Contract.from_json(changed.to_json(), "x").statistics == without
+    pictures = np.random.default_rng(0).integers(0, 256, (40, *CONTRACT.picture.shape), np.uint8)
+    whole = dataclasses.replace(CONTRACT, statistics=statistics_of(pictures))
+    assert whole.statistics is not None and whole.statistics.likeness is not None
+    without = dataclasses.replace(whole, statistics=dataclasses.replace(whole.statistics, likeness=None))
+    assert "likeness" in json.loads(whole.to_json())["statistics"]
+    assert "likeness" not in json.loads(without.to_json())["statistics"]
+    for contract in (whole, without):
+        assert Contract.from_json(contract.to_json(), "x") == contract
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
