@@ -180,7 +180,8 @@ def _constants(value: object, parent: ast.AST) -> Iterator[ast.Constant]:
         case bool():
             yield ast.Constant(value=not value)
         case int() | float():
-            yield ast.Constant(value=value + 1)
+            # Of a large number one more is none.
+            yield ast.Constant(value=value + 1 if abs(value) < 1e6 else value * 1.5)
             # Its other neighbour; at and below 1 that is mostly another fault altogether, a length of -1.
             if isinstance(value, int) and value > 1:
                 yield ast.Constant(value=value - 1)

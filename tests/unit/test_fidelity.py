@@ -108,6 +108,11 @@ def test_blocks_of_few_frames_are_shorter() -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((0.5, *expected))
     assert paired_increase(np.array([0.5]), ["a"]).high == 0.5
     pairs = np.repeat([0.0, 1.0] * 10, 2)
+    # 39 frames are single ones still.
+    drawn = np.random.default_rng(0).integers(0, 39, (2000, 39))
+    assert paired_increase(pairs[:39], ["a"] * 39).high == pytest.approx(
+        np.quantile(pairs[:39][drawn].mean(axis=1), 0.975)
+    )
     # 40 frames are blocks of two, and two equal ones are one observation.
     assert paired_increase(pairs, ["a"] * 40).high == pytest.approx(found.high)
 

@@ -13,7 +13,7 @@ import drive_factory as make
 from sepilot_runtime.errors import DriveError
 from sepilot_train.drives import Drive, DriveFilter, ReaderOptions, open_drives
 from sepilot_train.drives.drive import NOMINAL_RATE_HZ, Rows, _usable_time
-from sepilot_train.drives.frames import ImageFrames
+from sepilot_train.drives.frames import ImageFrames, VideoInfo
 from sepilot_train.drives.options import ANGLE_PATTERN
 from sepilot_train.drives.pictures import read_pictures
 from sepilot_train.drives.tubs import _number, is_tub_v1, is_tub_v2
@@ -161,6 +161,29 @@ def test_stamps_that_stand_still_are_told_unless_cameras_share_them() -> None:
     assert usable(5, 5, 5)[1] == ["time stamps cannot be used: 20 Hz assumed"]
 
 
+def test_a_rate_to_its_very_edges() -> None:
+    assert usable(0.0, 0.5, 1.0) == ([0.0, 0.5, 1.0], []) and usable(0.0, 0.005) == ([0.0, 0.005], [])
+    # Stamps that stand still say nothing of the rate.
+    stamps = [0.0, 0.0, 0.0, 0.125, 0.125, 0.125, 0.25]
+    assert usable(*stamps, cameras=True) == (stamps, [])
+
+
+def test_ten_minutes_to_and_fro_are_no_wild_stamp() -> None:
+    _, notes = usable(0.0, 0.125, 0.25, 600.25, 0.25, 0.375)
+    assert notes == ["the clock was set back, 1x: joined there"]
+
+
+@pytest.mark.parametrize(
+    ("cameras", "notes"), [((0, -1, 1), ()), ((0, 0, 0), ("4 frames have the time stamp of the",))]
+)
+def test_cameras_that_share_a_stamp(cameras: tuple[int, ...], notes: tuple[str, ...]) -> None:
+    rows = Rows(Path("d"))
+    for i in range(6):
+        rows.add(str(i), i, time_s=0.125 * (i // 3), steering=0.0, throttle=0.5, camera=cameras[i % 3])
+    found = rows.drive("udacity", ImageFrames([]), full_scale_deg=25.0).notes
+    assert len(found) == len(notes) and all(a.startswith(b) for a, b in zip(found, notes, strict=True))
+
+
 def test_duration_pauses_and_rate() -> None:
     rows = Rows(Path("d"))
     for i, t in enumerate((0.0, 0.25, 0.5, 1.5, 1.75, 3.75)):
@@ -168,6 +191,7 @@ def test_duration_pauses_and_rate() -> None:
     drive = rows.drive("tub", ImageFrames([]), full_scale_deg=25.0)
     assert drive.pauses_s.tolist() == [2.0] and drive.duration_s == 1.75 and drive.rate_hz == 4.0
     assert drive.taken(np.array([2])).rate_hz == NOMINAL_RATE_HZ
+    assert drive.taken(np.array([2, 3, 4])).duration_s == 1.25
     assert drive.taken(np.array([], np.int64)).duration_s == 0.0
 
 
@@ -362,6 +386,8 @@ def test_a_unit_that_cannot_be_told() -> None:
         degrees("1.01", "-0.5")
     with pytest.raises(DriveError, match="reaches 3"):
         degrees("-3", name="steer")
+    with pytest.raises(DriveError, match=r"reaches 3\.14159"):
+        degrees(str(math.pi))
     assert degrees("2", csv_unit="rad")[0] == pytest.approx([math.degrees(2)])
     assert degrees("0.5", csv_unit="full-scale", full_scale_deg=20.0, positive="left")[0] == [10.0]
 
@@ -399,8 +425,9 @@ def test_a_frame_number_that_is_none() -> None:
     [("1e11", 1), ("1.1e11", 1e3), ("1e14", 1e3), ("1.1e14", 1e6), ("1e17", 1e6), ("1.1e17", 1e9), ("3.5", 1)],
 )
 def test_a_time_is_in_seconds_milli_micro_or_nanoseconds_by_its_size(largest: str, divisor: float) -> None:
-    found, notes = _seconds({"Time": ["0", largest, "x"]}, HERE, ReaderOptions(), [0, 1, 2], 20.0)
-    assert found.tolist() == pytest.approx([0.0, float(largest) / divisor, math.nan], nan_ok=True) and notes == ()
+    columns = {"steering": ["0", "0", "0"], "Time": ["0", largest, "x"]}
+    found, notes = _seconds(columns, HERE, ReaderOptions(), [0, 1, 2], 20.0)
+    assert found[:2].tolist() == [0.0, float(largest) / divisor] and math.isnan(found[2]) and notes == ()
 
 
 def test_times_without_a_column() -> None:
@@ -451,6 +478,8 @@ def test_rows_and_frames_that_have_no_partner_are_counted(tmp_path: Path) -> Non
         "steering read from column 'steering' in full-scale, + = left",
         "frames counted from 0",
     )
+    (tmp_path / "clip.csv").write_text("frame,steering\n2,0.5\n")
+    assert read(video).names == ("2",)
     for text, lines in (("", 0), ("frame,steering\n", 1)):
         (tmp_path / "clip.csv").write_text(text)
         with pytest.raises(DriveError, match=f"a header and at least one row expected, found {lines} lines"):
@@ -481,7 +510,7 @@ def test_more_than_half_of_the_names_make_a_labelled_drive(tmp_path: Path) -> No
 
 
 def test_drives_by_their_prefix(tmp_path: Path) -> None:
-    drives = pictures(tmp_path, "b_1_90.png", "a_2_45.png", "a_1_90.png", "x.png", full_scale_deg=90.0)
+    drives = pictures(tmp_path, "b_0_90.png", "a_2_45.png", "a_1_90.png", "x.png", full_scale_deg=90.0)
     assert [d.id.rpartition("/")[2] for d in drives] == ["a", "b"]
     assert [d.steering.tolist() for d in drives] == [[0.0, -0.5], [0.0]] and drives[0].full_scale_deg == 90.0
     assert [dict(d.skipped) for d in drives] == [{"name without an angle": 1}, {}]
@@ -512,11 +541,31 @@ def test_a_pattern_of_ones_own_is_believed(tmp_path: Path) -> None:
 
 def test_frame_numbers_that_no_number_can_hold_count_as_none(tmp_path: Path) -> None:
     huge = "9" * 19
-    (drive,) = pictures(tmp_path, f"a_{huge}_90.png", "a_5_45.png", f"a_{'8' * 18}_135.png")
-    assert drive.names == (f"a_{huge}_90.png", "a_5_45.png", f"a_{'8' * 18}_135.png")
+    (drive,) = pictures(tmp_path, "a_1_45.png", f"a_{huge}_90.png", f"a_{'8' * 18}_135.png")
+    assert drive.names == (f"a_{huge}_90.png", "a_1_45.png", f"a_{'8' * 18}_135.png")
 
 
 def test_a_video_without_labels_has_its_own_rate(tmp_path: Path) -> None:
     drive = read(make.write_video(tmp_path / "road.avi", count=7, rate_hz=40.0))
     assert drive.time_s.tolist() == pytest.approx([i / 40 for i in range(7)]) and drive.full_scale_deg == 25.0
     assert drive.names == tuple("0123456") and drive.skipped == {}
+
+
+def test_frames_that_a_video_promises_and_lacks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make.write_video(tmp_path / "road.avi", count=7)
+    short = VideoInfo(frames=5, promised=7, rate_hz=20.0)
+    monkeypatch.setattr("sepilot_train.drives.pictures.look_through", lambda _: short)
+    assert read(video).skipped == {"missing at the end of the video": 2}
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that nobody may read is a tub's all the same: what is wrong with it must be told."""
+    folder = make.write_tub(tmp_path / "tub", count=4)
+
+    def locked(self: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", locked)
+    assert is_tub_v2(folder)
+    with pytest.raises(DriveError, match=r"manifest\.json: cannot be read: Permission denied"):
+        read(folder)

@@ -80,6 +80,7 @@ def test_a_file_system_without_locks_is_used_all_the_same(tmp_path: Path, monkey
         ["export", "{run}", "--out", "{out}"],
         ["compress", "{run}", "--recipe", "slim", "--out", "{out}"],
         ["tradeoff", "{run}", "--out", "{out}"],
+        ["record", "--out", "{out}"],
     ],
     ids=lambda argv: " ".join(word for word in argv if "{" not in word),
 )

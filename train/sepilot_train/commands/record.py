@@ -26,23 +26,25 @@ EPILOG = """examples:
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
 
+    from sepilot_runtime.claims import claimed
     from sepilot_runtime.files import require_new
     from sepilot_train.progress import progress_bar
     from sepilot_train.recorder import record
     from sepilot_train.simulator import open_simulator
 
-    require_new(arguments.out)
-    simulator = open_simulator(arguments.simulator)
-    with progress_bar("recording", arguments.drives * arguments.frames) as advance:
-        recordings = record(
-            simulator,
-            arguments.out,
-            drives=arguments.drives,
-            frames=arguments.frames,
-            seed=arguments.seed,
-            kicks=arguments.kicks,
-            progress=lambda: advance(1),
-        )
+    with claimed(arguments.out):
+        require_new(arguments.out)
+        simulator = open_simulator(arguments.simulator)
+        with progress_bar("recording", arguments.drives * arguments.frames) as advance:
+            recordings = record(
+                simulator,
+                arguments.out,
+                drives=arguments.drives,
+                frames=arguments.frames,
+                seed=arguments.seed,
+                kicks=arguments.kicks,
+                progress=lambda: advance(1),
+            )
     if arguments.json:
         print(json.dumps([dataclasses.asdict(recording) for recording in recordings], indent=2))
     else:

@@ -1,0 +1,116 @@
+"""A contract's fields to their edges, and its text key by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+import model_factory as factory
+from sepilot_runtime.contract import Contract, FrameInput, Golden, Output, Provenance, golden_frame, golden_from
+from sepilot_runtime.errors import ContractError
+from sepilot_runtime.novelty import statistics_of
+
+CONTRACT = factory.contract_of()
+
+
+def test_what_an_output_means_unless_it_says_otherwise() -> None:
+    plain = Output()
+    assert (plain.name, plain.unit, plain.positive) == ("steering", "deg", "right")
+    assert (plain.scale, plain.low, plain.high) == (25.0, -1.0, 1.0)
+
+
+@pytest.mark.parametrize("scale", [0.0, -25.0, float("inf"), float("nan")])
+def test_a_scale_is_positive_and_finite(scale: float) -> None:
+    with pytest.raises(ContractError, match=r"outputs\.steering\.scale"):
+        Output(scale=scale)
+    assert Output(scale=0.5).scale == 0.5
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (0.5, -0.5), (float("nan"), 1.0), (-1.0, float("inf"))])
+def test_low_lies_below_high(low: float, high: float) -> None:
+    with pytest.raises(ContractError, match=r"outputs\.angle: low must lie below high"):
+        Output(name="angle", low=low, high=high)
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 0.2])
+def test_a_tolerance(tolerance: float) -> None:
+    assert dataclasses.replace(CONTRACT, tolerance=tolerance).tolerance == tolerance
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -0.1, 0.2001, float("nan"), float("inf")])
+def test_a_tolerance_that_proves_nothing(tolerance: float) -> None:
+    with pytest.raises(ContractError, match=r"tolerance: must be in \(0, 0\.2\]"):
+        dataclasses.replace(CONTRACT, tolerance=tolerance)
+
+
+def test_outputs_are_some_and_have_names_of_their_own() -> None:
+    with pytest.raises(ContractError, match="outputs: at least one is needed"):
+        dataclasses.replace(CONTRACT, outputs=())
+    with pytest.raises(ContractError, match="outputs: names must differ"):
+        dataclasses.replace(CONTRACT, outputs=(Output(), Output(scale=30.0)))
+    assert CONTRACT.output("steering") is CONTRACT.outputs[0]
+    with pytest.raises(ContractError, match="outputs: 'throttle' expected, found steering"):
+        CONTRACT.output("throttle")
+
+
+def test_the_input_is_the_picture_or_the_frame() -> None:
+    assert (CONTRACT.input_name, CONTRACT.input_shape) == ("image", (1, *CONTRACT.picture.shape))
+    framed = dataclasses.replace(CONTRACT, frame=FrameInput(height=48, width=64))
+    assert (framed.input_name, framed.input_shape) == ("frame", (1, 48, 64, 3))
+
+
+def test_what_is_not_there_is_not_written() -> None:
+    """Files from before there was such a thing keep their digest."""
+    plain = json.loads(CONTRACT.to_json())
+    assert "frame" not in plain
+    framed = dataclasses.replace(CONTRACT, frame=FrameInput(height=48, width=64))
+    assert json.loads(framed.to_json())["frame"]["height"] == 48
+    for contract in (CONTRACT, framed):
+        assert Contract.from_json(contract.to_json(), "x").to_json() == contract.to_json()
+    pictures = np.random.default_rng(0).integers(0, 256, (40, *CONTRACT.picture.shape), np.uint8)
+    whole = dataclasses.replace(CONTRACT, statistics=statistics_of(pictures))
+    assert whole.statistics is not None and whole.statistics.likeness is not None
+    without = dataclasses.replace(whole, statistics=dataclasses.replace(whole.statistics, likeness=None))
+    assert "likeness" in json.loads(whole.to_json())["statistics"]
+    assert "likeness" not in json.loads(without.to_json())["statistics"]
+    for contract in (whole, without):
+        assert Contract.from_json(contract.to_json(), "x") == contract
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_another_minor_version_is_read(version: str) -> None:
+    text = dataclasses.replace(CONTRACT, version=version).to_json()
+    assert Contract.from_json(text, "x").version == version
+
+
+@pytest.mark.parametrize("version", ["0.1", "2.1", "2.0", "11.1", "", "x"])
+def test_another_major_version_is_not(version: str) -> None:
+    text = dataclasses.replace(CONTRACT, version=version).to_json()
+    with pytest.raises(ContractError, match=r"x: contract version 1\.\d expected, found"):
+        Contract.from_json(text, "x")
+
+
+def test_a_golden_frame_is_base64_to_the_letter() -> None:
+    frame = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    golden = golden_from(frame, {"steering": 0.5})
+    assert np.array_equal(golden_frame(golden), frame) and golden.expected == {"steering": 0.5}
+    assert golden.picture_crc32 == Golden(frame_png="", expected={}).picture_crc32 == 0
+    assert golden_from(frame, {}, frame).picture_crc32 == zlib.crc32(frame.tobytes())
+    for text in (golden.frame_png + "\n", "!" + golden.frame_png, golden.frame_png[:-1]):
+        with pytest.raises(ContractError, match=r"golden\.frame_png: not base64"):
+            golden_frame(dataclasses.replace(golden, frame_png=text))
+    with pytest.raises(ContractError, match="not an image"):
+        golden_frame(dataclasses.replace(golden, frame_png="AAAA"))
+
+
+def test_what_is_not_said_of_a_net_is_nothing() -> None:
+    plain = Contract(
+        task="steering", picture=CONTRACT.picture, outputs=CONTRACT.outputs, provenance=CONTRACT.provenance
+    )
+    assert (plain.tolerance, plain.golden, plain.statistics, plain.frame) == (0.001, (), None, None)
+    defaults = {f.name: f.default for f in dataclasses.fields(Provenance)}
+    assert defaults["sparsity"] == 0.0
