@@ -152,5 +152,6 @@ def test_nobody_drives_without_a_watchdog(number: signal.Signals, drive: BusDriv
     expected = {first} if number is signal.SIGSTOP else set()
     drive.until(lambda: len(set(drive.watchdogs()) - {first} | expected) == 1, "a watchdog")
     drive.until_driving()
+    # The other one may be at its start still.
     drive.process.kill()
     drive.until(lambda: drive.pulses == NEUTRAL, "neutral")
