@@ -37,7 +37,8 @@ def main() -> int:
         for number, name in ((signal.SIGKILL, "killed"), (signal.SIGSTOP, "stopped"), (None, "goes on")):
             for fails, count in FAILS.items():
                 for writer in ("drive", "watchdog"):
-                    if (number is None and (writer == "watchdog" or count in (0, 1))) or (not count and count == 0 and writer == "drive"):
+                    # A drive that goes on is only degraded by one failure, and a bus that works fails nobody.
+                    if (number is None and (writer == "watchdog" or count in (0, 1))) or (count == 0 and writer == "drive"):
                         continue
                     taken = sorted(_taken_ms(model, images, number, count, writer) for _ in range(rounds))
                     print(f"| {name} | {fails} | {writer} | {taken[rounds // 2]:.0f} ms | {taken[-1]:.0f} ms |", flush=True)

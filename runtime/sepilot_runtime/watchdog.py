@@ -258,7 +258,9 @@ def main() -> int:
         return e.exit_code
     # The drive waits at the other end of stderr, and hears its end. It may end long before this process, and whoever
     # reads what it says is not to wait for more.
-    os.write(STDERR, UP)
+    with contextlib.suppress(OSError):
+        # It may have been killed meanwhile; then there is neutral to be written.
+        os.write(STDERR, UP)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (STDOUT, STDERR):
         os.dup2(nowhere, stream)

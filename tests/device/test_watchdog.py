@@ -213,3 +213,27 @@ def test_a_watchdog_that_cannot_open_its_output_says_why(chip: Chip) -> None:
     chip.fail(gone=True)
     with pytest.raises(OutputError, match="the watchdog does not come up: /dev/i2c-1: cannot be opened: No such file"):
         Guarded(inner, "pca9685:", 0.2)
+
+
+def test_a_watchdog_that_died_is_told_and_replaced(tmp_path: Path) -> None:
+    inner = ListSink()
+    sink = Guarded(inner, f"jsonl:{tmp_path / 'lines.jsonl'}", 0.2)
+    first = sink._process
+    assert first is not None
+    first.kill()
+    first.wait()
+    with pytest.raises(OutputError, match="the watchdog has died"):
+        sink.write(step())
+    assert len(inner.steps) == 1, "the step itself is written: it may be neutral"
+    end_s = time.monotonic() + 60
+    while True:
+        try:
+            sink.write(step())
+            break
+        except OutputError as e:
+            assert "the watchdog has died; another one is being started" in str(e) and time.monotonic() < end_s
+            time.sleep(0.005)
+    second = sink._process
+    assert second is not None and second is not first
+    sink.close()
+    assert second.returncode == 0
