@@ -71,7 +71,7 @@ class Glance:
         self._half_sums: NDArray[np.int32] = np.empty((3 * lines * BLOCKS[1], 1), np.int32)
         # The last one stays 1: what the matrix has there is added to the result.
         self._half_values: NDArray[np.float32] = np.ones(len(self._half_sums) + 1, np.float32)
-        self._half_column = self._half_values[:-1].reshape(-1, 1)
+        self._half_line, self._values_line = self._half_sums[:, 0], self._half_values[:-1]
         self._across_sums = self._half_sums.reshape(3, lines, BLOCKS[1])[ACROSS]
         self._adding = _adding_halves(lines, width)
         count = math.prod(BLOCKS)
@@ -81,6 +81,7 @@ class Glance:
         self._alike = np.empty(self._pairs.shape, bool)
         self._alike_bytes = self._alike.view(np.uint8)
         # What noise changes a block's sum by is what it changes a pixel by, times the root of the pixels.
+        self._most_change = MOST_NOISE * self._pixels if lines >= LEAST_LINES else 0.0
         self._per_change = self._pixels / (count * math.sqrt(self._pixels / count))
         # Views are made once: slicing takes as long as adding up a band does.
         self._slots = [_Slot(planes[slot], self._rows[slot], width) for slot in range(slots)]
@@ -105,7 +106,7 @@ class Glance:
             absdiff(slot.below, slot.above, slot.along)
             stretch = norm(slot.next_but_one, slot.first, L1) / pixels
         reduce(slot.halves, 1, SUM, self._half_sums, INT32)
-        np.copyto(self._half_column, self._half_sums)
+        np.copyto(self._values_line, self._half_line)
         np.dot(self._adding, self._half_values, slot.sums)
         self.measures = measures = slot.measures
         mean, sharpness = slot.wholes.tolist()
@@ -122,7 +123,7 @@ class Glance:
         The change of the blocks' sums over what they would change by if each pixel did for itself.
         """
         change = norm(self.gray, self._before.gray, L1)
-        if not 0 < change <= MOST_NOISE * self._pixels or len(self.gray) < LEAST_LINES:
+        if not 0 < change <= self._most_change:
             return math.inf if change else 0.0
         return norm(self._slot.blocks, self._before.blocks, L1) * self._per_change / change
 
@@ -149,7 +150,7 @@ class Glance:
 
     def flat_rows(self) -> float:
         """Share of the rows that are one below the other without any difference of neighbours."""
-        if self._tiny or np.count_nonzero(self._across_sums) == self._across_sums.size:
+        if self._tiny or np.count_nonzero(self._across_sums) == len(self._half_line) // 3:
             return 0.0
         return _longest_run(self._across_sums.sum(axis=1) == 0) / len(self._across_sums)
 

@@ -109,6 +109,15 @@ def test_a_camera_that_is_slower_than_it_says_is_named(
     assert "neutral" not in {line["state"] for line in found}
 
 
+def test_what_a_model_does_not_know_of_its_training_is_told_at_the_start(
+    lines: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(write_tflite(tmp_path / "old.tflite"), "--max-frames", 3)
+    assert "old.tflite: knows no limit for novel pictures" in capsys.readouterr().err
+    lines(write_tflite(tmp_path / "m.tflite"), "--max-frames", 3, "--set", "limits.max_novelty=off")
+    assert "knows no limit" not in capsys.readouterr().err
+
+
 def test_what_was_installed_as_a_shadow_runs_beside_the_active_model(
     lines: Callable[..., Any], tmp_path: Path, untried: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,8 +16,10 @@ from model_factory import contract_of
 from sepilot_runtime.contract import Contract, FrameStatistics, Likeness, Picture, Spread
 from sepilot_runtime.errors import ContractError, FrameError
 from sepilot_runtime.images import natural_key, read_image
-from sepilot_runtime.novelty import NoveltyMonitor, statistics_of
+from sepilot_runtime.novelty import NoveltyMonitor, novelty_of, statistics_of
+from sepilot_runtime.older_measures import OlderMeasures
 from sepilot_runtime.preprocess import picture_of
+from sepilot_runtime.states import Limits
 
 Pixels = NDArray[np.uint8]
 Fault = Callable[[Pixels], Pixels]
@@ -127,6 +129,58 @@ def test_an_older_contract_has_a_coarser_score(trained: FrameStatistics) -> None
     assert watch.score(FAULTS["upside down"](roads(1, seed=1)[0])) < 1
 
 
+def test_a_contract_from_before_the_limit_keeps_its_measures(trained: FrameStatistics) -> None:
+    """Version 1.1: a likeness of thirteen other measures, and no limit of its own."""
+    pictures = roads(400, seed=0)
+    older = OlderMeasures(PICTURE.height, PICTURE.width)
+    logs = np.stack([older.logs_of(p[:, :, 0]) for p in pictures])
+    whole, bands = logs[:, :5], np.column_stack([logs[:, 2], logs[:, 5:]]) - logs[:, 5:].mean(axis=1, keepdims=True)
+    likeness = Likeness(whole=spread_of(whole, 2e-4), bands=spread_of(bands, 0.05))
+    statistics = dataclasses.replace(trained, likeness=likeness, flat_rows=None)
+    contract = contract_of(PICTURE, statistics=statistics, version="1.1")
+    assert "limit" not in contract.to_json() and "flat_rows" not in contract.to_json()
+    again = Contract.from_json(contract.to_json(), "file")
+    watch = NoveltyMonitor(again)
+    assert again == contract and watch.limit == 1.5
+    assert np.mean([watch.score(p) > 1.5 for p in roads(100, seed=2)]) == 0
+    for fault in FAULTS:
+        assert min(watch.score(FAULTS[fault](p)) for p in roads(20, seed=1)) > 1, fault
+
+
+def spread_of(values: NDArray[np.float64], ridge: float) -> Spread:
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    scaled = (values - mean) / deviation
+    whiten = np.linalg.inv(np.linalg.cholesky(scaled.T @ scaled / len(scaled) + ridge * np.eye(len(mean)))) / deviation
+    whiten /= np.percentile(np.linalg.norm((values - mean) @ whiten.T, axis=1), 99.9)
+    return Spread(mean=tuple(mean.tolist()), whiten=tuple(whiten[np.tril_indices(len(mean))].tolist()))
+
+
+def test_the_limit_lies_beyond_what_other_parts_of_the_training_reach() -> None:
+    def limit(pictures: Pixels) -> float:
+        likeness = statistics_of(pictures).likeness
+        assert likeness is not None and likeness.limit is not None
+        return likeness.limit
+
+    alike = limit(roads(400, seed=0))
+    darker = [(roads(60, seed=part) * (1 - 0.15 * part)).astype(np.uint8) for part in range(5)]
+    assert 1.25 <= alike < limit(np.concatenate(darker)) <= 3.0
+    assert limit(roads(5, seed=0)) == 3.0, "too few to tell"
+
+
+def test_what_a_drive_is_told_to_look_for(trained: FrameStatistics) -> None:
+    contract = contract_of(PICTURE, statistics=trained)
+    assert trained.likeness is not None
+    found = novelty_of(contract, Limits())
+    assert found is not None and found.limit == trained.likeness.limit
+    found = novelty_of(contract, Limits(max_novelty=2))
+    assert found is not None and found.limit == 2.0
+    assert novelty_of(contract, Limits(max_novelty="off")) is None
+    without = contract_of(PICTURE)
+    assert novelty_of(without, Limits()) is None
+    with pytest.raises(ContractError, match="train and export again"):
+        novelty_of(without, Limits(max_novelty=2))
+
+
 def test_without_statistics_there_is_no_monitor() -> None:
     with pytest.raises(ContractError, match="train and export again"):
         NoveltyMonitor(contract_of(PICTURE))
@@ -146,7 +200,7 @@ def test_a_forged_spread_is_refused_by_name(trained: FrameStatistics) -> None:
 
 
 def test_it_is_cheap(trained: FrameStatistics) -> None:
-    """15 µs where making a camera's frame gray takes 85; so on any machine, busy or not, less than that."""
+    """8 µs where making a camera's frame gray takes 85; so on any machine, busy or not, less than that."""
     watch, picture = monitor(trained), roads(1, seed=0)[0]
     frame = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     cv2.setNumThreads(1)

@@ -212,11 +212,11 @@ def test_nothing_has_to_move_while_the_throttle_is_0(drive: Callable[..., list[S
     assert {step.state for step in off[:-1]} == {State.DRIVING}
 
 
-@pytest.mark.parametrize("levels", [16, 30, 50])
+@pytest.mark.parametrize("levels", [17, 35, 50])
 def test_flicker_is_neutral_at_its_second_step(drive: Callable[..., list[Step]], levels: int) -> None:
     steps = drive([*(seen(i) for i in range(BEFORE)), *flicker(levels)], limits=Limits(max_novelty="off"))
-    # From -levels to +levels; of 16, the step from none to the first one is within what drives show.
-    first = BEFORE + (levels < 30)
+    # From -levels to +levels; of 17, the step from none to the first one is within what drives show.
+    first = BEFORE + (levels < 35)
     assert [step.state for step in steps[first : first + 2]] == [State.DEGRADED, State.NEUTRAL]
     assert {step.reason for step in steps[first:-1]} == {JUMP}
 

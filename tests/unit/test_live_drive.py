@@ -17,6 +17,7 @@ from sepilot_runtime.actuation import Actuation
 from sepilot_runtime.content import Novelty
 from sepilot_runtime.engines import ConstantEngine
 from sepilot_runtime.errors import DriveError, ModelFileError, OutputError
+from sepilot_runtime.frame_shape import other_shape
 from sepilot_runtime.loop import DriveSummary, drive_live
 from sepilot_runtime.novelty import statistics_of
 from sepilot_runtime.pilot import Pilot
@@ -164,6 +165,9 @@ def test_frames_of_another_shape_than_the_training_s_never_drive() -> None:
     for pilot in (None, trained_on(640, 480)):
         steps, _, _ = drive([sized(480, 640)] * 3, pilot=pilot)
         assert {s.state for s in steps[:-1]} == {State.DRIVING}
+    told = other_shape(trained_on(640, 360).contract, 640, 480)
+    assert told == "frames are 640x480, 1.33 to 1; those of the training were 1.78 to 1"
+    assert not other_shape(trained_on(640, 360).contract, 0, 0), "a source that does not know its size before it begins"
     # A model that was installed meanwhile has its own.
     others = [None, None, trained_on(640, 360)]
     steps, _, _ = drive([good] * 6, new_pilot=lambda: others.pop(0) if others else None)

@@ -14,7 +14,7 @@ from sepilot_runtime.novelty import statistics_of
 from sepilot_train.drives import PictureSet, StoredPictures
 from sepilot_train.learner import predict
 from sepilot_train.split import Split, measure_leak
-from sepilot_train.training import Material
+from sepilot_train.training import Material, _frame_size
 
 SHAPE = (32, 48, 1)
 A, B = (np.random.default_rng(seed).integers(0, 256, (count, 5, 4, 3), np.uint8) for seed, count in ((0, 9), (1, 6)))
@@ -92,3 +92,14 @@ def test_a_training_holds_no_more_pictures_for_more_frames(tmp_path: Path, monke
     grown = peak_bytes(material(tmp_path, many)) - peak_bytes(material(tmp_path, few))
     per_frame = grown / (2 * (many - few))
     assert per_frame < 200, f"{per_frame:.0f} bytes a frame; a picture has {np.prod(SHAPE)}"
+
+
+def test_the_contract_knows_the_size_of_the_training_frames_unless_their_shapes_differ() -> None:
+    def drive(width: int, height: int) -> SimpleNamespace:
+        return SimpleNamespace(read=lambda row: np.zeros((height, width, 3), np.uint8))
+
+    def size(*drives: SimpleNamespace) -> tuple[int, int] | None:
+        return _frame_size(SimpleNamespace(drives=drives))  # type: ignore[arg-type]
+
+    assert size(drive(160, 120)) == size(drive(160, 120), drive(640, 480)) == (160, 120)
+    assert size(drive(160, 120), drive(160, 90)) is None
