@@ -1,13 +1,16 @@
 """Changes model files and contracts in many ways, and loads each result in a subprocess.
 
-Four kinds of change:
+Five kinds of change:
 
     bytes        of the file (bits, blocks, cuts, insertions, digits of the seal); its checksum stays
     contract     another text, put in by the exporter's own code with a checksum that fits; its digest stays
     consistent bytes, consistent contract
                  the same, with every checksum and digest made to fit, as somebody does on purpose
 
-Of the first two none may be accepted, crash or hang. The others can be other valid files (a changed note in the
+    hostile contract
+                 one rule or cap of the contract broken, with checksum and digest made to fit
+
+Of the first two and the last none may be accepted, crash, hang or take more than 1 GB. The others can be other valid files (a changed note in the
 contract, a weight moved by less than the golden frames notice) and may crash or hang an interpreter, which is why
 `sepilot install` tries files in a process of its own; what tells them from the original is the signature, which is
 checked here.
@@ -18,6 +21,7 @@ Loading is `load_pilot`: checksum, contract, tensors, golden frames. Exit code 1
 from __future__ import annotations
 
 import argparse
+import base64
 import concurrent.futures
 import contextlib
 import copy
@@ -27,6 +31,7 @@ import os
 import random
 import resource
 import select
+import struct
 import subprocess
 import sys
 import tempfile
@@ -48,12 +53,14 @@ from sepilot_runtime.pilot import load_pilot
 from sepilot_runtime.signing import new_key, require_signature, sign_file
 
 #: Kind of change to its share.
-SHARES = {"bytes": 0.60, "contract": 0.15, "consistent bytes": 0.15, "consistent contract": 0.10}
+SHARES = {
+    "bytes": 0.50, "contract": 0.15, "consistent bytes": 0.15, "consistent contract": 0.10, "hostile contract": 0.10
+}
 FITTING = ("consistent bytes", "consistent contract")
 OUTCOMES = ("refused", "accepted", "crashed", "hung")
 BATCH = 1000
 SILENCE_S = 20.0
-MEMORY_BYTES = 6 << 30
+MEMORY_BYTES = 1 << 30
 
 
 def main(argv: Sequence[str]) -> int:
@@ -150,7 +157,7 @@ def work(files: Sequence[Path], first: int, end: int, *, seed: int) -> int:
 
     Anything but a SepilotError ends the worker, and the parent counts a crash.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     originals = [(file, file.read_bytes(), read_model_file(file).contract.to_json()) for file in files]
     with tempfile.TemporaryDirectory(prefix="sepilot-fuzz-worker-") as folder:
         for index in range(first, end):
@@ -187,7 +194,8 @@ def changed(kind: str, rng: random.Random, file: Path, content: bytes, contract:
         if "bytes" in kind:
             result = rng.choice(BYTE_CHANGES)(rng, content)
         else:
-            text = contract_changed(rng, contract, fitting=kind in FITTING)
+            hostile = kind == "hostile contract"
+            text = contract_hostile(rng, contract) if hostile else contract_changed(rng, contract, fitting=kind in FITTING)
             put = put_tflite_metadata if file.suffix == ".tflite" else put_onnx_metadata
             result = with_sequence(put(content, {METADATA_KEY: text, SEAL_KEY: BLANK_SEAL}), sequence_of(content))
         if kind != "bytes":
@@ -274,12 +282,61 @@ def contract_changed(rng: random.Random, text: str, *, fitting: bool) -> str:
     for _ in range(rng.choice((1, 1, 2))):
         _change_value(rng, body)
     if fitting:
-        canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        digest = _digest(body)
     result = json.dumps({**body, "digest": digest}, sort_keys=True, separators=(",", ":"))
     if not fitting and rng.random() < 0.1:
         return rng.choice(("", "{}", "[]", "null", "[" * 50_000, result[: len(result) // 2], result + "}"))
     return result
+
+
+def _png(height: int, width: int) -> str:
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height)
+    return base64.b64encode(head + b"\x08\x02" + bytes(64)).decode()
+
+
+#: Place in a contract to values that break a rule or a cap there.
+HOSTILE: dict[tuple[str | int, ...], Sequence[Any]] = {
+    ("outputs", 0, "positive"): ("left", "up", "", "Right"),
+    ("outputs", 0, "unit"): ("rad", "", "°"),
+    ("outputs", 0, "scale"): (1e308, 10**400, 0, -25, 1e9),
+    ("outputs", 0, "low"): (5, 0, -1e9, 10**400, 1),
+    ("outputs", 0, "high"): (9, 0, 1e-9, -1),
+    ("outputs",): ([], [{"name": "steering"}] * 100_000),
+    ("picture", "height"): (0, 16_000, 10**30),
+    ("picture", "width"): (-1, 16_000),
+    ("picture", "crop_top"): (1.0, -0.1, 10**400),
+    ("frame",): ({"height": 9000, "width": 9000}, {"height": 1 << 40, "width": 1, "name": "frame"}),
+    ("golden", 0, "frame_png"): (_png(16_000, 16_000), _png(0, 5), "AAAA", "R0lGODlh" * 8, "A" * 900_000, "\ud800"),
+    ("golden",): (
+        [{"expected": {"steering": 0.0}, "frame_png": "", "picture_crc32": 0}] * 10_000,
+        [[]] * 100_000,
+        {},
+    ),
+    ("golden", 0, "expected"): ({}, {"steering": 10**400}, {"steering": 0.0, "brake": 0.0}),
+    ("tolerance",): (10**400, 0, 1, -1e-4),
+    ("provenance", "recipe"): ("\x1b]0;x\x07", "\u202eabc", "\ud800", "a\nb", "x" * 5000, "\x9b2J"),
+    ("provenance", "drives"): (["\x1b[2J"], ["a"] * 20_000, [["a"]] * 5),
+    ("provenance", "versions"): ({"\x1b[2J": "1"}, {str(i): "1" for i in range(20_000)}),
+    ("provenance", "created"): ("x" * (50 << 20), "\u2028"),
+    ("statistics",): ({"brightness": [9, 1, 1], "contrast": [1, 1, 1], "sharpness": [1, 1, 1]}, [0] * 100_000),
+    ("version",): ("2.0", "", 10**400, "\x1b"),
+}
+
+
+def contract_hostile(rng: random.Random, text: str) -> str:
+    """The contract with one rule or cap broken, and a digest that fits."""
+    body = json.loads(text)
+    del body["digest"]
+    place = rng.choice(list(HOSTILE))
+    holder: Any = body
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = rng.choice(HOSTILE[place])
+    return json.dumps({**body, "digest": _digest(body)}, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _change_value(rng: random.Random, body: dict[str, Any]) -> None:

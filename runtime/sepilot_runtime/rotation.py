@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from sepilot_runtime.errors import OutputError
+from sepilot_runtime.reading import require_regular
 from sepilot_runtime.sinks import Step, line_of
 
 __all__ = ["RotatingLinesSink"]
@@ -29,6 +30,9 @@ class RotatingLinesSink:
         """
         self._path, self._most_bytes, self._keep = Path(path), most_bytes, keep
         try:
+            if self._path.exists():
+                # A pipe would wait for a reader.
+                require_regular(self._path)
             self._file = self._path.open("a", encoding="utf-8")
             self._end_torn_line()
         except OSError as e:

@@ -15,6 +15,7 @@ Cameras and streams connect again in the background; files are gone through once
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -282,7 +283,9 @@ def _open_folder(path: Path) -> ImageSource:
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        return [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        with os.scandir(folder) as entries:
+            files = [Path(entry.path) for entry in entries if entry.is_file()]
+        return [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     except NotADirectoryError:
         return []
     except FileNotFoundError:

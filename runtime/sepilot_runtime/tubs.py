@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.caps import RECORDING_BYTES, ROW_BYTES
 from sepilot_runtime.errors import DriveError
+from sepilot_runtime.reading import read_regular
 from sepilot_runtime.sources import DEFAULT_RATE_HZ, ImageSource
 
 __all__ = ["open_tub"]
@@ -26,19 +29,19 @@ def open_tub(path: Path) -> ImageSource:
     """Open a tub. Deleted rows, rows without an image file and broken lines are left out and counted in `lost`.
 
     Raises:
-        DriveError: the manifest cannot be read, or no row is left.
+        DriveError: the manifest cannot be read, it or a link leads outside of the drive, or no row is left.
     """
-    manifest = _manifest(path)
-    deleted = set(manifest.get("deleted_indexes", []))
+    names, deleted = _manifest(path)
     images = path / "images"
-    here = {p.name for p in images.iterdir()} if images.is_dir() else set()
+    here = _files_in(images, path) if images.is_dir() else frozenset()
     lost: Counter[str] = Counter()
     paths: list[Path] = []
     stamps: list[float | None] = []
     labels: list[float | None] = []
-    for row in _rows(path, manifest, lost):
+    for row in _rows(path, names, lost):
         name = row.get(_IMAGE)
-        if row.get(_INDEX) in deleted:
+        index = row.get(_INDEX)
+        if isinstance(index, int) and index in deleted:
             continue
         # `here` holds bare names, so a row cannot lead out of the drive.
         if not isinstance(name, str) or name not in here:
@@ -55,39 +58,69 @@ def open_tub(path: Path) -> ImageSource:
     return source
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> tuple[list[str], frozenset[int]]:
+    """The catalogs' names and the deleted indexes."""
     where = path / "manifest.json"
     try:
-        lines = where.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
+        lines = read_regular(where, RECORDING_BYTES).decode("utf-8").splitlines()
+    except OSError as e:
+        raise DriveError(f"{where}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
         raise DriveError(f"{where}: cannot be read: {e}") from e
     for line in reversed(lines):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
+        entry = _parsed(line)
+        if not isinstance(entry, dict) or "paths" not in entry:
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("paths"), list):
-            return entry
+        names, deleted = entry["paths"], entry.get("deleted_indexes", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DriveError(f"{where}: paths: a list of the catalogs' names expected")
+        if not isinstance(deleted, list) or not all(isinstance(index, int) for index in deleted):
+            raise DriveError(f"{where}: deleted_indexes: a list of whole numbers expected")
+        return names, frozenset(deleted)
     raise DriveError(f"{where}: names no catalogs; it is not a Donkeycar tub")
 
 
-def _rows(path: Path, manifest: Mapping[str, Any], lost: Counter[str]) -> Iterator[dict[str, Any]]:
-    for name in manifest["paths"]:
-        if Path(str(name)).name != name:
+def _rows(path: Path, names: Sequence[str], lost: Counter[str]) -> Iterator[dict[str, Any]]:
+    here = _files_in(path, path)
+    for name in names:
+        if Path(name).name != name:
             raise DriveError(f"{path / 'manifest.json'}: catalog {name!r} lies outside the drive")
-        try:
-            text = (path / name).read_text(encoding="utf-8", errors="replace")
-        except OSError:
+        if name not in here:
             lost["missing catalog"] += 1
             continue
+        try:
+            text = read_regular(path / name, RECORDING_BYTES).decode("utf-8", "replace")
+        except OSError as e:
+            raise DriveError(f"{path / name}: cannot be read: {e.strerror or e}") from e
         for line in text.splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                lost["broken line"] += 1
-                continue
+            row = _parsed(line) if len(line) <= ROW_BYTES else None
             if isinstance(row, dict):
                 yield row
+            else:
+                lost["broken line"] += 1
+
+
+def _parsed(line: str) -> Any:
+    """None for what is no JSON, or none that can be read: numbers or lists without end."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _files_in(folder: Path, drive: Path) -> frozenset[str]:
+    """Names of the regular files in a folder of a drive.
+
+    Raises:
+        DriveError: the folder or a file is a link that leads outside of the drive.
+    """
+    root = drive.resolve()
+    with os.scandir(folder) as entries:
+        files = [entry for entry in entries if entry.is_file()]
+    for place in (folder, *(Path(entry.path) for entry in files if entry.is_symlink())):
+        if not place.resolve().is_relative_to(root):
+            raise DriveError(f"{place}: is a link that leads outside of the drive; refused")
+    return frozenset(entry.name for entry in files)
 
 
 def _number(value: object) -> float | None:

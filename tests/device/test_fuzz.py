@@ -36,8 +36,8 @@ def test_changed_files_are_refused(tmp_path: Path) -> None:
     done = subprocess.run([*argv, "--json", str(tmp_path / "found.json")], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     kinds = json.loads((tmp_path / "found.json").read_text())["kinds"]
-    for kind in ("bytes", "contract"):
-        assert kinds[kind]["refused"] > 30
+    for kind in ("bytes", "contract", "hostile contract"):
+        assert kinds[kind]["refused"] > 15
         assert kinds[kind]["accepted"] == kinds[kind]["crashed"] == kinds[kind]["hung"] == 0
     for kind in ("consistent bytes", "consistent contract"):
         assert kinds[kind]["refused"] > 10 and kinds[kind]["accepted"] == kinds[kind]["unsigned"]
@@ -48,6 +48,8 @@ def test_every_kind_of_change_changes(fuzz: ModuleType, tmp_path: Path) -> None:
     content, contract = path.read_bytes(), contract_of().to_json()
     for change in fuzz.BYTE_CHANGES:
         assert any(change(random.Random(seed), content) != content for seed in range(20)), change
+    hostile = {fuzz.contract_hostile(random.Random(seed), contract) for seed in range(300)}
+    assert len(hostile) >= sum(map(len, fuzz.HOSTILE.values())) * 0.9
     texts = {fuzz.contract_changed(random.Random(seed), contract, fitting=True) for seed in range(100)}
     assert len(texts - {contract}) > 80
 

@@ -219,6 +219,47 @@ def test_what_is_too_large_is_refused_before_it_costs_anything(
         tracemalloc.stop()
 
 
+plain = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -(10**400), 1e308, -0.0, 0.5]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=()), max_size=20),
+)
+anything = st.recursive(
+    plain,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def places_in(value: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, below in inner for place in ((*at, key), *places_in(below, (*at, key)))]
+
+
+BODY = json.loads(contract_of(golden=1).to_json())
+PLACES = [place for place in places_in(BODY) if place[0] != "digest"]
+
+
+@given(st.sampled_from(PLACES), anything)
+def test_no_value_anywhere_gives_more_than_one_line(place: tuple[str | int, ...], value: Any) -> None:
+    body = json.loads(json.dumps(BODY))
+    holder: Any = body
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    try:
+        taken = Contract.from_json(signed(body), "model.tflite")
+    except ContractError as e:
+        assert "\n" not in str(e) and len(str(e)) < 1000
+    else:
+        steering = taken.output("steering") if any(o.name == "steering" for o in taken.outputs) else None
+        assert steering is None or (steering.positive == "right" and -1 <= steering.low < 0 < steering.high <= 1)
+        assert Contract.from_json(taken.to_json(), "again") == taken
+
+
 def test_lists_without_end_inside_each_other_are_one_line() -> None:
     for depth in (100, 900, 5000):
         body = json.loads(contract_of().to_json())

@@ -177,7 +177,7 @@ def test_a_tub_is_read_in_spite_of_its_damage(tmp_path: Path) -> None:
     (tub / "manifest.json").write_text(manifest.replace('"catalog_0.catalog"]', '"catalog_0.catalog", "gone.catalog"]'))
     source, got = given(tub)
     assert [round((frame.label or 0.0) * 8 + 4) for frame in got] == [3, 4, 6, 7]
-    assert source.lost == {"broken line": 1, "missing image": 1, "missing catalog": 1}
+    assert source.lost == {"broken line": 2, "missing image": 1, "missing catalog": 1}
 
 
 def test_useless_time_stamps_are_replaced(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import csv
 import math
 from pathlib import Path
 
+from sepilot_runtime.caps import RECORDING_BYTES
 from sepilot_runtime.errors import DriveError
+from sepilot_runtime.reading import read_regular
 
 __all__ = ["read_table", "to_number"]
 
@@ -18,7 +20,7 @@ def read_table(path: Path) -> list[list[str]]:
         DriveError: the file cannot be read, or is not a CSV file.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = read_regular(path, RECORDING_BYTES).decode("utf-8-sig", "replace").splitlines()
         return [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
     except OSError as e:
         raise DriveError(f"{path}: cannot be read: {e.strerror or e}") from e

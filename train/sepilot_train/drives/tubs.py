@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.caps import RECORDING_BYTES, ROW_BYTES
 from sepilot_runtime.errors import DriveError
+from sepilot_runtime.reading import read_regular
 from sepilot_train.drives.drive import Drive, Rows
 from sepilot_train.drives.frames import ImageFrames
 from sepilot_train.drives.options import ReaderOptions
@@ -35,7 +37,7 @@ def is_tub_v2(path: Path) -> bool:
     """
     manifest = path / "manifest.json"
     try:
-        return manifest.is_file() and ('"paths"' in manifest.read_text("utf-8", "replace") or _has_catalogs(path))
+        return manifest.is_file() and (b'"paths"' in read_regular(manifest, RECORDING_BYTES) or _has_catalogs(path))
     except OSError:
         return True
 
@@ -81,7 +83,7 @@ def _has_catalogs(path: Path) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_regular(path, RECORDING_BYTES).decode("utf-8", "replace")
     except OSError as e:
         raise DriveError(f"{path}: cannot be read: {e.strerror or e}") from e
 
@@ -112,7 +114,7 @@ def _is_list_of(value: object, kind: type) -> bool:
 def _take(rows: Rows, finder: FileFinder, text: str, deleted: set[int], *, images: str) -> None:
     """One record, from a line of a catalog or a file of its own."""
     try:
-        record = json.loads(text)
+        record: Any = json.loads(text) if len(text) <= ROW_BYTES else None
     except (ValueError, RecursionError):
         rows.skip("broken JSON")
         return
