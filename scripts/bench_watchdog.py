@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "runtime")]
 
-from bus_drive import BusDrive, bus_drive  # noqa: E402
+from bus_drive import bus_drive  # noqa: E402
 from model_factory import write_frames, write_tflite  # noqa: E402
 
 HELD_S = 0.4
