@@ -48,7 +48,9 @@ class ContentCheck:
         Args:
             contract: of the model whose pictures are looked at.
         """
-        self._limits, self._novelty = limits, novelty
+        self._limits = limits
+        self._score: Score | None = None if novelty is None else novelty.score
+        self._most_novel = 0.0 if novelty is None else novelty.limit
         self._glance = Glance(contract.picture.height, contract.picture.width)
         statistics = contract.statistics
         flat = None if statistics is None else statistics.flat_rows
@@ -94,8 +96,8 @@ class ContentCheck:
             return Verdict(Level.TROUBLE, "nothing moves in the picture")
         # A single novel picture or step of brightness (a flash, a passer-by) is no reason to stop; two are.
         before = self._novel
-        if self._novelty is not None:
-            self._novel = self._novelty.score(glance, picture) > self._novelty.limit
+        if self._score is not None:
+            self._novel = self._score(glance, picture) > self._most_novel
         jumps = last_mean is not None and abs(mean - last_mean) > limits.max_brightness_step
         if not (jumps or self._novel or self._jumps):
             return GOOD

@@ -111,10 +111,12 @@ class Glance:
         self.measures = measures = slot.measures
         mean, sharpness = slot.wholes.tolist()
         self.mean = mean = mean - OFFSET
-        self.deviation = deviation = math.sqrt(max(0.0, norm(gray, L2_SQUARED) / pixels - mean * mean))
+        variance = norm(gray, L2_SQUARED) / pixels - mean * mean
+        self.deviation = deviation = math.sqrt(variance) if variance > 0 else 0.0
         measures[10] = deviation + OFFSET
         measures[11] = stretch + OFFSET
-        measures[12] = max(2 * (sharpness - OFFSET) - stretch, 0.0) + ROUGHNESS_OFFSET
+        roughness = 2 * (sharpness - OFFSET) - stretch
+        measures[12] = (roughness if roughness > 0 else 0.0) + ROUGHNESS_OFFSET
 
     def moved_by(self) -> float:
         """How much the last picture differs from the one before: 1 for noise alone, whatever its level; 0 for nothing;

@@ -31,6 +31,8 @@ from sepilot_runtime.states import Limits
 
 __all__ = ["EDGE_PERCENTILE", "NoveltyMonitor", "novelty_of", "statistics_of"]
 
+norm = cv2.norm  # Looking it up in OpenCV's module takes a tenth as long as it does.
+
 EDGE_PERCENTILE = 99.9
 """Of the training pictures' distances; it scores 1.0."""
 
@@ -126,7 +128,8 @@ class NoveltyMonitor:
         else:
             np.log(glance.measures, self._measures)
         np.dot(self._whiten, self._logs, self._away)
-        return max(cv2.norm(self._of_whole), cv2.norm(self._of_bands))
+        whole, bands = norm(self._of_whole), norm(self._of_bands)
+        return whole if whole > bands else bands
 
 
 def novelty_of(contract: Contract, limits: Limits) -> Novelty | None:
