@@ -5,7 +5,7 @@
     scripts/mutate contract --sample 100   of a large one so many, drawn by --seed
     scripts/mutate package.module --tests tests/unit/test_x.py     any other
 
-For each module the share of faults that a test died of, and every fault that lived, as `file:line in function: old → new`.
+For each module the share of faults that a test died of, and every fault that lived: `file:line in function: old → new`.
 Faults that cannot be told from the right code, or whose effect is not worth a test, stand with their reason in
 `mutants-accepted.toml`; they are counted apart, and an entry that fits no fault any more, or one that a test notices by
 now, is an error. Faults are known by their text and function, so moved lines change nothing.
@@ -282,7 +282,8 @@ def _pytest(tests: Sequence[str], folder: Path) -> int:
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
     # Real drives are not everywhere and take seconds, as does what is tried at random.
-    words = ["-x", "-q", "-p", "no:cacheprovider", "-k", "not real_drives and not no_content", f"--basetemp={folder / 'pytest'}"]
+    chosen = ["-k", "not real_drives and not no_content"]
+    words = ["-x", "-q", "-p", "no:cacheprovider", *chosen, f"--basetemp={folder / 'pytest'}"]
     return int(pytest.main([*words, *tests]))
 
 

@@ -37,7 +37,8 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 
 PAIRS = [
-    ("min", "max"), ("any", "all"), ("minimum", "maximum"), ("floor", "ceil"), ("argmin", "argmax"), ("isfinite", "isnan"),
+    ("min", "max"), ("any", "all"), ("minimum", "maximum"), ("floor", "ceil"), ("argmin", "argmax"),
+    ("isfinite", "isnan"),
 ]  # fmt: skip
 OTHER = {name: other for a, b in PAIRS for name, other in ((a, b), (b, a))}
 
@@ -170,9 +171,15 @@ def _faults(child: ast.AST, parent: ast.AST, holder: str) -> Iterator[ast.AST]:
             yield ast.Pass()
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
             yield ast.Pass()
-    if holder == "test" and isinstance(child, ast.expr) and not isinstance(child, ast.UnaryOp | ast.Constant):
-        if not isinstance(child, ast.Compare) or not isinstance(child.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot):
-            yield ast.UnaryOp(op=ast.Not(), operand=child)
+    if holder == "test" and isinstance(child, ast.expr) and not _turned_already(child):
+        yield ast.UnaryOp(op=ast.Not(), operand=child)
+
+
+def _turned_already(condition: ast.expr) -> bool:
+    """Another fault says the same: a `not` removed, `!=` for `==`."""
+    if isinstance(condition, ast.Compare):
+        return isinstance(condition.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot)
+    return isinstance(condition, ast.UnaryOp | ast.Constant)
 
 
 def _constants(value: object, parent: ast.AST) -> Iterator[ast.Constant]:
@@ -190,5 +197,7 @@ def _constants(value: object, parent: ast.AST) -> Iterator[ast.Constant]:
 
 
 def _of_text(node: ast.BinOp) -> bool:
-    return any(isinstance(n, ast.JoinedStr) or isinstance(n, ast.Constant) and isinstance(n.value, str)
-               for n in (node.left, node.right))  # fmt: skip
+    sides = (node.left, node.right)
+    return any(
+        isinstance(n, ast.JoinedStr) or (isinstance(n, ast.Constant) and isinstance(n.value, str)) for n in sides
+    )
