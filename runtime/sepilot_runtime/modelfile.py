@@ -103,7 +103,7 @@ def read_model_file(path: Path) -> ModelFile:
     try:
         raw = metadata_of(content, METADATA_KEY) if kind is ModelKind.TFLITE else _onnx_metadata(content)
         require_contract_size(len(raw or b""), str(path))
-        text = None if raw is None else raw.decode("utf-8")
+        text = None if raw is None else str(raw, "utf-8")
     except (struct.error, IndexError, UnicodeDecodeError) as e:
         raise ModelFileError(f"{path}: damaged: it is not a whole {kind.upper()} file; copy or export it again") from e
     if text is None:
@@ -148,15 +148,15 @@ _MODEL_GRAPH, _MODEL_METADATA_PROPS = 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
-def _onnx_metadata(content: bytes) -> bytes | None:
-    contract: bytes | None = None
+def _onnx_metadata(content: bytes) -> memoryview | None:
+    contract: memoryview | None = None
     has_graph = False
     for number, value in _protobuf_fields(memoryview(content)):
         has_graph = has_graph or number == _MODEL_GRAPH
         if number == _MODEL_METADATA_PROPS:
             entry = dict(_protobuf_fields(value))
             if bytes(entry.get(_ENTRY_KEY, b"")) == METADATA_KEY.encode():
-                contract = bytes(entry.get(_ENTRY_VALUE, b""))
+                contract = entry.get(_ENTRY_VALUE, memoryview(b""))
     if not has_graph:
         raise IndexError("no graph")
     return contract

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sepilot_export.exporter import source_of
 from sepilot_runtime.errors import RunError
 from sepilot_train.drives import DriveFilter, ReaderOptions
 from sepilot_train.recipe import load_recipe
-from sepilot_train.run import Predictions, Request, Run
+from sepilot_train.run import Predictions, Request, Run, open_run
 from sepilot_train.training import gather
 
 
@@ -78,6 +79,17 @@ def test_a_damaged_run_is_one_line(tmp_path: Path, name: str, change: Callable[[
         source_of(run)
     assert str(caught.value).startswith(f"{run.path / name}: ") and says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["contract.json", "recipe.toml", "model.keras", "predictions.npz", "request.json"])
+def test_a_pipe_in_a_run_is_one_line(name: str, tmp_path: Path) -> None:
+    run = run_over(write_tub(tmp_path / "tub"), tmp_path / "run")
+    for there in ("model.keras", "request.json"):
+        (run.path / there).touch()
+    (run.path / name).unlink(missing_ok=True)
+    os.mkfifo(run.path / name)
+    with pytest.raises(RunError, match=rf"{name}: cannot be read: a file expected, found a pipe"):
+        open_run(run.path)
 
 
 def test_a_teacher_with_a_damaged_split_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.caps import MODEL_BYTES
 from sepilot_runtime.errors import ModelFileError
+from sepilot_runtime.reading import read_regular
 from sepilot_runtime.tflitefile import operator_macs
 from sepilot_train.layers import PREPROCESSING, Node, Role, Size
 
@@ -240,7 +242,10 @@ def tflite_nodes(path: Path) -> list[Node]:
     Raises:
         ModelFileError: not a TFLite file, or not a whole one.
     """
-    data = path.read_bytes()
+    try:
+        data = read_regular(path, MODEL_BYTES)
+    except OSError as e:
+        raise ModelFileError(f"{path}: cannot be read: {e.strerror or e}") from e
     if data[4:8] != b"TFL3":
         raise ModelFileError(f"{path}: a TFLite file expected, its identifier is {data[4:8]!r}")
     try:

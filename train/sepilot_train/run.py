@@ -26,9 +26,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.caps import CONTRACT_BYTES
 from sepilot_runtime.contract import Contract, Picture
 from sepilot_runtime.errors import DriveError, RunError
 from sepilot_runtime.files import atomic_file, read_json
+from sepilot_runtime.reading import read_regular, require_regular
 from sepilot_runtime.schema import parse
 from sepilot_train.drives import (
     Drive,
@@ -246,10 +248,13 @@ def open_run(path: Path) -> Run:
         raise RunError(f"{path}: not a run directory of `sepilot train` (no request.json)")
     if not (path / "model.keras").exists():
         raise RunError(f"{path}: the training has not finished; continue it with: sepilot train --resume --out {path}")
+    _require_files(path)
     contract_path = path / "contract.json"
     try:
-        text = contract_path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
+        text = read_regular(contract_path, CONTRACT_BYTES).decode("utf-8")
+    except OSError as e:
+        raise RunError(f"{contract_path}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
         raise RunError(f"{contract_path}: cannot be read: {e}") from e
     return Run(
         path=path,
@@ -355,6 +360,18 @@ def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) 
     )
     pictures = dataclasses.replace(pictures, drive_id=drive.id)
     return RunDrive(drive=drive, pictures=pictures, train=train, validation=validation)
+
+
+def _require_files(run: Path) -> None:
+    """Whoever opens a pipe in a run waits for ever: Keras and numpy open what they are told."""
+    for place in sorted(run.iterdir()):
+        try:
+            if not place.is_dir():
+                require_regular(place)
+        except FileNotFoundError:  # A link to nothing; what needs it says so.
+            continue
+        except OSError as e:
+            raise RunError(f"{place}: cannot be read: {e.strerror or e}") from e
 
 
 def write_text(path: Path, text: str) -> None:

@@ -61,6 +61,8 @@ def _found_at(paths: Sequence[Path], options: ReaderOptions) -> dict[tuple[Path,
     for path in paths:
         if not path.exists():
             raise DriveError(f"{path}: no such file or folder")
+        if not path.is_file() and not path.is_dir():
+            raise DriveError(f"{path}: a file or a folder expected, found something else")
         here = _open_file(path, options) if path.is_file() else _open_folder(path, options, MAX_DEPTH)
         if not here:
             raise DriveError(f"{path}: {KNOWN} expected, found none")
