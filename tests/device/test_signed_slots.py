@@ -113,7 +113,7 @@ def test_an_unreadable_key_on_the_command_line(device: Device, tmp_path: Path, s
     os.mkfifo(slots / "trusted.pem")
     done = device.sepilot("install", str(model), "--slots", str(slots))
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr == f"sepilot: {slots}/trusted.pem: a key file expected (PEM), found no regular file\n"
+    assert done.stderr == f"sepilot: {slots}/trusted.pem: cannot be read: a file expected, found a pipe\n"
 
 
 # --- Sequence numbers -------------------------------------------------------------------------------------------------
