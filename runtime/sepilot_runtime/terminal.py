@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 __all__ = ["legible", "legible_streams", "one_line"]
 
-_OBEYED = re.compile(
+# Compiled when it is first needed: most texts are printable, and a drive is to begin soon.
+_OBEYED = (
     # Controls but tab and line end; what hides, joins or turns round; halves of characters.
     "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ud800-\udfff"
     "\ufff9-\ufffb\U000e0000-\U000e0fff]"
@@ -24,7 +25,7 @@ _OBEYED = re.compile(
 
 def legible(text: str) -> str:
     """The same text with everything escaped that a terminal would obey, or cannot be written; lines stay lines."""
-    return text if text.isprintable() else _OBEYED.sub(_escaped, text)
+    return text if text.isprintable() else re.sub(_OBEYED, _escaped, text)
 
 
 def one_line(text: str) -> str:
