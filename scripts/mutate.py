@@ -142,7 +142,7 @@ def _judge(module: str, tests: Sequence[str], arguments: argparse.Namespace) -> 
         count.skipped = len(mutants) - len(drawn)
     usual_s = _usual(path, tests)
     noticed: dict[tuple[str, str, str], bool] = {}
-    for mutant, killed in _run_all(path, drawn, tests, usual_s * TIMES + 5, arguments.jobs):
+    for mutant, killed in _run_all(path, drawn, tests, usual_s * TIMES, arguments.jobs):
         if mutant.key in reasons:
             # Equal texts in one function are accepted together.
             noticed[mutant.key] = noticed.get(mutant.key, True) and killed
