@@ -25,7 +25,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from chaos_faults import KINDS, Kind, Stage, TroubledEngine
+from chaos_faults import KINDS, START_PERIODS, Kind, Stage, TroubledEngine
 from chaos_processes import ANSWER_MS, SILENCE_MS, Ending, endings
 from chaos_world import PERIOD_NS, Chip, Clock, Image, ReplayedCamera
 
@@ -41,6 +41,9 @@ from sepilot_runtime.states import Control, Limits, State
 
 ACTUATION = Actuation(throttle=0.4, trim=0.1)
 """With a trim: neutral is not the middle of the servo."""
+
+LIMITS = Limits(max_failures=1000)
+"""A drive ends after 50 frames on which the model failed; here the next fault is to come."""
 
 AFTER_BUS_NS = 60_000_000
 SLACK_NS = 10_000_000
@@ -96,6 +99,7 @@ class Director:
         self._until_ns = self._deadline_ns = 0
         self._after_bus_ns = AFTER_BUS_NS
         self._standing_ns: int | None = None
+        self._stood, self._from_start = True, False
         self._state = State.WAITING
 
     def write(self, step: Step) -> None:
@@ -126,6 +130,8 @@ class Director:
     def _begin(self) -> None:
         stage, rng = self._stage, self._stage.rng
         names = rng.permutation(list(KINDS))[: 2 if rng.random() < TWO_AT_ONCE else 1].tolist()
+        # Of two spoiled pictures the camera gives the second: what shows at once, not what takes its time.
+        names.sort(key=lambda name: -(KINDS[name].periods or 0))
         kinds = [KINDS[name] for name in names]
         self._round += 1
         self._standing_ns = None
@@ -136,6 +142,7 @@ class Director:
         self._until_ns = onset_ns + round(rng.integers(longest // 2, longest + 1) * PERIOD_NS)
         turn_periods = max(kind.turn_periods for kind in kinds)
         self._after_bus_ns = AFTER_BUS_NS + round((turn_periods - 1) * PERIOD_NS)
+        self._from_start = bool(limits) and all(kind.from_start for kind in kinds if kind.periods is not None)
         allowed = min(limits, default=0.0) * turn_periods
         self._deadline_ns = onset_ns + round(allowed * PERIOD_NS) + SLACK_NS if limits else 0
         self._since_ns = onset_ns
@@ -155,6 +162,9 @@ class Director:
         standing = chip.pulses in (self._neutral, NO_PULSES)
         if self._active and standing and self._standing_ns is None:
             self._standing_ns = now_ns
+        if self._stood and not standing and self._from_start:
+            self._deadline_ns = max(self._deadline_ns, now_ns + round(START_PERIODS * PERIOD_NS) + SLACK_NS)
+        self._stood = standing
         if standing or now_ns - chip.silent_ns <= self._after_bus_ns:
             return
         if self._active and self._deadline_ns and self._deadline_ns < now_ns <= self._until_ns:
@@ -196,7 +206,7 @@ class Directed:
         return self._camera.newest(timeout_s)
 
 
-def chaos(pilot: Pilot, images: Sequence[Image], *, faults: int, seed: int = 0, limits: Limits | None = None) -> Tally:
+def chaos(pilot: Pilot, images: Sequence[Image], *, faults: int, seed: int = 0, limits: Limits = LIMITS) -> Tally:
     """Drive over `images` until so many faults are through."""
     clock, settings, control, tally = Clock(), ServoSettings(), Control(), Tally()
     chip = Chip(clock, settings)
@@ -209,7 +219,7 @@ def chaos(pilot: Pilot, images: Sequence[Image], *, faults: int, seed: int = 0, 
     director = Director(stage, faults, tally, (servo.ticks(0.0), servo.ticks(ACTUATION.straight)))
     drive_live(
         Pilot(engine), Directed(camera, director), [servo, director], limits=limits, actuation=ACTUATION,
-        control=control, novelty=lambda pilot: novelty_of(pilot.contract, limits or Limits()), clock_ns=clock,
+        control=control, novelty=lambda pilot: novelty_of(pilot.contract, limits), clock_ns=clock,
     )  # fmt: skip
     return tally
 

@@ -19,7 +19,7 @@ from sepilot_runtime.contract import Contract
 from sepilot_runtime.engines import Engine
 from sepilot_runtime.states import Control
 
-__all__ = ["KINDS", "Kind", "Stage", "TroubledEngine"]
+__all__ = ["KINDS", "START_PERIODS", "Kind", "Stage", "TroubledEngine"]
 
 WATCHED_PERIODS = 2.0
 """How soon neutral must follow, unless a kind says otherwise."""
@@ -81,12 +81,14 @@ class Kind:
         periods: from its first frame until the car must be in neutral; None for what it may drive through.
         longest: how many frame periods it lasts at most.
         turn_periods: frame periods that a turn of the loop takes under it.
+        from_start: `periods` begin anew whenever the car starts, as it is given time to.
     """
 
     begin: Begin
     periods: float | None = WATCHED_PERIODS
     longest: int = 24
     turn_periods: float = 1.0
+    from_start: bool = False
 
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------
@@ -295,8 +297,9 @@ KINDS: Mapping[str, Kind] = {
     "two buffers in turn": Kind(begin=ring(2)),
     "four buffers in turn": Kind(begin=ring(4)),
     "eight buffers in turn": Kind(begin=ring(8)),
-    "frozen but for one bit": Kind(begin=pictures(_one_bit)),
-    "frozen with fresh noise": Kind(begin=pictures(_still), periods=START_PERIODS, longest=64),
+    # A bit in the two rows of the frame that tell a freeze apart from a standing scene hides one copy.
+    "frozen but for one bit": Kind(begin=pictures(_one_bit), periods=3),
+    "frozen with fresh noise": Kind(begin=pictures(_still), periods=START_PERIODS, longest=64, from_start=True),
     "black": Kind(begin=_plain(lambda rng: rng.uniform(0, 4))),
     "white": Kind(begin=_plain(lambda rng: rng.uniform(252, 255))),
     "blank": Kind(begin=_plain(lambda rng: rng.uniform(20, 235))),
@@ -304,7 +307,8 @@ KINDS: Mapping[str, Kind] = {
     "half filled": Kind(begin=pictures(_half_filled)),
     "torn": Kind(begin=pictures(_torn)),
     "noise": Kind(begin=pictures(_noise)),
-    "flicker": Kind(begin=pictures(_flicker)),
+    # It takes two steps, and the first frame after a pause is compared with nothing.
+    "flicker": Kind(begin=pictures(_flicker), periods=3),
     "twice the size": Kind(begin=_reshaped(lambda width, height: (2 * width, 2 * height))),
     "portrait": Kind(begin=_reshaped(lambda width, height: (height, width))),
     "wider": Kind(begin=_reshaped(lambda width, height: (width * 4 // 3, height))),

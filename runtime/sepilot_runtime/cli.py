@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -114,9 +113,6 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def run_verb(call: Callable[[], int]) -> int:
     """Run one verb; errors of the user become one line on stderr and exit code 2, Ctrl-C 130."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal of another locale shows "?" for what it has no letter for.
-        sys.stdout.reconfigure(errors="replace")
     try:
         code = call()
         _flush_stdout()

@@ -31,6 +31,10 @@ RECENT = 0xFF
 STILL_FRAMES = 2
 """In a row that show no motion: one may be a picture that came twice."""
 
+MOVING_FRAMES = 3
+"""In a row that show motion, before a car that stood still though it should drive is believed to move: noise shows some
+once in a hundred frames."""
+
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
@@ -59,12 +63,12 @@ class ContentCheck:
         self._novel, self._jumps = False, 0
         self._last_mean: float | None = None
         self._start_ns: int | None = None
-        self._started, self._still, self._stuck = False, 0, False
+        self._started, self._still, self._stuck, self._moving = False, 0, False, 0
 
     def start(self) -> None:
         """What comes now does not follow upon what was: the car may have to start, the light may be another."""
         self._last_mean = self._start_ns = None
-        self._started, self._still, self._stuck = False, 0, False
+        self._started, self._still, self._stuck, self._moving = False, 0, False, 0
 
     def judge(self, image: NDArray[np.uint8], picture: NDArray[np.uint8], now_ns: int, *, moving: bool) -> Verdict:
         """The verdict on a frame (H, W[, 3]) and the model's picture of it (h, w, c).
@@ -91,7 +95,10 @@ class ContentCheck:
         if not (moving or self._stuck) or last_mean is None:
             self._start_ns, self._started, self._still = None, False, 0
         elif glance.moved_by() >= limits.least_motion:
-            self._started, self._still, self._stuck = True, 0, False
+            self._moving += 1
+            self._started, self._still, self._stuck = True, 0, self._stuck and self._moving < MOVING_FRAMES
+            if self._stuck:
+                return Verdict(Level.TROUBLE, "nothing moves in the picture")
         elif self._stands_still(now_ns):
             return Verdict(Level.TROUBLE, "nothing moves in the picture")
         # A single novel picture or step of brightness (a flash, a passer-by) is no reason to stop; two are.
@@ -133,7 +140,7 @@ class ContentCheck:
     def _stands_still(self, now_ns: int) -> bool:
         """Whether a picture without motion is trouble; then so are all that follow until something moves, as the car
         stands."""
-        self._still += 1
+        self._still, self._moving = self._still + 1, 0
         if self._start_ns is None:
             self._start_ns = now_ns
         expected = self._started or now_ns - self._start_ns > self._limits.start_ms * 1e6

@@ -45,7 +45,8 @@ def legible_streams() -> Iterator[None]:
         for stream in before:
             # Not every replacement of a standard stream can.
             if (reconfigure := getattr(stream, "reconfigure", None)) and (errors := getattr(stream, "errors", None)):
-                reconfigure(errors="backslashreplace")
+                # A terminal of another locale shows "?" for what it has no letter for; tables stay in their columns.
+                reconfigure(errors="replace")
                 stack.callback(reconfigure, errors=errors)
         sys.stdout, sys.stderr = (_Legible(stream) for stream in before)
         try:

@@ -128,7 +128,8 @@ class Chip:
 
     def log(self) -> list[Record]:
         try:
-            lines = (self.folder / "log").read_text().splitlines()
+            # A reader may see the beginning of a line that is being written.
+            lines = (self.folder / "log").read_text().rpartition("\n")[0].splitlines()
         except FileNotFoundError:
             return []
         return [

@@ -81,8 +81,8 @@ def test_corrupt_frames_are_left_out_and_counted(tub: Path, tmp_path: Path) -> N
 def test_a_video_is_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drive = drive_of(make.write_video(tmp_path / "clip.avi", count=3 * cache.CHUNK))
     opened: list[Path] = []
-    real = frames._open
-    monkeypatch.setattr(frames, "_open", lambda path: opened.append(path) or real(path))  # type: ignore[func-returns-value]
+    real = frames.video_file
+    monkeypatch.setattr(frames, "video_file", lambda path: opened.append(path) or real(path))  # type: ignore[func-returns-value]
     found = load_pictures(drive, PICTURE, cache_dir=tmp_path / "cache", progress=False, workers=8)
     assert len(opened) == 1 and len(found.pictures) == 3 * cache.CHUNK
     assert np.array_equal(found.pictures[100], picture_of(drive.read(100), PICTURE))

@@ -40,6 +40,11 @@ def steered(output: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "raw" in line]
 
 
+def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What stands on stderr, but that this model has no statistics of its training."""
+    return [line for line in capsys.readouterr().err.splitlines() if "novel pictures" not in line]
+
+
 def delayed(call: Callable[..., Any], by_s: float) -> Callable[..., Any]:
     def slow(*arguments: Any) -> Any:
         time.sleep(by_s)
@@ -63,7 +68,7 @@ def test_a_drive_that_fails_keeps_its_log_and_its_video(
     argv = ["drive", str(model), "--source", str(folder), "--to", "udp://127.0.0.1:9", "--quiet"]
     argv += ["--output", str(made / "o.jsonl"), "--overlay", str(made / "o.mp4"), *["--as-camera"] * live]
     assert cli.main(argv) == 2
-    assert capsys.readouterr().err == "sepilot: udp: the cable came off\n"
+    assert told(capsys) == ["sepilot: udp: the cable came off"]
     assert sorted(path.name for path in made.iterdir()) == ["o.jsonl", "o.mp4"]
     lines = steered(made / "o.jsonl")
     assert 0 <= lines[-1]["frame"] < 4
@@ -124,7 +129,7 @@ def test_a_live_video_is_whole_though_drawing_is_slow(
     output, video = tmp_path / "o.jsonl", tmp_path / "o.mp4"
     argv = ["drive", str(model), "--source", str(folder), "--as-camera", "--rate-hz", "50", "--quiet"]
     assert cli.main([*argv, "--output", str(output), "--overlay", str(video)]) == 0
-    assert capsys.readouterr().err == ""
+    assert told(capsys) == []
     assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == len(steered(output)) > 0
 
 

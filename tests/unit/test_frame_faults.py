@@ -196,6 +196,16 @@ def test_a_car_that_stands_at_a_wall_stays_neutral_until_something_moves(drive: 
     assert states[23:120] == [State.NEUTRAL] * 97 and states[-1] is State.DRIVING
 
 
+def test_noise_that_looks_like_motion_once_starts_no_car(drive: Callable[..., list[Step]]) -> None:
+    """A car that stood still is believed to move when it does so for three frames; else it would drive blind again."""
+    still = [noisy(scene(BEFORE - 1), 1000 + i) for i in range(60)]
+    for number in (10, 20, 30, 31, 45):
+        still[number] = noisy(scene(number + 40), number)  # Another scene once is two changes, to it and back.
+    steps = drive([*(seen(i) for i in range(BEFORE)), *still[:30], *(seen(i) for i in range(100, 112))])
+    assert {step.state for step in steps[BEFORE + 3 : BEFORE + 30]} == {State.NEUTRAL}
+    assert steps[-2].state is State.DRIVING
+
+
 def test_a_car_has_time_to_start(drive: Callable[..., list[Step]]) -> None:
     standing = [noisy(scene(0), 500 + i) for i in range(60)]
     steps = drive([*standing[:35], *(seen(i) for i in range(30))])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import drive_factory as make
+from sepilot_runtime import reading
 from sepilot_runtime.errors import DriveError
 from sepilot_train.drives import Drive, DriveFilter, ReaderOptions, open_drives
 from sepilot_train.drives.drive import NOMINAL_RATE_HZ, Rows, _usable_time
@@ -562,10 +563,10 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A manifest that nobody may read is a tub's all the same: what is wrong with it must be told."""
     folder = make.write_tub(tmp_path / "tub", count=4)
 
-    def locked(self: Path, *_: object, **__: object) -> str:
+    def locked(*_: object, **__: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", locked)
+    monkeypatch.setattr(reading, "open_regular", locked)
     assert is_tub_v2(folder)
     with pytest.raises(DriveError, match=r"manifest\.json: cannot be read: Permission denied"):
         read(folder)

@@ -13,13 +13,28 @@ ODD, TROUBLE = Verdict(Level.ODD, "odd"), Verdict(Level.TROUBLE, "trouble")
 VERDICTS = {"g": GOOD, "o": ODD, "t": TROUBLE}
 
 
-def supervisor(**limits: Any) -> Supervisor:
-    return Supervisor(Limits(**limits))
+PERIOD_NS = 50_000_000
 
 
-def judged(machine: Supervisor, verdicts: str) -> list[State]:
+class Paced(Supervisor):
+    """Told something once a period."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, PERIOD_NS)
+        self.now_ns = 0
+
+    def see(self, verdict: Verdict) -> State:
+        self.now_ns += PERIOD_NS
+        return self.judge(verdict, self.now_ns)
+
+
+def supervisor(**limits: Any) -> Paced:
+    return Paced(Limits(**limits))
+
+
+def judged(machine: Paced, verdicts: str) -> list[State]:
     """The states after a row of good (g), odd (o) and troublesome (t) frames, one period apart."""
-    return [machine.judge(VERDICTS[verdict]) for verdict in verdicts]
+    return [machine.see(VERDICTS[verdict]) for verdict in verdicts]
 
 
 W, D, DEGRADED, N, S = State.WAITING, State.DRIVING, State.DEGRADED, State.NEUTRAL, State.STOPPED
@@ -47,17 +62,31 @@ def test_what_leads_where(verdicts: str, states: list[State]) -> None:
     assert judged(supervisor(), verdicts) == states
 
 
+@pytest.mark.parametrize("bad", ["o", "t"])
+def test_good_frames_that_come_at_once_are_no_recovery(bad: str) -> None:
+    machine = supervisor()
+    judged(machine, "g" + bad)
+    state, bad_ns = machine.state, machine.now_ns
+    assert {machine.judge(GOOD, bad_ns + 5 * PERIOD_NS - 1) for _ in range(20)} == {state}
+    assert machine.judge(GOOD, bad_ns + 5 * PERIOD_NS) is D
+    # Time alone is none either: five frames it takes.
+    machine = supervisor()
+    judged(machine, "g" + bad)
+    found = [machine.judge(GOOD, machine.now_ns + 100 * PERIOD_NS) for _ in range(5)]
+    assert found == [state] * 4 + [D]
+
+
 def test_reasons_are_the_last_trouble_and_none_while_driving() -> None:
     machine = supervisor()
     assert (machine.state, machine.reason) == (W, "no frame yet")
-    assert machine.judge(ODD) is W and machine.reason == "odd"
-    assert machine.judge(TROUBLE) is W and machine.reason == "trouble"
-    assert machine.judge(GOOD) is D and machine.reason == ""
-    assert machine.judge(ODD) is DEGRADED and machine.reason == "odd"
-    assert machine.judge(GOOD) is DEGRADED and machine.reason == "odd"
-    assert machine.judge(TROUBLE) is N and machine.reason == "trouble"
+    assert machine.see(ODD) is W and machine.reason == "odd"
+    assert machine.see(TROUBLE) is W and machine.reason == "trouble"
+    assert machine.see(GOOD) is D and machine.reason == ""
+    assert machine.see(ODD) is DEGRADED and machine.reason == "odd"
+    assert machine.see(GOOD) is DEGRADED and machine.reason == "odd"
+    assert machine.see(TROUBLE) is N and machine.reason == "trouble"
     # An odd frame is no better reason than the trouble that it follows.
-    assert machine.judge(ODD) is N and machine.reason == "trouble"
+    assert machine.see(ODD) is N and machine.reason == "trouble"
 
 
 def test_only_start_leads_out_of_stopped() -> None:
