@@ -48,6 +48,7 @@ READERS = (f"{UNIT}labels.py", f"{UNIT}drives.py")
 
 MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "contract": ("sepilot_runtime.contract", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
+    "golden": ("sepilot_runtime.golden", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
     "preprocess": ("sepilot_runtime.preprocess", (f"{UNIT}preprocess_edges.py", f"{UNIT}preprocess.py")),
     "picture": ("sepilot_runtime.picture", (f"{UNIT}preprocess_edges.py", f"{UNIT}contract.py")),
     "gates": ("sepilot_export.gates", (f"{UNIT}gates.py", f"{UNIT}fidelity.py")),

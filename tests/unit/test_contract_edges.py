@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
 
 import model_factory as factory
+from sepilot_runtime import contract
+from sepilot_runtime.caps import CONTRACT_BYTES, LIST_ENTRIES, TEXT_LENGTH
 from sepilot_runtime.contract import Contract, FrameInput, Output, Provenance, golden_frame, golden_from
 from sepilot_runtime.errors import ContractError
 from sepilot_runtime.novelty import statistics_of
@@ -34,6 +37,90 @@ def test_a_scale_is_positive_and_finite(scale: float) -> None:
 def test_low_lies_below_high(low: float, high: float) -> None:
     with pytest.raises(ContractError, match=r"outputs\.angle: low must lie below high"):
         Output(name="angle", low=low, high=high)
+
+
+def test_a_full_turn_is_the_largest_scale() -> None:
+    assert Output(scale=360.0).scale == 360.0
+    with pytest.raises(ContractError, match=r"scale: must be in \(0, 360\], found 360\.5"):
+        Output(scale=360.5)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-1.0, 0.5), (-0.5, 1.0), (-0.01, 0.01)])
+def test_steering_lies_around_straight_ahead(low: float, high: float) -> None:
+    assert (Output(low=low, high=high).low, Output(low=low, high=high).high) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.5), (-0.5, 0.0), (-1.5, 1.0), (-1.0, 1.5), (-1.0, 0.4), (-0.4, 1.0), (-0.9, 0.35)]
+)
+def test_a_range_that_steers_one_way_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ContractError, match=r"outputs\.steering: a range around 0 within \[-1, 1\] expected"):
+        Output(low=low, high=high)
+
+
+def sealed(body: dict[str, Any]) -> str:
+    """A contract of these values, with the digest that fits."""
+    return json.dumps({**body, "digest": contract._digest(body)})
+
+
+def body_of(**provenance: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(CONTRACT.to_json())
+    del body["digest"]
+    body["provenance"] |= provenance
+    return body
+
+
+def test_counts_to_their_edges() -> None:
+    """As many entries and letters as are allowed, and one more."""
+    fields = {field.name: getattr(CONTRACT.provenance, field.name) for field in dataclasses.fields(Provenance)}
+    most = ("d",) * LIST_ENTRIES
+    assert len(Provenance(**fields | {"drives": most}).drives) == LIST_ENTRIES
+    with pytest.raises(ContractError, match=r"provenance\.drives: at most 10000 entries expected, found 10001"):
+        Provenance(**fields | {"drives": (*most, "d")})
+    for length, name in ((TEXT_LENGTH, "recipe"), (TEXT_LENGTH, "created")):
+        assert Contract.from_json(sealed(body_of(**{name: "x" * length})), "f").provenance
+        with pytest.raises(ContractError, match=f"{name}: a text of at most {length} characters expected"):
+            Contract.from_json(sealed(body_of(**{name: "x" * (length + 1)})), "f")
+    assert Contract.from_json(sealed(body_of(versions={"x" * TEXT_LENGTH: "1"})), "f")
+    with pytest.raises(ContractError, match="printable names expected"):
+        Contract.from_json(sealed(body_of(versions={"x" * (TEXT_LENGTH + 1): "1"})), "f")
+    with pytest.raises(ContractError, match=r"contract: provenance\.drives: at most 10000 entries"):
+        Contract.from_json(sealed(body_of(drives=["d"] * (LIST_ENTRIES + 1))), "f")
+    with pytest.raises(ContractError, match=r"contract: provenance\.oddity: at most 10000 entries"):
+        Contract.from_json(sealed(body_of(oddity=[1] * (LIST_ENTRIES + 1))), "f")
+
+
+def test_the_size_of_a_contract_to_its_edge() -> None:
+    contract.require_contract_size(CONTRACT_BYTES, "f")
+    with pytest.raises(ContractError, match=f"f: a contract of at most {CONTRACT_BYTES} bytes expected"):
+        contract.require_contract_size(CONTRACT_BYTES + 1, "f")
+
+
+@pytest.mark.parametrize("depth", range(200, 1000, 50))
+def test_lists_inside_each_other_are_one_line(depth: int) -> None:
+    nested: Any = 0
+    for _ in range(depth):
+        nested = [nested]
+    text = json.dumps(body_of())
+    # The digest is made of the same text; where that cannot be made, nobody can have made the file.
+    body = body_of(oddity=nested)
+    try:
+        text = sealed(body)
+    except RecursionError:
+        text = text.replace("{", "{" + '"a":' + "[" * depth + "]" * depth + ",", 1)
+    with pytest.raises(ContractError):
+        Contract.from_json(text, "f")
+
+
+def test_a_limit_that_was_not_known_yet_is_none() -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (40, 24, 32, 1), np.uint8)
+    statistics = statistics_of(pictures)
+    assert statistics.likeness is not None
+    older = dataclasses.replace(statistics, likeness=dataclasses.replace(statistics.likeness, limit=None))
+    text = dataclasses.replace(CONTRACT, statistics=older).to_json()
+    assert '"limit"' not in text
+    read = Contract.from_json(text, "f").statistics
+    assert read is not None and read.likeness is not None and read.likeness.limit is None
 
 
 @pytest.mark.parametrize("tolerance", [1e-9, 0.2])
@@ -69,8 +156,8 @@ def test_what_is_not_there_is_not_written() -> None:
     assert "frame" not in plain
     framed = dataclasses.replace(CONTRACT, frame=FrameInput(height=48, width=64))
     assert json.loads(framed.to_json())["frame"]["height"] == 48
-    for contract in (CONTRACT, framed):
-        assert Contract.from_json(contract.to_json(), "x").to_json() == contract.to_json()
+    for whole in (CONTRACT, framed):
+        assert Contract.from_json(whole.to_json(), "x").to_json() == whole.to_json()
     pictures = np.random.default_rng(0).integers(0, 256, (40, *CONTRACT.picture.shape), np.uint8)
     whole = dataclasses.replace(CONTRACT, statistics=statistics_of(pictures))
     assert whole.statistics is not None and whole.statistics.likeness is not None

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sepilot_runtime.caps import FRAME_PIXELS, SIDE_PIXELS
 from sepilot_runtime.errors import ContractError, FrameError
 from sepilot_runtime.picture import FrameInput, Picture
 from sepilot_runtime.preprocess import (
@@ -270,3 +271,12 @@ def test_no_picture_is_empty_or_endless(kind: type) -> None:
     for height, width in ((0, 4), (4, 0), (-1, 4), (10**6, 4), (4, 10**6)):
         with pytest.raises(ContractError):
             kind(height=height, width=width)
+
+
+def test_sizes_to_their_edges() -> None:
+    long, most = SIDE_PIXELS, FRAME_PIXELS
+    for height, width in ((long, 1), (1, long), (most // long, long), (long, most // long)):
+        assert FrameInput(height=height, width=width).shape == (height, width, 3)
+    for height, width in ((long + 1, 1), (1, long + 1), (0, 1), (1, 0), (most // long + 1, long)):
+        with pytest.raises(ContractError, match=f"{most} pixels at most, expected, found {height}x{width}"):
+            FrameInput(height=height, width=width)
