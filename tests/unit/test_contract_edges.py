@@ -164,8 +164,8 @@ def test_what_is_not_there_is_not_written() -> None:
     without = dataclasses.replace(whole, statistics=dataclasses.replace(whole.statistics, likeness=None))
     assert "likeness" in json.loads(whole.to_json())["statistics"]
     assert "likeness" not in json.loads(without.to_json())["statistics"]
-    for contract in (whole, without):
-        assert Contract.from_json(contract.to_json(), "x") == contract
+    for one in (whole, without):
+        assert Contract.from_json(one.to_json(), "x") == one
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

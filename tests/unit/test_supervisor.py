@@ -44,6 +44,7 @@ W, D, DEGRADED, N, S = State.WAITING, State.DRIVING, State.DEGRADED, State.NEUTR
     ("verdicts", "states"),
     [
         ("g", [D]),
+        ("gggggggg", [D] * 8),
         ("og", [W, D]),
         ("tg", [W, D]),
         ("go", [D, DEGRADED]),
@@ -153,6 +154,8 @@ def test_the_limits_of_a_drive_that_nobody_set() -> None:
     assert (limits.max_gap_periods, limits.max_age_ms, limits.max_repeats) == (2.0, 150.0, 2)
     assert (limits.least_mean, limits.most_mean, limits.least_spread) == (6.0, 250.0, 2.0)
     assert (limits.deadline_ms, limits.max_late, limits.late_window) == (None, 5, 20)
+    assert (limits.max_lost_rows, limits.max_brightness_step) == (0.125, 30.0)
+    assert (limits.least_motion, limits.start_ms, limits.max_novelty) == (2.0, 2000.0, "auto")
     assert (limits.recover_frames, limits.max_failures) == (5, 50)
 
 
