@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import zlib
@@ -12,8 +13,8 @@ import pytest
 
 import model_factory as factory
 from sepilot_runtime import contract
-from sepilot_runtime.caps import CONTRACT_BYTES, LIST_ENTRIES, TEXT_LENGTH
-from sepilot_runtime.contract import Contract, FrameInput, Output, Provenance, golden_frame, golden_from
+from sepilot_runtime.caps import CONTRACT_BYTES, GOLDEN_PIXELS, GOLDEN_PNG_BYTES, LIST_ENTRIES, TEXT_LENGTH
+from sepilot_runtime.contract import Contract, FrameInput, Golden, Output, Provenance, golden_frame, golden_from
 from sepilot_runtime.errors import ContractError
 from sepilot_runtime.novelty import statistics_of
 
@@ -51,7 +52,8 @@ def test_steering_lies_around_straight_ahead(low: float, high: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0.0, 0.5), (-0.5, 0.0), (-1.5, 1.0), (-1.0, 1.5), (-1.0, 0.4), (-0.4, 1.0), (-0.9, 0.35)]
+    ("low", "high"),
+    [(0.0, 0.5), (-0.5, 0.0), (0.0, 1.0), (-1.5, 1.0), (-1.0, 1.5), (-1.0, 0.4), (-0.4, 1.0), (-0.9, 0.35)],
 )
 def test_a_range_that_steers_one_way_is_refused(low: float, high: float) -> None:
     with pytest.raises(ContractError, match=r"outputs\.steering: a range around 0 within \[-1, 1\] expected"):
@@ -192,6 +194,37 @@ def test_a_golden_frame_is_base64_to_the_letter() -> None:
             golden_frame(dataclasses.replace(golden, frame_png=text))
     with pytest.raises(ContractError, match="not a PNG file"):
         golden_frame(dataclasses.replace(golden, frame_png="AAAA"))
+
+
+def png_of(height: int, width: int, *, letters: int = 0, header: int = 24) -> str:
+    """The first bytes of a PNG file in base64, filled up to so many letters; only they are looked at."""
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return base64.b64encode(head[:header]).decode().ljust(letters, "A")
+
+
+def test_golden_frames_to_their_edges() -> None:
+    most = -(-GOLDEN_PNG_BYTES // 3) * 4
+    plain = Golden(frame_png=png_of(30, 40, letters=most), expected={})
+    assert (plain.picture_crc32, len(plain.frame_png)) == (0, most)
+    with pytest.raises(ContractError, match=r"golden\.frame_png"):
+        Golden(frame_png=png_of(30, 40, letters=most + 4), expected={})
+    with pytest.raises(ContractError, match=r"golden\.frame_png"):
+        Golden(frame_png=png_of(30, 40, letters=most + 1), expected={})
+    for height, width in ((1, 1), (480, 640), (GOLDEN_PIXELS, 1)):
+        assert Golden(frame_png=png_of(height, width), expected={})
+    for height, width in ((481, 640), (0, 40), (30, 0), (GOLDEN_PIXELS + 1, 1)):
+        with pytest.raises(ContractError, match=r"golden\.frame_png"):
+            Golden(frame_png=png_of(height, width), expected={})
+    with pytest.raises(ContractError, match="not a PNG file"):
+        Golden(frame_png=png_of(30, 40, header=23), expected={})
+    with pytest.raises(ContractError, match="not base64"):
+        Golden(frame_png="!!!!" + png_of(30, 40), expected={})
+
+
+def test_a_frame_that_cannot_be_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cv2.imencode", lambda *_: (False, np.zeros(0, np.uint8)))
+    with pytest.raises(ContractError, match="cannot be encoded as PNG"):
+        golden_from(np.zeros((4, 4, 3), np.uint8), {})
 
 
 def test_what_is_not_said_of_a_net_is_nothing() -> None:
