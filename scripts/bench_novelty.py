@@ -123,13 +123,8 @@ def images_of(spec: str, every: int = 1) -> list[Image]:
         return [frame.image for number, frame in enumerate(source) if number % every == 0]
 
 
-monitor_statistics: dict[NoveltyMonitor, FrameStatistics] = {}
-
-
 def monitor_of(statistics: FrameStatistics) -> NoveltyMonitor:
-    monitor = NoveltyMonitor(contract_of(statistics))
-    monitor_statistics[monitor] = statistics
-    return monitor
+    return NoveltyMonitor(contract_of(statistics))
 
 
 def contract_of(statistics: FrameStatistics) -> Contract:
@@ -145,13 +140,14 @@ def scores_of(monitor: NoveltyMonitor, images: Sequence[Image]) -> NDArray[np.fl
     return np.array([monitor.score(picture_of(image, PICTURE)) for image in images])
 
 
-def fastest_us(monitor: NoveltyMonitor, images: Sequence[Image]) -> dict[str, float]:
+def fastest_us(statistics: FrameStatistics, images: Sequence[Image]) -> dict[str, float]:
     """Of a score by itself, and of all checks of a frame while the car drives and while it stands.
 
     The fastest of many short visits in turn, as other processes disturb the rest.
     """
     pictures = [picture_of(image, PICTURE) for image in images]
-    contract = contract_of(monitor_statistics[monitor])
+    contract = contract_of(statistics)
+    monitor = NoveltyMonitor(contract)
     driving, standing = (ContentCheck(contract, Limits(), Novelty(monitor.score_of, math.inf)) for _ in range(2))
     calls: dict[str, Callable[[int], object]] = {
         "score": lambda i: monitor.score(pictures[i]),
@@ -242,7 +238,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         "limits": (*LIMITS, monitor.limit),
         "alarms": counted,
         "percentiles_only_limit": equal_limit,
-        "fastest_us": fastest_us(monitor, held_out[1000:1016]),
+        "fastest_us": fastest_us(statistics, held_out[1000:1016]),
         "rows": rows,
     }
 
