@@ -249,7 +249,8 @@ def table(document: Mapping[str, object]) -> str:
     for row in document["rows"]:  # type: ignore[attr-defined]
         beyond = " ".join(f"{share:>7.1%}" for share in row["beyond"])
         lines.append(f"{row['pictures'][:34]:34} {row['median']:>6.2f}  {beyond}  {row['percentiles_only']:>10.1%}")
-    lines += ["", "false alarms at the contract's own limit", f"{'':32} limit  frames  novel  neutral  per 10,000 frames"]
+    lines += ["", "false alarms at the contract's own limit"]
+    lines += [f"{'':32} limit  frames  novel  neutral  per 10,000 frames"]
     found: list[Mapping[str, object]] = document["alarms"]  # type: ignore[assignment]
     totals = {key: sum(row[key] for row in found) for key in ("frames", "novel", "neutral")}  # type: ignore[misc]
     for row in [*found, {"name": "together", "limit": math.nan, **totals}]:

@@ -4,8 +4,8 @@ Whoever has shown the token is kept apart from strangers, never has to give way 
 Strangers give way to newer ones, the one first that was answered longest ago; they have little time to say what they
 want, and a few of them at a time are answered. How soon the owner gets through a flood depends on what a stranger costs
 before that: a connection is taken with a few system calls, and its words are looked into when they are whole. That is
-why no web server stands here: asyncio's, on which uvicorn builds, makes a transport and a task of every connection first,
-and of 60 stops under 500 hostile connections none came through. What a request is, h11 says.
+why no web server stands here: asyncio's, on which uvicorn builds, makes a transport and a task of every connection
+first, and of 60 stops under 500 hostile connections none came through. What a request is, h11 says.
 """
 
 from __future__ import annotations
