@@ -254,9 +254,10 @@ def table(document: Mapping[str, object]) -> str:
     found: list[Mapping[str, object]] = document["alarms"]  # type: ignore[assignment]
     totals = {key: sum(row[key] for row in found) for key in ("frames", "novel", "neutral")}  # type: ignore[misc]
     for row in [*found, {"name": "together", "limit": math.nan, **totals}]:
+        limit = "" if math.isnan(row["limit"]) else f"{row['limit']:.2f}"  # type: ignore[arg-type]
         low, high = (1e4 * share for share in interval(row["neutral"], row["frames"]))  # type: ignore[arg-type]
         lines.append(
-            f"{row['name']:32} {row['limit']:>5.2f} {row['frames']:>7} {row['novel']:>6} {row['neutral']:>8}  "
+            f"{row['name']:32} {limit:>5} {row['frames']:>7} {row['novel']:>6} {row['neutral']:>8}  "
             f"{1e4 * row['neutral'] / row['frames']:.2f} ({low:.2f} to {high:.2f})"  # type: ignore[operator]
         )
     fastest = ", ".join(f"{name} {us:.1f} µs" for name, us in document["fastest_us"].items())  # type: ignore[attr-defined]
