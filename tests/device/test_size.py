@@ -47,6 +47,7 @@ def test_steering_keeps_no_memory(write: object, tmp_path: Path) -> None:
         grown, peak = (value - before for value in tracemalloc.get_traced_memory())
     finally:
         tracemalloc.stop()
-    assert grown < 2_000
-    # Views and numbers; never a picture (a 12x20 picture as float32 is 960 bytes, the frame 230,400).
-    assert peak < 8_000
+    # The smallest object of each frame would be 16,000. ONNX Runtime's own table grows by 2,400 now and then.
+    assert grown < 6_000
+    # Views and numbers; never a frame, which has 230,400 bytes.
+    assert peak < 12_000
