@@ -212,7 +212,7 @@ def test_flags_that_tensorflow_does_not_know_are_told_by_it() -> None:
         [sys.executable, "-c", "import sepilot_train.quiet as q; q.start_keras()"],
         capture_output=True, text=True, timeout=120, env={**os.environ, "TF_XLA_FLAGS": "--tf_nonsense"},
     )  # fmt: skip
-    assert done.returncode == 1 and "Unknown flag in TF_XLA_FLAGS: --tf_nonsense" in done.stderr
+    assert done.returncode != 0 and "Unknown flag in TF_XLA_FLAGS: --tf_nonsense" in done.stderr
 
 
 def test_a_terminal_that_cannot_show_a_letter_gets_another(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def test_a_planted_fault_is_found(pattern: str, planted: str, fault: str) -> Non
 def test_what_a_package_needs_comes_with_it() -> None:
     """The remarks of scripts/lock say the same as the packages that are installed here."""
     packages = requirements(TESTED)
+    if f"keras=={importlib.metadata.version('keras')} " not in TESTED:
+        pytest.skip("other versions than the tested ones are installed")
     for name in ("ai-edge-litert", "cryptography", "gymnasium", "keras", "onnx", "matplotlib", "openvino", "paho-mqtt"):
         there = {package.name for package in needed(packages, [name])}
         for requirement in map(Requirement, importlib.metadata.requires(name) or []):
