@@ -33,16 +33,19 @@ __all__ = [
 ]
 
 
-def exists(path: Path, error: type[SepilotError]) -> bool:
+def exists(path: Path, error: type[SepilotError], *, follow_symlinks: bool = True) -> bool:
     """Whether there is a file or folder at `path`.
 
     `Path.exists` is of no use in a folder without permission: some versions of Python raise there, others say no.
+
+    Args:
+        follow_symlinks: without, a link that leads nowhere is there.
 
     Raises:
         error: it cannot be told.
     """
     try:
-        path.stat()
+        path.stat(follow_symlinks=follow_symlinks)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as e:

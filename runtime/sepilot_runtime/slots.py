@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sepilot_runtime.caps import MODEL_BYTES
 from sepilot_runtime.errors import ModelFileError, SepilotError, UsageError
+from sepilot_runtime.files import exists
 from sepilot_runtime.integrity import require_checksum
 from sepilot_runtime.reading import read_regular
 from sepilot_runtime.slot_index import INDEX_NAME, Slot, Slots, commit, locked, read_slots
@@ -68,13 +69,7 @@ def trusted_keys(folder: Path) -> Path | None:
         ModelFileError: it cannot be told.
     """
     path = folder / TRUSTED_NAME
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as e:
-        raise ModelFileError(f"{path}: cannot be read: {e.strerror or e}") from e
-    return path
+    return path if exists(path, ModelFileError, follow_symlinks=False) else None
 
 
 def active_model(folder: Path, warn: Warn = lambda line: None) -> Path:
