@@ -1,6 +1,6 @@
 """`python runtime VERB …`: the runtime folder copied alone to a device, with nothing installed but what it imports."""
 
-from sepilot_runtime.safe_path import leave_out_working_directory
+from sepilot_runtime.base.safe_path import leave_out_working_directory
 
 leave_out_working_directory()
 

@@ -17,8 +17,8 @@ from typing import Any
 from arm_tree import install_sepilot
 from processors import Processor, clean_environment
 
-from sepilot_export.check import Candidate
-from sepilot_runtime.errors import UsageError
+from sepilot_export.verify.file_check import Candidate
+from sepilot_runtime.base.errors import UsageError
 
 __all__ = ["ArmDrive", "drive_all", "print_drives"]
 

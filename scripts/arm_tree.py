@@ -21,7 +21,7 @@ from pathlib import Path
 from processors import ARM_QEMU, PROCESSORS, Processor, tool
 from tested_packages import Requirement, needed, requirements, wanted_by
 
-from sepilot_runtime.errors import SepilotError
+from sepilot_runtime.base.errors import SepilotError
 
 __all__ = ["arm_pythons", "install_sepilot"]
 

@@ -22,13 +22,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sepilot_runtime.camera_request import PixelFormat
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.images import decode_image
-from sepilot_runtime.pilot import Pilot, load_pilot
-from sepilot_runtime.pixel_formats import Take, jpeg_reduction, taker_of
-from sepilot_runtime.preprocess import LimitedLuma
-from sepilot_runtime.sources import open_source
+from sepilot_runtime.source.camera_request import PixelFormat
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.base.images import decode_image
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.source.pixel_formats import Take, jpeg_reduction, taker_of
+from sepilot_runtime.contract.preprocess import LimitedLuma
+from sepilot_runtime.source.opening import open_source
 
 JPEG_QUALITY = 90
 

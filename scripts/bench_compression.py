@@ -20,20 +20,21 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from sepilot_export.check import FileCheck, candidates_of, check_files
+from sepilot_export.verify.check import candidates_of, check_files
+from sepilot_export.verify.file_check import FileCheck
 from sepilot_export.commands.compress import main as compress_command
 from sepilot_export.commands.export import main as export_command
 from sepilot_export.compress.kernels import kernels_of
-from sepilot_export.embed import sparsity
-from sepilot_export.fidelity import Interval, task_increase
-from sepilot_export.reference import Reference, read_reference
-from sepilot_runtime.benchmark import Variant, measure, synthetic_frames
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.files import write_json
+from sepilot_export.convert.embed import sparsity
+from sepilot_export.verify.fidelity import Interval, task_increase
+from sepilot_export.verify.reference import Reference, read_reference
+from sepilot_runtime.bench.latency_bench import Variant, measure, synthetic_frames
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.base.files import write_json
 from sepilot_train.commands.train import main as train_command
-from sepilot_train.graphs import keras_nodes
-from sepilot_train.layers import layer_table
-from sepilot_train.run import open_run
+from sepilot_train.inspect.keras import keras_nodes
+from sepilot_train.inspect.table import layer_table
+from sepilot_train.run.run import open_run
 
 BASE = "swift"
 

@@ -3,7 +3,7 @@
     8 bits      as the quantizer rounds them: the sums of two products do not fit into 16 bits
     unsigned    the same numbers stored as uint8 with zero point 128, for which engines add in 32 bits
     7 bits      steps twice as wide, so that any two products fit
-    fitted      steps as wide as the neighbours in a kernel need (sepilot_export/pair_sums.py): what `export` writes
+    fitted      steps as wide as the neighbours in a kernel need (sepilot_export/quantize/pair_sums.py): what `export` writes
 
 Errors are those of the hardest held-out frames against the training model, in ONNX Runtime and OpenVINO, on this
 processor and, where qemu-user-static is installed, on an emulated Haswell. Times are of this processor, one thread, all
@@ -29,19 +29,20 @@ from numpy.typing import NDArray
 from processor_runs import ask
 from processors import processor_named, python_under, why_not
 
-from sepilot_export import deploy, pair_sums
-from sepilot_export.embed import embed_onnx
-from sepilot_export.exporter import source_of
-from sepilot_export.formats import FORMATS, format_named, limits_of
-from sepilot_export.int8 import Int8, Int8Options
-from sepilot_export.source import Source
-from sepilot_export.timing import time_pilots
-from sepilot_runtime.conditions import conditions_now
-from sepilot_runtime.engines import EngineName
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.pilot import load_pilot
-from sepilot_train.quiet import quiet
-from sepilot_train.run import open_run
+from sepilot_export.convert import deploy
+from sepilot_export.quantize import pair_sums
+from sepilot_export.convert.embed import embed_onnx
+from sepilot_export.pipeline.export import source_of
+from sepilot_export.convert.formats import FORMATS, format_named, limits_of
+from sepilot_export.quantize.int8 import Int8, Int8Options
+from sepilot_export.convert.inputs import Source
+from sepilot_export.verify.timing import time_pilots
+from sepilot_runtime.device.conditions import conditions_now
+from sepilot_runtime.engine.engines import EngineName
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_train.base.quiet import quiet
+from sepilot_train.run.run import open_run
 
 Rounding = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.int8], NDArray[np.float32]]]
 

@@ -30,12 +30,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.benchmark import synthetic_frames
-from sepilot_runtime.conditions import conditions_now
-from sepilot_runtime.contract import Picture
-from sepilot_runtime.latency import latency_of
-from sepilot_runtime.pilot import load_pilot
-from sepilot_runtime.preprocess import crop_box
+from sepilot_runtime.bench.latency_bench import synthetic_frames
+from sepilot_runtime.device.conditions import conditions_now
+from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.base.latency import latency_of
+from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.contract.preprocess import crop_box
 
 LEAST_RATIO = 300
 MOST_US = 100.0
@@ -99,7 +99,7 @@ def keras_path(picture: Picture) -> Callable[[NDArray[np.uint8]], float]:
     import tensorflow as tf
 
     from sepilot_train.models import build_model
-    from sepilot_train.recipe import load_recipe
+    from sepilot_train.run.recipe import load_recipe
 
     # One thread each, so that neither depends on what else the machine does.
     tf.config.threading.set_intra_op_parallelism_threads(1)

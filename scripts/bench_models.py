@@ -24,17 +24,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from sepilot_export.deploy import deploy_graph
-from sepilot_export.embed import embed_tflite
-from sepilot_export.tflite import convert, save_graph
-from sepilot_runtime.engines import Engine, open_engine
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.files import write_json
+from sepilot_export.convert.deploy import deploy_graph
+from sepilot_export.convert.embed import embed_tflite
+from sepilot_export.convert.tflite import convert, save_graph
+from sepilot_runtime.engine.engines import Engine, open_engine
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.base.files import write_json
 from sepilot_train.commands.train import main as train_command
-from sepilot_train.graphs import keras_nodes
-from sepilot_train.layers import layer_table
-from sepilot_train.recipe import load_recipe
-from sepilot_train.run import Run, open_run
+from sepilot_train.inspect.keras import keras_nodes
+from sepilot_train.inspect.table import layer_table
+from sepilot_train.run.recipe import load_recipe
+from sepilot_train.run.run import Run, open_run
 
 #: What each variant changes of the `swift` recipe.
 VARIANTS: Mapping[str, Sequence[str]] = {

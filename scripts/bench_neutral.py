@@ -20,15 +20,16 @@ from pathlib import Path
 import cv2
 from bench_novelty import interval
 
-from sepilot_runtime.actuation import Actuation
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.loop import drive_live
-from sepilot_runtime.novelty import novelty_of
-from sepilot_runtime.pilot import Pilot, load_pilot
-from sepilot_runtime.played import PlayedSource
-from sepilot_runtime.sinks import Step
-from sepilot_runtime.sources import open_source
-from sepilot_runtime.states import Control, Limits, State
+from sepilot_runtime.drive.actuation import Actuation
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.drive.loop import drive_live
+from sepilot_runtime.drive.novelty import novelty_of
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.source.replay import PlayedSource
+from sepilot_runtime.drive.step import Step
+from sepilot_runtime.source.opening import open_source
+from sepilot_runtime.drive.supervisor import Control, Limits
+from sepilot_runtime.drive.state import State
 
 OF_THE_RECORDING = ("no frame", "the camera has gone", "the frame is too old")
 
@@ -76,7 +77,7 @@ def play(pilot: Pilot, spec: str, throttle: float) -> Found:
         now_ns[0] += round(seconds * 1e9)
 
     with open_source(spec) as source:
-        camera = PlayedSource(source, control, clock_ns=clock_ns, sleep=sleep)
+        camera = PlayedSource(source, clock_ns=clock_ns, sleep=sleep)
         drive_live(
             pilot, camera, [found], limits=limits, actuation=Actuation(throttle=throttle), control=control,
             novelty=lambda pilot: novelty_of(pilot.contract, limits), clock_ns=clock_ns,

@@ -25,13 +25,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.content import ContentCheck, Novelty
-from sepilot_runtime.contract import Contract, FrameStatistics, Output, Picture, Provenance
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.novelty import NoveltyMonitor, statistics_of
-from sepilot_runtime.preprocess import picture_of
-from sepilot_runtime.sources import open_source
-from sepilot_runtime.states import Limits
+from sepilot_runtime.drive.frame_checks import ContentCheck, Novelty
+from sepilot_runtime.contract.contract import Contract, FrameStatistics, Output, Picture, Provenance
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.drive.novelty import NoveltyMonitor, statistics_of
+from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_runtime.source.opening import open_source
+from sepilot_runtime.drive.supervisor import Limits
 
 Image = NDArray[np.uint8]
 

@@ -30,11 +30,11 @@ from bench_runtime_figures import (
 )
 from numpy.typing import NDArray
 
-from sepilot_runtime.benchmark import Variant, read_frames, synthetic_frames
-from sepilot_runtime.coldstart import cold_start
-from sepilot_runtime.conditions import conditions_now
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.pilot import Pilot, load_pilot
+from sepilot_runtime.bench.latency_bench import Variant, read_frames, synthetic_frames
+from sepilot_runtime.bench.cold_start import cold_start
+from sepilot_runtime.device.conditions import conditions_now
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
 
 SCRIPTS = Path(__file__).parent
 HEIGHT, WIDTH = 480, 640

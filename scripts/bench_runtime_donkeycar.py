@@ -95,7 +95,7 @@ class Transformations:
 
 
 def frames(count: int, height: int, width: int):
-    """The noise of `sepilot_runtime.benchmark.synthetic_frames`."""
+    """The noise of `sepilot_runtime.bench.latency_bench.synthetic_frames`."""
     rng = np.random.default_rng(0)
     size = height * width * 3
     return [np.frombuffer(rng.bytes(size), np.uint8).reshape(height, width, 3) for _ in range(count)]

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.coldstart import ColdStart, start_once
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.pilot import Pilot
-from sepilot_runtime.preprocess import LimitedLuma, Preprocessor
-from sepilot_runtime.rehearsal import rehearse
+from sepilot_runtime.bench.cold_start import ColdStart, start_once
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.engine.pilot import Pilot
+from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor
+from sepilot_runtime.bench.soak import rehearse
 
 Images = Sequence[NDArray[Any]]
 Way = tuple[Callable[[NDArray[Any]], object], Images]

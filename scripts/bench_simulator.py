@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.base.opencv import cv2
 from sepilot_train.simulator import Simulator, open_simulator
 
 

@@ -39,12 +39,16 @@ import cv2
 import keras
 import numpy as np
 
-from sepilot_runtime.contract import Picture
-from sepilot_runtime.preprocess import picture_of
-from sepilot_train.drives import Drive, ReaderOptions, load_pictures, open_drives
-from sepilot_train.learner import Samples, compiled_training, feed
+from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_runtime.recording.drive import Drive
+from sepilot_runtime.recording.options import ReaderOptions
+from sepilot_train.base.cache import load_pictures
+from sepilot_runtime.recording.opening import open_drives
+from sepilot_train.fit.fit import compiled_training, feed
+from sepilot_train.fit.settings import Samples
 from sepilot_train.models import build_model
-from sepilot_train.recipe import Recipe, load_recipe
+from sepilot_train.run.recipe import Recipe, load_recipe
 
 Run = Callable[[], float]
 

@@ -82,7 +82,7 @@ def write_tub(folder: Path, count: int) -> None:
 def train(tub: Path, out: Path, trace: Path, recipe: str, epochs: int) -> int:
     """In a process of its own: train, and write down what that took."""
     from sepilot_runtime.cli import main as sepilot
-    from sepilot_train.quiet import start_keras
+    from sepilot_train.base.quiet import start_keras
 
     start_keras()
     words = ["train", str(tub), "--out", str(out), "--recipe", recipe, "--set", f"training.epochs={epochs}"]

@@ -29,15 +29,16 @@ from chaos_faults import KINDS, START_PERIODS, Kind, Stage, TroubledEngine
 from chaos_processes import ANSWER_MS, SILENCE_MS, Ending, endings
 from chaos_world import PERIOD_NS, Chip, Clock, Image, ReplayedCamera
 
-from sepilot_runtime.actuation import Actuation
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.loop import drive_live
-from sepilot_runtime.novelty import novelty_of
-from sepilot_runtime.pilot import Pilot, load_pilot
-from sepilot_runtime.servo import ServoSettings, ServoSink
-from sepilot_runtime.sinks import Step
-from sepilot_runtime.sources import open_source
-from sepilot_runtime.states import Control, Limits, State
+from sepilot_runtime.drive.actuation import Actuation
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.drive.loop import drive_live
+from sepilot_runtime.drive.novelty import novelty_of
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.output.pca9685 import ServoSettings, ServoSink
+from sepilot_runtime.drive.step import Step
+from sepilot_runtime.source.opening import open_source
+from sepilot_runtime.drive.supervisor import Control, Limits
+from sepilot_runtime.drive.state import State
 
 ACTUATION = Actuation(throttle=0.4, trim=0.1)
 """With a trim: neutral is not the middle of the servo."""

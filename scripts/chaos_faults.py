@@ -15,9 +15,9 @@ import numpy as np
 from chaos_world import PERIOD_NS, Arrival, Chip, Clock, Image, ReplayedCamera, Spoiler
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import Contract
-from sepilot_runtime.engines import Engine
-from sepilot_runtime.states import Control
+from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.engine.engines import Engine
+from sepilot_runtime.drive.supervisor import Control
 
 __all__ = ["KINDS", "START_PERIODS", "Kind", "Stage", "TroubledEngine"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sepilot_runtime.watchdog import TIMEOUT_MS
+from sepilot_runtime.output.watchdog import TIMEOUT_MS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from bus_drive import NEUTRAL, BusDrive, bus_drive

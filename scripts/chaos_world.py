@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.servo import LED0_ON_L, MODE1, PRESCALE, SLEEP, ServoSettings
-from sepilot_runtime.sources import Frame, SourceInfo
+from sepilot_runtime.output.pca9685 import LED0_ON_L, MODE1, PRESCALE, SLEEP, ServoSettings
+from sepilot_runtime.source.protocol import Frame, SourceInfo
 
 Image = NDArray[np.uint8]
 

@@ -29,12 +29,13 @@ from processor_matrix import Matrix, Row, judged, print_matrix
 from processor_runs import Answers, ask_all
 from processors import PROCESSORS, Processor, processor_named, why_not
 
-from sepilot_export.check import Candidate, candidates_of
-from sepilot_export.formats import choose_formats
-from sepilot_export.reference import Reference, read_reference
-from sepilot_runtime.errors import SepilotError, UsageError
-from sepilot_runtime.files import write_json
-from sepilot_train.drives.cache import default_cache
+from sepilot_export.verify.check import candidates_of
+from sepilot_export.verify.file_check import Candidate
+from sepilot_export.convert.formats import choose_formats
+from sepilot_export.verify.reference import Reference, read_reference
+from sepilot_runtime.base.errors import SepilotError, UsageError
+from sepilot_runtime.base.files import write_json
+from sepilot_train.base.cache import default_cache
 
 NATIVE = Processor(name="this machine", machine="x86_64", what="")
 

@@ -41,16 +41,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepilot_export.embed import put_onnx_metadata, put_tflite_metadata
-from sepilot_runtime.contract import METADATA_KEY
-from sepilot_runtime.errors import ModelFileError, SepilotError
-from sepilot_runtime.files import write_json
-from sepilot_runtime.integrity import (
+from sepilot_export.convert.embed import put_onnx_metadata, put_tflite_metadata
+from sepilot_runtime.contract.contract import METADATA_KEY
+from sepilot_runtime.base.errors import ModelFileError, SepilotError
+from sepilot_runtime.base.files import write_json
+from sepilot_runtime.engine.checksum import (
     BLANK_SEAL, SEAL_KEY, sequence_of, signature_of, with_sequence, with_signature,
 )  # fmt: skip
-from sepilot_runtime.modelfile import read_model_file
-from sepilot_runtime.pilot import load_pilot
-from sepilot_runtime.signing import new_key, require_signature, sign_file
+from sepilot_runtime.engine.model_file import read_model_file
+from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.device.signing import new_key, require_signature, sign_file
 
 #: Kind of change to its share.
 SHARES = {

@@ -47,21 +47,21 @@ UNIT = "tests/unit/test_"
 READERS = (f"{UNIT}labels.py", f"{UNIT}drives.py")
 
 MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "contract": ("sepilot_runtime.contract", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
-    "golden": ("sepilot_runtime.golden", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
-    "preprocess": ("sepilot_runtime.preprocess", (f"{UNIT}preprocess_edges.py", f"{UNIT}preprocess.py")),
-    "picture": ("sepilot_runtime.picture", (f"{UNIT}preprocess_edges.py", f"{UNIT}contract.py")),
-    "gates": ("sepilot_export.gates", (f"{UNIT}gates.py", f"{UNIT}fidelity.py")),
-    "fidelity": ("sepilot_export.fidelity", (f"{UNIT}fidelity.py",)),
-    "paired": ("sepilot_runtime.paired", (f"{UNIT}fidelity.py",)),
-    "split": ("sepilot_train.split", (f"{UNIT}split.py",)),
-    "rows": ("sepilot_train.drives.drive", READERS),
-    "tubs": ("sepilot_train.drives.tubs", READERS),
-    "udacity": ("sepilot_train.drives.udacity", READERS),
-    "video_csv": ("sepilot_train.drives.video_csv", READERS),
-    "pictures": ("sepilot_train.drives.pictures", READERS),
-    "actuation": ("sepilot_runtime.actuation", (f"{UNIT}actuation.py",)),
-    "states": ("sepilot_runtime.states", (f"{UNIT}supervisor.py",)),
+    "contract": ("sepilot_runtime.contract.contract", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
+    "golden": ("sepilot_runtime.contract.golden", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
+    "preprocess": ("sepilot_runtime.contract.preprocess", (f"{UNIT}preprocess_edges.py", f"{UNIT}preprocess.py")),
+    "picture": ("sepilot_runtime.contract.picture", (f"{UNIT}preprocess_edges.py", f"{UNIT}contract.py")),
+    "gates": ("sepilot_export.verify.gates", (f"{UNIT}gates.py", f"{UNIT}fidelity.py")),
+    "fidelity": ("sepilot_export.verify.fidelity", (f"{UNIT}fidelity.py",)),
+    "paired": ("sepilot_runtime.base.bootstrap", (f"{UNIT}fidelity.py",)),
+    "split": ("sepilot_train.run.split", (f"{UNIT}split.py",)),
+    "rows": ("sepilot_runtime.recording.drive", READERS),
+    "tubs": ("sepilot_runtime.recording.tubs", READERS),
+    "udacity": ("sepilot_runtime.recording.udacity", READERS),
+    "video_csv": ("sepilot_runtime.recording.video_csv", READERS),
+    "pictures": ("sepilot_runtime.recording.pictures", READERS),
+    "actuation": ("sepilot_runtime.drive.actuation", (f"{UNIT}actuation.py",)),
+    "states": ("sepilot_runtime.drive.supervisor", (f"{UNIT}supervisor.py",)),
 }
 """Short name to the module and the tests that are to notice its faults."""
 

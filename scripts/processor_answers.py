@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import Contract
-from sepilot_runtime.engines import engine_named
-from sepilot_runtime.errors import SepilotError
-from sepilot_runtime.pilot import load_pilot, verify_golden
-from sepilot_runtime.preprocess import Preprocessor
+from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.engine.engines import engine_named
+from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.engine.pilot import load_pilot, verify_golden
+from sepilot_runtime.contract.preprocess import Preprocessor
 
 USUAL = "usual"
 

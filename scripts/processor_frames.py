@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.reference import Reference
-from sepilot_runtime.preprocess import picture_of
+from sepilot_export.verify.reference import Reference
+from sepilot_runtime.contract.preprocess import picture_of
 
 __all__ = ["seeded_frames", "write_frames"]
 

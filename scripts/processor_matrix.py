@@ -18,11 +18,11 @@ from processor_answers import USUAL
 from processor_runs import Answer, Answers
 from processors import ARM_QEMU, X86_QEMU, Processor, why_not
 
-from sepilot_export.check import Candidate
-from sepilot_export.fidelity import Fidelity, measure
-from sepilot_export.gates import judge, preprocessing_reasons
-from sepilot_export.reference import Reference
-from sepilot_runtime.conditions import conditions_now
+from sepilot_export.verify.file_check import Candidate
+from sepilot_export.verify.fidelity import Fidelity, measure
+from sepilot_export.verify.gates import judge, preprocessing_reasons
+from sepilot_export.verify.reference import Reference
+from sepilot_runtime.device.conditions import conditions_now
 
 __all__ = ["Cell", "Matrix", "Row", "judged", "print_matrix"]
 

@@ -62,7 +62,7 @@ class BusDrive:
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (folder / "cmdline").read_bytes().split(b"\0")
-                if b"sepilot_runtime.watchdog" in words and self._chip_of(folder) == str(self.chip.folder):
+                if b"sepilot_runtime.output.watchdog" in words and self._chip_of(folder) == str(self.chip.folder):
                     found.append(int(folder.name))
         return found
 

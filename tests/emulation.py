@@ -20,7 +20,7 @@ from processor_answers import USUAL
 from processor_runs import ask
 from processors import clean_environment, processor_named, python_under, why_not
 
-from sepilot_train.drives.cache import default_cache
+from sepilot_train.base.cache import default_cache
 
 USERS_CACHE = default_cache()  # Before a test is given one of its own.
 LIMIT_S = 240

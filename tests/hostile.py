@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from model_factory import BIAS, PICTURE, contract_of, weights_of
-from sepilot_runtime.contract import METADATA_KEY, Contract
-from sepilot_runtime.integrity import BLANK_SEAL, SEAL_KEY, seal
+from sepilot_runtime.contract.contract import METADATA_KEY, Contract
+from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal
 
 
 def write_endless(path: Path) -> Path:

@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.sinks import Step
-from sepilot_runtime.sources import Frame, SourceInfo
-from sepilot_runtime.states import Control
+from sepilot_runtime.drive.step import Step
+from sepilot_runtime.drive.supervisor import Control
+from sepilot_runtime.source.protocol import Frame, SourceInfo
 
 __all__ = ["PERIOD_NS", "Clock", "Event", "LiveScript", "at_period"]
 

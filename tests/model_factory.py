@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import METADATA_KEY, Contract, Output, Picture, Provenance, golden_from
-from sepilot_runtime.integrity import BLANK_SEAL, SEAL_KEY, seal, signed_bytes, with_signature
-from sepilot_runtime.preprocess import picture_of
+from sepilot_runtime.contract.contract import METADATA_KEY, Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal, signed_bytes, with_signature
 
 PICTURE = Picture(height=12, width=20, crop_top=0.25)
 BIAS = 0.05

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sepilot_runtime.errors import SepilotError
+from sepilot_runtime.base.errors import SepilotError
 
 __all__ = ["refused_at_once"]
 

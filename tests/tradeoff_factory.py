@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from model_factory import contract_of, frames, steering_of, write_tflite
-from sepilot_export.fidelity import paired_increase
-from sepilot_export.formats import format_named
-from sepilot_export.reference import Reference
-from sepilot_export.tradeoff.entries import Entry, Timing
+from sepilot_export.convert.formats import format_named
+from sepilot_export.tradeoff.candidate import Entry, Timing
+from sepilot_export.tradeoff.discovery import Place
 from sepilot_export.tradeoff.lineage import Command
-from sepilot_export.tradeoff.places import Place
-from sepilot_runtime.preprocess import picture_of
+from sepilot_export.verify.fidelity import paired_increase
+from sepilot_export.verify.reference import Reference
+from sepilot_runtime.contract.preprocess import picture_of
 
 FRAMES = 80
 DRIVES = ("held",) * 1000

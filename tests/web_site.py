@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_factory import contract_of, frames
-from sepilot_runtime.engines import ConstantEngine
-from sepilot_runtime.pilot import Pilot, Prediction
-from sepilot_runtime.sinks import Step
-from sepilot_runtime.sources import Frame
-from sepilot_runtime.states import Control
-from sepilot_runtime.web.address import web_address
-from sepilot_runtime.web.drive import Watched
-from sepilot_runtime.web.page import WebPage
+from sepilot_runtime.drive.step import Step
+from sepilot_runtime.drive.supervisor import Control
+from sepilot_runtime.engine.engines import ConstantEngine
+from sepilot_runtime.engine.pilot import Pilot, Prediction
+from sepilot_runtime.output.web.address import web_address
+from sepilot_runtime.output.web.drive import Watched
+from sepilot_runtime.output.web.page import WebPage
+from sepilot_runtime.source.protocol import Frame
 
 TOKEN = "correct-horse-battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from sepilot_runtime import __version__
-from sepilot_runtime.errors import MissingExtraError, OutputError, SepilotError, UsageError
-from sepilot_runtime.safe_path import leave_out_working_directory
-from sepilot_runtime.terminal import legible_streams, one_line
+from sepilot_runtime.base.errors import MissingExtraError, OutputError, SepilotError, UsageError
+from sepilot_runtime.base.safe_path import leave_out_working_directory
+from sepilot_runtime.base.terminal import legible_streams, one_line
 
 __all__ = ["main", "run_verb"]
 

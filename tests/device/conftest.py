@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from model_factory import write_frames, write_onnx, write_tflite
-
-ROOT = Path(__file__).resolve().parents[2]
+from repository import ROOT
 
 BLOCKER = '''\
 """Python imports this at its start. A device has none of these packages."""

@@ -13,8 +13,8 @@ import pytest
 from drive_factory import write_tub
 from sepilot_export.compress import tfmot
 from sepilot_export.compress.recipe import compression_names, load_compression
+from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.cli import main
-from sepilot_runtime.errors import RecipeError
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sepilot_runtime.cli import main
-from sepilot_runtime.modelfile import read_contract
+from sepilot_runtime.engine.model_file import read_contract
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +135,7 @@ def test_training_resumes_to_the_same_weights(drives: Path, run: Path, folder: P
     """Kill after the first epoch, resume, compare with the run that nobody disturbed."""
     import keras
 
-    from sepilot_train import training
+    from sepilot_train.run import training
 
     out = folder / "killed"
     real_fit = training.fit

@@ -16,7 +16,7 @@ import pytest
 
 from device.conftest import BLOCKER
 from sepilot_export.commands.tradeoff import main
-from sepilot_export.tradeoff import missing
+from sepilot_export.tradeoff import auto_export
 from sepilot_runtime.cli import run_verb
 from tradeoff_factory import write_export
 
@@ -151,7 +151,7 @@ def test_a_run_without_an_export_is_exported_or_left_out_with_the_reason(
         write_export(Path(words[-1]))
         return ""
 
-    monkeypatch.setattr(missing, "_run", export)
+    monkeypatch.setattr(auto_export, "_run", export)
     out = tmp_path / "out"
     assert tradeoff(tmp_path / "runs", "--out", out) == 0
     printed = capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_a_run_that_exports_without_one_of_its_formats_is_compared(
         record.write_text(json.dumps(json.loads(record.read_text()) | {"failed": [lost]}))
         return "exit code 1: FAIL"
 
-    monkeypatch.setattr(missing, "_run", export)
+    monkeypatch.setattr(auto_export, "_run", export)
     assert tradeoff(run, "--out", tmp_path / "out") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "run/int8.onnx: was not exported: the quantizer crashed" in said and "cannot be exported" not in said
@@ -190,5 +190,5 @@ def test_the_reason_of_a_failed_export_comes_from_the_verb_itself(tmp_path: Path
     run.mkdir()
     (run / "request.json").write_text("{}")
     (run / "model.keras").write_bytes(b"")
-    made, left_out = missing.export_runs([(run, "run")], tmp_path / "part", tmp_path / "out")
+    made, left_out = auto_export.export_runs([(run, "run")], tmp_path / "part", tmp_path / "out")
     assert made == [] and "contract.json: cannot be read" in left_out[0].reason

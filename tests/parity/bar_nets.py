@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.check import Candidate, FileCheck, candidates_of, check_file
-from sepilot_export.conversions import Source
-from sepilot_export.embed import embed_onnx, embed_tflite
-from sepilot_export.exporter import export_source
-from sepilot_export.formats import FORMATS, choose_formats, format_named
-from sepilot_export.int8 import Int8Options
-from sepilot_export.reference import Reference, read_reference
-from sepilot_runtime.contract import Contract, Output, Picture, Provenance, golden_from
-from sepilot_runtime.preprocess import picture_of
-from sepilot_train.quiet import quiet
-from sepilot_train.run import FrameSet
+from sepilot_export.convert.embed import embed_onnx, embed_tflite
+from sepilot_export.convert.formats import FORMATS, choose_formats, format_named
+from sepilot_export.pipeline.converter import Source
+from sepilot_export.pipeline.export import export_source
+from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.verify.check import candidates_of, check_file
+from sepilot_export.verify.file_check import Candidate, FileCheck
+from sepilot_export.verify.reference import Reference, read_reference
+from sepilot_runtime.contract.contract import Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_train.base.quiet import quiet
+from sepilot_train.run.frame_set import FrameSet
 
 MADE = tuple(form for form in FORMATS if form.name != "sparse.tflite")
 """What `all` makes of a net whose weights are not zero."""
@@ -69,7 +70,7 @@ def contract_for(picture: Picture, recipe: str) -> Contract:
 
 def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed: int = 0) -> Source:
     """A source around a Keras model, as `sepilot train` would have left it."""
-    from sepilot_train.learner import predict
+    from sepilot_train.fit.predict import predict
 
     train_frames, train_labels = bar_frames(600, seed)
     held_frames, held_labels = bar_frames(500, seed + 1)

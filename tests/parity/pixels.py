@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import Picture
-from sepilot_runtime.preprocess import LimitedLuma, Preprocessor
+from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor
 
 SIZES = [(480, 640), (240, 320), (120, 160), (541, 963), (121, 163), (30, 40), (3, 5), (1, 1)]
 PICTURES = [

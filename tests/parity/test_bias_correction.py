@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from parity.bar_nets import contract_for
-from sepilot_export import onnx_file
-from sepilot_export.bias_correction import BiasedFile, correct_biases
-from sepilot_export.embed import tflite_model
-from sepilot_export.onnx_biases import OnnxBiases
-from sepilot_export.ranges import fit_ranges
-from sepilot_export.tflite_biases import TfliteBiases
-from sepilot_runtime.contract import Picture
-from sepilot_runtime.errors import RunError
+from sepilot_export.convert import onnx_file
+from sepilot_export.convert.embed import tflite_model
+from sepilot_export.convert.ranges import fit_ranges
+from sepilot_export.quantize.bias_correction import BiasedFile, correct_biases
+from sepilot_export.quantize.onnx_biases import OnnxBiases
+from sepilot_export.quantize.tflite_biases import TfliteBiases
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Picture
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (24, 20, 28, 1), np.uint8)
 CONTRACT = contract_for(Picture(height=20, width=28, color="gray"), "net")

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from parity.bar_nets import GRAY, MADE, Bench, contract_for
-from sepilot_export import deploy, embed, support
-from sepilot_export.exporter import export_source
-from sepilot_export.formats import FORMATS, choose_formats, format_named
-from sepilot_export.int8 import Int8Options
-from sepilot_runtime.contract import Contract, Picture
-from sepilot_runtime.errors import OutputError, RunError
-from sepilot_runtime.modelfile import read_contract
-from sepilot_runtime.pilot import load_pilot
-from sepilot_train.quiet import quiet
+from sepilot_export.convert import deploy, embed, support
+from sepilot_export.convert.formats import FORMATS, choose_formats, format_named
+from sepilot_export.pipeline.export import export_source
+from sepilot_export.quantize.int8 import Int8Options
+from sepilot_runtime.base.errors import OutputError, RunError
+from sepilot_runtime.contract.contract import Contract, Picture
+from sepilot_runtime.engine.model_file import read_contract
+from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_train.base.quiet import quiet
 
 NETS = {
     "swift": (32, 48, 1),
@@ -327,7 +327,7 @@ def uneven_net() -> tuple[Any, Contract]:
 
 
 def test_equalization_keeps_the_function_and_evens_the_channels() -> None:
-    from sepilot_export.equalize import equalize
+    from sepilot_export.convert.equalize import equalize
 
     model, contract = uneven_net()
     pictures = noise(contract, 12)
@@ -350,7 +350,7 @@ def test_equalization_keeps_the_function_and_evens_the_channels() -> None:
 def test_equalization_leaves_shared_and_branching_tensors_alone() -> None:
     import keras
 
-    from sepilot_export.equalize import equalize
+    from sepilot_export.convert.equalize import equalize
 
     K = keras.layers
     image = K.Input((16, 16, 1), name="image")
@@ -370,8 +370,8 @@ def test_constants_that_lie_behind_the_file_survive_embedding(tmp_path: Path) ->
     """The quantizer puts large kernels behind the FlatBuffer, where a moved offset would find something else."""
     import keras
 
-    from sepilot_export import tflite
-    from sepilot_export.ranges import fit_ranges
+    from sepilot_export.convert import tflite
+    from sepilot_export.convert.ranges import fit_ranges
 
     K = keras.layers
     image = K.Input((66, 100, 1), name="image")

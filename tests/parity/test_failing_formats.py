@@ -11,14 +11,15 @@ import onnx
 import pytest
 
 from parity.bar_nets import GRAY, Bench, source_for
-from sepilot_export import exporter, twin
 from sepilot_export.commands import export as verb
-from sepilot_export.exporter import LAYERS_NAME, export_source
-from sepilot_export.formats import choose_formats
-from sepilot_export.int8 import Int8, Int8Options
-from sepilot_export.quantizers import OnnxQuantizer
+from sepilot_export.convert import int8_as_onnx
+from sepilot_export.convert.formats import choose_formats
+from sepilot_export.pipeline import export
+from sepilot_export.pipeline.export import LAYERS_NAME, export_source
+from sepilot_export.quantize.int8 import Int8, Int8Options
+from sepilot_export.quantize.quantizers import OnnxQuantizer
+from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.cli import run_verb
-from sepilot_runtime.errors import RunError
 
 OPTIONS = Int8Options(calibration_frames=60)
 
@@ -44,7 +45,7 @@ def mirrored_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OnnxQuantizer, "quantize", lambda self, kept: mirrored(plain(self, kept)))
 
 
-def exported(bench: Bench, out: Path, *words: str) -> exporter.Written:
+def exported(bench: Bench, out: Path, *words: str) -> export.Written:
     return export_source(bench.source, choose_formats(words), out, int8=OPTIONS)
 
 
@@ -53,8 +54,8 @@ def exported(bench: Bench, out: Path, *words: str) -> exporter.Written:
 def test_eight_files_are_written_and_the_ninth_is_named(
     v27: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
-    monkeypatch.setattr("sepilot_train.run.open_run", lambda path: SimpleNamespace(contract=v27.source.contract))
-    monkeypatch.setattr(exporter, "source_of", lambda run, **more: v27.source)
+    monkeypatch.setattr("sepilot_train.run.run.open_run", lambda path: SimpleNamespace(contract=v27.source.contract))
+    monkeypatch.setattr(export, "source_of", lambda run, **more: v27.source)
     out = tmp_path / "out"
     words = [str(tmp_path), "--out", str(out), "--calibration-frames", "60", *(["--json"] if as_json else [])]
     assert run_verb(lambda: verb.main(words)) == 1
@@ -90,7 +91,7 @@ def test_a_crash_in_a_converter_fails_what_is_made_by_it(
 def test_a_twin_fails_with_the_file_that_it_is_made_from(
     v27: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sepilot_export.summary import print_files
+    from sepilot_export.pipeline.export_table import print_files
 
     monkeypatch.setattr("ai_edge_quantizer.quantizer.Quantizer.quantize", crash)
     written = exported(v27, tmp_path / "out", "float32.onnx", "int8.tflite", "int8-twin.onnx")
@@ -105,7 +106,7 @@ def test_a_twin_fails_with_the_file_that_it_is_made_from(
 
 
 def test_a_twin_too_far_from_its_file_fails_alone(v27: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(twin, "ALLOWED_STEPS", -1)
+    monkeypatch.setattr(int8_as_onnx, "ALLOWED_STEPS", -1)
     written = exported(v27, tmp_path / "out", "int8.tflite", "int8-twin.onnx")
     assert [f.format for f in written.files] == ["int8.tflite"]
     (failure,) = written.failed
@@ -135,7 +136,7 @@ def test_what_is_no_fault_of_a_format_ends_the_export(
 
 
 def test_a_fault_of_our_own_keeps_its_traceback(v27: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sepilot_export.embed.sparsity", crash)
+    monkeypatch.setattr("sepilot_export.convert.embed.sparsity", crash)
     with pytest.raises(KeyError):
         exported(v27, tmp_path / "out", "float32.tflite")
 

@@ -12,22 +12,24 @@ import numpy as np
 import pytest
 
 from parity.bar_nets import GRAY, Bench, bar_frames, frame_set, source_for
-from sepilot_export import embed, sparse, tflite
-from sepilot_export.check import FileCheck, candidates_of, check_file, check_files
-from sepilot_export.conversions import Source
-from sepilot_export.exporter import LAYERS_NAME, Written, export_source
-from sepilot_export.formats import choose_formats, format_named
-from sepilot_export.int8 import Int8Options
-from sepilot_export.layers import names_of, onnx_layers, tflite_layers
-from sepilot_export.ranges import fit_ranges
-from sepilot_export.reference import read_reference
-from sepilot_export.signal_noise import layer_rows, tflite_noise
-from sepilot_export.summary import print_files, print_layers
-from sepilot_export.twin import to_onnx
-from sepilot_runtime.errors import RunError
-from sepilot_runtime.pilot import load_pilot
-from sepilot_train.quiet import quiet
-from sepilot_train.recipe import Gate
+from sepilot_export.convert import embed, tflite
+from sepilot_export.convert.formats import choose_formats, format_named
+from sepilot_export.convert.int8_as_onnx import to_onnx
+from sepilot_export.convert.layer_names import names_of, onnx_layers, tflite_layers
+from sepilot_export.convert.ranges import fit_ranges
+from sepilot_export.pipeline import sparse
+from sepilot_export.pipeline.converter import Source
+from sepilot_export.pipeline.export import LAYERS_NAME, Written, export_source
+from sepilot_export.pipeline.export_table import print_files, print_layers
+from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.quantize.sqnr import layer_rows, tflite_noise
+from sepilot_export.verify.check import candidates_of, check_file, check_files
+from sepilot_export.verify.file_check import FileCheck
+from sepilot_export.verify.reference import read_reference
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_train.base.quiet import quiet
+from sepilot_train.run.recipe import Gate
 
 INT8 = choose_formats(["float32.tflite", "float32.onnx", "int8"])
 
@@ -91,13 +93,13 @@ def test_a_destroyed_layer_is_kept_in_float32_and_the_file_passes(soft: Soft) ->
 
 
 def test_the_plain_file_would_have_failed(soft: Soft) -> None:
-    from sepilot_export.trial import pilot_of
+    from sepilot_export.convert.in_memory import pilot_of
 
     contract, held = soft.source.contract, soft.source.held_out
     with quiet("conversion"):
         import keras
 
-        from sepilot_export import deploy
+        from sepilot_export.convert import deploy
 
         graph = deploy.deploy_graph(keras.models.load_model(soft.source.model_path), contract)
         tflite.save_graph(graph, contract, soft.folder.parent / "saved")
@@ -199,7 +201,7 @@ def test_a_wrong_range_shows_in_its_layer(v27: Bench) -> None:
     float32 = v27.content("float32.tflite")
     pictures = v27.source.training.pictures[:20]
     with quiet("conversion"):
-        from sepilot_export import deploy
+        from sepilot_export.convert import deploy
 
         names = names_of(deploy.deploy_graph(v27.model, v27.source.contract))
         tensors = tflite.tensor_names(float32)
@@ -218,7 +220,7 @@ def test_a_wrong_range_shows_in_its_layer(v27: Bench) -> None:
 
 def test_operations_are_told_by_layer_in_both_formats(v27: Bench) -> None:
     with quiet("graph"):
-        from sepilot_export import deploy, onnx_file
+        from sepilot_export.convert import deploy, onnx_file
 
         names = names_of(deploy.deploy_graph(v27.model, v27.source.contract))
         prepared = onnx_file.prepare(v27.content("float32.onnx"))
@@ -233,7 +235,7 @@ def test_onnx_runtime_leaves_float_layers_alone(v27: Bench, monkeypatch: pytest.
     """At load it quantizes a float32 dense layer between int8 ones by itself; only the answers show it."""
     import onnxruntime as ort
 
-    from sepilot_export import deploy, onnx_file
+    from sepilot_export.convert import deploy, onnx_file
 
     contract, pictures = v27.source.contract, v27.source.training.pictures[:40]
     with quiet("conversion"):
@@ -292,7 +294,7 @@ def test_a_twin_with_a_changed_scale_is_caught(v27: Bench, twins: dict[str, Any]
 
 
 def test_a_twin_that_strays_is_not_written(v27: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sepilot_export import twin
+    from sepilot_export.convert import int8_as_onnx as twin
 
     pictures, content = v27.source.training.pictures[:20], v27.content("int8.tflite")
     right = twin._output_affine(content)

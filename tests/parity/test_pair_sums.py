@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from emulation import under
 from parity.bar_nets import Bench
-from sepilot_export import onnx_file, tflite
-from sepilot_export.deploy import deploy_graph
-from sepilot_export.exporter import export_source
-from sepilot_export.formats import choose_formats
-from sepilot_export.pair_sums import (
+from sepilot_export.convert import onnx_file, tflite
+from sepilot_export.convert.deploy import deploy_graph
+from sepilot_export.convert.formats import choose_formats
+from sepilot_export.convert.ranges import Activations, fit_ranges
+from sepilot_export.pipeline.export import export_source
+from sepilot_export.quantize.pair_sums import (
     LARGEST_PAIR,
     all_fit,
     fit_onnx,
@@ -25,8 +26,7 @@ from sepilot_export.pair_sums import (
     onnx_kernels,
     tflite_kernels,
 )
-from sepilot_export.ranges import Activations, fit_ranges
-from sepilot_train.quiet import quiet
+from sepilot_train.base.quiet import quiet
 
 Kernels = Callable[[bytes], Iterator[tuple[str, NDArray[np.int8]]]]
 

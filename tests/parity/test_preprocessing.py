@@ -13,23 +13,25 @@ import numpy as np
 import pytest
 
 from parity.bar_nets import GRAY, MADE, bar_frames, fitted, source_for
-from sepilot_export import frame_files, preprocessing
-from sepilot_export.check import Candidate, FileCheck, candidates_of, check_file, check_files
 from sepilot_export.commands.check import main as check_main
-from sepilot_export.embed import embed_onnx, embed_tflite
-from sepilot_export.exporter import export_source
-from sepilot_export.formats import Format, choose_formats, format_named
-from sepilot_export.frame_files import Difference
-from sepilot_export.int8 import Int8Options
-from sepilot_export.preprocessing import ARITHMETIC, Taps, picture_graph, taps, to_onnx, to_tflite
-from sepilot_export.raw_frames import RawFrames, spread
-from sepilot_export.reference import Reference, read_reference
-from sepilot_runtime.contract import Contract, FrameInput, Picture
-from sepilot_runtime.errors import RunError
-from sepilot_runtime.modelfile import read_contract
-from sepilot_runtime.pilot import load_pilot
-from sepilot_runtime.preprocess import picture_of
-from sepilot_train.quiet import quiet
+from sepilot_export.convert import preprocessing
+from sepilot_export.convert.embed import embed_onnx, embed_tflite
+from sepilot_export.convert.formats import Format, choose_formats, format_named
+from sepilot_export.convert.preprocessing import ARITHMETIC, Taps, picture_graph, taps, to_onnx, to_tflite
+from sepilot_export.pipeline import frame_input
+from sepilot_export.pipeline.export import export_source
+from sepilot_export.pipeline.frame_input import Difference
+from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.verify.check import candidates_of, check_file, check_files
+from sepilot_export.verify.file_check import Candidate, FileCheck
+from sepilot_export.verify.raw_frames import RawFrames, spread
+from sepilot_export.verify.reference import Reference, read_reference
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Contract, FrameInput, Picture
+from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_runtime.engine.model_file import read_contract
+from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_train.base.quiet import quiet
 
 SMALL_SWIFT = {"stem": 8, "widths": [8, 16], "repeats": [1, 1], "dense": [8]}
 
@@ -145,8 +147,8 @@ class Export:
         with pytest.MonkeyPatch.context() as patch:
             for key, value in changes.items():
                 patch.setattr(preprocessing, key, value)
-            patch.setattr(frame_files, "_difference", difference)
-            files = frame_files.FrameFiles(self.model, self.source, self.raw)
+            patch.setattr(frame_input, "_difference", difference)
+            files = frame_input.FrameFiles(self.model, self.source, self.raw)
             for name in ("float32.tflite", "float32.onnx", "int8.tflite"):
                 content, _ = files.put_in(self.plain[name], self.plain_contract(name), format_named(name))
                 honest = self.candidate(name)
@@ -155,7 +157,7 @@ class Export:
         return checks, said
 
 
-real_difference = frame_files._difference
+real_difference = frame_input._difference
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +169,14 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     index = spread(source.saved, 120)
     raw = RawFrames(input=FrameInput(height=48, width=64), frames=frames[index], index=index)
     plain: dict[str, bytes] = {}
-    put_in = frame_files.FrameFiles.put_in
+    put_in = frame_input.FrameFiles.put_in
 
     def noted(self: Any, content: bytes, contract: Contract, form: Format) -> Any:
         plain[form.name] = content
         return put_in(self, content, contract, form)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frame_files.FrameFiles, "put_in", noted)
+        patch.setattr(frame_input.FrameFiles, "put_in", noted)
         formats = choose_formats(["all"])
         export_source(source, formats, folder / "export", int8=Int8Options(calibration_frames=30), raw=raw)
     return Export(folder / "export", model, source, raw, read_reference(folder / "export"), plain, folder)
@@ -281,10 +283,10 @@ def test_int8_gates_alone_would_let_a_fault_pass(export: Export) -> None:
 
 def test_room_for_rounding_only_where_it_is_needed(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = format_named("float32.tflite").limits
-    for levels, allowed in ((0, limits.max_error), (1, limits.max_error + frame_files.ROUNDING_ERROR)):
+    for levels, allowed in ((0, limits.max_error), (1, limits.max_error + frame_input.ROUNDING_ERROR)):
         found = Difference(levels=levels, share=0.0)
-        monkeypatch.setattr(frame_files, "_difference", lambda *_, found=found: found)
-        files = frame_files.FrameFiles(export.model, export.source, export.raw)
+        monkeypatch.setattr(frame_input, "_difference", lambda *_, found=found: found)
+        files = frame_input.FrameFiles(export.model, export.source, export.raw)
         assert files.limits(limits).max_error == allowed
 
 

@@ -22,11 +22,12 @@ from processors import PROCESSORS
 from emulation import under
 from model_factory import PICTURE, contract_of, frames, steering_of, write_qdq_onnx, write_tflite
 from parity.bar_nets import Bench
-from sepilot_export.formats import format_named
-from sepilot_export.reference import EXPORT_NAME, REFERENCE_NAME, Reference
-from sepilot_runtime.preprocess import picture_of
+from repository import ROOT
+from sepilot_export.convert.formats import format_named
+from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_runtime.contract.preprocess import picture_of
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_processors.py"
+SCRIPT = ROOT / "scripts" / "check_processors.py"
 X86 = "Nehalem,Haswell,AVX-512"
 EVERY = [p.name for p in PROCESSORS]
 
@@ -100,8 +101,8 @@ def test_exported_files_keep_their_gates(v27: Bench, form: str, name: str) -> No
 PICTURES = """
 import sys, zlib
 import numpy as np
-from sepilot_runtime.contract import Contract
-from sepilot_runtime.preprocess import Preprocessor
+from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.contract.preprocess import Preprocessor
 made = Preprocessor(Contract.from_json(sys.argv[1], "contract").picture)
 for height, width in ((480, 640), (120, 160)):
     frame = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from model_factory import BIAS, PICTURE, contract_of, frames, steering_of, weights_of
-from sepilot_export.references import keras_engines
-from sepilot_runtime.contract import Picture
-from sepilot_runtime.errors import RunError
-from sepilot_runtime.pilot import Pilot, verify_golden
+from sepilot_export.verify.keras_engine import keras_engines
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.engine.pilot import Pilot, verify_golden
 
 
 def ramp_model(path: Path) -> Path:

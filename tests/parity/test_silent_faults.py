@@ -14,11 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from parity.bar_nets import GRAY, MADE, Bench, bench_of, fitted, source_for
-from sepilot_export import onnx_file, tflite
-from sepilot_export.check import FileCheck, check_file
-from sepilot_export.ranges import Range, fit_ranges, output_range
-from sepilot_runtime.contract import Picture
-from sepilot_train.quiet import quiet
+from sepilot_export.convert import onnx_file, tflite
+from sepilot_export.convert.ranges import Range, fit_ranges, output_range
+from sepilot_export.verify.check import check_file
+from sepilot_export.verify.file_check import FileCheck
+from sepilot_runtime.contract.contract import Picture
+from sepilot_train.base.quiet import quiet
 
 
 def float_input(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -153,7 +154,7 @@ def test_wrong_channel_order(tmp_path: Any) -> None:
     (kernel,) = stem.get_weights()
     stem.set_weights([kernel[:, :, ::-1].copy()])
     with quiet("conversion"):
-        from sepilot_export import deploy
+        from sepilot_export.convert import deploy
 
         contract = bench.source.contract
         content = onnx_file.convert_float32(deploy.deploy_graph(bench.model, contract), contract)
@@ -163,7 +164,7 @@ def test_wrong_channel_order(tmp_path: Any) -> None:
 
 def test_gray_from_the_wrong_channel_order(v27: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A preprocessing that takes red for blue: the pictures look right, and the golden frames do not agree."""
-    from sepilot_runtime import preprocess
+    from sepilot_runtime.contract import preprocess
 
     real = preprocess.cv2.cvtColor
     monkeypatch.setattr(preprocess.cv2, "cvtColor", lambda f, code, **k: real(f, preprocess.cv2.COLOR_RGB2GRAY, **k))

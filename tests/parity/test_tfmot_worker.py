@@ -20,11 +20,12 @@ from parity.bar_nets import GRAY, bar_frames, fitted, frame_set
 from sepilot_export.compress import tfmot
 from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.compress.recipe import Compression, Finetune, Prune, Quantize
-from sepilot_export.compress.stage import Outcome, Work
-from sepilot_export.embed import tflite_model, tflite_weights
-from sepilot_export.pair_sums import LARGEST_PAIR, largest_pairs, tflite_kernels
-from sepilot_train.augment import Augmentation
-from sepilot_train.learner import Samples, predict
+from sepilot_export.compress.step import Outcome, Work
+from sepilot_export.convert.embed import tflite_model, tflite_weights
+from sepilot_export.quantize.pair_sums import LARGEST_PAIR, largest_pairs, tflite_kernels
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.predict import predict
+from sepilot_train.fit.settings import Samples
 
 FOLDER = Path(__file__).parent
 SHORT = Finetune(epochs=3, min_epoch_frames=0, batch_size=32, learning_rate=0.001)

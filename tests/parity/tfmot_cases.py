@@ -16,9 +16,9 @@ import numpy as np
 
 from parity.bar_nets import GRAY, bar_frames, frame_set
 from sepilot_export.compress.recipe import Cluster, Compression, Finetune, Prune, Quantize
-from sepilot_runtime.errors import RunError
-from sepilot_train.augment import Augmentation
-from sepilot_train.learner import Samples
+from sepilot_runtime.base.errors import RunError
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.settings import Samples
 
 SHORT = Finetune(epochs=2, min_epoch_frames=0, batch_size=32, learning_rate=0.002)
 
@@ -131,7 +131,7 @@ def case_hard_sigmoid_let_through() -> float:
 def quantized(model: Any, *, ordered: bool, fold: bool = False) -> tuple[Any, Any]:
     """tfmot's net and the calibration pictures."""
     from sepilot_export.compress import bridge, quantizing
-    from sepilot_export.deploy import plain_graph
+    from sepilot_export.convert.deploy import plain_graph
 
     bridged = bridge.to_tf_keras(plain_graph(model, "image", ["steering"], fold=fold), fuse_relu=True)
     quantizing.freeze_norms(bridged)
@@ -231,7 +231,7 @@ def case_cluster() -> dict[str, Any]:
     from sepilot_export.compress.kernels import kernels_of
     from sepilot_export.compress.pruning import prune
     from sepilot_export.compress.quantizing import quantize
-    from sepilot_export.embed import tflite_model
+    from sepilot_export.convert.embed import tflite_model
 
     model, where = net(separables), course()
     prune(model, Prune(sparsity=0.5, min_weights=64, finetune=SHORT), where)

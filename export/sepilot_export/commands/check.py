@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sepilot_export.check import Candidate, FileCheck, Tick
-    from sepilot_export.failures import Failure
-    from sepilot_export.reference import Reference
+    from sepilot_export.convert.failures import Failure
+    from sepilot_export.verify.check import Tick
+    from sepilot_export.verify.file_check import Candidate, FileCheck
+    from sepilot_export.verify.reference import Reference
 
 __all__ = ["main"]
 
@@ -35,10 +36,11 @@ Exit code: 0 all files pass, 1 a gate failed or a format could not be exported, 
 
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    from sepilot_export.check import candidates_of, check_files, not_exported
-    from sepilot_export.reference import read_reference
-    from sepilot_runtime.files import require_place
-    from sepilot_train.drives import open_drives, reader_options
+    from sepilot_export.verify.check import candidates_of, check_files, not_exported
+    from sepilot_export.verify.reference import read_reference
+    from sepilot_runtime.base.files import require_place
+    from sepilot_runtime.recording.opening import open_drives
+    from sepilot_runtime.recording.options import reader_options
 
     folder: Path = arguments.directory
     candidates = candidates_of(folder, arguments.gate)
@@ -70,8 +72,8 @@ def _say(
     """Write check.json and its picture, and print the tables or the JSON."""
     import dataclasses
 
-    from sepilot_export.presentation import draw, print_failures, print_table, to_json
-    from sepilot_runtime.files import write_json
+    from sepilot_export.verify.check_report import draw, print_failures, print_table, to_json
+    from sepilot_runtime.base.files import write_json
 
     folder, reference, conditions = arguments.directory, sections[0][1], _conditions()
     record: dict[str, Any] = to_json(*sections[0]) | {"conditions": conditions}
@@ -98,7 +100,7 @@ def _say(
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_train.drives import add_reader_arguments
+    from sepilot_runtime.recording.options import add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot check",
@@ -130,9 +132,9 @@ def _through_others(
     """What the interpreters of --engine make of the files that they run."""
     import dataclasses
 
-    from sepilot_export.check import check_files
-    from sepilot_runtime.engines import ENGINES, engine_named
-    from sepilot_runtime.modelfile import ModelKind
+    from sepilot_export.verify.check import check_files
+    from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.model_file import ModelKind
 
     found: dict[str, list[FileCheck]] = {}
     for name in map(engine_named, arguments.engine.replace(",", " ").split()):
@@ -149,9 +151,9 @@ def _on_other_drives(
     checks: Sequence[FileCheck],
     reference: Reference,
 ) -> tuple[list[FileCheck], Reference]:
-    from sepilot_export.check import check_files, stand_in
-    from sepilot_export.other_drives import reference_on
-    from sepilot_train.drives import reader_options
+    from sepilot_export.verify.check import check_files, stand_in
+    from sepilot_export.verify.unseen_drives import reference_on
+    from sepilot_runtime.recording.options import reader_options
 
     model = stand_in(checks).candidate.path
     other = reference_on(
@@ -180,7 +182,7 @@ def _conditions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    from sepilot_runtime.processor import cpu_name, int8_kernels
+    from sepilot_runtime.base.processor import cpu_name, int8_kernels
 
     found = {"machine": platform.machine(), "cpu": cpu_name(), "int8_kernels": int8_kernels()}
     found["python"] = platform.python_version()

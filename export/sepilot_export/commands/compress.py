@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepilot_export.backend import use_tensorflow
-from sepilot_runtime.claims import claimed
-from sepilot_runtime.errors import UsageError
-from sepilot_runtime.files import require_new
-from sepilot_runtime.terminal import legible
+from sepilot_export.convert.backend import use_tensorflow
+from sepilot_runtime.base.claims import claimed
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.files import require_new
+from sepilot_runtime.base.terminal import legible
 
 if TYPE_CHECKING:
+    from sepilot_export.compress.evaluation import Figures
     from sepilot_export.compress.job import Compressed
-    from sepilot_export.compress.judgement import Figures
     from sepilot_export.compress.recipe import Compression
 
 __all__ = ["main"]
@@ -55,12 +55,12 @@ def main(argv: Sequence[str]) -> int:
 def _compress(arguments: argparse.Namespace, compressions: Sequence[Compression], command: str) -> int:
     require_new(arguments.out)
     use_tensorflow("compress")
-    from sepilot_train.run import open_run
+    from sepilot_train.run.run import open_run
 
     # Whatever speaks against the paths is said before the back end is imported.
     run, teachers = open_run(arguments.run), [open_run(path) for path in arguments.teacher]
     run.require_drives(arguments.drives)
-    from sepilot_train.quiet import start_keras
+    from sepilot_train.base.quiet import start_keras
 
     start_keras()
     from sepilot_export.compress.job import compress_run

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepilot_export.backend import use_tensorflow
-from sepilot_runtime.claims import claimed
+from sepilot_export.convert.backend import use_tensorflow
+from sepilot_runtime.base.claims import claimed
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.files import require_new
+from sepilot_runtime.base.terminal import legible
 from sepilot_runtime.commands.arguments import seed
-from sepilot_runtime.errors import UsageError
-from sepilot_runtime.files import require_new
-from sepilot_runtime.terminal import legible
 
 if TYPE_CHECKING:
-    from sepilot_export.formats import Format
+    from sepilot_export.convert.formats import Format
 
 __all__ = ["main"]
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         return _list_formats(as_json=arguments.json)
     if arguments.run is None or arguments.out is None:
         raise UsageError("RUN and --out DIR are needed: sepilot export RUN --out DIR")
-    from sepilot_export.formats import choose_formats
+    from sepilot_export.convert.formats import choose_formats
 
     words = [w for part in arguments.formats for w in part.replace(",", " ").split()]
     formats = choose_formats(words)
@@ -62,12 +62,12 @@ def main(argv: Sequence[str]) -> int:
 def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: str) -> int:
     require_new(arguments.out)
     use_tensorflow("export")
-    from sepilot_export.exporter import export_source, source_of
-    from sepilot_export.gates import drop_from
-    from sepilot_export.int8 import Int8Options
-    from sepilot_export.raw_frames import frame_input, read_raw_frames
-    from sepilot_export.summary import print_files, print_layers
-    from sepilot_train.run import open_run
+    from sepilot_export.pipeline.export import export_source, source_of
+    from sepilot_export.pipeline.export_table import print_files, print_layers
+    from sepilot_export.quantize.int8 import Int8Options
+    from sepilot_export.verify.gates import drop_from
+    from sepilot_export.verify.raw_frames import frame_input, read_raw_frames
+    from sepilot_train.run.run import open_run
 
     run = open_run(arguments.run)
     drop = drop_from(arguments.max_drop, run.contract.outputs[0]) if arguments.max_drop else None
@@ -108,7 +108,7 @@ def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: s
 
 def _require_calibrated(arguments: argparse.Namespace, formats: Sequence[Format]) -> None:
     """Refuse what is about calibrated files where none will be made."""
-    from sepilot_export.calibration import MINIMUM
+    from sepilot_export.quantize.calibration import MINIMUM
 
     if arguments.calibration_frames < MINIMUM:
         raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {arguments.calibration_frames}")
@@ -202,7 +202,7 @@ def _progress(formats: int) -> Iterator[Callable[[str], None]]:
 
 
 def _list_formats(*, as_json: bool) -> int:
-    from sepilot_export.formats import FORMATS
+    from sepilot_export.convert.formats import FORMATS
 
     if as_json:
         print(json.dumps([dataclasses.asdict(f) | {"engine": f.engine} for f in FORMATS], indent=2))

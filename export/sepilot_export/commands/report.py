@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_export.report.material import gather
     from sepilot_export.report.page import render
-    from sepilot_runtime.files import atomic_file, require_place
+    from sepilot_runtime.base.files import atomic_file, require_place
 
     require_place(arguments.out)
     material = gather(

@@ -27,7 +27,7 @@ Exit code: 0 there is a file to recommend, 1 there is none, 2 files that cannot 
 
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    from sepilot_runtime.claims import claimed
+    from sepilot_runtime.base.claims import claimed
 
     with claimed(arguments.out):
         return _tradeoff(arguments)
@@ -37,9 +37,9 @@ def _tradeoff(arguments: argparse.Namespace) -> int:
     from sepilot_export.tradeoff.charts import draw_png
     from sepilot_export.tradeoff.job import Settings, compare
     from sepilot_export.tradeoff.page import render
-    from sepilot_export.tradeoff.presentation import print_comparison, to_json
-    from sepilot_runtime.files import atomic_directory, require_new, write_json
-    from sepilot_runtime.opencv import cv2
+    from sepilot_export.tradeoff.table import print_comparison, to_json
+    from sepilot_runtime.base.files import atomic_directory, require_new, write_json
+    from sepilot_runtime.base.opencv import cv2
 
     out: Path = arguments.out
     require_new(out)

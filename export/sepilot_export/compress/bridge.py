@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.compress.supported import SAME_ACTIVATIONS
-from sepilot_export.deploy import FLOAT_PARITY
-from sepilot_runtime.errors import RunError
+from sepilot_export.compress.tfmot_support import SAME_ACTIVATIONS
+from sepilot_export.convert.deploy import FLOAT_PARITY
+from sepilot_runtime.base.errors import RunError
 
 __all__ = ["carry_back", "require_parity", "to_tf_keras"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.errors import RunError
+from sepilot_runtime.base.errors import RunError
 
 __all__ = ["KERNELS", "MERGES", "MIXING", "Group", "Kernel", "Mask", "Wiring", "nodes_of", "remove", "wire"]
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.compress.recipe import Distill
-from sepilot_runtime.errors import RunError, UsageError
-from sepilot_train.batches import Answers, AugmentedPictures, Epoch
-from sepilot_train.learner import Samples
-from sepilot_train.recipe import Recipe
-from sepilot_train.run import Run, read_split
-from sepilot_train.training import Material
+from sepilot_runtime.base.errors import RunError, UsageError
+from sepilot_train.fit.data import Answers, AugmentedPictures, Epoch
+from sepilot_train.fit.settings import Samples
+from sepilot_train.run.material import Material
+from sepilot_train.run.recipe import Recipe
+from sepilot_train.run.run import Run, read_split
 
 __all__ = ["answers_of", "require_fair"]
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.pair_sums import by_output, fitted
-from sepilot_export.ranges import STEPS, Range, fit_ranges, output_range
+from sepilot_export.convert.ranges import STEPS, Range, fit_ranges, output_range
+from sepilot_export.quantize.pair_sums import by_output, fitted
 
 __all__ = ["fixed_ranges", "looking_on", "seed_ranges", "settle_weight_steps"]
 

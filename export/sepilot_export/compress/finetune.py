@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from sepilot_export.compress.recipe import Finetune
-from sepilot_runtime.errors import RunError
-from sepilot_train import augment
-from sepilot_train.augment import Augmentation
-from sepilot_train.batches import Batches
-from sepilot_train.learner import Samples
+from sepilot_runtime.base.errors import RunError
+from sepilot_train.fit import augment
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.data import Batches
+from sepilot_train.fit.settings import Samples
 
 __all__ = ["Course", "finetune"]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.compress.channels import MIXING, Mask, Wiring, nodes_of
 from sepilot_export.compress.recipe import Slim
-from sepilot_train.learner import Samples
+from sepilot_train.fit.settings import Samples
 
 __all__ = ["choose", "cost", "taylor"]
 

@@ -22,19 +22,23 @@ from typing import Any
 import numpy as np
 
 from sepilot_export.compress import distill, slim, tfmot
-from sepilot_export.compress.judgement import Figures, judge_int8, judge_net
-from sepilot_export.compress.order import COMPRESSION_NAME, INT8_NAME, require_order
+from sepilot_export.compress.evaluation import Figures, judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression, Distill
-from sepilot_export.compress.stage import LayerNote, Outcome, Work, WorkFailed, training_settings
-from sepilot_export.conversions import tool_versions
-from sepilot_export.report.fields import read_object
-from sepilot_runtime.errors import RunError
-from sepilot_runtime.files import atomic_directory, require_new, sha256_of, write_json
-from sepilot_train.learner import History, fit
+from sepilot_export.compress.step import LayerNote, Outcome, Work, WorkFailed, training_settings
+from sepilot_export.compress.step_order import COMPRESSION_NAME, INT8_NAME, require_order
+from sepilot_export.record.fields import read_object
+from sepilot_export.record.versions import tool_versions
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
+from sepilot_train.fit.fit import fit
+from sepilot_train.fit.settings import History
 from sepilot_train.models import build_model
-from sepilot_train.recipe import Recipe, load_recipe
-from sepilot_train.run import Predictions, Request, Run, open_run
-from sepilot_train.training import Material, complete_run, material_of, start_run
+from sepilot_train.run.frame_set import Predictions
+from sepilot_train.run.material import Material, material_of
+from sepilot_train.run.recipe import Recipe, load_recipe
+from sepilot_train.run.request import Request
+from sepilot_train.run.run import Run, open_run
+from sepilot_train.run.training import complete_run, start_run
 
 __all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
 

@@ -21,23 +21,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.bias_correction import correct_biases
-from sepilot_export.calibration import select
 from sepilot_export.compress import bridge
 from sepilot_export.compress.fake_quantization import fixed_ranges, looking_on, seed_ranges, settle_weight_steps
 from sepilot_export.compress.finetune import Course, finetune
 from sepilot_export.compress.kernels import Kernel, kernels_of, note
 from sepilot_export.compress.qat_scheme import quantization_scheme
 from sepilot_export.compress.recipe import Quantize
-from sepilot_export.compress.stage import LayerNote
-from sepilot_export.deploy import plain_graph
-from sepilot_export.embed import tflite_weights
-from sepilot_export.equalize import equalize
-from sepilot_export.ranges import asked_range
-from sepilot_export.tflite_biases import TfliteBiases
-from sepilot_runtime.errors import RunError
-from sepilot_train.learner import predict
-from sepilot_train.run import FrameSet
+from sepilot_export.compress.step import LayerNote
+from sepilot_export.convert.deploy import plain_graph
+from sepilot_export.convert.embed import tflite_weights
+from sepilot_export.convert.equalize import equalize
+from sepilot_export.convert.ranges import asked_range
+from sepilot_export.quantize.bias_correction import correct_biases
+from sepilot_export.quantize.calibration import select
+from sepilot_export.quantize.tflite_biases import TfliteBiases
+from sepilot_runtime.base.errors import RunError
+from sepilot_train.fit.predict import predict
+from sepilot_train.run.frame_set import FrameSet
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
-from sepilot_runtime.errors import RecipeError
-from sepilot_train.limits import require_in
-from sepilot_train.recipe import named_recipes, parse_recipe
+from sepilot_runtime.base.errors import RecipeError
+from sepilot_train.base.ranges import require_in
+from sepilot_train.run.recipe import named_recipes, parse_recipe
 
 __all__ = [
     "Cluster",

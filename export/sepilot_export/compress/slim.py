@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from sepilot_export.compress.batch_norm_refresh import augmented, reestimate
 from sepilot_export.compress.blocks import Block, bypass, find_blocks
 from sepilot_export.compress.channels import Kernel, Wiring, remove, wire
 from sepilot_export.compress.importance import choose, cost, taylor
-from sepilot_export.compress.norms import augmented, reestimate
 from sepilot_export.compress.recipe import Slim
-from sepilot_export.compress.stage import LayerNote, Outcome, Work, training_settings
-from sepilot_runtime.errors import RecipeError, RunError
-from sepilot_train.learner import fit, predict
+from sepilot_export.compress.step import LayerNote, Outcome, Work, training_settings
+from sepilot_runtime.base.errors import RecipeError, RunError
+from sepilot_train.fit.fit import fit
+from sepilot_train.fit.predict import predict
 
 __all__ = ["require_supported", "slim"]
 

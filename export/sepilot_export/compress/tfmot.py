@@ -20,12 +20,12 @@ from typing import IO, Any
 import numpy as np
 
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.stage import LayerNote, Outcome, Work, WorkFailed
-from sepilot_export.compress.supported import require_supported
-from sepilot_runtime.errors import MissingExtraError, RunError
-from sepilot_runtime.files import read_json, write_json
-from sepilot_runtime.processes import own_environment, python_words
-from sepilot_train.progress import progress_bar
+from sepilot_export.compress.step import LayerNote, Outcome, Work, WorkFailed
+from sepilot_export.compress.tfmot_support import require_supported
+from sepilot_runtime.base.errors import MissingExtraError, RunError
+from sepilot_runtime.base.files import read_json, write_json
+from sepilot_runtime.base.processes import own_environment, python_words
+from sepilot_train.base.progress import progress_bar
 
 __all__ = ["compress", "require_supported"]
 

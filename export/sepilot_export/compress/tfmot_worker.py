@@ -19,12 +19,12 @@ import numpy as np
 
 from sepilot_export.compress.kernels import joined
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.stage import LayerNote
-from sepilot_runtime.errors import RecipeError, RunError, SepilotError
-from sepilot_runtime.files import read_json, write_json
-from sepilot_runtime.schema import parse
-from sepilot_train.augment import Augmentation
-from sepilot_train.learner import Samples
+from sepilot_export.compress.step import LayerNote
+from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.errors import RecipeError, RunError, SepilotError
+from sepilot_runtime.base.files import read_json, write_json
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.settings import Samples
 
 __all__ = ["main"]
 
@@ -86,7 +86,7 @@ def _parsed(kind: Any, value: Any) -> Any:
 
 def _renew_statistics(model: Any, course: Any) -> None:
     """Set the statistics of batch normalizations, which lag behind the weights, to those over what training saw."""
-    from sepilot_export.compress.norms import augmented, reestimate
+    from sepilot_export.compress.batch_norm_refresh import augmented, reestimate
 
     pictures = augmented(course.train.pictures, course.augmentation, seed=course.seed, limit=_STATISTICS_FRAMES)
     reestimate(model, pictures, seed=course.seed)

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.report.exports import Histogram
-from sepilot_export.report.measurements import ClosedLoop, LoopRow
-from sepilot_train.figures import ACCENT, FAINT, INK, SECOND, axes
-from sepilot_train.run import Predictions
+from sepilot_export.record.exports import Histogram
+from sepilot_export.record.measurements import ClosedLoop, LoopRow
+from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND, axes
+from sepilot_train.run.frame_set import Predictions
 
 __all__ = [
     "Chart",

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sepilot_export.report.exports import Check, Export, read_check, read_export
-from sepilot_export.report.fields import Fields, read_object
-from sepilot_export.report.measurements import Bench, ClosedLoop, read_bench, read_closed_loop
+from sepilot_export.record.exports import Check, Export, read_check, read_export
+from sepilot_export.record.fields import Fields, read_object
+from sepilot_export.record.measurements import Bench, ClosedLoop, read_bench, read_closed_loop
 from sepilot_export.report.samples import Sample, golden_samples, held_out_samples
-from sepilot_runtime.errors import DriveError, RunError
-from sepilot_runtime.files import sha256_of
-from sepilot_train.layers import LayerTable, layer_table
-from sepilot_train.quiet import quiet
-from sepilot_train.run import Predictions, Run, open_run
+from sepilot_runtime.base.errors import DriveError, RunError
+from sepilot_runtime.base.files import sha256_of
+from sepilot_train.base.quiet import quiet
+from sepilot_train.inspect.table import LayerTable, layer_table
+from sepilot_train.run.frame_set import Predictions
+from sepilot_train.run.run import Run, open_run
 
 __all__ = ["Material", "Validation", "gather"]
 
@@ -153,7 +154,7 @@ def _read_bench(path: Path, export: Export | None) -> Bench:
 
 
 def _layers(run: Run) -> LayerTable:
-    from sepilot_train.graphs import keras_nodes, keras_warnings
+    from sepilot_train.inspect.keras import keras_nodes, keras_warnings
 
     with quiet(f"loading {run.model_path}"):
         model = run.load_model()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sepilot_export.record.exports import Check, Export
+from sepilot_export.record.measurements import Bench, ClosedLoop, LoopRow
 from sepilot_export.report import charts
-from sepilot_export.report.exports import Check, Export
 from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, microseconds, span
 from sepilot_export.report.material import Material, Validation
-from sepilot_export.report.measurements import Bench, ClosedLoop, LoopRow
 from sepilot_export.report.rendering import render_page
-from sepilot_train.figures import ACCENT, FAINT, INK, SECOND
+from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
 
 __all__ = ["Stage", "render", "stages_of"]
 

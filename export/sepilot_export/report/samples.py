@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract import golden_frame
-from sepilot_runtime.errors import DriveError, FrameError
-from sepilot_runtime.opencv import cv2
-from sepilot_runtime.preprocess import shrink_frame
-from sepilot_train.run import Predictions, Run
+from sepilot_runtime.base.errors import DriveError, FrameError
+from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.contract.contract import golden_frame
+from sepilot_runtime.contract.preprocess import shrink_frame
+from sepilot_train.run.frame_set import Predictions
+from sepilot_train.run.run import Run
 
 __all__ = ["Sample", "golden_samples", "held_out_samples"]
 
@@ -68,7 +69,7 @@ def held_out_samples(
     Raises:
         DriveError: the drives are not where the run says, nor at `moved_to`.
     """
-    from sepilot_train.drives import open_drives
+    from sepilot_runtime.recording.opening import open_drives
 
     paths = list(moved_to) or [Path(p) for p in (*run.request.drives, *run.request.validation_drives)]
     if gone := [p for p in paths if not p.exists()]:

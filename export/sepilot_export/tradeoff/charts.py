@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_export.report.charts import BAD, Chart, draw_twice, log_scale
-from sepilot_export.tradeoff.entries import Entry
-from sepilot_export.tradeoff.front import cost_gzip, cost_raw, cost_us, grouped, pareto
+from sepilot_export.tradeoff.candidate import Entry
+from sepilot_export.tradeoff.chart_labels import Label, write_labels
 from sepilot_export.tradeoff.job import Comparison
-from sepilot_export.tradeoff.labels import Label, write_labels
-from sepilot_export.tradeoff.presentation import letters_of
-from sepilot_train import figures
-from sepilot_train.figures import ACCENT, FAINT, INK, SECOND
+from sepilot_export.tradeoff.pareto import cost_gzip, cost_raw, cost_us, grouped, pareto
+from sepilot_export.tradeoff.table import letters_of
+from sepilot_train.base import plots
+from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
 
 __all__ = ["COSTS", "Cost", "beyond", "draw_chart", "draw_png"]
 
@@ -61,7 +61,7 @@ def draw_chart(comparison: Comparison, cost: Cost) -> Chart:
     """One cost's chart for the page."""
 
     def draw(fig: Any) -> None:
-        ax = figures.axes(fig, "", cost.axis, ERROR_AXIS)
+        ax = plots.axes(fig, "", cost.axis, ERROR_AXIS)
         write_labels(ax, _draw(ax, comparison, cost))
 
     return draw_twice(f"tradeoff {cost.name}", f"error in degrees against {cost.axis}", draw, WIDE[cost.name])
@@ -69,18 +69,18 @@ def draw_chart(comparison: Comparison, cost: Cost) -> Chart:
 
 def draw_png(comparison: Comparison, path: Path) -> None:
     """All charts, and what their numbers stand for."""
-    fig = figures.figure(15.0, 11.0)
+    fig = plots.figure(15.0, 11.0)
     frames, constant = comparison.common.count, comparison.constant_mae_deg
     title = f"{len(comparison.entries)} files on {frames:,} held-out frames; constant answer {constant:.2f}°"
     named = (f"{', '.join(p.letter for p in picks)}: {picks[0].entry.name}" for picks in grouped(comparison.picks))
     fig.suptitle(f"{title}\n{'      '.join(named)}", x=0.01, ha="left", fontsize=12, color=INK)
-    places = [figures.axes(fig, cost.title, cost.axis, ERROR_AXIS, 221 + i) for i, cost in enumerate(COSTS)]
+    places = [plots.axes(fig, cost.title, cost.axis, ERROR_AXIS, 221 + i) for i, cost in enumerate(COSTS)]
     _write_key(fig.add_subplot(224), comparison)
     labels = [_draw(ax, comparison, cost) for ax, cost in zip(places, COSTS, strict=True)]
     # Last, as each plot moves the others.
     for ax, found in zip(places, labels, strict=True):
         write_labels(ax, found, names=False)
-    figures.save(fig, path)
+    plots.save(fig, path)
 
 
 def _write_key(ax: Any, comparison: Comparison) -> None:

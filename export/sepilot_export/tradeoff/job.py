@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_export.check import candidates_of
-from sepilot_export.fidelity import Interval
-from sepilot_export.reference import read_reference
-from sepilot_export.tradeoff.entries import Entry
-from sepilot_export.tradeoff.front import Pick, above_best, best_of, choose, eligible
-from sepilot_export.tradeoff.held_out import Common, Labels, common_frames, labels_of
+from sepilot_export.tradeoff.auto_export import FORMATS, export_runs
+from sepilot_export.tradeoff.candidate import Entry
+from sepilot_export.tradeoff.common_frames import Common, Labels, common_frames, labels_of
+from sepilot_export.tradeoff.discovery import Found, LeftOut, Place, find
 from sepilot_export.tradeoff.measurement import judge_place, timed
-from sepilot_export.tradeoff.missing import FORMATS, export_runs
-from sepilot_export.tradeoff.places import Found, LeftOut, Place, find
-from sepilot_runtime.conditions import Conditions, conditions_now
-from sepilot_runtime.contract import Contract
-from sepilot_runtime.errors import RunError
-from sepilot_runtime.naming import names_of
-from sepilot_train.progress import progress_bar
+from sepilot_export.tradeoff.pareto import Pick, above_best, best_of, choose, eligible
+from sepilot_export.verify.check import candidates_of
+from sepilot_export.verify.fidelity import Interval
+from sepilot_export.verify.reference import read_reference
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.base.unique_names import names_of
+from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.device.conditions import Conditions, conditions_now
+from sepilot_train.base.progress import progress_bar
 
 __all__ = ["EXPORTS", "Comparison", "Settings", "compare"]
 

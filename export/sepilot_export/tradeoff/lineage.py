@@ -11,12 +11,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_export.reference import EXPORT_NAME
-from sepilot_export.report.fields import read_object
-from sepilot_export.tradeoff.places import Place
-from sepilot_runtime.errors import RunError
-from sepilot_train.drives import DriveFilter, ReaderOptions
-from sepilot_train.run import read_request
+from sepilot_export.record.fields import read_object
+from sepilot_export.tradeoff.discovery import Place
+from sepilot_export.verify.reference import EXPORT_NAME
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+from sepilot_train.run.run import read_request
 
 __all__ = ["Command", "commands_of", "compression_of"]
 

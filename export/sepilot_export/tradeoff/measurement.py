@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.check import Candidate, FileCheck, candidates_of, check_files, not_exported
-from sepilot_export.fidelity import paired_increase
-from sepilot_export.reference import EXPORT_NAME, Reference, read_reference
-from sepilot_export.report.exports import read_export
-from sepilot_export.tradeoff.entries import Entry, Timing
-from sepilot_export.tradeoff.held_out import Common
+from sepilot_export.record.exports import read_export
+from sepilot_export.tradeoff.candidate import Entry, Timing
+from sepilot_export.tradeoff.common_frames import Common
+from sepilot_export.tradeoff.discovery import LeftOut, Place
 from sepilot_export.tradeoff.lineage import commands_of, compression_of
-from sepilot_export.tradeoff.places import LeftOut, Place
-from sepilot_runtime.benchmark import Measurement, Variant, measure, synthetic_frames
-from sepilot_runtime.errors import MissingExtraError
-from sepilot_runtime.files import sha256_of
-from sepilot_train.layers import layer_table
+from sepilot_export.verify.check import candidates_of, check_files, not_exported
+from sepilot_export.verify.fidelity import paired_increase
+from sepilot_export.verify.file_check import Candidate, FileCheck
+from sepilot_export.verify.reference import EXPORT_NAME, Reference, read_reference
+from sepilot_runtime.base.errors import MissingExtraError
+from sepilot_runtime.base.files import sha256_of
+from sepilot_runtime.bench.latency_bench import Measurement, Variant, measure, synthetic_frames
+from sepilot_train.inspect.table import layer_table
 
 __all__ = ["judge_place", "timed"]
 
@@ -150,7 +151,8 @@ def _constant_errors_deg(reference: Reference, common: Common) -> NDArray[np.flo
 
 def _size_of_net(path: Path) -> tuple[int | None, int | None]:
     """Parameters and MACs of a file; None without the package that reads ONNX."""
-    from sepilot_train.graphs import onnx_nodes, tflite_nodes
+    from sepilot_train.inspect.onnx import onnx_nodes
+    from sepilot_train.inspect.tflite import tflite_nodes
 
     try:
         table = layer_table((onnx_nodes if path.suffix == ".onnx" else tflite_nodes)(path))

@@ -9,14 +9,14 @@ from typing import Any
 from sepilot_export.report.charts import GRID
 from sepilot_export.report.formatting import count
 from sepilot_export.report.rendering import render_page
+from sepilot_export.tradeoff.candidate import Entry
 from sepilot_export.tradeoff.charts import COSTS, beyond, draw_chart
-from sepilot_export.tradeoff.entries import Entry
-from sepilot_export.tradeoff.front import Pick, grouped
+from sepilot_export.tradeoff.discovery import Place
 from sepilot_export.tradeoff.job import Comparison
 from sepilot_export.tradeoff.lineage import Command
-from sepilot_export.tradeoff.places import Place
-from sepilot_export.tradeoff.presentation import letters_of
-from sepilot_train.figures import ACCENT, FAINT, INK, SECOND
+from sepilot_export.tradeoff.pareto import Pick, grouped
+from sepilot_export.tradeoff.table import letters_of
+from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
 
 __all__ = ["Card", "cards_of", "render"]
 

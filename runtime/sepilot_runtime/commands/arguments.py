@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sepilot_runtime.errors import UsageError
+from sepilot_runtime.base.errors import UsageError
 
 __all__ = ["LARGEST_SEED", "count", "horizon", "seed"]
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.commands.arguments import count, seed
-from sepilot_runtime.errors import ModelFileError, UsageError
 
 if TYPE_CHECKING:
-    from sepilot_runtime.bench_report import Report
-    from sepilot_runtime.benchmark import Variant
-    from sepilot_runtime.engines import Engine
-    from sepilot_runtime.modelfile import ModelFile
+    from sepilot_runtime.bench.latency_bench import Variant
+    from sepilot_runtime.bench.tables import Report
+    from sepilot_runtime.engine.engines import Engine
+    from sepilot_runtime.engine.model_file import ModelFile
 
 __all__ = ["main"]
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `sepilot bench`."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    from sepilot_runtime.verdict import read_benchmark
+    from sepilot_runtime.bench.regression import read_benchmark
 
     old = read_benchmark(arguments.against) if arguments.against else None
     if old is not None and [path.suffix for path in arguments.files] == [".json"]:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     # What was measured is said before anything else is done with it, which may fail.
     code = _say(report, old, arguments)
     if arguments.png:
-        from sepilot_runtime.bench_chart import write_chart
+        from sepilot_runtime.bench.chart import write_chart
 
         write_chart(arguments.png, report)
     if arguments.write_profile:
@@ -71,7 +71,7 @@ def _require_nothing_to_measure(parser: argparse.ArgumentParser, arguments: argp
 
 
 def _require_sense(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    from sepilot_runtime.files import require_new
+    from sepilot_runtime.base.files import require_new
 
     for name, needed in (("minutes", "paced"), ("tolerance", "against")):
         if getattr(arguments, name) != parser.get_default(name) and not getattr(arguments, needed):
@@ -103,11 +103,11 @@ class _Plan:
 
 def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _Plan:
     """Everything is read, and whatever can be told beforehand is said, before minutes go into measuring."""
-    from sepilot_runtime.benchmark import read_frames, synthetic_frames
-    from sepilot_runtime.modelfile import model_files, read_model_file
-    from sepilot_runtime.naming import names_of
-    from sepilot_runtime.opencv import cv2
-    from sepilot_runtime.profiles import require_eligible
+    from sepilot_runtime.base.opencv import cv2
+    from sepilot_runtime.base.unique_names import names_of
+    from sepilot_runtime.bench.latency_bench import read_frames, synthetic_frames
+    from sepilot_runtime.bench.profile import require_eligible
+    from sepilot_runtime.engine.model_file import model_files, read_model_file
 
     files = [read_model_file(path) for path in model_files(arguments.files)]
     variants = _variants(files, arguments.threads, arguments.engine)
@@ -145,7 +145,7 @@ def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _P
 
 
 def _require_comparable(old: Mapping[str, Any], plan: _Plan) -> None:
-    from sepilot_runtime.verdict import require_comparable
+    from sepilot_runtime.bench.regression import require_comparable
 
     keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
     keys += [(plan.names[e.path], e.name, e.threads) for e in plan.references]
@@ -155,11 +155,11 @@ def _require_comparable(old: Mapping[str, Any], plan: _Plan) -> None:
 def _measure(plan: _Plan, arguments: argparse.Namespace) -> Report:
     import hashlib
 
-    from sepilot_runtime.bench_report import Report
-    from sepilot_runtime.benchmark import measure
-    from sepilot_runtime.coldstart import cold_start
-    from sepilot_runtime.conditions import conditions_now
-    from sepilot_runtime.floor import gemm_rate, model_macs
+    from sepilot_runtime.bench.cold_start import cold_start
+    from sepilot_runtime.bench.latency_bench import measure
+    from sepilot_runtime.bench.roofline import gemm_rate, model_macs
+    from sepilot_runtime.bench.tables import Report
+    from sepilot_runtime.device.conditions import conditions_now
 
     files, frames, settings = plan.files, plan.frames, plan.settings
     before = conditions_now()
@@ -191,12 +191,12 @@ def _measure(plan: _Plan, arguments: argparse.Namespace) -> Report:
 
 def _references(arguments: argparse.Namespace, files: Sequence[ModelFile]) -> tuple[list[Engine], list[str]]:
     """Engines to compare with, and why others are none."""
-    from sepilot_runtime.modelfile import ModelKind
+    from sepilot_runtime.engine.model_file import ModelKind
 
     engines: list[Engine] = []
     missing: list[str] = []
     if arguments.references:
-        from sepilot_runtime.opencvdnn import OpenCvDnnEngine
+        from sepilot_runtime.engine.opencv_dnn import OpenCvDnnEngine
 
         onnx = [file for file in files if file.kind is ModelKind.ONNX]
         if not onnx:
@@ -210,15 +210,15 @@ def _references(arguments: argparse.Namespace, files: Sequence[ModelFile]) -> tu
         import importlib
 
         # By name, as the command line finds verbs: what runs on the car must not know of Keras.
-        keras = importlib.import_module("sepilot_export.references")
+        keras = importlib.import_module("sepilot_export.verify.keras_engine")
         engines += keras.keras_engines(arguments.keras, files[0].contract)
     return engines, missing
 
 
 def _paced(variant: Variant, frames: Sequence[Any], arguments: argparse.Namespace) -> Any:
-    from sepilot_runtime.pilot import load_pilot
-    from sepilot_runtime.rehearsal import rehearse
-    from sepilot_runtime.trial import time_limit
+    from sepilot_runtime.bench.soak import rehearse
+    from sepilot_runtime.engine.pilot import load_pilot
+    from sepilot_runtime.engine.trial import time_limit
 
     with time_limit(variant.path):
         pilot = load_pilot(variant.path, threads=variant.threads, engine=variant.engine)
@@ -227,8 +227,8 @@ def _paced(variant: Variant, frames: Sequence[Any], arguments: argparse.Namespac
 
 def _variants(files: Sequence[ModelFile], threads: Sequence[int], words: Sequence[str]) -> list[Variant]:
     """Files and thread counts, by engine where engines are asked for; each file on those of them that run its kind."""
-    from sepilot_runtime.benchmark import Variant
-    from sepilot_runtime.engines import ENGINES, engine_named
+    from sepilot_runtime.bench.latency_bench import Variant
+    from sepilot_runtime.engine.engines import ENGINES, engine_named
 
     if not words:
         return [Variant(path=f.path, threads=n, engine=ENGINES[f.kind][0]) for f in files for n in threads]
@@ -256,7 +256,7 @@ def _frame_size(files: Sequence[ModelFile]) -> tuple[int, int]:
 
 def _say(report: Report, old: Mapping[str, Any] | None, arguments: argparse.Namespace) -> int:
     """Print what was measured, or how it compares; the exit code."""
-    from sepilot_runtime.bench_report import document
+    from sepilot_runtime.bench.tables import document
 
     new = document(report)
     if old is not None:
@@ -269,7 +269,7 @@ def _say(report: Report, old: Mapping[str, Any] | None, arguments: argparse.Name
 
 
 def _print(report: Report, arguments: argparse.Namespace) -> None:
-    from sepilot_runtime.bench_report import paced_table, table
+    from sepilot_runtime.bench.tables import paced_table, table
 
     before, settings = report.before, report.settings
     print(before)
@@ -291,8 +291,8 @@ def _print(report: Report, arguments: argparse.Namespace) -> None:
 def _compare(old: Mapping[str, Any], new: Mapping[str, Any], arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from sepilot_runtime.bench_report import comparison_table
-    from sepilot_runtime.verdict import compare
+    from sepilot_runtime.bench.regression import compare
+    from sepilot_runtime.bench.tables import comparison_table
 
     found, remarks = compare(old, new, tolerance=arguments.tolerance)
     failed = any(row.failed for row in found)
@@ -307,7 +307,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], arguments: argparse
 
 
 def _write_profile(path: Path, report: Report) -> None:
-    from sepilot_runtime.profiles import write_profile
+    from sepilot_runtime.bench.profile import write_profile
 
     profile, lines = write_profile(path, report.results, report.before.cpu)
     for line in lines:

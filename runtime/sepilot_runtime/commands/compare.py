@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sepilot_runtime.commands.arguments import count, horizon
 
 if TYPE_CHECKING:
-    from sepilot_runtime.comparison import Answers, Difference, Judgement
-    from sepilot_runtime.drawing import Canvas
-    from sepilot_runtime.paired import Interval
-    from sepilot_runtime.pilot import Pilot
+    from sepilot_runtime.base.bootstrap import Interval
+    from sepilot_runtime.engine.pilot import Pilot
+    from sepilot_runtime.explain.side_by_side import Answers, Difference, Judgement
+    from sepilot_runtime.view.drawing import Canvas
 
 __all__ = ["main"]
 
@@ -38,9 +38,9 @@ def main(argv: Sequence[str]) -> int:
     """Run `sepilot compare`."""
     arguments = _parser().parse_args(argv)
 
-    from sepilot_runtime.comparison import answers_of, difference, judgement
-    from sepilot_runtime.explanation import first_frames, open_recording
-    from sepilot_runtime.opencv import cv2
+    from sepilot_runtime.base.opencv import cv2
+    from sepilot_runtime.explain.explanation import first_frames, open_recording
+    from sepilot_runtime.explain.side_by_side import answers_of, difference, judgement
 
     cv2.setNumThreads(1)
     _require_out(arguments.out)
@@ -63,11 +63,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> tuple[Pilot, Pilot]:
-    from sepilot_runtime.engines import ENGINES, engine_named
-    from sepilot_runtime.errors import UsageError
-    from sepilot_runtime.modelfile import read_model_file
-    from sepilot_runtime.pilot import load_pilot
-    from sepilot_runtime.trial import time_limit
+    from sepilot_runtime.base.errors import UsageError
+    from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.model_file import read_model_file
+    from sepilot_runtime.engine.pilot import load_pilot
+    from sepilot_runtime.engine.trial import time_limit
 
     names = [engine_named(word) for word in arguments.engine.replace(",", " ").split()] if arguments.engine else []
     pilots = []
@@ -87,8 +87,8 @@ def _open(arguments: argparse.Namespace) -> tuple[Pilot, Pilot]:
 
 
 def _require_out(out: Path | None) -> None:
-    from sepilot_runtime.files import require_new
-    from sepilot_runtime.tiles import require_picture_path
+    from sepilot_runtime.base.files import require_new
+    from sepilot_runtime.view.contact_sheet import require_picture_path
 
     if out and out.suffix:
         require_picture_path(out)
@@ -99,8 +99,8 @@ def _require_out(out: Path | None) -> None:
 def _write(
     arguments: argparse.Namespace, pilots: tuple[Pilot, Pilot], answers: Answers, document: dict[str, Any]
 ) -> None:
-    from sepilot_runtime.files import atomic_directory, write_json
-    from sepilot_runtime.tiles import write_picture
+    from sepilot_runtime.base.files import atomic_directory, write_json
+    from sepilot_runtime.view.contact_sheet import write_picture
 
     out: Path = arguments.out
     sheet = _sheet(arguments, pilots, answers)
@@ -114,9 +114,9 @@ def _write(
 
 
 def _sheet(arguments: argparse.Namespace, pilots: tuple[Pilot, Pilot], answers: Answers) -> Canvas:
-    from sepilot_runtime.comparison import worst_frames
-    from sepilot_runtime.comparison_sheet import draw_sheet
-    from sepilot_runtime.explanation import first_frames, open_recording
+    from sepilot_runtime.explain.explanation import first_frames, open_recording
+    from sepilot_runtime.explain.side_by_side import worst_frames
+    from sepilot_runtime.explain.side_by_side_sheet import draw_sheet
 
     worst = worst_frames(answers, arguments.count)
     ids = {int(answers.ids[place]) for place in worst}
@@ -139,7 +139,7 @@ def _document(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from sepilot_runtime.comparison import DEAD_BAND_DEG, FAR_DEG, latencies, worst_frames
+    from sepilot_runtime.explain.side_by_side import DEAD_BAND_DEG, FAR_DEG, latencies, worst_frames
 
     return {
         "files": [
@@ -175,7 +175,7 @@ def _finite(value: float) -> float | None:
 
 
 def _table(pilots: tuple[Pilot, Pilot], answers: Answers, found: Difference, judged: Judgement | None) -> str:
-    from sepilot_runtime.comparison import DEAD_BAND_DEG, latencies
+    from sepilot_runtime.explain.side_by_side import DEAD_BAND_DEG, latencies
 
     errors = [f"{mae:.2f}" for mae in judged.mae_deg] if judged else ["-", "-"]
     lines = [f"{found.frames:,} frames", "", f"{'':2}{'file':{NAME_WIDTH}}  precision        p50 µs p99 µs  error°"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sepilot_runtime.doctor import Finding
+    from sepilot_runtime.device.doctor_system import Finding
 
 __all__ = ["main"]
 
@@ -30,10 +30,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     from dataclasses import asdict
 
-    from sepilot_runtime.doctor import Level, Machine, examine_system
-    from sepilot_runtime.doctor_devices import examine_cameras, examine_ports
-    from sepilot_runtime.doctor_trust import examine_trust
-    from sepilot_runtime.slots import default_slots
+    from sepilot_runtime.device.doctor_devices import examine_cameras, examine_ports
+    from sepilot_runtime.device.doctor_system import Level, Machine, examine_system
+    from sepilot_runtime.device.doctor_trust import examine_trust
+    from sepilot_runtime.device.slots import default_slots
 
     machine = Machine(slots=arguments.slots or default_slots(), folder=arguments.folder.absolute())
     findings = [*examine_system(machine), examine_trust(machine), *examine_ports(machine)]
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 def table(findings: Iterable[Finding]) -> str:
     """Findings with their advice below, in 80 columns."""
-    from sepilot_runtime.doctor import Level
+    from sepilot_runtime.device.doctor_system import Level
 
     indent = " " * (8 + TOPIC_WIDTH)
     lines = []

@@ -10,19 +10,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sepilot_runtime.camera_request import add_camera_arguments
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.commands.arguments import count, horizon
-from sepilot_runtime.errors import UsageError
-from sepilot_runtime.web.options import add_web_arguments, bind_page, serve_page
+from sepilot_runtime.commands.drive_page import add_web_arguments, bind_page, serve_page
+from sepilot_runtime.source.camera_request import add_camera_arguments
 
 # OpenCV, numpy and the interpreter are imported where they are first needed: `--help` answers without them.
 if TYPE_CHECKING:
-    from sepilot_runtime.car import Car
-    from sepilot_runtime.loop import DriveSummary, NewPilot, Pace
-    from sepilot_runtime.pilot import Pilot
-    from sepilot_runtime.sinks import Sink
-    from sepilot_runtime.sources import LiveSource, Source
-    from sepilot_runtime.states import Control
+    from sepilot_runtime.drive.car_config import Car
+    from sepilot_runtime.drive.loop import NewPilot
+    from sepilot_runtime.drive.step import Sink
+    from sepilot_runtime.drive.summary import DriveSummary
+    from sepilot_runtime.drive.supervisor import Control
+    from sepilot_runtime.engine.pilot import Pilot
+    from sepilot_runtime.source.pace import Pace
+    from sepilot_runtime.source.protocol import LiveSource, Source
 
 __all__ = ["main"]
 
@@ -53,20 +55,20 @@ def main(argv: Sequence[str]) -> int:
     if summary.ended == INTERRUPTED:
         return 130
     if summary.ended not in ("end of source", "max-frames", TERMINATED):
-        from sepilot_runtime.errors import DriveError
+        from sepilot_runtime.base.errors import DriveError
 
         raise DriveError(summary.ended)
     return 0
 
 
 def _drive(arguments: argparse.Namespace) -> DriveSummary:
-    from sepilot_runtime.camera_request import camera_request
-    from sepilot_runtime.car import load_car
-    from sepilot_runtime.drive_models import DriveModels
-    from sepilot_runtime.drive_outputs import open_sinks, require_absent
-    from sepilot_runtime.opencv import cv2
-    from sepilot_runtime.sources import open_source
-    from sepilot_runtime.states import Control
+    from sepilot_runtime.base.opencv import cv2
+    from sepilot_runtime.commands.drive_models import DriveModels
+    from sepilot_runtime.commands.drive_outputs import open_sinks, require_absent
+    from sepilot_runtime.drive.car_config import load_car
+    from sepilot_runtime.drive.supervisor import Control
+    from sepilot_runtime.source.camera_request import camera_request
+    from sepilot_runtime.source.opening import open_source
 
     # Small pictures gain nothing from OpenCV's own threads and lose steady timing.
     cv2.setNumThreads(1)
@@ -79,7 +81,7 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
     asked = camera_request(arguments, None if watched else models.picture())
     with open_source(arguments.source, asked) as source, contextlib.ExitStack() as stack:
         stack.callback(models.close)
-        live = _as_live(source, arguments, control)
+        live = _as_live(source, arguments)
         if arguments.shadow and live is None:
             raise UsageError(f"--shadow {arguments.shadow}: for a camera, or a recording with --as-camera")
         if source.info.live:
@@ -100,7 +102,7 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
             if not arguments.quiet:
                 print("".join(_rate_advice(summary, live.info.rate_hz)), end="", file=sys.stderr)
         else:
-            from sepilot_runtime.loop import drive_frames
+            from sepilot_runtime.drive.recorded import drive_frames
 
             summary = drive_frames(
                 pilot, source, sinks, max_frames=arguments.max_frames, pace=_pace(arguments), actuation=car.actuation,
@@ -112,7 +114,7 @@ def _drive(arguments: argparse.Namespace) -> DriveSummary:
         return summary
 
 
-def _as_live(source: Source, arguments: argparse.Namespace, control: Control) -> LiveSource | None:
+def _as_live(source: Source, arguments: argparse.Namespace) -> LiveSource | None:
     """The source, where it is to be driven live."""
     if not source.info.live and not arguments.as_camera:
         return None
@@ -125,12 +127,12 @@ def _as_live(source: Source, arguments: argparse.Namespace, control: Control) ->
                 f"--rate-hz {arguments.rate_hz:g}: at least {LEAST_LIVE_HZ:g} expected for a camera; outputs take a "
                 "longer silence for a drive that hangs"
             )
-        from sepilot_runtime.slowed import SlowedSource
+        from sepilot_runtime.source.throttled import SlowedSource
 
         return SlowedSource(camera, arguments.rate_hz)
-    from sepilot_runtime.played import PlayedSource
+    from sepilot_runtime.source.replay import PlayedSource
 
-    return PlayedSource(source, control, rate_hz=arguments.rate_hz)
+    return PlayedSource(source, rate_hz=arguments.rate_hz)
 
 
 def _drive_live(
@@ -142,8 +144,8 @@ def _drive_live(
     control: Control,
     new_pilot: NewPilot,
 ) -> DriveSummary:
-    from sepilot_runtime.loop import drive_live
-    from sepilot_runtime.novelty import novelty_of
+    from sepilot_runtime.drive.loop import drive_live
+    from sepilot_runtime.drive.novelty import novelty_of
 
     if car.limits.max_novelty == "auto" and novelty_of(pilot.contract, car.limits) is None:
         name = pilot.engine.path.name
@@ -172,7 +174,7 @@ def _signals(control: Control) -> Iterator[None]:
 
 
 def _pace(arguments: argparse.Namespace) -> Pace:
-    from sepilot_runtime.loop import paced, paced_at
+    from sepilot_runtime.source.pace import paced, paced_at
 
     if arguments.rate_hz:
         return paced_at(arguments.rate_hz)
@@ -180,7 +182,7 @@ def _pace(arguments: argparse.Namespace) -> Pace:
 
 
 def _start_line(pilot: Pilot, source: Source) -> str:
-    from sepilot_runtime.frame_shape import other_shape
+    from sepilot_runtime.contract.frame_shape import other_shape
 
     engine, provenance = pilot.engine, pilot.contract.provenance
     threads = f"{engine.threads} thread" + ("s" if engine.threads > 1 else "")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sepilot_runtime.commands.arguments import count
 
 if TYPE_CHECKING:
-    from sepilot_runtime.explanation import Explanation, Survey
-    from sepilot_runtime.pilot import Pilot
-    from sepilot_runtime.saliency import Influence, Occlusion
+    from sepilot_runtime.engine.pilot import Pilot
+    from sepilot_runtime.explain.explanation import Explanation, Survey
+    from sepilot_runtime.explain.saliency import Influence, Occlusion
 
 __all__ = ["main"]
 
@@ -37,11 +37,11 @@ def main(argv: Sequence[str]) -> int:
     """Run `sepilot explain`."""
     arguments = _parser().parse_args(argv)
 
-    from sepilot_runtime.engines import engine_named
-    from sepilot_runtime.explanation import choose, explain, survey
-    from sepilot_runtime.opencv import cv2
-    from sepilot_runtime.pilot import load_pilot
-    from sepilot_runtime.trial import time_limit
+    from sepilot_runtime.base.opencv import cv2
+    from sepilot_runtime.engine.engines import engine_named
+    from sepilot_runtime.engine.pilot import load_pilot
+    from sepilot_runtime.engine.trial import time_limit
+    from sepilot_runtime.explain.explanation import choose, explain, survey
 
     cv2.setNumThreads(1)
     _require_out(arguments.out)
@@ -63,8 +63,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _require_out(out: Path | None) -> None:
-    from sepilot_runtime.tiles import require_picture_path
-    from sepilot_runtime.video import VIDEO_CODECS, require_video_path
+    from sepilot_runtime.view.contact_sheet import require_picture_path
+    from sepilot_runtime.view.video import VIDEO_CODECS, require_video_path
 
     if out and out.suffix in VIDEO_CODECS:
         require_video_path(out)
@@ -73,7 +73,7 @@ def _require_out(out: Path | None) -> None:
 
 
 def _occlusion(arguments: argparse.Namespace, pilot: Pilot) -> Occlusion:
-    from sepilot_runtime.saliency import Occlusion, occlusion_for
+    from sepilot_runtime.explain.saliency import Occlusion, occlusion_for
 
     usual = occlusion_for(pilot.contract.picture, fill=arguments.fill)
     patch = arguments.patch or usual.patch
@@ -83,9 +83,9 @@ def _occlusion(arguments: argparse.Namespace, pilot: Pilot) -> Occlusion:
 def _draw(
     arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> None:
-    from sepilot_runtime.explanation_sheet import draw_sheet
-    from sepilot_runtime.tiles import write_picture
-    from sepilot_runtime.video import VIDEO_CODECS
+    from sepilot_runtime.explain.explanation_sheet import draw_sheet
+    from sepilot_runtime.view.contact_sheet import write_picture
+    from sepilot_runtime.view.video import VIDEO_CODECS
 
     out: Path = arguments.out
     if out.suffix in VIDEO_CODECS:
@@ -98,10 +98,10 @@ def _draw(
 def _draw_video(
     arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> None:
-    from sepilot_runtime.explanation import open_recording
-    from sepilot_runtime.explanation_sheet import saliency_video
-    from sepilot_runtime.heatmap import scale_of
-    from sepilot_runtime.saliency import saliency_of
+    from sepilot_runtime.explain.explanation import open_recording
+    from sepilot_runtime.explain.explanation_sheet import saliency_video
+    from sepilot_runtime.explain.heatmap import scale_of
+    from sepilot_runtime.explain.saliency import saliency_of
 
     # One scale for the whole video: with a scale for each frame the colours would say nothing.
     scale_deg = scale_of([shown.saliency.degrees for shown in explanation.shown])

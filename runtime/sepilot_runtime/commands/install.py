@@ -29,8 +29,8 @@ new file does not start. A power cut at any point leaves the old file active, or
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot install`."""
     arguments = _parser().parse_args(argv)
-    from sepilot_runtime.installation import install_model
-    from sepilot_runtime.slots import default_slots
+    from sepilot_runtime.device.installation import install_model
+    from sepilot_runtime.device.slots import default_slots
 
     folder = arguments.slots or default_slots()
     roles = {"shadow": arguments.shadow, "failed": arguments.failed, "older": arguments.allow_older}

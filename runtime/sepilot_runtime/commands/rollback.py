@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--failed", action="store_true", help="go back though that file did not start")
     parser.add_argument("--unsigned", action="store_true", help="go back though no trusted key signed that file")
     arguments = parser.parse_args(argv)
-    from sepilot_runtime.slots import default_slots, rollback
+    from sepilot_runtime.device.slots import default_slots, rollback
 
     folder = arguments.slots or default_slots()
     slot = rollback(

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sepilot_runtime.errors import UsageError
+from sepilot_runtime.base.errors import UsageError
 
 __all__ = ["main"]
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     if bool(arguments.files) != bool(arguments.key) or not (arguments.files or arguments.new_key):
         raise UsageError("sign: FILE with --key KEY expected, or --new-key KEY")
-    from sepilot_runtime.signing import new_key, sign_file
+    from sepilot_runtime.device.signing import new_key, sign_file
 
     if arguments.new_key:
         public = new_key(arguments.new_key)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sepilot_runtime.slots import Slots
+    from sepilot_runtime.device.slots import Slots
 
 __all__ = ["main"]
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print slots.json instead of a table")
     arguments = parser.parse_args(argv)
-    from sepilot_runtime.slots import default_slots, read_slots
+    from sepilot_runtime.device.slots import default_slots, read_slots
 
     slots = read_slots(arguments.slots or default_slots())
     print(json.dumps(dataclasses.asdict(slots), indent=2) if arguments.json else _table(slots))

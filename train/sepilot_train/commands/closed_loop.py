@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.commands.arguments import seed
-from sepilot_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from sepilot_train.closed_loop import ClosedLoopResult, Driver
+    from sepilot_train.closed_loop.evaluation import ClosedLoopResult, Driver
     from sepilot_train.simulator.protocol import Simulator
 
 __all__ = ["main"]
@@ -48,10 +48,10 @@ Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived,
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from sepilot_runtime.modelfile import model_files
-    from sepilot_train.closed_loop import evaluation_seeds, sweep_delays
-    from sepilot_train.closed_loop_tables import print_tables, to_json
-    from sepilot_train.progress import progress_bar
+    from sepilot_runtime.engine.model_file import model_files
+    from sepilot_train.base.progress import progress_bar
+    from sepilot_train.closed_loop.evaluation import evaluation_seeds, sweep_delays
+    from sepilot_train.closed_loop.tables import print_tables, to_json
     from sepilot_train.simulator import open_simulator
 
     _require_sense(arguments)
@@ -115,11 +115,11 @@ def _require_sense(arguments: argparse.Namespace) -> None:
 
 def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator) -> list[Driver]:
     """Everything is opened before anything drives, so that a bad file costs seconds and not the whole measurement."""
-    from sepilot_train.closed_loop_drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
+    from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
 
     drivers: list[Driver] = [*open_file_drivers(files)]
     if run is not None:
-        from sepilot_train.run import open_run
+        from sepilot_train.run.run import open_run
 
         drivers.append(ModelDriver(open_run(run)))
     return [*drivers, ExpertDriver(simulator), ConstantDriver(0.0)]
@@ -130,7 +130,7 @@ def _conditions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    from sepilot_runtime.opencv import cv2
+    from sepilot_runtime.base.opencv import cv2
 
     found = {"machine": platform.machine(), "python": platform.python_version(), "opencv": cv2.__version__}
     for package in ("ai-edge-litert", "onnxruntime", "numpy"):
@@ -141,7 +141,7 @@ def _conditions() -> dict[str, str]:
 
 def _enough_survived(results: Sequence[ClosedLoopResult], wanted: int | None) -> bool:
     """Judged at the smallest delay: what more delay costs is what the others are there to show."""
-    from sepilot_train.closed_loop import DriverKind
+    from sepilot_train.closed_loop.evaluation import DriverKind
 
     if wanted is None:
         return True

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sepilot_train.drives import Drive
+    from sepilot_runtime.recording.drive import Drive
 
 __all__ = ["main"]
 
@@ -28,7 +28,7 @@ BINS = 21
 
 
 def main(argv: Sequence[str]) -> int:
-    from sepilot_train.drives import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot drives",
@@ -44,17 +44,18 @@ def main(argv: Sequence[str]) -> int:
     add_filter_arguments(parser)
     arguments = parser.parse_args(argv)
 
-    from sepilot_train.drives import drive_filter, open_drives, reader_options
+    from sepilot_runtime.recording.opening import open_drives
+    from sepilot_runtime.recording.options import drive_filter, reader_options
 
     if arguments.sheet is not None:
-        from sepilot_train.sheet import require_sheet_path
+        from sepilot_train.base.contact_sheet import require_sheet_path
 
         require_sheet_path(arguments.sheet)
     wanted = drive_filter(arguments)
     drives = [d.filtered(wanted) for d in open_drives(arguments.paths, reader_options(arguments))]
     rows = [_row(d, _corrupt(d) if arguments.verify else {}) for d in drives]
     if arguments.sheet is not None:
-        from sepilot_train.sheet import draw_sheet
+        from sepilot_train.base.contact_sheet import draw_sheet
 
         draw_sheet(drives, arguments.sheet)
     if arguments.json:
@@ -72,8 +73,8 @@ def _corrupt(drive: Drive) -> dict[str, int]:
     from collections import Counter
     from concurrent.futures import ThreadPoolExecutor
 
-    from sepilot_runtime.errors import FrameError
-    from sepilot_train.progress import progress_bar
+    from sepilot_runtime.base.errors import FrameError
+    from sepilot_train.base.progress import progress_bar
 
     def reason(index: int) -> str:
         try:
@@ -130,7 +131,7 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sepilot_runtime.terminal import legible
+    from sepilot_runtime.base.terminal import legible
 
     # Names of folders are not markup.
     console = Console(highlight=False, markup=False, emoji=False)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.errors import ModelFileError
+from sepilot_runtime.base.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from sepilot_train.layers import LayerTable, Node
+    from sepilot_train.inspect.table import LayerTable, Node
 
 __all__ = ["main"]
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print `layers`, `total` and `warnings` as JSON")
     arguments = parser.parse_args(argv)
 
-    from sepilot_train.layers import layer_table
+    from sepilot_train.inspect.table import layer_table
 
     nodes, warnings = _read(arguments.model, arguments.overrides)
     table = layer_table(nodes, warnings)
@@ -57,30 +57,35 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _read(model: str, overrides: Sequence[str]) -> tuple[list[Node], list[str]]:
-    from sepilot_train import graphs
-
     path = Path(model)
-    if path.is_file() and path.suffix in (".tflite", ".onnx"):
-        read = graphs.tflite_nodes if path.suffix == ".tflite" else graphs.onnx_nodes
-        return read(path), []
+    if path.is_file() and path.suffix == ".tflite":
+        from sepilot_train.inspect.tflite import tflite_nodes
+
+        return tflite_nodes(path), []
+    if path.is_file() and path.suffix == ".onnx":
+        from sepilot_train.inspect.onnx import onnx_nodes
+
+        return onnx_nodes(path), []
+    from sepilot_train.inspect import keras
+
     net = _keras_model(path, model, overrides)
-    return graphs.keras_nodes(net), graphs.keras_warnings(net)
+    return keras.keras_nodes(net), keras.keras_warnings(net)
 
 
 def _keras_model(path: Path, model: str, overrides: Sequence[str]) -> Any:
     if path.is_dir():
-        from sepilot_train.run import open_run
+        from sepilot_train.run.run import open_run
 
         return open_run(path).load_model()
     if path.suffix == ".keras":
-        from sepilot_train.kerasfile import load_keras
+        from sepilot_train.base.keras_file import load_keras
 
         return load_keras(path)
     if path.suffix in (".tflite", ".onnx"):
         raise ModelFileError(f"{path}: no such file")
+    from sepilot_train.base.quiet import start_keras
     from sepilot_train.models import build_model
-    from sepilot_train.quiet import start_keras
-    from sepilot_train.recipe import load_recipe
+    from sepilot_train.run.recipe import load_recipe
 
     recipe = load_recipe(model, overrides)
     start_keras()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.commands.arguments import seed
 
 if TYPE_CHECKING:
-    from sepilot_train.recorder import Recording
+    from sepilot_train.closed_loop.recorder import Recording
 
 __all__ = ["main"]
 
@@ -26,10 +26,10 @@ EPILOG = """examples:
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
 
-    from sepilot_runtime.claims import claimed
-    from sepilot_runtime.files import require_new
-    from sepilot_train.progress import progress_bar
-    from sepilot_train.recorder import record
+    from sepilot_runtime.base.claims import claimed
+    from sepilot_runtime.base.files import require_new
+    from sepilot_train.base.progress import progress_bar
+    from sepilot_train.closed_loop.recorder import record
     from sepilot_train.simulator import open_simulator
 
     with claimed(arguments.out):

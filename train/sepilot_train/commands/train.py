@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.claims import claimed
+from sepilot_runtime.base.claims import claimed
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.files import require_new
+from sepilot_runtime.base.terminal import legible
 from sepilot_runtime.commands.arguments import LARGEST_SEED, seed
-from sepilot_runtime.errors import UsageError
-from sepilot_runtime.files import require_new
-from sepilot_runtime.terminal import legible
 
 if TYPE_CHECKING:
-    from sepilot_train.recipe import Recipe
-    from sepilot_train.run import Request, Run
-    from sepilot_train.training import Material
+    from sepilot_train.run.material import Material
+    from sepilot_train.run.recipe import Recipe
+    from sepilot_train.run.request import Request
+    from sepilot_train.run.run import Run
 
 __all__ = ["main"]
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_train.drives import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot train",
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _as_begun(out: Path) -> dict[str, Any]:
     """What the run to resume was asked for, as the options that are not given again."""
-    from sepilot_train.run import read_request
+    from sepilot_train.run.run import read_request
 
     request = read_request(out)
     return {
@@ -115,9 +116,9 @@ def _as_begun(out: Path) -> dict[str, Any]:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
-    from sepilot_train.drives import drive_filter, reader_options
-    from sepilot_train.recipe import load_recipe
-    from sepilot_train.run import Request
+    from sepilot_runtime.recording.options import drive_filter, reader_options
+    from sepilot_train.run.recipe import load_recipe
+    from sepilot_train.run.request import Request
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     seed = recipe.training.seed if arguments.seed is None else arguments.seed
@@ -146,10 +147,11 @@ def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides:
 
 
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
-    from sepilot_train.drives import usable_cache
-    from sepilot_train.quiet import start_keras
-    from sepilot_train.run import open_sides
-    from sepilot_train.training import gather, require_buildable, require_same, start_run, summary, train_run
+    from sepilot_train.base.cache import usable_cache
+    from sepilot_train.base.quiet import start_keras
+    from sepilot_train.run.material import gather
+    from sepilot_train.run.run import open_sides, summary
+    from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
     if resume:
@@ -242,9 +244,9 @@ def _number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
 
 
 def _preview(path: Path, request: Request, recipe: Recipe) -> int:
-    from sepilot_train.preview import draw_preview, require_preview_path
-    from sepilot_train.quiet import start_keras
-    from sepilot_train.training import gather
+    from sepilot_train.base.quiet import start_keras
+    from sepilot_train.run.material import gather
+    from sepilot_train.run.preview import draw_preview, require_preview_path
 
     require_preview_path(path)
     material = gather(request, recipe, progress=sys.stderr.isatty())

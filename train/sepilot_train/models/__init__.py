@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sepilot_runtime.errors import RecipeError
+from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.models import steering
 
 __all__ = ["BUILDERS", "build_model"]

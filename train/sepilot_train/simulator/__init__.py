@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sepilot_runtime.errors import UsageError
+from sepilot_runtime.base.errors import UsageError
 from sepilot_train.simulator.protocol import EVALUATION_SEED, Simulator, State
 
 __all__ = ["EVALUATION_SEED", "SIMULATORS", "Simulator", "State", "open_simulator"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.base.opencv import cv2
 from sepilot_train.simulator.world import PANORAMA_STEP_DEG, PANORAMA_TOP_DEG, World
 
 __all__ = ["Camera", "Mount", "Optics"]

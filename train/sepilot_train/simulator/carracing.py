@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.errors import MissingExtraError
+from sepilot_runtime.base.errors import MissingExtraError
 from sepilot_train.simulator.centreline import CentreLine, Station
 from sepilot_train.simulator.protocol import State
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.base.opencv import cv2
 from sepilot_train.simulator.track import Track
 
 __all__ = ["STYLES", "Paint", "Style", "draw_paint", "offsets", "paint_ground"]

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.errors import MissingExtraError, SepilotError
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.base.errors import MissingExtraError, SepilotError
+from sepilot_runtime.base.opencv import cv2
 from sepilot_train.simulator.builtin import BuiltinSimulator
 from sepilot_train.simulator.camera import Camera, Mount, Optics
 from sepilot_train.simulator.panda_scene import make_scene

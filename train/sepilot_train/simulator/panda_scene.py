@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.base.opencv import cv2
 from sepilot_train.simulator.camera import FARTHEST_M, POST_FARTHEST_M, POST_NEAREST_M, Mount
 from sepilot_train.simulator.world import PANORAMA_STEP_DEG, PANORAMA_TOP_DEG, World
 

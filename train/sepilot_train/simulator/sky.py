@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.base.opencv import cv2
 
 __all__ = ["PANORAMA_STEP_DEG", "PANORAMA_TOP_DEG", "draw_haze", "paint_panorama"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.opencv import cv2
+from sepilot_runtime.base.opencv import cv2
 from sepilot_train.simulator.ground import Color, draw_paint, paint_ground
 from sepilot_train.simulator.sky import PANORAMA_STEP_DEG, PANORAMA_TOP_DEG, draw_haze, paint_panorama
 from sepilot_train.simulator.track import Track, make_track

@@ -1,0 +1,94 @@
+"""A net or an int8 file on the held-out frames, and what it lost against the net that it was made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepilot_export.compress.kernels import kernels_of
+from sepilot_export.convert.embed import embed_tflite, sparsity
+from sepilot_export.convert.formats import format_named
+from sepilot_export.verify.fidelity import Interval, task_increase
+from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_train.base.metrics import steering_metrics
+from sepilot_train.base.stored import Pictures
+from sepilot_train.inspect.keras import keras_nodes
+from sepilot_train.inspect.table import layer_table
+from sepilot_train.run.frame_set import Predictions
+from sepilot_train.run.run import Run
+
+__all__ = ["Figures", "Int8Figures", "judge_int8", "judge_net"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """A net, or a file, on the held-out frames.
+
+    Attributes:
+        mae_increase: against the net that it was made from, paired frame by frame.
+        parameters, macs, sparsity: of a net; `sparsity` is the share of zeros in kernels.
+    """
+
+    name: str
+    r2: float
+    mae: float
+    mae_increase: Interval | None
+    parameters: int | None = None
+    macs: int | None = None
+    sparsity: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Figures:
+    """Figures of an int8 file, and how far at most it is from its own float net, in output values."""
+
+    figures: Figures
+    max_deviation: float
+
+
+def judge_net(name: str, model: Any, run: Run, before: Predictions | None = None) -> Figures:
+    """Judge the Keras 3 net of a run by the answers that the run has saved.
+
+    Args:
+        before: the answers that it is compared with, to the same frames.
+    """
+    table = layer_table(keras_nodes(model))
+    return _figures(
+        name, run.predictions(), run.contract, before,
+        parameters=table.parameters, macs=table.macs, sparsity=sparsity([k.values for k in kernels_of(model)]),
+    )  # fmt: skip
+
+
+def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before: Predictions) -> Int8Figures:
+    """Judge an int8 TFLite file, through the interpreter; it is written to `path` with the run's contract inside.
+
+    Args:
+        pictures: of the run's held-out frames, (n, h, w, c).
+    """
+    form, contract, own = format_named("int8.tflite"), run.contract, run.predictions()
+    provenance = dataclasses.replace(contract.provenance, precision=form.precision)
+    told = dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)
+    path.write_bytes(embed_tflite(content, told))
+    pilot = load_pilot(path)
+    answers = np.array([pilot.infer_picture(picture) for picture in pictures], np.float32)
+    output = contract.outputs[0]
+    said, expected = (np.clip(v, output.low, output.high) for v in (answers, own.predictions))
+    return Int8Figures(
+        figures=_figures(path.name, dataclasses.replace(own, predictions=answers), contract, before),
+        max_deviation=float(np.abs(said - expected).max()),
+    )
+
+
+def _figures(name: str, found: Predictions, contract: Contract, before: Predictions | None, **net: Any) -> Figures:
+    # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
+    metrics = steering_metrics(found.labels, found.predictions, 0.0)
+    increase = None
+    if before is not None:
+        output = contract.outputs[0]
+        increase = task_increase(found.predictions, before.predictions, found.labels, found.drives, output)
+    return Figures(name=name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)

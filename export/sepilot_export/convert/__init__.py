@@ -1,0 +1,1 @@
+"""From a net to files: one module per step of the conversion."""

@@ -1,0 +1,261 @@
+"""The deploy graph: the training model rewritten into the form that every converter handles.
+
+The same function, fewer surprises:
+
+- the batch is 1 and inputs and outputs carry the contract's names;
+- dropout and other training-time noise is gone;
+- a separable convolution is what it stands for, a depthwise and a 1x1 convolution;
+- batch normalization after a linear convolution or dense layer is folded into its weights;
+- any other batch normalization of a picture-shaped tensor becomes a 1x1 depthwise convolution with bias. Left as
+  multiply and add, TensorFlow Lite's calibrator reads the convolution's output after it was overwritten in place, and
+  the int8 file is wrong without a word (tensorflow/tensorflow#127842).
+
+Weights travel by layer name. `require_parity` then compares the two models and names the layer where they part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.convert.ranges import as_input
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Contract
+from sepilot_train.base.quiet import quiet
+from sepilot_train.fit.predict import predict
+
+__all__ = [
+    "FLOAT_PARITY",
+    "deploy_graph",
+    "foldable_norms",
+    "load_training_model",
+    "plain_graph",
+    "require_parity",
+]
+
+FLOAT_PARITY = 1e-5
+"""Largest difference, in output values, between two float32 forms of one model. 5e-7 is usual."""
+
+_DROPPED = ("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity",
+            "SpatialDropout1D", "SpatialDropout2D")  # fmt: skip
+_FOLDS_INTO = ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
+
+
+def load_training_model(path: Path, contract: Contract) -> Any:
+    """Load `model.keras` and check its inputs and outputs against `contract`.
+
+    Raises:
+        RunError: it cannot be loaded, is no Functional model, or its shapes are not the contract's.
+    """
+    with quiet(f"loading {path}"):
+        import keras
+
+        try:
+            model = keras.models.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError, KeyError) as e:
+            raise RunError(f"{path}: is not a Keras model that loads here: {str(e).splitlines()[0]}") from e
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise RunError(f"{path}: a Functional Keras model expected, found {type(model).__name__}")
+    expected = (None, *contract.picture.shape)
+    found = [tuple(t.shape) for t in model.inputs]
+    if found != [expected]:
+        raise RunError(f"{path}: one input of {expected} expected from the contract, found {found}")
+    if len(model.outputs) != len(contract.outputs):
+        raise RunError(
+            f"{path}: {len(contract.outputs)} outputs expected from the contract, found {len(model.outputs)}"
+        )
+    return model
+
+
+def deploy_graph(model: Any, contract: Contract) -> Any:
+    """The deploy graph of a Functional `model`: a new Keras model, input (1, h, w, c), outputs a dict by name."""
+    return plain_graph(model, contract.picture.name, [output.name for output in contract.outputs])
+
+
+def plain_graph(model: Any, image_name: str, output_names: Sequence[str], *, fold: bool = True) -> Any:
+    """The deploy graph, with names of one's own.
+
+    Args:
+        fold: fold batch normalizations into their layers where that is possible; else these stay as they are.
+    """
+    import keras
+
+    foldable = foldable_norms(model)
+    folded = foldable if fold else {}
+    scales = {
+        layer.name: _scale_and_shift(layer)
+        for layer in model.layers
+        if _is_norm(layer) and (fold or layer.name not in foldable)
+    }
+    split = {
+        layer.name: _separated(layer, use_bias=layer.use_bias or layer.name in folded.values())
+        for layer in model.layers
+        if type(layer).__name__ == "SeparableConv2D"
+    }
+
+    def clone(layer: Any) -> Any:
+        if layer.name in folded or layer.name in split or type(layer).__name__ in _DROPPED:
+            return keras.layers.Identity(name=layer.name)
+        if layer.name in scales and len(layer.output.shape) == 4:
+            return keras.layers.DepthwiseConv2D(1, use_bias=True, name=layer.name)
+        config = layer.get_config()
+        if layer.name in folded.values():
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        # Keras passes `mask` on to layers that take none. An identity is not called, so it leaves no operation behind.
+        kwargs.pop("mask", None)
+        if layer.name in split:
+            depthwise, pointwise = split[layer.name]
+            return pointwise(depthwise(*args))
+        return args[0] if isinstance(layer, keras.layers.Identity) else layer(*args, **kwargs)
+
+    image = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]), dtype="float32", name=image_name)
+    inputs = keras.tree.pack_sequence_as(model.input, [image])
+    copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, call_function=call)
+    outputs = dict(zip(output_names, copy.outputs, strict=True))
+    deployed = keras.Model(image, outputs, name=model.name)
+    _carry_weights(model, deployed, scales, folded, split)
+    return deployed
+
+
+def _separated(layer: Any, *, use_bias: bool) -> tuple[Any, Any]:
+    """The depthwise and the 1x1 convolution that a SeparableConv2D consists of, without weights."""
+    import keras
+
+    depthwise = keras.layers.DepthwiseConv2D(
+        layer.kernel_size, strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate,
+        depth_multiplier=layer.depth_multiplier, use_bias=False, name=f"{layer.name}_depthwise",
+    )  # fmt: skip
+    pointwise = keras.layers.Conv2D(
+        layer.filters, 1, use_bias=use_bias, activation=layer.activation, name=f"{layer.name}_pointwise"
+    )
+    return depthwise, pointwise
+
+
+def _is_norm(layer: Any) -> bool:
+    if type(layer).__name__ != "BatchNormalization":
+        return False
+    rank = len(layer.output.shape)
+    axis: int = layer.axis
+    return axis in (-1, rank - 1)
+
+
+def _scale_and_shift(norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A trained batch normalization is `x * scale + shift` per channel."""
+    weights = [np.asarray(w, np.float64) for w in norm.get_weights()]
+    variance, mean = weights.pop(), weights.pop()
+    beta = weights.pop() if norm.center else np.zeros_like(mean)
+    gamma = weights.pop() if norm.scale else np.ones_like(mean)
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    return scale, beta - mean * scale
+
+
+def foldable_norms(model: Any) -> dict[str, str]:
+    """Batch normalizations that fold, each with the layer that it folds into."""
+    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
+    folded = {}
+    for node in nodes:
+        layer = node.operation
+        if not _is_norm(layer) or sum(n.operation is layer for n in nodes) > 1:
+            continue
+        (parent,) = node.parent_nodes
+        source = parent.operation
+        linear = type(source).__name__ in _FOLDS_INTO and source.activation.__name__ == "linear"
+        consumers = sum(parent in n.parent_nodes for n in nodes)
+        uses = sum(n.operation is source for n in nodes)
+        is_output = any(parent.outputs[0] is tensor for tensor in model.outputs)
+        if linear and consumers == 1 and uses == 1 and not is_output:
+            folded[layer.name] = source.name
+    return folded
+
+
+def _carry_weights(
+    model: Any,
+    deployed: Any,
+    scales: Mapping[str, Any],
+    folded: Mapping[str, str],
+    split: Mapping[str, tuple[Any, Any]],
+) -> None:
+    norm_of = {source: norm for norm, source in folded.items()}
+    copies = {layer.name: layer for layer in deployed.layers}
+    for source in model.layers:
+        if not source.weights or source.name in folded:
+            continue
+        weights = source.get_weights()
+        if source.name in scales and type(copies[source.name]).__name__ == "DepthwiseConv2D":
+            scale, shift = scales[source.name]
+            weights = [scale.reshape(1, 1, -1, 1), shift]
+        elif source.name in norm_of:
+            weights = _folded_weights(source, *scales[norm_of[source.name]])
+        if source.name in split:
+            depthwise, pointwise = split[source.name]
+            depthwise.set_weights(weights[:1])
+            pointwise.set_weights(weights[1:])
+        else:
+            copies[source.name].set_weights(weights)
+
+
+def _folded_weights(layer: Any, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Weights of a linear layer followed by `x * scale + shift`, with a bias whether it had one or not."""
+    weights = [np.asarray(w, np.float64) for w in layer.get_weights()]
+    *kernels, bias = weights if layer.use_bias else [*weights, np.zeros_like(scale)]
+    last = kernels[-1]
+    kernels[-1] = last * (scale.reshape(last.shape[2:]) if type(layer).__name__ == "DepthwiseConv2D" else scale)
+    return [*kernels, bias * scale + shift]
+
+
+def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> float:
+    """Largest difference between the two over `pictures` (n, h, w, c), in output values.
+
+    Raises:
+        RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or one answer to all pictures.
+    """
+    expected = predict(model, pictures)
+    found = np.array([_answer(deployed, picture) for picture in pictures], np.float32)
+    if not np.isfinite(expected).all():
+        raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")
+    if np.ptp(expected) < 1e-6:
+        raise RunError(
+            f"the training model answers {expected[0]:.4f} to each of {len(pictures)} pictures: "
+            "it does not depend on its input"
+        )
+    worst = float(np.abs(expected - found).max())
+    if not worst <= FLOAT_PARITY:
+        raise RunError(
+            f"the deploy graph differs from the training model by {worst:.2e}, at most {FLOAT_PARITY:.0e} allowed; "
+            f"first at layer {_first_difference(model, deployed, pictures[:1])}"
+        )
+    return worst
+
+
+def _answer(deployed: Any, picture: NDArray[np.uint8]) -> float:
+    import keras
+
+    answers = deployed(as_input(picture), training=False)
+    return float(keras.ops.convert_to_numpy(next(iter(answers.values()))).item())
+
+
+def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> str:
+    import keras
+
+    image = picture.astype(np.float32) / 255.0
+    for layer in model.layers:
+        kept = next((x for x in deployed.layers if x.name == layer.name and x.weights), None)
+        if kept is None or layer.name in foldable_norms(model).values():
+            continue
+        before, after = (
+            keras.ops.convert_to_numpy(keras.Model(m.inputs, x.output)([image], training=False))
+            for m, x in ((model, layer), (deployed, kept))
+        )
+        allowed = 10 * FLOAT_PARITY * max(1.0, float(np.abs(before).max()))
+        if before.shape != after.shape or np.abs(before - after).max() > allowed:
+            return f"{layer.name} ({type(layer).__name__})"
+    return "the output"

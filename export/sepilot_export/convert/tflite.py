@@ -1,0 +1,182 @@
+"""TFLite files from the deploy graph.
+
+The float files come from TensorFlow's converter, by way of an `ExportArchive`: handing it a Keras 3 model's concrete
+function gives a file without weights that answers NaN, and says nothing. The int8 files come from ai-edge-quantizer
+with ranges of our own (`ranges.py`). Its default calibration, a moving average, shrinks the range of a single output
+number to almost nothing, also without a word; the converter's own calibrator is wrong where a batch normalization
+cannot be folded (tensorflow/tensorflow#127842), and leaves the scale of the input to chance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.convert.embed import tflite_model
+from sepilot_export.convert.ranges import Activations, Range
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.contract.preprocess import write_input
+from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
+
+__all__ = ["activations_of", "convert", "quantize", "quantize_alone", "require_exact_input", "save_graph",
+           "tensor_names"]  # fmt: skip
+
+SIGNATURE = "serve"
+
+
+def save_graph(deployed: Any, contract: Contract, folder: Path) -> None:
+    """Write the deploy graph as a SavedModel with the one signature `serve`."""
+    import keras
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    archive.track(deployed)
+    archive.add_endpoint(
+        SIGNATURE,
+        lambda image: deployed(image, training=False),
+        input_signature=[tf.TensorSpec((1, *contract.picture.shape), tf.float32, name=contract.picture.name)],
+    )
+    archive.write_out(str(folder), verbose=False)
+
+
+def convert(saved: Path, precision: Literal["float32", "float16", "dynamic"]) -> bytes:
+    """A SavedModel of `save_graph` as a TFLite file that needs no calibration."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[SIGNATURE])
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return bytes(converter.convert())
+
+
+def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # A delegate would keep what happens inside it to itself.
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    (image,) = interpreter.get_input_details()
+    names = only or _activation_names(content)
+    details = [t for t in interpreter.get_tensor_details() if t["name"] in names]
+    places = {t["name"]: (t["index"], *t["quantization"]) for t in details}
+
+    def run(picture: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        tensor = np.empty(image["shape"], image["dtype"])
+        write_input(picture, tensor)
+        interpreter.set_tensor(image["index"], tensor)
+        interpreter.invoke()
+        return {name: value(*place) for name, place in places.items()}
+
+    def value(index: int, scale: float, zero_point: int) -> NDArray[np.float32]:
+        stored = interpreter.get_tensor(index)
+        return Affine(scale=scale, zero_point=zero_point).dequantize(stored) if stored.dtype == np.int8 else stored
+
+    return run
+
+
+def _activation_names(content: bytes) -> dict[str, int]:
+    """Names of the float32 and int8 tensors that are no constants, each with its number of dimensions."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = tflite_model(content)
+    return {
+        tensor.name.decode(): len(tensor.shape)
+        for tensor in model.subgraphs[0].tensors
+        if tensor.type in (schema.TensorType.FLOAT32, schema.TensorType.INT8)
+        and model.buffers[tensor.buffer].data is None
+    }
+
+
+def tensor_names(content: bytes) -> dict[str, str]:
+    """The signature's names of inputs and outputs, each with the name of the tensor behind it."""
+    model = tflite_model(content)
+    (signature,) = model.signatureDefs
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    return {m.name.decode(): tensors[m.tensorIndex].name.decode() for m in (*signature.inputs, *signature.outputs)}
+
+
+def quantize(
+    float32: bytes, contract: Contract, ranges: Mapping[str, Range], *, keep_float: Sequence[str] = ()
+) -> bytes:
+    """An int8 file from a float32 file.
+
+    The input gets scale 1/255 and zero point -128 by definition, so that `pixel - 128` is its exact value.
+
+    Args:
+        ranges: of the file's activations, by tensor name.
+        keep_float: tensors whose operations stay in float32; an output among them is float32 as well.
+
+    Raises:
+        RunError: the file that came out does not have the input that the runtime writes.
+    """
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    manager = _static_int8(".*")
+    for name in keep_float:
+        manager.add_quantization_config(
+            _scope(name), qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
+    content = _quantized(float32, contract, ranges, manager)
+    require_exact_input(content, contract)
+    return content
+
+
+def quantize_alone(float32: bytes, contract: Contract, ranges: Mapping[str, Range], tensors: Sequence[str]) -> bytes:
+    """A float32 file in which only the operations that make `tensors` are int8."""
+    return _quantized(float32, contract, ranges, _static_int8("|".join(map(_scope, tensors))))
+
+
+def _scope(tensor: str) -> str:
+    # The quantizer searches in the names of an operation's outputs, each with a semicolon behind it.
+    return f"(?:^|;){re.escape(tensor)};"
+
+
+def _static_int8(scope: str) -> Any:
+    from ai_edge_quantizer import recipe, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    (config,) = recipe.static_wi8_ai8()
+    manager.load_quantization_recipe([{**config, "regex": scope}])
+    return manager
+
+
+def _quantized(float32: bytes, contract: Contract, ranges: Mapping[str, Range], manager: Any) -> bytes:
+    from ai_edge_quantizer import quantizer
+
+    fixed = {**ranges, tensor_names(float32)[contract.picture.name]: (0.0, 1.0)}
+    shapes = {name: (1,) * rank for name, rank in _activation_names(float32).items()}
+    values = {
+        name: {"min": np.full(shapes[name], low, np.float32), "max": np.full(shapes[name], high, np.float32)}
+        for name, (low, high) in fixed.items()
+    }
+    work = quantizer.Quantizer(float32)
+    work.load_quantization_recipe(manager.get_quantization_recipe())
+    return bytes(work.quantize(values, enable_progress_report=False).quantized_model)
+
+
+def require_exact_input(content: bytes, contract: Contract) -> None:
+    """Raise RunError unless the int8 input is `pixel - 128`, as the runtime writes it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    (detail,) = Interpreter(model_content=content).get_input_details()
+    scale, zero_point = detail["quantization"]
+    exact = np.float32(scale) == np.float32(INT8_INPUT.scale) and zero_point == INT8_INPUT.zero_point
+    if detail["dtype"] != np.int8 or not exact:
+        raise RunError(
+            f"the int8 file's input {contract.picture.name!r}: int8 with scale 1/255 and zero point -128 expected, "
+            f"found {np.dtype(detail['dtype'])}, {scale:.9g} and {zero_point}"
+        )

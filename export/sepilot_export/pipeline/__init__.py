@@ -1,0 +1,1 @@
+"""One export from end to end."""

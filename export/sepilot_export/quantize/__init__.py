@@ -1,0 +1,1 @@
+"""Integers: calibration, ranges, mixed precision, repairs."""

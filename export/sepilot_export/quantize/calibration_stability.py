@@ -1,0 +1,92 @@
+"""Can the calibration frames be trusted: do two halves of them see the same ranges, and if not, why not?
+
+The frames come in random order, so every second one is as good a set as the rest. Where the two see different ranges,
+another draw would give another file. The cause is looked for in the frames themselves: a few that reach far beyond all
+others, a drive unlike the others, or just too few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.convert.ranges import STABLE, Reaches
+
+__all__ = ["stability", "stability_warnings"]
+
+
+MOST_OUTLIERS = 3
+"""More frames than that which reach far are no outliers."""
+
+
+def stability(reaches: Reaches) -> dict[str, float]:
+    """How much the two halves differ, for the manifest."""
+    found = reaches.disagreement()
+    return {"median": round(float(np.median(found)), 4), "worst": round(float(found.max()), 4)}
+
+
+def stability_warnings(reaches: Reaches, drives: Sequence[str], names: Sequence[str]) -> list[str]:
+    """A line with the cause when the ranges cannot be trusted.
+
+    Args:
+        drives, names: of each picture.
+    """
+    if reaches.is_stable():
+        return []
+    median = stability(reaches)["median"]
+    warning = (
+        f"calibration: two halves of the frames disagree about the range of a typical tensor by {median:.0%} (up to "
+        f"{STABLE:.0%} is usual): {_cause(reaches, drives, names)}"
+    )
+    return [warning]
+
+
+def _cause(reaches: Reaches, drives: Sequence[str], names: Sequence[str]) -> str:
+    outliers = _outliers(reaches)
+    if outliers:
+        named = ", ".join(f"{names[i]} of drive {drives[i]}" for i in outliers)
+        rest = reaches.without(np.isin(np.arange(len(reaches)), outliers))
+        times = float(np.median(_ratio(reaches.widths(), rest.widths())))
+        return (
+            f"frame {named} alone reach{'es' if len(outliers) == 1 else ''} {times:.1f} times as far as all others; "
+            "look at it, and delete it from the drive if it shows no road"
+        )
+    drive = _odd_drive(reaches, drives)
+    if drive:
+        share = sum(d == drive for d in drives)
+        return (
+            f"drive {drive} ({share} of {len(drives)} frames) is unlike the others; record more like it, calibrate on "
+            "more frames with --calibration-frames, or leave it out"
+        )
+    return f"{len(reaches)} frames are too few; calibrate on more with --calibration-frames"
+
+
+def _outliers(reaches: Reaches) -> list[int]:
+    """The fewest frames without which the halves agree, up to `MOST_OUTLIERS`; empty where so few do not suffice."""
+    left_out = np.zeros(len(reaches), bool)
+    for _ in range(MOST_OUTLIERS):
+        rest = reaches.without(left_out)
+        # The frame that holds the most of the outermost values.
+        ends = np.concatenate([rest.high.argmax(axis=0)[rest.high.max(axis=0) > 0],
+                               rest.low.argmin(axis=0)[rest.low.min(axis=0) < 0]])  # fmt: skip
+        left_out[int(np.bincount(ends).argmax())] = True
+        if reaches.without(left_out).is_stable():
+            return [int(i) for i in np.flatnonzero(left_out)]
+    return []
+
+
+def _odd_drive(reaches: Reaches, drives: Sequence[str]) -> str:
+    """The smallest drive without which the halves agree, "" where there is none."""
+    found = sorted(set(drives), key=list(drives).count)
+    for drive in found[:-1] if len(found) > 1 else []:
+        if reaches.without(np.array([d == drive for d in drives])).is_stable():
+            return drive
+    return ""
+
+
+def _ratio(wide: NDArray[np.float64], narrow: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = narrow > 0
+    ratio: NDArray[np.float64] = wide[known] / narrow[known]
+    return ratio

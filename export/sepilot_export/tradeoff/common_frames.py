@@ -1,0 +1,114 @@
+"""The frames that all files are judged on: those that every export holds out, with the same labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.verify.reference import Reference
+from sepilot_runtime.base.errors import RunError
+
+__all__ = ["FEWEST_FRAMES", "Common", "Labels", "common_frames", "labels_of"]
+
+FEWEST_FRAMES = 300
+"""In common, where exports hold out different frames. Below, half a minute of driving would decide."""
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Labels:
+    """The labelled held-out frames of one export.
+
+    Attributes:
+        name: of the export, for messages.
+        places: (drive, frame name) to position in the reference.
+        steering_deg: (n,) for all positions, NaN without a label.
+    """
+
+    name: str
+    places: dict[Key, int]
+    steering_deg: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Common:
+    """Frames that all exports hold out.
+
+    Attributes:
+        drives: of each frame.
+        steering_deg: (n,), the labels.
+        index: for each export, in the order given, the positions (n,) of these frames in its reference.
+        left: for each export, how many of its own frames are not among them.
+    """
+
+    drives: tuple[str, ...]
+    steering_deg: NDArray[np.float64]
+    index: tuple[NDArray[np.int64], ...]
+    left: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.drives)
+
+
+def labels_of(name: str, reference: Reference) -> Labels:
+    """The labels of an export's reference, in degrees."""
+    degrees = reference.labels.astype(np.float64) * reference.contract.outputs[0].scale
+    keys = zip(reference.drives, reference.names, strict=True)
+    return Labels(
+        name=name,
+        places={key: i for i, key in enumerate(keys) if np.isfinite(degrees[i])},
+        steering_deg=degrees,
+    )
+
+
+def common_frames(everything: Sequence[Labels]) -> Common:
+    """The frames common to all, in the order of the first.
+
+    Raises:
+        RunError: one has no labels, they have too few frames in common, or a frame with different labels.
+    """
+    for labels in everything:
+        if not labels.places:
+            raise RunError(f"{labels.name}: no labelled held-out frame, so nothing tells good from bad")
+    shared = set.intersection(*(set(labels.places) for labels in everything))
+    if any(len(labels.places) > len(shared) for labels in everything) and len(shared) < FEWEST_FRAMES:
+        raise RunError(_too_few(everything, len(shared)))
+    keys = [key for key in everything[0].places if key in shared]
+    index = tuple(np.array([labels.places[key] for key in keys], np.int64) for labels in everything)
+    _require_same(everything, keys, index)
+    return Common(
+        drives=tuple(drive for drive, _ in keys),
+        steering_deg=everything[0].steering_deg[index[0]],
+        index=index,
+        left=tuple(len(labels.places) - len(keys) for labels in everything),
+    )
+
+
+def _too_few(everything: Sequence[Labels], shared: int) -> str:
+    first, second = min(combinations(everything, 2), key=lambda pair: len(set(pair[0].places) & set(pair[1].places)))
+    both = len(set(first.places) & set(second.places))
+    return (
+        f"{first.name} and {second.name} were judged on different frames: {both:,} of {len(first.places):,} and "
+        f"{len(second.places):,} are the same ({shared:,} in all that was named), at least {FEWEST_FRAMES} expected; "
+        "compare what has the same held-out drives (--val)"
+    )
+
+
+def _require_same(everything: Sequence[Labels], keys: Sequence[Key], index: Sequence[NDArray[np.int64]]) -> None:
+    first = everything[0]
+    expected = first.steering_deg[index[0]]
+    for labels, places in zip(everything[1:], index[1:], strict=True):
+        found = labels.steering_deg[places]
+        if not np.allclose(found, expected, rtol=0, atol=1e-3):
+            worst = int(np.abs(found - expected).argmax())
+            drive, frame = keys[worst]
+            raise RunError(
+                f"{first.name} and {labels.name} have different labels for frame {frame} of drive {drive}: "
+                f"{expected[worst]:.3f} and {found[worst]:.3f} degrees; train both on the drive as it is now"
+            )

@@ -1,0 +1,1 @@
+"""Does accuracy hold? References, fidelity, gates."""

@@ -1,0 +1,117 @@
+"""Training frames on which choices between int8 files are made, so that the held-out frames stay for the judgement.
+
+Neither the calibration nor the final check sees them. They are training frames: the model's task error on them is
+smaller than on a new drive, but what int8 adds to it is much the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.convert.formats import Limits
+from sepilot_export.convert.in_memory import Suffix, pilot_of
+from sepilot_export.verify.fidelity import Fidelity, Interval, measure
+from sepilot_export.verify.gates import judge, remarks
+from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.contract.contract import Contract
+from sepilot_train.base.stored import Pictures
+
+__all__ = ["MINIMUM", "MOST", "Figures", "Trial"]
+
+
+MINIMUM = 64
+"""Fewer frames decide nothing."""
+
+MOST = 8000
+"""The largest error is that of a single frame, so that many see more of it; the rest would be clear from 2000."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """A file's deviation from the training model on some frames, in degrees, and the gates that it misses there.
+
+    Attributes:
+        on: what frames.
+        mae_increase: of the task error, in label units; None without labels.
+        notes: what the figures could not decide.
+    """
+
+    on: str
+    frames: int
+    mean_deg: float
+    p99_deg: float
+    max_deg: float
+    mae_increase: Interval | None
+    misses: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Trial:
+    """Frames with the training model's answers.
+
+    Attributes:
+        pictures: (n, h, w, c) uint8, in the order of the drives.
+        drives: of each frame.
+        labels, predictions: (n,) float32; labels may be NaN.
+        name: what frames they are, in words.
+    """
+
+    pictures: Pictures
+    drives: tuple[str, ...]
+    labels: NDArray[np.float32]
+    predictions: NDArray[np.float32]
+    contract: Contract
+    name: str = "training frames beside the calibration"
+
+    def thinned(self, most: int) -> Trial:
+        """At most so many of the frames, evenly spaced."""
+        index = np.linspace(0, len(self.pictures) - 1, min(most, len(self.pictures))).astype(np.int64)
+        return dataclasses.replace(
+            self,
+            pictures=self.pictures[index],
+            drives=tuple(self.drives[i] for i in index),
+            labels=self.labels[index],
+            predictions=self.predictions[index],
+        )
+
+    def answers(self, content: bytes, suffix: Suffix) -> NDArray[np.float32]:
+        """What a file says to each picture, through the interpreter that runs it on the car.
+
+        Raises:
+            ModelFileError: it does not run, or answers NaN.
+        """
+        pilot = pilot_of(content, suffix, self.contract)
+        return np.array([pilot.infer_picture(p) for p in self.pictures], np.float32)
+
+    def fidelity(self, content: bytes, suffix: Suffix) -> Fidelity:
+        """How far a file is from the training model. Raises what `answers` raises."""
+        answers = self.answers(content, suffix)
+        output = self.contract.outputs[0]
+        return measure(answers, self.predictions, self.labels, self.drives, self.pictures, output)
+
+    def misses(self, content: bytes, suffix: Suffix, limits: Limits) -> tuple[str, ...]:
+        """The gates that a file does not keep on these frames, one reason each."""
+        try:
+            found = self.fidelity(content, suffix)
+        except ModelFileError as e:
+            return (str(e),)
+        return tuple(judge(found, limits, self.contract.outputs[0], len(self.pictures)))
+
+    def figures(self, content: bytes, suffix: Suffix, limits: Limits) -> Figures:
+        """A file's errors on these frames. Raises what `answers` raises."""
+        found = self.fidelity(content, suffix)
+        return Figures(
+            on=self.name,
+            frames=len(self.pictures),
+            mean_deg=round(found.mean_error, 5),
+            p99_deg=round(found.p99_error, 5),
+            max_deg=round(found.max_error, 5),
+            mae_increase=found.mae_increase,
+            misses=tuple(judge(found, limits, self.contract.outputs[0], len(self.pictures))),
+            notes=tuple(remarks(found, limits)),
+        )

@@ -1,0 +1,1 @@
+"""Below everything: errors, files, documents, processes, statistics of times. Knows nothing of cars or models."""

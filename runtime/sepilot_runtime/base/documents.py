@@ -1,0 +1,124 @@
+"""Plain JSON or TOML values to frozen dataclasses, strictly.
+
+An unknown key is an error that lists the known ones, a wrong type names the key with what was expected and what was
+found. Contracts (JSON) and recipes (TOML) are both read through here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from sepilot_runtime.base.errors import SepilotError
+
+__all__ = ["parse"]
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], value: Any, key: str, error: type[SepilotError], *, complete: bool) -> T:
+    """Build `kind`, a dataclass of dataclasses, numbers, strings, Literals, tuples and Mappings, from plain `value`.
+
+    Args:
+        key: where `value` stands, for messages; "" for the top of a document.
+        error: raised with one line for whatever does not fit, also in place of the dataclass's own checks.
+        complete: every field must be given, defaults notwithstanding.
+
+    Raises:
+        error: see above.
+    """
+    return typing.cast(T, _Parser(error, complete).any(kind, value, key))
+
+
+class _Parser:
+    def __init__(self, error: type[SepilotError], complete: bool) -> None:
+        self.error = error
+        self.complete = complete
+
+    def any(self, kind: Any, value: Any, key: str) -> Any:
+        if dataclasses.is_dataclass(kind):
+            return self.dataclass(typing.cast(type, kind), value, key)
+        if kind is Any:
+            return value
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is Literal:
+            if value not in arguments or isinstance(value, bool):
+                known = ", ".join(map(str, arguments))
+                raise self.error(f"{key}: {'one of ' * (len(arguments) > 1)}{known} expected, found {_describe(value)}")
+            return value
+        if origin in (types.UnionType, typing.Union):
+            return self.union(arguments, value, key)
+        if origin is tuple:
+            return self.tuple(arguments, value, key)
+        if isinstance(origin, type) and issubclass(origin, Mapping):
+            if not isinstance(value, dict):
+                raise self.error(f"{key}: a table expected, found {_describe(value)}")
+            return {k: self.any(arguments[1], v, f"{key}.{k}") for k, v in value.items()}
+        return self.scalar(kind, value, key)
+
+    def union(self, arguments: tuple[Any, ...], value: Any, key: str) -> Any:
+        if value is None and type(None) in arguments:
+            return None
+        kinds = [a for a in arguments if a is not type(None)]
+        for kind in kinds[:-1]:
+            try:
+                return self.any(kind, value, key)
+            except self.error:
+                continue
+        return self.any(kinds[-1], value, key)
+
+    def tuple(self, arguments: tuple[Any, ...], value: Any, key: str) -> Any:
+        if not isinstance(value, list | tuple):
+            raise self.error(f"{key}: a list expected, found {_describe(value)}")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(value):
+            raise self.error(f"{key}: {len(kinds)} values expected, found {len(value)}")
+        return tuple(self.any(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+
+    def scalar(self, kind: Any, value: Any, key: str) -> Any:
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            if not math.isfinite(number):
+                raise self.error(f"{key}: a finite number expected, found {_describe(value)}")
+            return number
+        if kind is bool and isinstance(value, bool):
+            return value
+        if kind in (int, str) and isinstance(value, kind) and not isinstance(value, bool):
+            return value
+        raise self.error(f"{key}: {_NAMES.get(kind, str(kind))} expected, found {_describe(value)}")
+
+    def dataclass(self, kind: type, value: Any, key: str) -> Any:
+        if not isinstance(value, dict):
+            raise self.error(f"{key or 'document'}: a table expected, found {_describe(value)}")
+        prefix = f"{key}." if key else ""
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        if unknown := sorted(set(value) - set(fields)):
+            raise self.error(f"{prefix}{unknown[0]}: unknown key; known: {', '.join(fields)}")
+        for name, field in fields.items():
+            optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            if name not in value and (self.complete or not optional):
+                raise self.error(f"{prefix}{name}: missing")
+        hints = typing.get_type_hints(kind)
+        arguments = {name: self.any(hints[name], value[name], f"{prefix}{name}") for name in fields if name in value}
+        try:
+            return kind(**arguments)
+        except SepilotError as e:
+            # A dataclass checks its own ranges and knows nothing of the document that it stands in.
+            raise self.error(f"{key}: {e}" if key else str(e)) from e
+
+
+_NAMES = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+
+
+def _describe(value: Any) -> str:
+    try:
+        return f"{value!r}"[:80]
+    except ValueError:  # Python writes no whole number of thousands of digits.
+        return "a number of thousands of digits"

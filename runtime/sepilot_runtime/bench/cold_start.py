@@ -1,0 +1,92 @@
+"""The cold start: a fresh process from nothing to its first angle, and the most memory that it ever held."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sepilot_runtime.bench.latency_bench import Variant
+from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.base.processes import own_environment, python_words
+
+__all__ = ["ColdStart", "cold_start", "drive_command", "start_once"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStart:
+    """Medians over several starts.
+
+    Attributes:
+        seconds: from starting the process to its first line; `best_s`, the shortest.
+        peak_rss_bytes: the most memory that it held until it ended.
+    """
+
+    starts: int
+    seconds: float
+    best_s: float
+    peak_rss_bytes: int
+
+
+def cold_start(variant: Variant, starts: int, *, height: int = 480, width: int = 640) -> ColdStart:
+    """Start `sepilot drive` on one frame of this size, golden frames and all, several times.
+
+    Raises:
+        ModelFileError: it does not drive.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder) / "frame.png"
+        cv2.imwrite(str(image), np.full((height, width, 3), 90, np.uint8))
+        found = [start_once(drive_command(variant, str(image))) for _ in range(starts)]
+    seconds = [s for s, _, _ in found]
+    if any(b'"steering"' not in line for _, _, line in found):
+        raise ModelFileError(f"{variant.path}: `sepilot drive` gave no angle in a process of its own")
+    return ColdStart(
+        starts=starts,
+        seconds=statistics.median(seconds),
+        best_s=min(seconds),
+        peak_rss_bytes=round(statistics.median(rss for _, rss, _ in found)),
+    )
+
+
+def drive_command(variant: Variant, source: str) -> list[str]:
+    """The words that start `sepilot drive`."""
+    words = python_words("sepilot_runtime", "drive", str(variant.path), "--source", source, "--quiet")
+    words += ["--threads", str(variant.threads)]
+    return words + (["--engine", variant.engine] if variant.engine else [])
+
+
+def start_once(command: Sequence[str]) -> tuple[float, int, bytes]:
+    """Seconds to the first line on stdout, peak memory in bytes, and that line; the process runs to its end."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        env=own_environment(),
+    )
+    seconds, rss, line = done.stdout.split(b" ", 2)
+    return float(seconds), int(rss) * 1024, line
+
+
+_LAUNCHER = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+line = process.stdout.readline()
+seconds = time.perf_counter() - start
+process.stdout.read()
+rss = os.wait4(process.pid, 0)[2].ru_maxrss
+sys.stdout.buffer.write(b"%f %d %s" % (seconds, rss, line))
+sys.stdout.flush()
+os._exit(0)
+"""
+"""A small process in between: the kernel counts what a parent held when it started a child as the child's own peak."""

@@ -1,0 +1,191 @@
+"""Latency of whole paths, frame in memory to angle, measured so that the figures can be compared.
+
+Every round visits all variants in a new random order, so that a change of the clock or of the load meets all of them
+alike. The frames rotate through more memory than the last level cache holds, as a camera's frames come from memory too.
+The first calls of a visit are dropped: they pay for what the other variants evicted.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.device.conditions import last_level_cache_bytes
+from sepilot_runtime.engine.engines import Engine, EngineName
+from sepilot_runtime.base.latency import Latency, latency_of
+from sepilot_runtime.engine.pilot import Pilot, load_pilot, verify_golden
+from sepilot_runtime.source.opening import open_source
+
+__all__ = ["Measurement", "Variant", "measure", "read_frames", "synthetic_frames"]
+
+WARM_UP_CALLS = 10
+FEWEST_CALLS = 3
+LONGEST_VISIT_S = 0.5
+"""A visit to something slow makes fewer calls, so that it does not hold up everything else."""
+
+MOST_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A model file, the number of threads that its interpreter may use, and which that is (None: the usual one)."""
+
+    path: Path
+    threads: int
+    engine: EngineName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What a variant took, in microseconds where not named otherwise.
+
+    Attributes:
+        reference: it stands there to compare with, and is nothing to drive with.
+        load_ms: reading and opening the file, without its golden frames; the first variant of an interpreter also pays
+            for its import. Nothing for a reference.
+        first_us: the first frame to angle after that.
+        preprocess: frame to picture.
+        infer: picture to number: writing the input, running the model, dequantizing.
+        total: frame to prediction, with all that lies between.
+        total_by_round_us: the median of each visit's totals; how much they differ is how steady the machine was.
+        ratio: median total over that of the first variant.
+    """
+
+    path: Path
+    engine: str
+    precision: str
+    threads: int
+    reference: bool
+    file_bytes: int
+    load_ms: float
+    first_us: float
+    preprocess: Latency
+    infer: Latency
+    total: Latency
+    total_by_round_us: tuple[float, ...]
+    ratio: float
+
+
+def synthetic_frames(*, height: int = 480, width: int = 640, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Noise frames (H, W, 3) uint8 that together exceed the last level cache, up to 256 MiB."""
+    frame_bytes = height * width * 3
+    count = max(8, min(2 * last_level_cache_bytes(), MOST_MEMORY) // frame_bytes)
+    rng = np.random.default_rng(seed)
+    return [np.frombuffer(rng.bytes(frame_bytes), np.uint8).reshape(height, width, 3) for _ in range(count)]
+
+
+def read_frames(spec: str, *, most: int = 300) -> list[NDArray[np.uint8]]:
+    """Up to `most` frames of a source, in memory. Raises DriveError as `open_source` does."""
+    frames = []
+    with open_source(spec) as source:
+        for frame in source:
+            frames.append(frame.image)
+            if len(frames) == most:
+                break
+    return frames
+
+
+def measure(
+    variants: Sequence[Variant],
+    frames: Sequence[NDArray[np.uint8]],
+    *,
+    rounds: int = 20,
+    calls: int = 100,
+    seed: int = 0,
+    references: Sequence[Engine] = (),
+    tick: Callable[[], object] = lambda: None,
+) -> list[Measurement]:
+    """Measure all variants, interleaved. Each must pass its golden frames first.
+
+    Args:
+        rounds: visits to each variant.
+        calls: that count per visit; fewer for what would take longer than half a second.
+        references: engines to measure beside them, as they are; they come last.
+        seed: of the order of the visits.
+        tick: called after every visit.
+
+    Raises:
+        ModelFileError, ContractError, MissingExtraError: as `load_pilot`.
+        FrameError: the frames are of an impossible shape.
+        UsageError: an interpreter does not run its file.
+    """
+    runs = [_opened(variant, frames) for variant in variants]
+    runs += [_Run(Pilot(engine), frames, reference=True) for engine in references]
+    rng = np.random.default_rng(seed)
+    for _ in range(rounds):
+        for index in rng.permutation(len(runs)):
+            runs[index].visit(calls)
+            tick()
+    return [run.result(runs[0]) for run in runs]
+
+
+def _opened(variant: Variant, frames: Sequence[NDArray[np.uint8]]) -> _Run:
+    start = time.perf_counter()
+    pilot = load_pilot(variant.path, threads=variant.threads, verify=False, engine=variant.engine)
+    run = _Run(pilot, frames, load_ms=(time.perf_counter() - start) * 1e3)
+    verify_golden(pilot.engine)
+    return run
+
+
+class _Run:
+    """One variant with its samples."""
+
+    def __init__(
+        self,
+        pilot: Pilot,
+        frames: Sequence[NDArray[np.uint8]],
+        *,
+        load_ms: float = 0.0,
+        reference: bool = False,
+    ) -> None:
+        self.pilot, self.load_ms, self._reference = pilot, load_ms, reference
+        start = time.perf_counter()
+        pilot.steer(frames[0])
+        self.first_us = (time.perf_counter() - start) * 1e6
+        start = time.perf_counter()
+        pilot.steer(frames[0])
+        self._most_calls = max(FEWEST_CALLS, int(LONGEST_VISIT_S / (time.perf_counter() - start)))
+        self._frames = frames
+        self._next = 0
+        self.preprocess, self.infer, self.total = array("d"), array("d"), array("d")
+        self.medians = array("d")
+
+    def visit(self, calls: int) -> None:
+        steer, frames, clock_ns = self.pilot.steer, self._frames, time.perf_counter_ns
+        calls = min(calls, self._most_calls)
+        for call in range(-min(WARM_UP_CALLS, calls), calls):
+            frame = frames[self._next % len(frames)]
+            self._next += 1
+            start = clock_ns()
+            prediction = steer(frame)
+            total_us = (clock_ns() - start) / 1000
+            if call >= 0:
+                self.preprocess.append(prediction.preprocess_us)
+                self.infer.append(prediction.infer_us)
+                self.total.append(total_us)
+        self.medians.append(float(np.median(np.asarray(self.total)[-calls:])))
+
+    def result(self, first: _Run) -> Measurement:
+        engine = self.pilot.engine
+        total = latency_of(self.total)
+        return Measurement(
+            path=engine.path,
+            engine=engine.name,
+            precision=self.pilot.contract.provenance.precision,
+            threads=engine.threads,
+            reference=self._reference,
+            file_bytes=engine.path.stat().st_size,
+            load_ms=self.load_ms,
+            first_us=self.first_us,
+            preprocess=latency_of(self.preprocess),
+            infer=latency_of(self.infer),
+            total=total,
+            total_by_round_us=tuple(self.medians),
+            ratio=total.p50_us / latency_of(first.total).p50_us,
+        )

@@ -1,0 +1,193 @@
+"""The models of one drive, as its command line names them: what steers, what is installed meanwhile, what looks on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepilot_runtime.base.errors import ModelFileError, SepilotError, UsageError
+from sepilot_runtime.contract.picture import Picture
+from sepilot_runtime.device.checked import failure_of
+from sepilot_runtime.drive.car_config import Car
+from sepilot_runtime.drive.step import Sink
+from sepilot_runtime.engine.engines import engine_named, engine_of
+from sepilot_runtime.engine.model_file import read_model_file
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.engine.trial import time_limit, try_model
+
+# What only some drives need is imported where they need it: the first angle comes sooner.
+if TYPE_CHECKING:
+    import subprocess
+
+    from sepilot_runtime.device.slot_watcher import SlotFollower
+    from sepilot_runtime.drive.shadow import Shadow
+
+__all__ = ["DriveModels"]
+
+
+INTERPRETERS = ("ai_edge_litert", "onnxruntime")
+
+MOST_PAUSE_S = 0.05
+"""One frame at 20 Hz. LiteRT lets no other thread run while it opens a file: 3 ms for the shipped recipes."""
+
+
+class DriveModels:
+    """A file, or the active one of a slots directory; and a shadow beside it, if any."""
+
+    def __init__(self, arguments: argparse.Namespace, car: Car) -> None:
+        """
+        Raises:
+            UsageError: the arguments contradict each other.
+            SepilotError: what `load_pilot` and `SlotFollower` raise.
+        """
+        if arguments.profile:
+            _use_profile(arguments)
+        self._engine = engine_named(arguments.engine) if arguments.engine else None
+        self._threads = arguments.threads or 1
+        self._limits = car.limits
+        self._picture: Picture | None = None
+        self._trial: subprocess.Popen[str] | None = None
+        self._follower = self._follow(arguments)
+        self._first = self._follower.loaded if self._follower else self._load_fitting(arguments.file)
+        self._candidate = self._load_candidate(arguments)
+        if arguments.file is not None and (why := failure_of(arguments.file, self._engine)):
+            print(f"warning: {arguments.file.name} steers, though {why}", file=sys.stderr)
+
+    def driving(self) -> Pilot:
+        """What steers now."""
+        return self._follower.loaded if self._follower else self._first
+
+    def newer(self) -> Pilot | None:
+        """Asked between two frames: a model that was installed meanwhile, or None."""
+        return self._follower.poll() if self._follower else None
+
+    def close(self) -> None:
+        """Give up a model that is being loaded."""
+        if self._trial is not None:
+            self._trial.kill()
+
+    def picture(self) -> Picture | None:
+        """The picture that is all that any of them needs of a frame; None where whole frames in colour are needed."""
+        picture = _picture_alone(self.driving())
+        return picture if self._candidate is None or _picture_alone(self._candidate) == picture else None
+
+    def bind_to(self, picture: Picture | None) -> None:
+        """From now on the camera gives no more than this picture takes; a model that needs more is not taken."""
+        self._picture = picture
+
+    def start_shadow(self, sinks: list[Sink], stack: contextlib.ExitStack) -> Shadow | None:
+        """Show the candidate every frame that was steered by, after all other outputs; `stack` ends it."""
+        if self._candidate is None:
+            return None
+        from sepilot_runtime.drive.shadow import Shadow, ShadowSink
+
+        shadow = Shadow(self._candidate)
+        stack.callback(shadow.close)
+        sinks.append(ShadowSink(shadow))
+        return shadow
+
+    def _load(self, path: Path) -> Pilot:
+        with time_limit(path):
+            return load_pilot(path, threads=self._threads, engine=self._engine)
+
+    def _load_fitting(self, path: Path) -> Pilot:
+        return self._fitting(self._load(path), path)
+
+    def _load_beside(self, path: Path) -> Pilot:
+        """A model that is installed while another drives; runs in the background.
+
+        The golden frames run in a process of their own, and of this one's time it takes no more than opening a file
+        that is known to be good: the very bytes that were tried.
+        """
+        proof = try_model(path, threads=self._threads, engine=self._engine, started=self._keep_trial)
+        self._trial = None
+        if proof.opening_s > MOST_PAUSE_S and path.suffix.lower() == ".tflite":
+            raise UsageError(
+                f"{path.name}: opening it takes {proof.opening_s * 1000:.0f} ms, in which nothing would steer; "
+                "drive anew for it"
+            )
+        file = read_model_file(path)
+        if file.checksum != proof.checksum:
+            raise ModelFileError(f"{path}: was changed while it was tried")
+        pilot = Pilot(engine_of(file, threads=self._threads, engine=self._engine))
+        # The first answer takes longer than others: not in the drive's loop.
+        pilot.engine.input_tensor().fill(0)
+        pilot.engine.invoke()
+        return self._fitting(pilot, path)
+
+    def _keep_trial(self, process: subprocess.Popen[str]) -> None:
+        self._trial = process
+
+    def _fitting(self, pilot: Pilot, path: Path) -> Pilot:
+        """The same, where this drive can go on with it.
+
+        Raises:
+            ContractError: limits.max_novelty is set and the model has no statistics.
+            UsageError: it needs other frames than the camera was asked for.
+        """
+        if self._limits.max_novelty not in ("auto", "off"):
+            from sepilot_runtime.drive.novelty import NoveltyMonitor
+
+            NoveltyMonitor(pilot.contract)
+        if self._picture is not None and _picture_alone(pilot) != self._picture:
+            raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
+        return pilot
+
+    def _follow(self, arguments: argparse.Namespace) -> SlotFollower[Pilot] | None:
+        """What drives by the slots directory, where no file is named."""
+        if arguments.file is not None:
+            if arguments.slots:
+                raise UsageError(f"--slots {arguments.slots}: either a FILE or --slots, not both")
+            return None
+        if not arguments.slots:
+            raise UsageError("FILE, --slots DIR or --profile JSON expected")
+        from sepilot_runtime.device.slot_watcher import SlotFollower
+
+        for package in INTERPRETERS:
+            # Importing one while driving would stop the drive for 0.1 s.
+            if importlib.util.find_spec(package):
+                importlib.import_module(package)
+        return SlotFollower(
+            arguments.slots,
+            self._load_fitting,
+            load_beside=self._load_beside,
+            warn=lambda line: print(f"warning: {line}", file=sys.stderr),
+        )
+
+    def _load_candidate(self, arguments: argparse.Namespace) -> Pilot | None:
+        """What runs as a shadow: the file that was named, or the one that was installed so."""
+        if arguments.shadow is not None:
+            return self._load(arguments.shadow)
+        if not arguments.slots:
+            return None
+        from sepilot_runtime.device.slots import shadow_model
+
+        try:
+            path = shadow_model(arguments.slots)
+            return self._load(path) if path is not None else None
+        except SepilotError as e:
+            # The car drives without it.
+            print(f"warning: shadow: {e}", file=sys.stderr)
+            return None
+
+
+def _picture_alone(pilot: Pilot) -> Picture | None:
+    """The picture that is all a model needs of a frame; None where it takes whole frames."""
+    return None if pilot.contract.frame else pilot.contract.picture
+
+
+def _use_profile(arguments: argparse.Namespace) -> None:
+    """File, engine and threads as `sepilot bench --write-profile` chose them."""
+    from sepilot_runtime.bench.profile import read_profile
+
+    given = {"FILE": arguments.file, "--slots": arguments.slots, "--engine": arguments.engine}
+    for name, value in {**given, "--threads": arguments.threads}.items():
+        if value is not None:
+            raise UsageError(f"--profile {arguments.profile}: it says which {name}; leave that out")
+    profile, arguments.file = read_profile(arguments.profile)
+    arguments.engine, arguments.threads = profile.engine, profile.threads

@@ -1,0 +1,1 @@
+"""The machine that drives: model slots, signatures, conditions, the doctor."""

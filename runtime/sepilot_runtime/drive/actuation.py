@@ -1,0 +1,88 @@
+"""From what the model says to what the servo gets: calibration, smoothing and a rate limit, all defined in time.
+
+A filter defined per frame changes with the camera's rate; these do not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sepilot_runtime.base.errors import UsageError
+
+__all__ = ["Actuation", "Actuator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actuation:
+    """How a steering in [-1, 1], + = right, is brought to the car.
+
+    Attributes:
+        gain: factor on the steering; negative for a servo that turns the other way.
+        trim: added after the gain, so that 0 goes straight.
+        low, high: the range that the car's linkage takes, after gain and trim.
+        smoothing_s: time constant of a first-order low-pass; 0 takes the steering as it is.
+        max_rate_per_s: largest change of the steering per second; None has no limit.
+        throttle: while driving; sepilot steers only, so it is a constant, and 0 by default.
+        degraded_throttle: factor on it in the state `degraded`.
+    """
+
+    gain: float = 1.0
+    trim: float = 0.0
+    low: float = -1.0
+    high: float = 1.0
+    smoothing_s: float = 0.0
+    max_rate_per_s: float | None = None
+    throttle: float = 0.0
+    degraded_throttle: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.low < self.high <= 1:
+            raise UsageError(f"steering range: -1 <= low < high <= 1 expected, found {self.low:g} to {self.high:g}")
+        if not (self.gain and math.isfinite(self.gain)):
+            raise UsageError(f"gain: a number other than 0 expected, found {self.gain:g}")
+        if not -1 <= self.trim <= 1:
+            raise UsageError(f"trim: -1 to 1 expected, found {self.trim:g}")
+        if not 0 <= self.smoothing_s < 10:
+            raise UsageError(f"smoothing_s: 0 to 10 expected, found {self.smoothing_s:g}")
+        if self.max_rate_per_s is not None and not self.max_rate_per_s > 0:
+            raise UsageError(f"max_rate_per_s: a positive number expected, found {self.max_rate_per_s:g}")
+        if not -1 <= self.throttle <= 1 or not 0 <= self.degraded_throttle <= 1:
+            raise UsageError(
+                f"throttle from -1 to 1 and degraded_throttle from 0 to 1 expected, found {self.throttle:g} and "
+                f"{self.degraded_throttle:g}"
+            )
+
+    @property
+    def straight(self) -> float:
+        """Where the wheels stand straight: what the servo gets whenever nobody drives, from whichever process."""
+        return min(max(self.trim, self.low), self.high)
+
+
+class Actuator:
+    """Applies an `Actuation` to one steering after the other."""
+
+    def __init__(self, settings: Actuation) -> None:
+        self._settings = settings
+        self._last: tuple[float, int] | None = None
+
+    def steer(self, steering: float, now_ns: int) -> float:
+        """What the servo gets for a steering in [-1, 1] decided at `now_ns` (monotonic)."""
+        settings = self._settings
+        wanted = min(max(steering * settings.gain + settings.trim, settings.low), settings.high)
+        if self._last is not None:
+            last, last_ns = self._last
+            passed_s = max(0.0, (now_ns - last_ns) / 1e9)
+            if settings.smoothing_s:
+                wanted = last + (wanted - last) * -math.expm1(-passed_s / settings.smoothing_s)
+            if settings.max_rate_per_s is not None:
+                reach = settings.max_rate_per_s * passed_s
+                wanted = min(max(wanted, last - reach), last + reach)
+        self._last = (wanted, now_ns)
+        return wanted
+
+    def neutral(self, now_ns: int) -> float:
+        """Straight ahead, at once: safety is not smoothed. The filter goes on from there."""
+        straight = self._settings.straight
+        self._last = (straight, now_ns)
+        return straight

@@ -1,0 +1,1 @@
+"""A model file and the interpreter that runs it, from bytes to answers."""

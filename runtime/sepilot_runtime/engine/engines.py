@@ -1,0 +1,132 @@
+"""Engines: a model file ready to run. LiteRT for .tflite, ONNX Runtime for .onnx, OpenVINO for both where asked for.
+
+Opening one holds the file against its own contract: names, shapes, number types and the quantization of the input. What
+passes can be driven with `preprocess.write_input` and read with `Engine.output`, and nobody else needs to know which
+interpreter works behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.engine.model_file import ModelFile, ModelKind, read_model_file
+
+__all__ = ["ENGINES", "ConstantEngine", "Engine", "EngineName", "engine_named", "engine_of", "open_engine"]
+
+EngineName = Literal["litert", "onnxruntime", "openvino", "openvino-bf16"]
+
+ENGINES: Mapping[ModelKind, tuple[EngineName, ...]] = {
+    ModelKind.TFLITE: ("litert", "openvino", "openvino-bf16"),
+    ModelKind.ONNX: ("onnxruntime", "openvino", "openvino-bf16"),
+}
+"""What runs a kind of file; the first is what runs it unless another is asked for."""
+
+
+class Engine(Protocol):
+    """A model that runs one picture at a time. Not for use by two threads at once.
+
+    Attributes:
+        name: of the interpreter, one of `EngineName`.
+        path: of the model file.
+        contract: that the file carries.
+        threads: that the interpreter may use.
+        input_dtype: of the input: float32 or int8 for pictures, uint8 for frames.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def contract(self) -> Contract: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def input_dtype(self) -> np.dtype[Any]: ...
+
+    def input_tensor(self) -> NDArray[Any]:
+        """The input (1, h, w, c) to write into. Ask for it anew for every picture and let it go before `invoke`."""
+
+    def invoke(self) -> None:
+        """Run the model on what stands in the input tensor."""
+
+    def output(self, name: str) -> float:
+        """An output of the last `invoke` as a number, dequantized with the tensor's own scale and zero point."""
+
+
+def open_engine(path: Path, *, threads: int = 1, engine: EngineName | None = None) -> Engine:
+    """Open a .tflite or .onnx file.
+
+    Args:
+        engine: the interpreter; None for the first of `ENGINES` for this kind of file.
+
+    Raises:
+        ModelFileError: unreadable, damaged, of another kind, or not what its contract says.
+        ContractError: no contract in it, or one that is foreign or was changed.
+        MissingExtraError: the interpreter is not installed.
+        UsageError: `threads` is not positive, `engine` does not run this kind of file, or the processor lacks what it
+            needs.
+    """
+    return engine_of(read_model_file(path), threads=threads, engine=engine)
+
+
+def engine_of(file: ModelFile, *, threads: int = 1, engine: EngineName | None = None) -> Engine:
+    """Open a model file that was read already. Raises what `open_engine` raises."""
+    if threads < 1:
+        raise UsageError(f"threads: at least 1 expected, found {threads}")
+    name = engine or ENGINES[file.kind][0]
+    if name not in ENGINES[file.kind]:
+        raise UsageError(
+            f"{file.path}: {name} does not run .{file.kind} files; one of {', '.join(ENGINES[file.kind])} expected"
+        )
+    if name == "litert":
+        from sepilot_runtime.engine.litert import LiteRtEngine
+
+        return LiteRtEngine(file, threads)
+    if name == "onnxruntime":
+        from sepilot_runtime.engine.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(file, threads)
+    from sepilot_runtime.engine.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(file, threads, bf16=name == "openvino-bf16")
+
+
+def engine_named(word: str) -> EngineName:
+    """The engine called `word`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for name in get_args(EngineName):
+        if name == word:
+            return name  # type: ignore[no-any-return]
+    raise UsageError(f"--engine: one of {', '.join(get_args(EngineName))} expected, found {word!r}")
+
+
+class ConstantEngine:
+    """Gives the same number for every picture. For tests, and as the control that a working model must beat."""
+
+    name = "constant"
+
+    def __init__(self, contract: Contract, value: float = 0.0, *, path: Path = Path("constant")) -> None:
+        self.path, self.contract, self.threads = path, contract, 1
+        self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if contract.frame else np.float32)
+        self.value = value
+        self._input = np.zeros(contract.input_shape, self.input_dtype)
+
+    def input_tensor(self) -> NDArray[Any]:
+        return self._input
+
+    def invoke(self) -> None:
+        """Nothing to run."""
+
+    def output(self, name: str) -> float:
+        return self.value

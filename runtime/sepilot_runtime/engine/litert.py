@@ -1,0 +1,112 @@
+"""LiteRT (TensorFlow Lite) as an engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import ModelFileError, SepilotError
+from sepilot_runtime.contract.quantization import Affine
+from sepilot_runtime.engine.model_file import ModelFile
+from sepilot_runtime.engine.validation import first_line, require_input, require_names, require_scalar
+
+__all__ = ["LiteRtEngine"]
+
+
+class LiteRtEngine:
+    """LiteRT (TensorFlow Lite) with its default XNNPACK kernels."""
+
+    name = "litert"
+
+    def __init__(self, file: ModelFile, threads: int) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ModuleNotFoundError as e:
+            raise SepilotError("LiteRT is not installed; run: pip install ai-edge-litert") from e
+        self.path, self.contract, self.threads = file.path, file.contract, threads
+        try:
+            with _native_stderr_closed():
+                self._interpreter = Interpreter(model_content=file.content, num_threads=threads)
+                self._interpreter.allocate_tensors()
+            inputs, outputs = self._tensors()
+        except (ValueError, RuntimeError) as e:
+            raise ModelFileError(f"{file.path}: LiteRT cannot open it: {first_line(e)}") from e
+        picture = require_names(file, inputs, outputs)
+        self.input_dtype: np.dtype[Any] = np.dtype(picture["dtype"])
+        require_input(file, tuple(int(n) for n in picture["shape"]), self.input_dtype, _affine_of(picture))
+        # A tensor's memory may move, so LiteRT refuses to run while a view of it is alive. The functions below give a
+        # fresh view (0.4 us) and may be kept.
+        self._input: Callable[[], NDArray[Any]] = self._interpreter.tensor(picture["index"])
+        self._outputs = {
+            name: _OutputTensor(file, name, self._interpreter.tensor(t["index"]), t) for name, t in outputs.items()
+        }
+
+    def input_tensor(self) -> NDArray[Any]:
+        return self._input()
+
+    def invoke(self) -> None:
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as e:
+            raise ModelFileError(f"{self.path}: LiteRT cannot run it: {first_line(e)}") from e
+
+    def output(self, name: str) -> float:
+        return self._outputs[name].value()
+
+    def _tensors(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Inputs and outputs by name: those of the signature, or of the tensors where a file has no signature."""
+        signatures = list(self._interpreter.get_signature_list())
+        if len(signatures) == 1:
+            runner = self._interpreter.get_signature_runner(signatures[0])
+            return runner.get_input_details(), runner.get_output_details()
+        return (
+            {t["name"]: t for t in self._interpreter.get_input_details()},
+            {t["name"]: t for t in self._interpreter.get_output_details()},
+        )
+
+
+class _OutputTensor:
+    """Reads one LiteRT output that holds one number."""
+
+    def __init__(self, file: ModelFile, name: str, view: Callable[[], NDArray[Any]], tensor: Mapping[str, Any]) -> None:
+        require_scalar(file, name, tuple(int(n) for n in tensor["shape"]))
+        self._view = view
+        self._affine = _affine_of(tensor)
+        if np.dtype(tensor["dtype"]) != np.float32 and self._affine is None:
+            raise ModelFileError(
+                f"{file.path}: output {name!r}: float32 or a quantized integer expected, "
+                f"found {np.dtype(tensor['dtype'])} without a scale"
+            )
+
+    def value(self) -> float:
+        stored = self._view().item()
+        return float(stored) if self._affine is None else self._affine.dequantize_one(stored)
+
+
+@contextlib.contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Keep LiteRT's remarks while it opens a model off stderr; what is wrong is raised as well."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _affine_of(tensor: Mapping[str, Any]) -> Affine | None:
+    """Scale and zero point of a LiteRT tensor; None where it is not quantized."""
+    parameters = tensor["quantization_parameters"]
+    if len(parameters["scales"]) != 1:
+        return None
+    return Affine(scale=float(parameters["scales"][0]), zero_point=int(parameters["zero_points"][0]))

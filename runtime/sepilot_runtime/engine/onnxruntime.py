@@ -1,0 +1,82 @@
+"""ONNX Runtime as an engine; an optional package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import MissingExtraError, ModelFileError
+from sepilot_runtime.engine.model_file import ModelFile
+from sepilot_runtime.engine.validation import first_line, require_input, require_names, require_scalar
+
+__all__ = ["OnnxRuntimeEngine"]
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime on the CPU. Buffers are bound once, so a run allocates nothing on the Python side."""
+
+    name = "onnxruntime"
+
+    def __init__(self, file: ModelFile, threads: int) -> None:
+        try:
+            import onnxruntime as ort
+            from onnxruntime.capi import onnxruntime_pybind11_state as states
+        except ModuleNotFoundError as e:
+            raise MissingExtraError("onnxruntime", "onnx") from e
+        # ONNX Runtime's exceptions have no common base.
+        self._failures: tuple[type[Exception], ...] = (
+            *(e for e in vars(states).values() if isinstance(e, type) and issubclass(e, Exception)),
+            RuntimeError,
+            ValueError,
+        )
+        self.path, self.contract, self.threads = file.path, file.contract, threads
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # What goes wrong is raised as well.
+        try:
+            self._session = ort.InferenceSession(
+                file.content, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
+        except self._failures as e:
+            raise ModelFileError(f"{file.path}: ONNX Runtime cannot open it: {first_line(e)}") from e
+        inputs = {t.name: t for t in self._session.get_inputs()}
+        outputs = {t.name: t for t in self._session.get_outputs()}
+        picture = require_names(file, inputs, outputs)
+        _require_type(file, picture, "tensor(uint8)" if file.contract.frame else "tensor(float)")
+        self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if file.contract.frame else np.float32)
+        require_input(file, tuple(picture.shape), self.input_dtype, None)
+        self._binding = self._session.io_binding()
+        self._input = np.zeros(file.contract.input_shape, self.input_dtype)
+        self._bind(self._binding.bind_input, picture.name, self._input)
+        self._outputs: dict[str, NDArray[Any]] = {}
+        for name, tensor in outputs.items():
+            require_scalar(file, name, tuple(tensor.shape))
+            _require_type(file, tensor, "tensor(float)")
+            self._outputs[name] = np.zeros(tensor.shape, np.float32)
+            self._bind(self._binding.bind_output, name, self._outputs[name])
+
+    def input_tensor(self) -> NDArray[Any]:
+        return self._input
+
+    def invoke(self) -> None:
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except self._failures as e:
+            raise ModelFileError(f"{self.path}: ONNX Runtime cannot run it: {first_line(e)}") from e
+
+    def output(self, name: str) -> float:
+        return float(self._outputs[name].item())
+
+    @staticmethod
+    def _bind(bind: Callable[..., None], name: str, buffer: NDArray[Any]) -> None:
+        bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+
+
+def _require_type(file: ModelFile, tensor: Any, expected: str) -> None:
+    # An int8 ONNX file quantizes inside; a tensor of integers at its edge would carry no scale to check.
+    if tensor.type != expected:
+        raise ModelFileError(f"{file.path}: tensor {tensor.name!r}: {expected} expected, found {tensor.type}")

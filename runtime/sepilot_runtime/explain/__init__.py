@@ -1,0 +1,1 @@
+"""What a model looks at, and two models side by side."""

@@ -1,0 +1,96 @@
+"""The frames on which two files differ most, with the way that each would take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.explain.side_by_side import Answers
+from sepilot_runtime.source.protocol import Frame
+from sepilot_runtime.view import contact_sheet, drawing
+from sepilot_runtime.view.drawing import Canvas, Color
+from sepilot_runtime.view.overlay import MODEL_COLOR, QUIET, RECORDED_COLOR, SOFT
+from sepilot_runtime.view.road_path import RoadView, ribbon
+
+__all__ = ["SECOND_COLOR", "draw_sheet"]
+
+FIRST_COLOR: Color = MODEL_COLOR
+SECOND_COLOR: Color = (240, 190, 40)
+
+COLUMNS = 4
+HEAD_HEIGHT = 112
+
+
+def draw_sheet(
+    answers: Answers,
+    worst: Sequence[int],
+    frames: Mapping[int, Frame],
+    names: tuple[str, str],
+    where: str,
+    *,
+    horizon: float,
+) -> Canvas:
+    """A tile for each of the `worst` places in `answers`, in their order.
+
+    Args:
+        frames: by id, those of `worst` at least.
+        names: of A and B.
+        where: the recording, for the title.
+        horizon: row of the horizon as a fraction from the top, for drawing the ways.
+    """
+    columns = max(3, min(COLUMNS, len(worst)))
+    head = contact_sheet.empty_head(HEAD_HEIGHT, columns)
+    title = f"Largest differences on {Path(where).name}"
+    drawing.text(head, title, (contact_sheet.MARGIN, 40), size=26, weight=600)
+    recorded = bool(np.isfinite(answers.recorded_deg).any())
+    for row, (letter, name, color) in enumerate((("A", names[0], FIRST_COLOR), ("B", names[1], SECOND_COLOR))):
+        y = 70 + 25 * row
+        drawing.polyline(head, [(contact_sheet.MARGIN, y - 5), (contact_sheet.MARGIN + 36, y - 5)], color, thickness=4)
+        drawing.text(head, f"{letter}  {name}", (contact_sheet.MARGIN + 48, y), size=18, color=color)
+    if recorded:
+        x = head.shape[1] - contact_sheet.MARGIN
+        drawing.text(head, "recorded", (x, 70), size=18, color=RECORDED_COLOR, align="right")
+        x -= round(drawing.text_width("recorded", size=18)) + 12
+        for begin in (x - 36, x - 14):
+            drawing.polyline(head, [(begin, 65), (begin + 14, 65)], RECORDED_COLOR, thickness=3)
+    shown = [_tile(answers, place, frames[int(answers.ids[place])], horizon) for place in worst]
+    return contact_sheet.lay_out(head, shown, columns=columns)
+
+
+def _tile(answers: Answers, place: int, frame: Frame, horizon: float) -> tuple[Canvas, list[list[contact_sheet.Words]]]:
+    tile = contact_sheet.fitted(frame.image)
+    view = RoadView(width=tile.shape[1], height=tile.shape[0], horizon=horizon)
+    a, b = (float(v) for v in answers.degrees[:, place])
+    recorded = float(answers.recorded_deg[place])
+    if np.isfinite(recorded):
+        _draw_way(tile, recorded, view, RECORDED_COLOR, dashed=True)
+    # The first is the wider one, so that it is seen where the two are one.
+    _draw_way(tile, a, view, FIRST_COLOR, thickness=7)
+    _draw_way(tile, b, view, SECOND_COLOR)
+    first: list[contact_sheet.Words] = [
+        (f"{abs(b - a):.1f}° apart", SOFT), (f"frame {frame.id}", QUIET), (f"{frame.time_s:.1f} s", QUIET),
+    ]  # fmt: skip
+    second: list[contact_sheet.Words] = [(f"A {_side(a)}", FIRST_COLOR), (f"B {_side(b)}", SECOND_COLOR)]
+    if np.isfinite(recorded):
+        second.append((_side(recorded), RECORDED_COLOR))
+    return tile, [first, second]
+
+
+def _draw_way(
+    tile: Canvas, degrees: float, view: RoadView, color: Color, *, thickness: int = 3, dashed: bool = False
+) -> None:
+    """The middle of the strip that the car would cover, with a dark seam that keeps it legible on a light floor."""
+    way: NDArray[np.float64] = ribbon(degrees, view).mean(axis=0)
+    parts = [way[start : start + 3] for start in range(0, len(way) - 2, 4)] if dashed else [way]
+    for ink, width in (((12, 10, 8), thickness + 3), (color, thickness)):
+        for part in parts:
+            drawing.polyline(tile, part, ink, thickness=width)
+
+
+def _side(degrees: float) -> str:
+    if abs(degrees) < 0.05:
+        return "straight"
+    return f"{abs(degrees):.1f}° {'right' if degrees > 0 else 'left'}"

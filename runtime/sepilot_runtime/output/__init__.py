@@ -1,0 +1,1 @@
+"""Where steering goes: servos, serial, network, files, the web page; and what watches over them."""

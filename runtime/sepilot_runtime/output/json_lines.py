@@ -1,0 +1,68 @@
+"""Sinks: where the steering goes. Each takes one step of the loop at a time; several may stand side by side."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TextIO
+
+from sepilot_runtime.base.errors import OutputError
+from sepilot_runtime.drive.step import Step
+
+# For its types alone: the watchdog's process imports this module, and shall neither wait for numpy nor hold it.
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["JsonLinesSink"]
+
+
+class JsonLinesSink:
+    """One JSON object per step and line, flushed at once, so that a program behind a pipe steers without delay.
+
+    Keys: state, reason (unless empty), steering in [-1, 1] with + = right and throttle as the car gets them, and with a
+    frame: frame (id), time_s, total_us, age_ms, and recorded (steering) where the source has it; with a prediction:
+    steering_deg, raw (before clipping), preprocess_us, infer_us.
+    """
+
+    def __init__(self, file: TextIO, shown_as: str = "standard output", *, frames_only: bool = False) -> None:
+        """
+        Args:
+            frames_only: leave out steps without a frame, so that a recording gives one line per frame.
+        """
+        self._file, self._shown_as, self._frames_only = file, shown_as, frames_only
+
+    def write(self, step: Step) -> None:
+        if self._frames_only and step.frame is None:
+            return
+        try:
+            self._file.write(json.dumps(line_of(step)) + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            raise OutputError(f"{self._shown_as}: cannot be written: {e.strerror or e}") from e
+
+    def close(self) -> None:
+        """The file belongs to whoever opened it."""
+
+
+def line_of(step: Step) -> dict[str, float | str]:
+    """A step as plain values; the keys are those of `JsonLinesSink`."""
+    line: dict[str, float | str] = {}
+    frame, prediction = step.frame, step.prediction
+    if frame is not None:
+        line |= {"frame": frame.id, "time_s": round(frame.time_s, 4)}
+    line |= {"state": step.state.value, "steering": round(step.steering, 6), "throttle": round(step.throttle, 6)}
+    if step.reason:
+        line["reason"] = step.reason
+    if prediction is not None:
+        line |= {
+            "steering_deg": round(prediction.steering_deg, 4),
+            "raw": round(prediction.raw, 6),
+            "preprocess_us": round(prediction.preprocess_us, 1),
+            "infer_us": round(prediction.infer_us, 1),
+        }
+    if frame is not None and step.age_ms is not None:
+        line |= {"total_us": round(step.total_us, 1), "age_ms": round(step.age_ms, 3)}
+        if frame.label is not None:
+            line["recorded"] = round(frame.label, 6)
+    return line

@@ -1,0 +1,75 @@
+"""The newest frame as JPEG: made when somebody asks, once for all who ask, and not too often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.drive.step import Step
+from sepilot_runtime.output.web.feed import small_enough
+from sepilot_runtime.source.pixel_formats import color_of
+
+__all__ = ["MOST_PER_S", "Shot", "jpeg_of", "put_frame"]
+
+MOST_PER_S = 12.0
+WIDEST = 640
+JPEG_QUALITY = 72
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """A frame as the page shows it.
+
+    Attributes:
+        number: counts the frames.
+        about: what the page says of it.
+        arrived_ns: when the frame did.
+        jpeg: None where it is no picture.
+    """
+
+    number: int
+    about: dict[str, Any]
+    arrived_ns: int
+    jpeg: bytes | None
+
+
+def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[str, Any]:
+    """Copy the newest frame into the shared memory, and give what belongs to it; {} before the first.
+
+    The copy is made without Python's lock: it costs the loop nothing but memory bandwidth.
+    """
+    if seen is None:
+        return {}
+    number, step = seen
+    assert step.frame is not None
+    image = small_enough(step.frame.image)
+    if image is not None:
+        np.copyto(memory[: image.size].reshape(image.shape), image)
+    return {
+        "number": number,
+        "arrived_ns": step.frame.arrived_ns,
+        "shape": None if image is None else image.shape,
+        "about": {
+            "number": number,
+            "id": step.frame.id,
+            "time_s": round(step.frame.time_s, 2),
+            "deg": round(step.prediction.steering_deg, 2) if step.prediction else None,
+            "recorded": step.frame.label,
+            "steers": step.state.steers,
+        },
+    }
+
+
+def jpeg_of(image: NDArray[np.uint8]) -> bytes | None:
+    """At most `WIDEST` columns of it; None where it cannot be encoded."""
+    image = color_of(image)
+    height, width = image.shape[:2]
+    if width > WIDEST:
+        size = (WIDEST, max(1, round(height * WIDEST / width)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return data.tobytes() if done else None

@@ -1,0 +1,1 @@
+"""Recordings in one normal form, whatever wrote them. Nothing is ever written into one."""

@@ -1,0 +1,127 @@
+"""How recordings are to be understood where the files do not say, which frames to take, and the flags for both."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from sepilot_runtime.base.errors import UsageError
+
+__all__ = [
+    "DriveFilter",
+    "ReaderOptions",
+    "add_filter_arguments",
+    "add_reader_arguments",
+    "drive_filter",
+    "reader_options",
+]
+
+ANGLE_PATTERN = r"(?P<drive>.+)_(?P<frame>\d+)_(?P<angle>\d+(\.\d+)?)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderOptions:
+    """Attributes:
+    full_scale_deg: wheel angle of full steering; None takes what the recording says or the format's own (Donkeycar
+        25, Udacity 25, angle in file name 45, video + CSV 30).
+    cameras: Udacity logs: the centre camera, or all three.
+    side_camera_correction: added to the left camera's label and taken from the right one's, in label units.
+    angle_pattern: regular expression for a file name without suffix, with groups drive, frame and angle (degrees);
+        "none" switches angles in file names off.
+    angle_straight_deg: the angle that means straight ahead.
+    positive: direction of growing angles in file names and CSV files.
+    csv_steering, csv_time, csv_frame: columns of the CSV beside a video; "" finds them by name.
+    csv_unit: of the steering column; "auto" tells by the column's name and values.
+    """
+
+    full_scale_deg: float | None = None
+    cameras: Literal["centre", "all"] = "centre"
+    side_camera_correction: float = 0.2
+    angle_pattern: str = ANGLE_PATTERN
+    angle_straight_deg: float = 90.0
+    positive: Literal["right", "left"] = "right"
+    csv_steering: str = ""
+    csv_time: str = ""
+    csv_frame: str = ""
+    csv_unit: Literal["auto", "rad", "deg", "full-scale"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.full_scale_deg is not None and not 0.0 < self.full_scale_deg <= 180.0:
+            raise UsageError(f"--full-scale-deg: an angle in (0, 180] expected, found {self.full_scale_deg:g}")
+        if not abs(self.side_camera_correction) <= 1.0:
+            raise UsageError(f"--side-camera-correction: -1 to 1 expected, found {self.side_camera_correction:g}")
+        if not math.isfinite(self.angle_straight_deg):
+            raise UsageError(f"--angle-straight-deg: an angle expected, found {self.angle_straight_deg}")
+
+    def full_scale(self, default: float) -> float:
+        """The full-scale angle, by this option or the format's default."""
+        return default if self.full_scale_deg is None else self.full_scale_deg
+
+    @property
+    def sign(self) -> float:
+        return 1.0 if self.positive == "right" else -1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveFilter:
+    """Which frames of a drive are taken; None does not limit.
+
+    Attributes:
+        min_throttle: frames at or below, or without a throttle, are left out.
+        from_s, to_s: seconds from the first frame, half open.
+        first, last: positions in the drive as it is read, counted from 0, both included.
+    """
+
+    min_throttle: float | None = None
+    from_s: float | None = None
+    to_s: float | None = None
+    first: int | None = None
+    last: int | None = None
+
+
+def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags for `ReaderOptions`, one per field."""
+    group = parser.add_argument_group("how to read the recordings")
+
+    def add(flag: str, says: str, **settings: object) -> None:
+        default = getattr(ReaderOptions(), flag.removeprefix("--").replace("-", "_"))
+        group.add_argument(flag, default=default, help=says, **settings)  # type: ignore[arg-type]
+
+    add("--full-scale-deg", "wheel angle of full steering (default: the format's)", type=float, metavar="DEG")
+    add("--cameras", "of a three-camera log (default: centre)", choices=("centre", "all"))
+    add(
+        "--side-camera-correction",
+        "steering added for the left and taken for the right camera (default: 0.2)",
+        type=float,
+        metavar="X",
+    )
+    add("--angle-pattern", "file names with groups drive, frame, angle; or none", metavar="REGEX")
+    add("--angle-straight-deg", "angle that means straight (default: 90)", type=float, metavar="DEG")
+    add("--positive", "side of growing angles in names and CSV files (default: right)", choices=("right", "left"))
+    add("--csv-steering", "steering column beside a video (default: found by name)", metavar="COLUMN")
+    add("--csv-time", "time column beside a video", metavar="COLUMN")
+    add("--csv-frame", "frame number column beside a video", metavar="COLUMN")
+    add("--csv-unit", "of the steering column", choices=("auto", "rad", "deg", "full-scale"))
+
+
+def reader_options(arguments: argparse.Namespace) -> ReaderOptions:
+    """The options of parsed flags. Raises UsageError."""
+    return ReaderOptions(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ReaderOptions)})
+
+
+def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags for `DriveFilter`."""
+    group = parser.add_argument_group("which frames to take, of each drive")
+    group.add_argument("--min-throttle", type=float, metavar="X", help="leave out frames at or below")
+    group.add_argument("--from-s", type=float, metavar="S", help="seconds from the first frame")
+    group.add_argument("--to-s", type=float, metavar="S", help="seconds from the first frame, not included")
+    group.add_argument("--first", type=int, metavar="N", help="first frame, counted from 0")
+    group.add_argument("--last", type=int, metavar="N", help="last frame, included")
+
+
+def drive_filter(arguments: argparse.Namespace) -> DriveFilter:
+    """The filter of parsed flags."""
+    return DriveFilter(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(DriveFilter)})

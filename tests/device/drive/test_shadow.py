@@ -1,0 +1,107 @@
+"""A shadow tells how far it is from the active model, and costs that one next to nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model_factory import contract_of, frames, write_tflite
+from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.drive.shadow import BEYOND_DEG, Shadow
+from sepilot_runtime.engine.engines import ConstantEngine
+from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
+
+
+def answer(steering: float) -> Prediction:
+    return Prediction(steering=steering, raw=steering, steering_deg=25 * steering, preprocess_us=30.0, infer_us=20.0)
+
+
+def offer(shadow: Shadow, frame: NDArray[np.uint8], active: Prediction) -> None:
+    """One frame, and wait until it was looked at."""
+    shadow.observe(frame, active)
+    assert shadow._idle.wait(60), "the shadow does not answer"
+
+
+def test_it_reports_the_disagreement_in_degrees() -> None:
+    shadow = Shadow(Pilot(ConstantEngine(contract_of(), 0.0)))
+    for index in range(200):
+        offer(shadow, frames(1)[0], answer(0.2 if index == 7 else -0.1 if index % 2 else 0.0))
+    report = shadow.close()
+    assert (report.frames, report.skipped, report.failed, report.beyond) == (200, 0, 0, 1)
+    assert report.max_deg == pytest.approx(5.0) and BEYOND_DEG == 3.0
+    assert report.mean_deg == pytest.approx((5.0 + 99 * 2.5) / 200)
+    assert report.p99_deg == pytest.approx(2.5, abs=0.011)
+    assert report.total is not None and report.total.count == 200 and report.total.p50_us > 0
+    assert report.active_total is not None and report.active_total.p50_us == pytest.approx(50, rel=0.01)
+    assert str(report).startswith("200 frames: mean 1.26°, p99 2.51°; max 5.00°; 1 beyond 3°; p50 ")
+
+
+def test_the_same_model_agrees_with_itself(tmp_path: Path) -> None:
+    path = write_tflite(tmp_path / "m.tflite")
+    active, shadow = load_pilot(path), Shadow(load_pilot(path))
+    for frame in frames(10):
+        prediction = active.steer(frame)
+        shadow.observe(frame, prediction)
+        frame[:] = 0  # The source may use its memory again.
+        assert shadow._idle.wait(60)
+    report = shadow.close()
+    assert report.frames == 10 and report.max_deg == 0.0 and report.p99_deg == 0.0
+
+
+HELD_S = 60.0
+
+
+class Slow(ConstantEngine):
+    def __init__(self) -> None:
+        super().__init__(contract_of(), 0.0)
+        self.go = threading.Event()
+
+    def invoke(self) -> None:
+        self.go.wait(HELD_S)
+
+
+def test_a_slow_candidate_holds_nothing_up_and_misses_frames() -> None:
+    engine = Slow()
+    shadow = Shadow(Pilot(engine))
+    frame = frames(1, height=480, width=640)[0]
+    start = time.perf_counter()
+    for _ in range(500):
+        shadow.observe(frame, answer(0.0))
+    assert time.perf_counter() - start < HELD_S / 2
+    engine.go.set()
+    report = shadow.close()
+    assert report.frames == 1 and report.skipped == 499
+    shadow.observe(frame, answer(0.0))
+    assert shadow.report().skipped == 500
+    assert "499 skipped" in str(report)
+
+
+class Broken(ConstantEngine):
+    def invoke(self) -> None:
+        raise ModelFileError("m.tflite: broken")
+
+
+def test_a_candidate_that_fails_is_told_and_harms_nobody() -> None:
+    shadow = Shadow(Pilot(Broken(contract_of(), 0.0)))
+    before = threading.active_count()
+    for _ in range(3):
+        offer(shadow, frames(1)[0], answer(0.0))
+    report = shadow.close()
+    assert (report.frames, report.failed, report.failure) == (0, 3, "m.tflite: broken")
+    assert report.total is None and str(report) == "no frames; 3 failed: m.tflite: broken"
+    assert threading.active_count() == before - 1
+
+
+def test_a_nan_and_a_frame_of_another_size_are_counted_and_it_goes_on() -> None:
+    engine = ConstantEngine(contract_of(), float("nan"))
+    shadow = Shadow(Pilot(engine))
+    offer(shadow, frames(1)[0], answer(0.0))
+    engine.value = 0.0
+    offer(shadow, frames(1, height=96, width=128)[0], answer(0.0))
+    report = shadow.close()
+    assert (report.frames, report.failed) == (1, 1)

@@ -1,0 +1,281 @@
+"""Fitting: exact labels under augmentation, one run from one seed, resumed to the same weights, kept as asked."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import RecipeError, RunError
+from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation
+from sepilot_train.fit.fit import fit
+from sepilot_train.fit.predict import predict
+from sepilot_train.fit.settings import History, Samples, TrainingSettings
+
+FAST = TrainingSettings(epochs=4, batch_size=16, learning_rate=0.01, schedule="cosine", keep="last")
+STRONG = Augmentation(mirror=0.5, shift_x=0.1, shift_x_label=1.0, brightness=0.1, noise=0.02, shadow=0.3)
+
+
+class Killed(Exception):
+    """Stands for the process being killed between two epochs."""
+
+
+def samples(count: int = 70, seed: int = 0) -> Samples:
+    """A bright column whose place is the label."""
+    random = np.random.default_rng(seed)
+    place = random.integers(0, 12, count)
+    pictures = random.integers(0, 60, (count, 8, 12, 1), np.uint8)
+    pictures[np.arange(count), :, place] += 180
+    return Samples(pictures=pictures, labels=((place - 5.5) / 5.5).astype(np.float32))
+
+
+def small_net(seed: int = 0) -> Any:
+    """Has what makes resuming hard: moving statistics and a random layer."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    image = x = keras.Input((8, 12, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, padding="same", name="conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.Flatten(name="flat")(x)
+    x = keras.layers.Dropout(0.2, name="dropout")(x)
+    return keras.Model(image, keras.layers.Dense(1, name="steering")(x))
+
+
+def train(
+    workdir: Path, settings: TrainingSettings = FAST, augmentation: Augmentation = STRONG, **options: Any
+) -> tuple[list[NDArray[Any]], History]:
+    net = small_net()
+    history = fit(net, samples(), samples(40, seed=1), settings, augmentation, workdir, **options)
+    return [np.asarray(value) for value in net.get_weights()], history
+
+
+def equal(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def kill_after(epoch: int) -> Any:
+    def on_epoch(row: dict[str, float]) -> None:
+        if row["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+def without_seconds(history: History) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+
+
+SETTINGS = {
+    "cosine": FAST,
+    "plateau": dataclasses.replace(FAST, schedule="plateau", plateau_patience=1, keep="best"),
+    "averaged": dataclasses.replace(FAST, optimizer="adamw", weight_decay=0.01, ema=0.9, keep="best"),
+    "sgd, from the host": dataclasses.replace(FAST, optimizer="sgd", straight_keep=0.5, device_limit_mb=0),
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_resumed_after_a_kill_ends_in_the_same_weights(tmp_path: Path, settings: TrainingSettings) -> None:
+    whole, history = train(tmp_path / "whole", settings)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", settings, on_epoch=kill_after(2))
+    resumed, continued = train(tmp_path / "cut", settings, resume=True)
+    assert equal(whole, resumed)
+    assert without_seconds(history) == without_seconds(continued)
+    assert history.kept_epoch == continued.kept_epoch
+
+
+def test_another_seed_is_another_run(tmp_path: Path) -> None:
+    first, _ = train(tmp_path / "a")
+    second, _ = train(tmp_path / "b", dataclasses.replace(FAST, seed=1))
+    assert not equal(first, second)
+
+
+def test_frames_on_the_device_or_from_the_host_make_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sepilot_train.fit.fit._has_accelerator", lambda: True)
+    device, _ = train(tmp_path / "device")
+    host, _ = train(tmp_path / "host", dataclasses.replace(FAST, device_limit_mb=0))
+    assert equal(device, host)
+
+
+def test_it_learns_under_augmentation(tmp_path: Path) -> None:
+    settings = dataclasses.replace(FAST, epochs=20, keep="best")
+    _, history = train(tmp_path, settings, Augmentation(mirror=0.5, brightness=0.05))
+    assert history.rows[history.kept_epoch - 1]["val_loss"] < 0.1 * float(np.var(samples().labels))
+
+
+def test_prediction_is_taken_back_through_the_augmentation() -> None:
+    """The loss on plain labels equals the loss of augmented pictures on augmented labels."""
+    from sepilot_train.fit import augment
+    from sepilot_train.fit.data import training_model
+
+    data, net = samples(32), small_net()
+    uniforms = np.random.default_rng(0).random((32, UNIFORM_COUNT), dtype=np.float32)
+    model = training_model(net, STRONG, data.pictures, (8, 12, 1))
+    index = np.arange(31, -1, -1, dtype=np.int32)
+    plain = np.asarray(model({"index": index, "uniforms": uniforms}))[:, 0]
+    changed, sign, offset = (np.asarray(v) for v in augment.apply(data.pictures[index], uniforms, STRONG))
+    output = np.asarray(net(changed))[:, 0]
+    labels = data.labels[index]
+    np.testing.assert_allclose(np.abs(plain - labels), np.abs(output - (sign * labels + offset)), atol=1e-6)
+
+
+def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    """The learning rate is far too high later on, so the last epoch is not the best."""
+    settings = dataclasses.replace(FAST, epochs=6, schedule="constant", learning_rate=0.05, keep="best")
+    net = small_net()
+    validation = samples(40, seed=1)
+    history = fit(net, samples(), validation, settings, STRONG, tmp_path)
+    losses = [row["val_loss"] for row in history.rows]
+    assert history.kept_epoch == 1 + int(np.argmin(losses))
+    again = float(np.mean((predict(net, validation.pictures) - validation.labels) ** 2))
+    assert again == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_early_stopping_stops_and_stays_stopped(tmp_path: Path) -> None:
+    settings = dataclasses.replace(FAST, epochs=50, early_stopping_patience=2, keep="best")
+    first, history = train(tmp_path, settings)
+    assert history.stopped_early
+    assert len(history.rows) == history.kept_epoch + 2
+    again, resumed = train(tmp_path, settings, resume=True)
+    assert equal(first, again)
+    assert resumed == history
+
+
+def test_plateau_lowers_the_rate(tmp_path: Path) -> None:
+    settings = dataclasses.replace(FAST, epochs=12, schedule="plateau", plateau_patience=1, plateau_factor=0.5)
+    _, history = train(tmp_path, settings)
+    rates = [row["learning_rate"] for row in history.rows]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[-1] < rates[0]
+    assert {round(np.log2(rates[0] / rate), 3) for rate in rates} <= set(range(12))
+
+
+def test_history_file(tmp_path: Path) -> None:
+    _, history = train(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    assert float(rows[-1]["val_loss"]) == history.rows[-1]["val_loss"]
+
+
+def test_straight_frames_are_thinned_and_change_each_epoch() -> None:
+    from sepilot_train.fit.data import Batches
+
+    labels = np.where(np.arange(100) < 80, 0.0, 0.5).astype(np.float32)
+    data = Batches(None, labels, batch_size=8, seed=0, straight=labels == 0, straight_keep=0.25)
+    seen = []
+    for data.epoch in (0, 1, 0):
+        index = np.concatenate([data[step][0]["index"] for step in range(len(data))])
+        assert len(index) == len(set(index)) == 40
+        assert (labels[index] == 0).sum() == 20
+        seen.append(set(index.tolist()))
+    assert seen[0] == seen[2] != seen[1]
+
+
+def test_predict_scales_as_the_runtime_does_and_takes_any_count() -> None:
+    net = small_net()
+    data = samples(5000)
+    expected = np.asarray(net(data.pictures[4990:] * np.float32(1 / 255)))[:, 0]
+    answers = predict(net, data.pictures)
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers[4990:], expected, atol=1e-6)
+    assert predict(net, data.pictures[:0]).shape == (0,)
+
+
+def test_mistakes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="learning_rate: expected a value"):
+        TrainingSettings(learning_rate=-1)
+    with pytest.raises(RecipeError, match="adamw"):
+        TrainingSettings(optimizer="adam", weight_decay=0.1)
+    with pytest.raises(RunError, match="no checkpoint"):
+        train(tmp_path / "none", resume=True)
+    train(tmp_path / "run")
+    with pytest.raises(RunError, match=r"settings was epochs = 4 and is now epochs = 5"):
+        train(tmp_path / "run", dataclasses.replace(FAST, epochs=5), resume=True)
+    with pytest.raises(RunError, match="noise"):
+        train(tmp_path / "run", augmentation=dataclasses.replace(STRONG, noise=0.03), resume=True)
+    (tmp_path / "run" / "checkpoint" / "state.npz").write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(RunError, match="not a checkpoint"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_divergence_is_told(tmp_path: Path) -> None:
+    wild = dataclasses.replace(FAST, optimizer="sgd", schedule="constant", learning_rate=900.0)
+    with pytest.raises(RunError, match="diverged in epoch"):
+        train(tmp_path, wild)
+
+
+@pytest.mark.slow
+def test_trains_and_resumes_on_jax_without_tensorflow(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    code = f"""
+import sys
+for name in ("tensorflow", "tf_keras"):
+    sys.modules[name] = None
+sys.path[:0] = {[*sys.path, str(Path(__file__).parent)]!r}
+import dataclasses
+from pathlib import Path
+import test_fit as t
+settings = dataclasses.replace(t.FAST, ema=0.9)
+whole, _ = t.train(Path({str(tmp_path)!r}) / "whole", settings)
+try:
+    t.train(Path({str(tmp_path)!r}) / "cut", settings, on_epoch=t.kill_after(2))
+except t.Killed:
+    pass
+resumed, history = t.train(Path({str(tmp_path)!r}) / "cut", settings, resume=True)
+assert t.equal(whole, resumed)
+import keras
+print(keras.backend.backend(), len(history.rows))
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[-2:] == ["jax", "4"]
+
+
+def test_answers_take_the_place_of_labels_and_views_come_again() -> None:
+    from sepilot_train.fit.data import Batches, Epoch
+
+    asked: list[int] = []
+
+    def answers(epoch: Epoch) -> NDArray[np.float32]:
+        asked.append(int(epoch.index[0, 0]))
+        return epoch.index.astype(np.float32) / 10
+
+    labels = np.full(40, -1.0, np.float32)
+    data = Batches(
+        None, labels, batch_size=8, seed=3, straight=np.zeros(40, bool), straight_keep=1.0, answers=answers, views=2
+    )
+    seen = []
+    for number in range(5):
+        data.epoch = number
+        inputs, targets = data[1]
+        assert targets[:, 0] == pytest.approx(inputs["index"] / 10)
+        seen.append((inputs["index"].tolist(), inputs["uniforms"].sum()))
+    assert seen[0] == seen[2] == seen[4] and seen[1] == seen[3] and seen[0] != seen[1]
+    assert len(asked) == 2, "each view is asked about once"
+
+
+def test_a_student_fits_what_it_is_told_instead_of_the_labels(tmp_path: Path) -> None:
+    """The labels are noise; the answers are right, also for mirrored pictures."""
+    told = samples()
+    noise = np.random.default_rng(1).uniform(-1, 1, len(told.labels)).astype(np.float32)
+    net = small_net()
+    settings = dataclasses.replace(FAST, epochs=24)
+    fit(
+        net, Samples(pictures=told.pictures, labels=noise), told, settings, Augmentation(mirror=0.5), tmp_path,
+        answers=lambda epoch: told.labels[epoch.index], views=3,
+    )  # fmt: skip
+    error = np.abs(predict(net, told.pictures) - told.labels).mean()
+    assert error < 0.35 * np.abs(told.labels).mean()

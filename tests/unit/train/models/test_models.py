@@ -1,0 +1,82 @@
+"""The nets: their published sizes, names that survive a copy by name, errors that a recipe's author can read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sepilot_runtime.base.errors import RecipeError
+from sepilot_train.models import BUILDERS, build_model
+
+SHAPES = {"pilotnet": (66, 200, 3), "donkey-linear": (120, 160, 3)}
+
+
+def shape_of(builder: str) -> tuple[int, int, int]:
+    return SHAPES.get(builder, (66, 100, 1))
+
+
+@pytest.mark.parametrize(
+    ("builder", "parameters"),
+    [
+        ("v27", 64_546),  # the source material's figure
+        ("v27-foldable", 64_546),
+        ("pilotnet", 252_219),  # counted by hand from the paper's figure 4
+        ("donkey-linear", 817_028 - 51),  # Donkeycar's own, less its second output of 50 weights and a bias
+    ],
+)
+def test_published_parameter_counts(builder: str, parameters: int) -> None:
+    assert build_model(builder, shape_of(builder), {}).count_params() == parameters
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_interface_and_explicit_names(builder: str) -> None:
+    first, second = (build_model(builder, shape_of(builder), {}) for _ in range(2))
+    assert [t.name for t in first.inputs] == ["image"]
+    assert first.output_shape == (None, 1)
+    assert first.layers[-1].name == "steering"
+    # An automatic name would be counted up in the second model.
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+
+
+@pytest.mark.parametrize("builder", ["v27-foldable", "swift"])
+def test_batch_normalization_can_be_folded(builder: str) -> None:
+    """Each one directly follows a convolution without an activation."""
+    norms = [layer for layer in build_model(builder, shape_of(builder), {}).layers if "Batch" in type(layer).__name__]
+    assert norms
+    for layer in norms:
+        source = layer.input._keras_history.operation
+        assert "Conv" in type(source).__name__
+        assert source.activation.__name__ == "linear"
+
+
+def test_v27_normalizes_after_the_activation() -> None:
+    """That is the source material's order, and what makes it slow; `v27-foldable` exists for the other."""
+    norm = build_model("v27", (66, 100, 1), {}).get_layer("block1_norm")
+    assert norm.input._keras_history.operation.activation.__name__ == "relu"
+
+
+def test_options_reach_the_builder() -> None:
+    small = build_model("swift", (32, 48, 3), {"stem": 8, "widths": [8, 16], "repeats": [1, 0]})
+    assert small.count_params() < build_model("swift", (66, 100, 1), {}).count_params() / 4
+    assert np.asarray(small(np.zeros((2, 32, 48, 3), np.float32))).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("builder", "options", "message"),
+    [
+        ("swfit", {}, "expected one of v27.*swift.*found 'swfit'"),
+        ("swift", {"stems": 8}, "swift has no option 'stems'; it knows stem, widths, repeats"),
+        ("swift", {"widths": [8, 16], "repeats": [1]}, "2 widths and 1 repeats"),
+        ("pilotnet", {"dense": "many"}, "pilotnet"),
+    ],
+)
+def test_bad_recipes_are_told(builder: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build_model(builder, (66, 100, 1) if builder == "swift" else shape_of(builder), options)
+
+
+def test_a_picture_too_small_for_the_net_is_told() -> None:
+    with pytest.raises(RecipeError, match=r"pilotnet.*20x30"):
+        build_model("pilotnet", (20, 30, 3), {})

@@ -1,0 +1,229 @@
+"""Frames decoded once: a memory-mapped file of uint8 pictures per recording and contract.
+
+The key holds the picture's definition, the version of the preprocessing and the state of every source file, so a
+changed crop or a touched image makes another file. The pixels are written beside and renamed, the description with
+their checksum last: without it they do not count, so neither a killed run nor a power cut leaves a half cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import DriveError, FrameError, OutputError
+from sepilot_runtime.base.files import atomic_file, write_json
+from sepilot_runtime.base.images import DECODING_VERSION
+from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.contract.preprocess import PREPROCESS_VERSION, Preprocessor
+from sepilot_runtime.recording.drive import Drive, Frames
+from sepilot_train.base.progress import progress_bar
+from sepilot_train.base.stored import StoredPictures
+
+__all__ = ["PictureSet", "default_cache", "load_pictures", "usable_cache"]
+
+CHUNK = 64
+
+WAY_OUT = "name a folder for them with SEPILOT_CACHE=DIR"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PictureSet:
+    """The readable frames of a drive as pictures.
+
+    Attributes:
+        pictures: uint8 (n, height, width, channels), in the cache.
+        time_s, steering, throttle, camera, names: as in `Drive`, (n,) each.
+        skipped: reason to count, of the reader and of the decoder together.
+        fingerprint: SHA-256 over the frames' names, labels and file sizes; the same wherever the drive lies.
+    """
+
+    drive_id: str
+    pictures: StoredPictures
+    time_s: NDArray[np.float64]
+    steering: NDArray[np.float32]
+    throttle: NDArray[np.float32]
+    camera: NDArray[np.int8]
+    names: tuple[str, ...]
+    skipped: Mapping[str, int]
+    fingerprint: str
+    full_scale_deg: float
+    rate_hz: float
+
+
+def default_cache() -> Path:
+    """$SEPILOT_CACHE, or the user's cache folder by the XDG convention.
+
+    Raises:
+        OutputError: this user has no home folder.
+    """
+    if given := os.environ.get("SEPILOT_CACHE"):
+        return Path(given)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "sepilot"
+    try:
+        return Path.home() / ".cache" / "sepilot"
+    except RuntimeError as e:
+        raise OutputError(f"decoded pictures: this user has no home folder; {WAY_OUT}") from e
+
+
+def usable_cache() -> Path:
+    """`default_cache`, made if it was not there. Raises OutputError where it cannot be written."""
+    folder = default_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise OutputError(f"{folder}: decoded pictures cannot be written: {e.strerror or e}; {WAY_OUT}") from e
+    return folder
+
+
+def load_pictures(
+    drive: Drive, picture: Picture, *, cache_dir: Path | None = None, progress: bool = True, workers: int | None = None
+) -> PictureSet:
+    """Pictures of a drive's frames, from the cache or decoded into it by `workers` threads (default: one per core).
+
+    Raises:
+        DriveError: not one frame can be read.
+        OutputError: the cache cannot be written.
+    """
+    folder = cache_dir or usable_cache()
+    key = _key(drive.frames, picture)
+    pixels, info = folder / f"{key}.u8", folder / f"{key}.json"
+    shape = (len(drive.frames), *picture.shape)
+    bad = _read_info(info, pixels, shape)
+    if bad is None:
+        bad = _decode(drive, picture, pixels, info, shape, progress=progress, workers=workers)
+    good = np.array([row not in bad for row in drive.rows.tolist()], bool)
+    if not good.any():
+        first = next(iter(bad.values()))
+        raise DriveError(f"{drive.path}: not one of {len(drive)} frames can be read, the first because the {first}")
+    kept = drive.taken(np.flatnonzero(good))
+    skipped = Counter(drive.skipped) + Counter(bad[row] for row in drive.rows[~good].tolist())
+    return PictureSet(
+        drive_id=drive.id,
+        pictures=StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
+        time_s=kept.time_s,
+        steering=kept.steering,
+        throttle=kept.throttle,
+        camera=kept.camera,
+        names=kept.names,
+        skipped=dict(skipped),
+        fingerprint=_fingerprint(kept),
+        full_scale_deg=kept.full_scale_deg,
+        rate_hz=kept.rate_hz,
+    )
+
+
+def _key(frames: Frames, picture: Picture) -> str:
+    settings = {
+        "picture": dataclasses.asdict(picture),
+        "preprocess": PREPROCESS_VERSION,
+        "decoding": DECODING_VERSION,
+        "opencv": cv2.__version__,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + frames.stamp()).hexdigest()[:32]
+
+
+def _fingerprint(drive: Drive) -> str:
+    digest = hashlib.sha256(os.fsencode("\n".join(drive.names)))
+    digest.update(drive.steering.tobytes())
+    digest.update(drive.camera.tobytes())
+    digest.update(drive.frames.sizes()[drive.rows].tobytes())
+    return digest.hexdigest()
+
+
+def _read_info(info: Path, pixels: Path, shape: tuple[int, ...]) -> dict[int, str] | None:
+    """Unreadable rows with their reasons; None when there is no whole cache."""
+    try:
+        found: Any = json.loads(info.read_text(encoding="utf-8"))
+        # Summing up costs less than the first epoch's page faults that it saves.
+        if found["shape"] != list(shape) or pixels.stat().st_size != math.prod(shape) or found["crc32"] != _sum(pixels):
+            return None
+        return {int(row): str(reason) for row, reason in found["bad"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _sum(pixels: Path) -> int:
+    """CRC-32 of a file."""
+    total = 0
+    with pixels.open("rb") as file:
+        while block := file.read(1 << 20):
+            total = zlib.crc32(block, total)
+    return total
+
+
+def _decode(
+    drive: Drive,
+    picture: Picture,
+    pixels: Path,
+    info: Path,
+    shape: tuple[int, ...],
+    *,
+    progress: bool,
+    workers: int | None,
+) -> dict[int, str]:
+    bad: dict[int, str] = {}
+    _sweep(pixels.parent)
+    with atomic_file(pixels) as part, progress_bar(f"decoding {drive.id}", shape[0], shown=progress) as advance:
+        with part.open("r+b") as file:
+            # Allocated now, so that a full disk is an error here and not a bus error in the middle.
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+        target = np.memmap(part, np.uint8, "r+", shape=shape)
+        # A video has one position; a second reader would only make the first one start over.
+        threads = 1 if drive.frames.sequential else workers or os.cpu_count()
+        with ThreadPoolExecutor(threads) as pool:
+            futures = pool.map(
+                lambda start: _decode_rows(drive.frames, picture, target, range(start, min(start + CHUNK, shape[0]))),
+                range(0, shape[0], CHUNK),
+            )
+            try:
+                for found in futures:
+                    bad.update(found)
+                    advance(CHUNK)
+            except BaseException:
+                # Ctrl-C must not wait for the rest of the drive.
+                pool.shutdown(cancel_futures=True)
+                raise
+        target.flush()
+        checksum = _sum(part)
+    reasons = {str(row): reason for row, reason in bad.items()}
+    write_json(info, {"shape": list(shape), "crc32": checksum, "bad": reasons})
+    return bad
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what runs that were killed outright left behind; a day is longer than any decoding that still goes on."""
+    for part in folder.glob(".*.u8"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > 86_400:
+                part.unlink()
+
+
+def _decode_rows(frames: Frames, picture: Picture, target: NDArray[np.uint8], rows: range) -> dict[int, str]:
+    preprocessor = Preprocessor(picture)
+    bad = {}
+    for row in rows:
+        try:
+            target[row] = preprocessor.picture_of(frames.read(row))
+        except FrameError as e:
+            bad[row] = e.reason
+    return bad

@@ -1,0 +1,133 @@
+"""The pictures of a run: training curves, predictions against labels, a stretch of driving, error by steering."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.files import atomic_file
+from sepilot_train.base.metrics import SteeringMetrics
+
+__all__ = ["draw_bins", "draw_driving", "draw_history", "draw_scatter", "figure", "save"]
+
+INK, ACCENT, SECOND, FAINT = "#1b2733", "#0b6bcb", "#e07a1f", "#b8c4ce"
+"""The colours of every figure and of the report."""
+
+
+def figure(width: float = 7.2, height: float = 3.6) -> Any:
+    """A figure in the project's style, size in inches, not attached to any window system."""
+    from matplotlib.figure import Figure
+
+    result = Figure(figsize=(width, height), dpi=144, layout="constrained")
+    result.set_facecolor("white")
+    return result
+
+
+def axes(fig: Any, title: str, x: str, y: str, position: int = 111) -> Any:
+    """One plot with a title and named axes."""
+    ax = fig.add_subplot(position)
+    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    ax.set_xlabel(x, color=INK)
+    ax.set_ylabel(y, color=INK)
+    ax.grid(True, color="#e8edf1", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(FAINT)
+    ax.tick_params(colors=INK, labelsize=9)
+    return ax
+
+
+def save(fig: Any, path: Path) -> None:
+    """Write a PNG, atomically."""
+    with atomic_file(path) as part:
+        fig.savefig(part, format="png")
+
+
+def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Loss and learning rate by epoch. `history` maps a column of history.csv to its values."""
+    fig = figure()
+    ax = axes(fig, "Training", "epoch", "loss")
+    epochs = np.arange(1, len(history["loss"]) + 1)
+    ax.plot(epochs, history["loss"], color=FAINT, linewidth=2, label="training (augmented)")
+    if "val_loss" in history:
+        ax.plot(epochs, history["val_loss"], color=ACCENT, linewidth=2, label="held out")
+        best = int(np.argmin(history["val_loss"]))
+        ax.plot(epochs[best], history["val_loss"][best], "o", color=ACCENT, label=f"lowest: epoch {epochs[best]}")
+    ax.set_yscale("log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = ax.get_legend_handles_labels()
+    if "learning_rate" in history:
+        rate = ax.twinx()
+        rate.plot(epochs, history["learning_rate"], color=SECOND, linewidth=1, linestyle=":")
+        rate.set_ylabel("learning rate", color=SECOND)
+        rate.tick_params(colors=SECOND, labelsize=9)
+        rate.spines[["top", "left"]].set_visible(False)
+    ax.legend(handles, labels, frameon=False, fontsize=9)
+    save(fig, path)
+
+
+def draw_scatter(
+    labels: NDArray[np.floating],
+    predictions: NDArray[np.floating],
+    metrics: SteeringMetrics,
+    scale_deg: float,
+    path: Path,
+) -> None:
+    """Prediction against label on held-out frames, in degrees."""
+    fig = figure(4.8, 4.6)
+    ax = axes(fig, "Held-out frames", "label [deg], + = right", "prediction [deg]")
+    limit = scale_deg * 1.05
+    ax.plot([-limit, limit], [-limit, limit], color=SECOND, linewidth=1)
+    ax.scatter(labels * scale_deg, predictions * scale_deg, s=4, alpha=0.25, color=ACCENT, linewidths=0)
+    ax.set_xlim(-limit, limit)
+    ax.set_ylim(-limit, limit)
+    ax.set_aspect("equal")
+    ax.text(
+        0.03, 0.97,
+        f"R² {metrics.r2:.3f}\nMAE {metrics.mae * scale_deg:.2f}°\nconstant {metrics.constant_mae * scale_deg:.2f}°\n"
+        f"n {metrics.count:,}",
+        transform=ax.transAxes, va="top", fontsize=9, color=INK,
+    )  # fmt: skip
+    save(fig, path)
+
+
+def draw_driving(
+    labels: NDArray[np.floating], predictions: NDArray[np.floating], scale_deg: float, path: Path, *, frames: int = 600
+) -> None:
+    """Label and prediction over the liveliest stretch of held-out frames."""
+    fig = figure()
+    ax = axes(fig, "A stretch of held-out driving", "frame", "steering [deg], + = right")
+    start = _liveliest(labels, frames)
+    part = slice(start, start + frames)
+    x = np.arange(len(labels[part])) + start
+    ax.axhline(0, color=FAINT, linewidth=0.8)
+    ax.plot(x, labels[part] * scale_deg, color=SECOND, linewidth=1.2, label="driver")
+    ax.plot(x, predictions[part] * scale_deg, color=ACCENT, linewidth=1.4, label="model")
+    ax.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
+    save(fig, path)
+
+
+def draw_bins(metrics: SteeringMetrics, scale_deg: float, path: Path) -> None:
+    """Mean absolute error by how far the driver steered, with the number of frames."""
+    fig = figure()
+    ax = axes(fig, "Error by steering", "driver's steering [deg], left to right", "MAE [deg]")
+    names = [f"{b.low * scale_deg:.0f}…{b.high * scale_deg:.0f}" for b in metrics.bins]
+    heights = [0.0 if np.isnan(b.mae) else b.mae * scale_deg for b in metrics.bins]
+    bars = ax.bar(names, heights, color=ACCENT, width=0.7)
+    ax.bar_label(bars, [f"n {b.count:,}" for b in metrics.bins], fontsize=8, color=INK, padding=2)
+    ax.axhline(metrics.constant_mae * scale_deg, color=SECOND, linewidth=1, label="constant prediction, all frames")
+    ax.grid(False, axis="x")
+    ax.legend(frameon=False, fontsize=9)
+    save(fig, path)
+
+
+def _liveliest(labels: NDArray[np.floating], frames: int) -> int:
+    if len(labels) <= frames:
+        return 0
+    change = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(labels)))])
+    gained = change[frames:] - change[:-frames]
+    return int(gained.argmax())

@@ -1,0 +1,1 @@
+"""Driving in the simulator, judged."""

@@ -1,0 +1,144 @@
+"""What `sepilot closed-loop` shows: plain values for JSON, tables of 80 columns for the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.markup import escape
+
+from sepilot_train.closed_loop.evaluation import ClosedLoopResult, DriverKind
+from sepilot_train.closed_loop.statistics import Estimate, bootstrap_ratio
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sepilot_train.simulator.protocol import Simulator
+
+__all__ = ["against_model", "print_tables", "to_json"]
+
+
+def against_model(result: ClosedLoopResult, results: Sequence[ClosedLoopResult]) -> Estimate | None:
+    """Mean cross-track error relative to the training model's at the same delay: 1 is as good, 1.1 is 10 % worse.
+
+    None for a control, and where no training model drove.
+    """
+    if result.kind is DriverKind.CONTROL:
+        return None
+    for other in results:
+        if other.kind is DriverKind.MODEL and other.delay_ms == result.delay_ms:
+            return bootstrap_ratio(np.array(result.world_cte_m), np.array(other.world_cte_m))
+    return None
+
+
+def to_json(
+    simulator: Simulator,
+    seeds: Sequence[int],
+    steps: int,
+    results: Sequence[ClosedLoopResult],
+    conditions: Mapping[str, Any],
+    paths: Mapping[str, str],
+) -> dict[str, Any]:
+    """Plain values; `vs_model` is None where there is nothing to compare with.
+
+    Args:
+        paths: of the files, by the name of their driver.
+    """
+    rows = []
+    for result in results:
+        ratio = against_model(result, results)
+        rows.append(
+            dataclasses.asdict(result)
+            | {
+                "path": paths.get(result.driver),
+                "world_cte_m": list(result.world_cte_m),
+                "vs_model": dataclasses.asdict(ratio) if ratio else None,
+            }
+        )
+    return {
+        "simulator": simulator.name,
+        "worlds": len(seeds),
+        "first_seed": seeds[0],
+        "steps": steps,
+        "rate_hz": simulator.rate_hz,
+        "speed_mps": simulator.speed_mps,
+        "full_scale_deg": simulator.full_scale_deg,
+        "conditions": dict(conditions),
+        "results": rows,
+    }
+
+
+def print_tables(
+    simulator: Simulator, seeds: Sequence[int], steps: int, results: Sequence[ClosedLoopResult], console: Console
+) -> None:
+    """A table for each delay and, where there are several, one of worlds survived over delay."""
+    console.print(
+        f"{simulator.name}: {len(seeds)} unseen worlds (seeds {seeds[0]}-{seeds[-1]}) of {steps} steps "
+        f"= {steps / simulator.rate_hz:g} s at {simulator.speed_mps:g} m/s.\n"
+        "worlds: driven without leaving the road, and the share of worlds that this speaks for; CTE: distance from the "
+        "centre line, mean over worlds and maximum; /km: put back on the road. Intervals are 95 %."
+    )
+    delays = list(dict.fromkeys(r.delay_ms for r in results))
+    for delay_ms in delays:
+        _print_delay([r for r in results if r.delay_ms == delay_ms], results, simulator.speed_mps, console)
+    if len(delays) > 1:
+        _print_survival(delays, results, simulator.speed_mps, console)
+
+
+def _print_delay(
+    rows: Sequence[ClosedLoopResult], results: Sequence[ClosedLoopResult], speed_mps: float, console: Console
+) -> None:
+    delay_ms = rows[0].delay_ms
+    title = f"\nDelay {delay_ms:g} ms = {delay_ms / 1000 * speed_mps:.2f} m" if delay_ms else "\nNo added delay"
+    console.print(title, style="bold")
+    grid = _grid(("worlds", "95 %", "CTE cm", "max", "laps", "/km", "vs Keras", "µs"))
+    for row in rows:
+        ratio = against_model(row, results)
+        half = (row.mean_cte_high_m - row.mean_cte_low_m) / 2
+        grid.add_row(
+            escape(row.driver),
+            f"{row.survived}/{row.worlds}",
+            f"{row.survived_low * 100:.0f}-{row.survived_high * 100:.0f}",
+            f"{row.mean_cte_m * 100:.1f}±{half * 100:.1f}",
+            f"{row.max_cte_m * 100:.0f}",
+            f"{row.laps:.1f}",
+            f"{row.interventions_per_km:.1f}",
+            _change(ratio) if ratio and row.kind is DriverKind.FILE else "",
+            f"{row.latency_us_p50:.0f}" if row.kind is not DriverKind.CONTROL else "",
+        )
+    console.print(grid)
+    files = sorted((r for r in rows if r.kind is DriverKind.FILE), key=lambda r: r.latency_us_p50)
+    if files:
+        slowest = files[-1]
+        console.print(
+            f"Road driven from frame to command: {slowest.reaction_m * 1000:.2f} mm with the slowest file "
+            f"({escape(slowest.driver)}), {files[0].reaction_m * 1000:.2f} mm with the fastest."
+        )
+
+
+def _print_survival(
+    delays: Sequence[float], results: Sequence[ClosedLoopResult], speed_mps: float, console: Console
+) -> None:
+    headings = [f"{delay_ms:g} ms\n{delay_ms / 1000 * speed_mps:.2f} m" for delay_ms in delays]
+    console.print("\nWorlds survived, by delay and the distance driven in it", style="bold")
+    grid = _grid(headings)
+    for name in dict.fromkeys(r.driver for r in results):
+        at = {r.delay_ms: r for r in results if r.driver == name}
+        grid.add_row(escape(name), *(f"{at[d].survived}/{at[d].worlds}" for d in delays))
+    console.print(grid)
+
+
+def _grid(columns: Sequence[str]) -> Any:
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    grid.add_column("driver", overflow="fold")
+    for name in columns:
+        grid.add_column(name, justify="right", no_wrap=True)
+    return grid
+
+
+def _change(ratio: Estimate) -> str:
+    return f"{(ratio.value - 1) * 100:+.0f}±{(ratio.high - ratio.low) / 2 * 100:.0f}%"

@@ -1,0 +1,145 @@
+"""What the compiled training step eats: batches by epoch, frames on the device, augmentation inside the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_train.base.stored import Pictures
+from sepilot_train.fit import augment
+from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Epoch:
+    """The order and the random numbers of one epoch."""
+
+    index: NDArray[np.int32]  # (steps, batch)
+    uniforms: NDArray[np.float32]  # (steps, batch, UNIFORM_COUNT)
+
+
+Answers = Callable[[Epoch], NDArray[np.float32]]
+"""What takes the place of the labels in an epoch, (steps, batch), meant as labels are: before the augmentation."""
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of one epoch after the other, each a function of (seed, epoch) alone.
+
+    Whoever fits sets `epoch` before each epoch; so training may start at any epoch and see what it would have seen.
+    The incomplete last batch is left out: the order differs in each epoch, and one shape compiles once.
+
+    Args:
+        pictures: uint8 (n, height, width, channels), or None where the frames are on the device already.
+        labels: float32 (n,).
+        straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
+        min_frames: of an epoch; a smaller data set is gone through as often as that takes, in a new order each time.
+        answers: take the place of the labels.
+        views: so many epochs differ in order and augmentation, then they begin again; 0 repeats none. With `answers`
+            that cost much to get, which are kept.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures | None,
+        labels: NDArray[np.float32],
+        *,
+        batch_size: int,
+        seed: int,
+        straight: NDArray[np.bool_],
+        straight_keep: float,
+        min_frames: int = 0,
+        answers: Answers | None = None,
+        views: int = 0,
+    ) -> None:
+        super().__init__()
+        self._pictures = pictures
+        self._labels = labels
+        self._seed = seed
+        self._turning = np.flatnonzero(~straight)
+        self._straight = np.flatnonzero(straight)
+        self._straight_kept = round(straight_keep * len(self._straight))
+        used = len(self._turning) + self._straight_kept
+        self._passes = max(1, -(-min_frames // max(used, 1)))
+        self._batch_size = min(batch_size, used * self._passes)
+        self._steps = used * self._passes // max(self._batch_size, 1)
+        self._plan = lru_cache(maxsize=1)(self._draw)
+        self._views = views
+        self._answers = lru_cache(maxsize=views or 1)(lambda epoch: answers(self._plan(epoch))) if answers else None
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
+        number = self.epoch % self._views if self._views else self.epoch
+        epoch = self._plan(number)
+        index = epoch.index[step]
+        labels = self._labels[index] if self._answers is None else self._answers(number)[step]
+        frames = {"index": index} if self._pictures is None else {"pictures": self._pictures[index]}
+        return {**frames, "uniforms": epoch.uniforms[step]}, labels[:, None]
+
+    def _draw(self, epoch: int) -> Epoch:
+        random = np.random.default_rng([self._seed, epoch])
+        shape = (self._steps, self._batch_size)
+        passes = []
+        for _ in range(self._passes):
+            straight = random.choice(self._straight, self._straight_kept, replace=False)
+            passes.append(random.permutation(np.concatenate([self._turning, straight])))
+        order = np.concatenate(passes)[: self._steps * self._batch_size]
+        return Epoch(
+            index=order.astype(np.int32).reshape(shape),
+            uniforms=random.random((*shape, UNIFORM_COUNT), dtype=np.float32),
+        )
+
+
+class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
+    """uint8 frames and uniforms in; augmented float32 pictures, the labels' sign and offset (batch, 1) out.
+
+    With `frames` given they become one uint8 variable on the device, and the batch names them by index.
+    """
+
+    def __init__(self, augmentation: Augmentation, frames: NDArray[np.uint8] | None) -> None:
+        super().__init__(name="augmented_pictures", trainable=False)
+        self._augmentation = augmentation
+        self._frames = None
+        if frames is not None:
+            self._frames = self.add_weight(
+                shape=frames.shape,
+                dtype="uint8",
+                initializer=lambda shape, dtype: keras.ops.convert_to_tensor(frames, dtype=dtype),
+                trainable=False,
+                name="frames",
+            )
+
+    def call(self, inputs: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        on_device = self._frames is not None
+        pictures = keras.ops.take(self._frames, inputs["index"], axis=0) if on_device else inputs["pictures"]
+        changed, sign, offset = augment.apply(pictures, inputs["uniforms"], self._augmentation)
+        return changed, keras.ops.expand_dims(sign, -1), keras.ops.expand_dims(offset, -1)
+
+
+def training_model(
+    net: Any, augmentation: Augmentation, frames: NDArray[np.uint8] | None, picture_shape: tuple[int, ...]
+) -> Any:
+    """A model around `net` that gathers, augments, predicts, and takes the augmentation back from the prediction.
+
+    The prediction is compared with the plain label: for an even loss, `loss(label, sign * (output - offset))` equals
+    `loss(sign * label + offset, output)`, so plain `compile` and `fit` do the right thing.
+    """
+    inputs = {"uniforms": keras.Input((UNIFORM_COUNT,), name="uniforms")}
+    if frames is None:
+        inputs["pictures"] = keras.Input(picture_shape, dtype="uint8", name="pictures")
+    else:
+        inputs["index"] = keras.Input((), dtype="int32", name="index")
+    pictures, sign, offset = AugmentedPictures(augmentation, frames)(inputs)
+    if keras.backend.backend() == "tensorflow":
+        from sepilot_train.fit.on_tensorflow import FusedNorms
+
+        net = FusedNorms(net)
+    return keras.Model(inputs, sign * (net(pictures) - offset), name="training")

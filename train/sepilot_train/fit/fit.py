@@ -1,0 +1,150 @@
+"""Fitting a net to pictures and labels: backend-neutral Keras 3, resumable, the same run from the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sepilot_runtime.base.errors import RecipeError
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.predict import compiles
+from sepilot_train.fit.settings import History, OnEpoch, Samples, TrainingSettings
+
+if TYPE_CHECKING:
+    from sepilot_train.fit.data import Answers
+
+__all__ = ["compiled_training", "feed", "fit"]
+
+
+def fit(
+    net: Any,
+    train: Samples,
+    validation: Samples,
+    settings: TrainingSettings,
+    augmentation: Augmentation,
+    workdir: Path,
+    *,
+    resume: bool = False,
+    on_epoch: OnEpoch | None = None,
+    show_progress: bool = False,
+    answers: Answers | None = None,
+    views: int = 0,
+) -> History:
+    """Fit `net` in place and leave the kept weights in it.
+
+    Writes `history.csv`, `tensorboard/` (where the tensorboard package is installed) and `checkpoint/state.npz` into
+    `workdir`, after each epoch. With `resume` it goes on from that checkpoint, and ends with the same weights as an
+    uninterrupted run with the same settings on the same machine. `answers` and `views` are those of `batches.Batches`.
+
+    Raises:
+        RecipeError: the settings leave no frame to train on.
+        RunError: `resume` without a checkpoint, or with one of other settings or data.
+    """
+    import keras
+
+    from sepilot_train.fit.callbacks import EpochKeeper, ProgressBar
+
+    model, data = compiled_training(net, train, settings, augmentation, answers=answers, views=views)
+    keeper = EpochKeeper(
+        model=model, net=net, data=data, validation=validation, settings=settings, augmentation=augmentation,
+        workdir=workdir, on_epoch=on_epoch,
+    )  # fmt: skip
+    start = keeper.restore() if resume else 0
+    if start < settings.epochs and not keeper.stopped_early:
+        callbacks: list[keras.callbacks.Callback] = [keeper]
+        if show_progress:
+            callbacks.append(ProgressBar(keeper, steps=len(data)))
+        epochs = {"initial_epoch": start, "epochs": settings.epochs}
+        model.fit(feed(data), **epochs, callbacks=callbacks, verbose=0, shuffle=False)
+    return keeper.finish()
+
+
+def compiled_training(
+    net: Any,
+    train: Samples,
+    settings: TrainingSettings,
+    augmentation: Augmentation,
+    *,
+    answers: Answers | None = None,
+    views: int = 0,
+) -> tuple[Any, Any]:
+    """The compiled model around `net` and the data that its `fit` takes."""
+    from sepilot_train.fit.data import Batches, training_model
+
+    on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
+    straight = np.abs(train.labels) <= settings.straight_band if settings.straight_keep < 1 else None
+    data = Batches(
+        None if on_device else train.pictures,
+        train.labels,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        straight=np.zeros(len(train.labels), bool) if straight is None else straight,
+        straight_keep=settings.straight_keep,
+        min_frames=settings.min_epoch_frames,
+        answers=answers,
+        views=views,
+    )
+    if len(data) == 0:
+        raise RecipeError(
+            f"training.straight_keep: {settings.straight_keep} leaves none of {len(train.labels)} frames to train on"
+        )
+    model = training_model(
+        net, augmentation, np.asarray(train.pictures) if on_device else None, train.pictures.shape[1:]
+    )
+    optimizer = _optimizer(settings, steps_per_epoch=len(data))
+    model.compile(optimizer=optimizer, loss=_loss(settings), jit_compile=compiles())
+    optimizer.build(model.trainable_variables)
+    return model, data
+
+
+def feed(data: Any) -> Any:
+    """The data of `compiled_training` as this back end's `fit` goes through it the fastest."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return data
+    from sepilot_train.fit.on_tensorflow import dataset
+
+    return dataset(data)
+
+
+def _has_accelerator() -> bool:
+    """Is there a device with a memory of its own? On the CPU the frames are as near in their files."""
+    import keras
+
+    return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
+
+
+def _loss(settings: TrainingSettings) -> Any:
+    import keras
+
+    if settings.loss == "huber":
+        return keras.losses.Huber(delta=settings.huber_delta)
+    return keras.losses.MeanSquaredError() if settings.loss == "mse" else keras.losses.MeanAbsoluteError()
+
+
+def _optimizer(settings: TrainingSettings, *, steps_per_epoch: int) -> Any:
+    import keras
+
+    rate: Any = settings.learning_rate
+    if settings.schedule == "cosine":
+        warmup = min(round(settings.warmup_epochs * steps_per_epoch), settings.epochs * steps_per_epoch - 1)
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 100 if warmup else rate,
+            decay_steps=settings.epochs * steps_per_epoch - warmup,
+            alpha=1e-3,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    options: dict[str, Any] = {"weight_decay": settings.weight_decay or None}
+    if settings.ema:
+        options |= {"use_ema": True, "ema_momentum": settings.ema}
+    if settings.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    else:
+        # Keras's Adam with weight decay is AdamW.
+        optimizer = keras.optimizers.Adam(rate, **options)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return optimizer

@@ -1,0 +1,115 @@
+"""What a training is told, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import RecipeError
+from sepilot_train.base.ranges import require_in
+from sepilot_train.base.stored import Pictures
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["History", "OnEpoch", "Samples", "TrainingSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How to fit.
+
+    Attributes:
+        epochs: passes over the training frames, at most.
+        min_epoch_frames: an epoch of a small data set goes over it as often as it takes to see so many frames, so that
+            a few minutes of driving are trained on for as many steps as a long drive.
+        batch_size: frames per step.
+        optimizer: `sgd` has Nesterov momentum 0.9.
+        learning_rate: the highest that the schedule reaches.
+        weight_decay: decoupled from the gradient, on kernels only; `adam` takes none, that is `adamw`.
+        schedule: `constant`; `cosine` to 1/1000 over all epochs; `plateau`: times `plateau_factor` after
+            `plateau_patience` epochs without a better validation loss.
+        warmup_epochs: linear rise at the start of the cosine.
+        early_stopping_patience: stop after so many epochs without a better validation loss; 0 never stops.
+        ema: momentum per step of an exponential moving average of the weights, which is then what is validated and
+            kept; 0 keeps the weights themselves.
+        loss: on the labels, which are in [-1, 1].
+        huber_delta: where `huber` goes from square to line.
+        keep: the weights of the `best` epoch by validation loss, or of the `last` one. With `last` the validation
+            frames have no influence on the result (unless it stops early or lowers the rate by them).
+        seed: of order and augmentation. Weights and dropout take theirs when the net is built.
+        straight_keep: the part of the nearly straight frames that an epoch uses, other ones each epoch; 1 uses all.
+            Less makes turns count more, and biases the net away from straight ahead.
+        straight_band: labels of at most this size are nearly straight.
+        device_limit_mb: frames up to this size are held on the GPU or TPU, where there is one; larger data is fed from
+            the host.
+    """
+
+    epochs: int = 30
+    min_epoch_frames: int = 0
+    batch_size: int = 128
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 0.002
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    warmup_epochs: float = 1.0
+    plateau_factor: float = 0.5
+    plateau_patience: int = 5
+    early_stopping_patience: int = 0
+    ema: float = 0.0
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    huber_delta: float = 0.2
+    keep: Literal["best", "last"] = "best"
+    seed: int = 0
+    straight_keep: float = 1.0
+    straight_band: float = 0.02
+    device_limit_mb: int = 2048
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            require_in(name, getattr(self, name), low, high)
+        if self.optimizer == "adam" and self.weight_decay:
+            raise RecipeError("weight_decay: adam takes none; set optimizer to adamw")
+
+
+_RANGES = (
+    ("epochs", 1, 1e6),
+    ("batch_size", 1, 1e6),
+    ("learning_rate", 1e-9, 1e3),
+    ("weight_decay", 0, 1),
+    ("warmup_epochs", 0, 1e6),
+    ("plateau_factor", 0.01, 1),
+    ("plateau_patience", 1, 1e6),
+    ("early_stopping_patience", 0, 1e6),
+    ("ema", 0, 0.99999),
+    ("huber_delta", 1e-6, 1e6),
+    ("straight_keep", 0, 1),
+    ("straight_band", 0, 1),
+    ("device_limit_mb", 0, 1e9),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Samples:
+    """Pictures uint8 (n, height, width, channels), as the contract makes them, may lie in files; labels (n,)."""
+
+    pictures: Pictures
+    labels: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What happened: one row per epoch (`epoch` from 1, `loss`, `val_loss`, `val_mae`, `learning_rate`, `seconds`)."""
+
+    rows: tuple[dict[str, float], ...]
+    kept_epoch: int
+    stopped_early: bool
+
+
+class OnEpoch(Protocol):
+    """Called with the row of each epoch, after its checkpoint is on disk."""
+
+    def __call__(self, row: dict[str, float], /) -> None: ...

@@ -1,0 +1,1 @@
+"""A net as a table: layers, parameters, receptive fields, costs."""

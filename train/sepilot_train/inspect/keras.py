@@ -1,0 +1,231 @@
+"""Nets as lists of `layers.Node`, read from a Keras model, a TFLite file or an ONNX file.
+
+Multiply-accumulates count multiplications with weights: convolutions and dense layers. Batch normalization, activations
+and pooling are not counted, as is usual; `inspect` warns where they cost time all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sepilot_runtime.base.errors import ModelFileError
+from sepilot_train.inspect.shapes import keeps_places, pair_of
+from sepilot_train.inspect.table import Node, Role
+
+__all__ = ["keras_nodes", "keras_warnings"]
+
+_GLOBAL = {
+    "AdditiveAttention", "Attention", "Dot", "Einsum", "GRU", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "LSTM",
+    "Matmul", "MultiHeadAttention",
+}  # fmt: skip
+_POOLS = {"MaxPooling2D", "AveragePooling2D"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One use of a Keras layer.
+
+    Attributes:
+        name: of the layer, behind those of the models that it lies in; with a number where the layer is used again.
+        inputs: names of the calls whose results it takes.
+        taken, made: shapes without the batch, of its first input and of its result.
+        again: the layer was used before.
+    """
+
+    layer: Any
+    name: str
+    inputs: tuple[str, ...]
+    taken: tuple[int, ...]
+    made: tuple[int, ...]
+    again: bool
+
+    @property
+    def kind(self) -> str:
+        return type(self.layer).__name__
+
+
+def keras_nodes(model: Any) -> list[Node]:
+    """The layers of a Keras 3 Functional or Sequential model in the order of computation.
+
+    A layer that is applied several times is listed each time; its parameters count once. A model inside the model is
+    listed layer by layer.
+
+    Raises:
+        ModelFileError: a model of another kind, or one whose sizes are not fixed.
+    """
+    return [_keras_node(call) for call in _calls(model)]
+
+
+def _calls(model: Any) -> list[_Call]:
+    calls: list[_Call] = []
+    _list_calls(model, "", {}, calls)
+    return calls
+
+
+def _list_calls(model: Any, place: str, made: dict[int, str], calls: list[_Call]) -> None:
+    """Put the calls inside `model` behind `calls`.
+
+    Args:
+        place: goes before the layers' names.
+        made: which call made a tensor, by the tensor's id; for a model inside another it has those that are taken.
+    """
+    import keras
+
+    graph = _graph_of(model)
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            layer = node.operation
+            if all(id(t) in made for t in node.outputs):
+                continue
+            inputs = tuple(made[id(t)] for t in node.input_tensors)
+            if isinstance(layer, keras.Model):
+                inner = _graph_of(layer)
+                inside = {id(t): name for t, name in zip(inner.inputs, inputs, strict=True)}
+                _list_calls(layer, f"{place}{layer.name}/", inside, calls)
+                made.update({id(t): inside[id(own)] for t, own in zip(node.outputs, inner.outputs, strict=True)})
+                continue
+            used = sum(call.layer is layer for call in calls)
+            name = f"{place}{layer.name}"
+            call = _Call(
+                layer=layer,
+                name=f"{name}#{used + 1}" if used else name,
+                inputs=inputs,
+                taken=_fixed(name, node.input_tensors[0].shape) if node.input_tensors else (),
+                made=_fixed(name, node.outputs[0].shape),
+                again=used > 0,
+            )
+            calls.append(call)
+            made.update({id(t): call.name for t in node.outputs})
+
+
+def _graph_of(model: Any) -> Any:
+    """What knows the order of computation: the model itself, or what a Sequential model keeps inside."""
+    graph = getattr(model, "_functional", None) or model
+    if not hasattr(graph, "_nodes_by_depth"):
+        raise ModelFileError(
+            f"{model.name}: a Functional or Sequential Keras model that knows its input's size expected, found "
+            f"{type(model).__name__}"
+        )
+    return graph
+
+
+def _fixed(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:
+    if None in shape[1:]:
+        raise ModelFileError(f"{name}: of no fixed size {tuple(shape[1:])}: build the net for pictures of one size")
+    return tuple(int(d) for d in shape[1:] if d is not None)
+
+
+def _keras_node(call: _Call) -> Node:
+    layer, kind = call.layer, call.kind
+    role: Role = "pointwise"
+    kernel, stride, dilation = (1, 1), (1, 1), (1, 1)
+    if kind == "InputLayer":
+        role = "input"
+    elif kind in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", *_POOLS):
+        role = "window"
+        kernel = pair_of(layer.pool_size if kind in _POOLS else layer.kernel_size)
+        stride = pair_of(layer.strides)
+        dilation = (1, 1) if kind in _POOLS else pair_of(layer.dilation_rate)
+    elif kind in ("UpSampling2D", "Conv2DTranspose"):
+        role, stride = "upsample", pair_of(layer.size if kind == "UpSampling2D" else layer.strides)
+    elif kind in _GLOBAL or (kind in ("Flatten", "Reshape") and not keeps_places(call.taken, call.made)):
+        role = "global"
+    return Node(
+        name=call.name,
+        kind=kind,
+        role=role,
+        inputs=call.inputs,
+        output_shape=call.made,
+        parameters=int(layer.count_params()) if not call.again and hasattr(layer, "count_params") else 0,
+        macs=_keras_macs(call),
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+    )
+
+
+def _keras_macs(call: _Call) -> int:
+    layer, kind, shape = call.layer, call.kind, call.made
+    if kind in ("Conv2D", "DepthwiseConv2D"):
+        # The kernel is (rows, columns, in / groups, out), a depthwise one (rows, columns, in, multiplier): in both
+        # cases each of its weights is used once per output place.
+        return shape[0] * shape[1] * math.prod(int(d) for d in layer.kernel.shape)
+    if kind == "SeparableConv2D":
+        weights = math.prod(int(d) for d in layer.depthwise_kernel.shape) + math.prod(
+            int(d) for d in layer.pointwise_kernel.shape
+        )
+        return shape[0] * shape[1] * weights
+    if kind == "Conv2DTranspose":
+        return call.taken[0] * call.taken[1] * math.prod(int(d) for d in layer.kernel.shape)
+    if kind == "Dense":
+        places = math.prod(shape[:-1])
+        return places * math.prod(int(d) for d in layer.kernel.shape)
+    return 0
+
+
+_DESTROYED_BY_INT8 = {"mish": "95 %", "softplus": "99 %", "selu": "120 %"}
+"""Activation to relative error after TFLite's int8 post-training quantization, as measured on random nets."""
+
+
+def keras_warnings(model: Any) -> list[str]:
+    """What will cost latency or accuracy once the net is deployed, one line each."""
+    found: list[str] = []
+    unfoldable: list[str] = []
+    calls = _calls(model)
+    for call in sorted(calls, key=lambda c: c.name):
+        layer = call.layer
+        if call.kind == "BatchNormalization":
+            reason = _unfoldable(call, calls)
+            if reason:
+                unfoldable.append(f"{call.name} ({reason})")
+        activation = getattr(getattr(layer, "activation", None), "__name__", "")
+        if activation in _DESTROYED_BY_INT8:
+            found.append(
+                f"{call.name}: {activation} does not survive int8 ({_DESTROYED_BY_INT8[activation]} error measured); "
+                "use relu, relu6 or swish"
+            )
+        if activation == "gelu":
+            found.append(f"{call.name}: exact gelu does not convert to ONNX; use gelu with approximate=True")
+    if unfoldable:
+        found.insert(
+            0,
+            f"batch normalization that cannot be folded: {', '.join(unfoldable)}; it stays as two operations per "
+            "value, and int8 conversion must rewrite it. Put it before the activation",
+        )
+    return found + _starved_warning(model)
+
+
+def _unfoldable(call: _Call, calls: Sequence[_Call]) -> str:
+    (parent,) = (c for c in calls if c.name in call.inputs)
+    if parent.kind not in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "Conv2DTranspose"):
+        return f"it follows {parent.kind} {parent.name}"
+    if parent.layer.activation.__name__ != "linear":
+        return f"it follows the {parent.layer.activation.__name__} of {parent.name}"
+    consumers = sum(parent.name in c.inputs for c in calls)
+    return f"{parent.name} feeds {consumers} layers" if consumers > 1 else ""
+
+
+def _starved_warning(model: Any) -> list[str]:
+    """Full-resolution layers with few channels leave most vector lanes idle: the first block decides the latency."""
+    nodes = keras_nodes(model)
+    total = sum(n.macs for n in nodes)
+    picture = next(n.output_shape for n in nodes if n.role == "input")
+    full = [
+        n
+        for n in nodes
+        if n.kind in ("DepthwiseConv2D", "SeparableConv2D")
+        and n.output_shape[:2] == picture[:2]
+        and n.output_shape[-1] < 16
+    ]
+    share = sum(n.macs for n in full) / total if total else 0.0
+    if share < 0.1:
+        return []
+    warning = (
+        f"{', '.join(n.name for n in full)}: {share:.0%} of all MACs are depthwise-separable at full resolution with "
+        "fewer than 16 channels, where vector units run mostly empty; a 3x3 stride-2 convolution as the first layer is "
+        "several times faster"
+    )
+    return [warning]

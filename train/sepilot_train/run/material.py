@@ -1,0 +1,125 @@
+"""What a net is trained and judged on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.recording.drive import Drive
+from sepilot_train.base.cache import PictureSet
+from sepilot_train.base.stored import StoredPictures
+from sepilot_train.fit.settings import Samples
+from sepilot_train.run import split
+from sepilot_train.run.recipe import Recipe
+from sepilot_train.run.request import Request
+from sepilot_train.run.run import Run, load_sets, open_sides, summary
+from sepilot_train.run.split import Split
+
+__all__ = ["Material", "gather", "material_of"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Material:
+    """Drives decoded and split. The `train` and `validation` index arrays of `split` go with `sets`."""
+
+    drives: tuple[Drive, ...]
+    sets: tuple[PictureSet, ...]
+    split: Split
+
+    def samples(self, side: str) -> Samples:
+        """Pictures and labels of one side ("train" or "validation") in a row."""
+        parts = [(s, i) for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)]
+        return Samples(
+            pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
+            labels=np.concatenate([s.steering[i] for s, i in parts]).astype(np.float32),
+        )
+
+    def ids(self, side: str) -> tuple[str, ...]:
+        """The drives that have frames on one side."""
+        return tuple(s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
+
+
+def gather(
+    request: Request, recipe: Recipe, *, sides: tuple[list[Drive], list[Drive]] | None = None, progress: bool
+) -> Material:
+    """Read, filter, decode and split the drives of a request.
+
+    Args:
+        sides: as `open_sides` gave them, where the drives were opened before.
+
+    Raises:
+        DriveError: unreadable, without labels, of different full scales, or too short to split.
+    """
+    first, given = sides or open_sides(request)
+    everything = load_sets([*first, *given], recipe, request.filter, progress=progress)
+    _require_usable(everything)
+    sets = [s for _, s in everything]
+    if given:
+        frames = [np.arange(len(s.steering)) for s in sets]
+        # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
+        centre = [np.flatnonzero(s.camera == 0) for s in sets]
+        nothing = np.arange(0)
+        parts = Split(
+            kind="given",
+            train=tuple(frames[i] if i < len(first) else nothing for i in range(len(sets))),
+            validation=tuple(centre[i] if i >= len(first) else nothing for i in range(len(sets))),
+        )
+    else:
+        data = recipe.data
+        parts = split.split_frames(
+            sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed
+        )
+        parts = dataclasses.replace(
+            parts, validation=tuple(v[s.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
+        )
+    return Material(drives=tuple(d for d, _ in everything), sets=tuple(sets), split=parts)
+
+
+def material_of(
+    run: Run, *, moved_to: Sequence[Path] = (), picture: Picture | None = None, progress: bool = False
+) -> Material:
+    """The material of a finished run, split as it was.
+
+    Args:
+        moved_to: where the run's drives are now, when not where they were at training.
+        picture: of another net; the run's own where there is none.
+
+    Raises:
+        RunError: a drive is gone or has changed since the training.
+    """
+    drives = run.drives(moved_to=moved_to, picture=picture, progress=progress)
+    return Material(
+        drives=tuple(d.drive for d in drives),
+        sets=tuple(d.pictures for d in drives),
+        split=Split(
+            kind=summary(run)["split"],
+            train=tuple(d.train for d in drives),
+            validation=tuple(d.validation for d in drives),
+        ),
+    )
+
+
+def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
+    known: dict[str, Drive] = {}
+    for drive, pictures in everything:
+        first = known.setdefault(pictures.fingerprint, drive)
+        if first is not drive:
+            raise DriveError(
+                f"{drive.path}: a copy of {first.path}; a drive must not train and judge, give one of them"
+            )
+    for drive, pictures in everything:
+        if not drive.labelled or not np.isfinite(pictures.steering).all():
+            raise DriveError(f"{drive.path}: has no steering labels; it can be driven over but not trained on")
+    scales = {d.full_scale_deg for d, _ in everything}
+    if len(scales) > 1:
+        raise DriveError(
+            f"{everything[0][0].path}: drives of different full-scale angles "
+            f"({', '.join(f'{s:g}' for s in sorted(scales))} degrees) cannot be trained on together; "
+            "give the one that is meant with --full-scale-deg"
+        )

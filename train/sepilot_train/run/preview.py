@@ -1,0 +1,73 @@
+"""A sheet of augmented pictures: one row per kind at its recipe's strength, one row with all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.files import require_new
+from sepilot_train.base import plots
+from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply
+from sepilot_train.fit.settings import Samples
+
+__all__ = ["draw_preview", "require_preview_path"]
+
+KINDS = {
+    "as recorded": (),
+    "mirror": ("mirror",),
+    "shift": ("shift_x", "shift_x_label", "shift_y"),
+    "light": ("brightness", "contrast", "gamma"),
+    "shadow": ("shadow", "shadow_darkness"),
+    "blur": ("blur", "blur_width"),
+    "noise": ("noise",),
+}
+"""Row of the sheet to the fields of `Augmentation` that it shows; every field stands in one."""
+
+COLUMNS = 6
+
+
+def require_preview_path(path: Path) -> None:
+    """Refuse a path that cannot become a new sheet, before any work is done for it.
+
+    Raises:
+        UsageError: the suffix is not that of a PNG.
+        OutputError: it exists already, or cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--preview: a file that ends in .png expected, found {path}")
+    require_new(path)
+
+
+def draw_preview(samples: Samples, settings: Augmentation, path: Path, *, seed: int) -> None:
+    """Write the sheet as PNG. Pictures, chances and labels are those that training sees; chances are raised to 1."""
+    rng = np.random.default_rng([seed, 7])
+    chosen = rng.choice(len(samples.labels), COLUMNS, replace=len(samples.labels) < COLUMNS)
+    pictures, labels = samples.pictures[chosen], samples.labels[chosen]
+    rows = [(name, _only(settings, fields)) for name, fields in KINDS.items()] + [("all of them", settings)]
+    fig = plots.figure(1.8 * COLUMNS, 1.35 * len(rows))
+    grid = fig.subplots(len(rows), COLUMNS, squeeze=False)
+    for line, (name, augmentation) in zip(grid, rows, strict=True):
+        uniforms = rng.random((COLUMNS, UNIFORM_COUNT), dtype=np.float32)
+        changed, sign, offset = (np.asarray(a) for a in apply(pictures, uniforms, augmentation))
+        for ax, picture, label in zip(line, changed, labels * sign + offset, strict=True):
+            # Channels come as blue, green, red.
+            ax.imshow(picture[..., ::-1] if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
+            ax.set_title(f"{label:+.2f}", fontsize=8, color=plots.INK, pad=2)
+            ax.set_axis_off()
+        off = name not in ("as recorded", "all of them") and augmentation == _only(settings, ())
+        line[0].text(
+            -0.04, 0.5, f"{name}\n(off)" if off else name, transform=line[0].transAxes, ha="right", va="center",
+            fontsize=9, color=plots.FAINT if off else plots.INK,
+        )  # fmt: skip
+    plots.save(fig, path)
+
+
+def _only(settings: Augmentation, fields: tuple[str, ...]) -> Augmentation:
+    """Just the named strengths; what happens with a chance happens always, so that it can be seen."""
+    nothing = Augmentation(mirror=0.0)
+    kept = {name: getattr(settings, name) for name in fields}
+    certain = {name: 1.0 for name in ("mirror", "shadow", "blur") if kept.get(name)}
+    return dataclasses.replace(nothing, **{**kept, **certain})

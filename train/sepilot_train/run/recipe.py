@@ -1,0 +1,220 @@
+"""Recipes: everything that decides a training, as one TOML file.
+
+A recipe names the picture, the net, the training, the augmentation, which frames are taken, and gates for the exported
+files. Recipes ship by name (`recipes/*.toml`); a path to a file of one's own works the same. `--set section.key=value`
+overrides a single value. The loader is strict: an unknown key or a wrong type is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from sepilot_runtime.base.caps import TEXT_LENGTH
+from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.errors import RecipeError
+from sepilot_runtime.base.settings import override, read_toml
+from sepilot_runtime.base.terminal import one_line
+from sepilot_runtime.contract.contract import Picture, Precision
+from sepilot_train.base.ranges import require_in
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.settings import TrainingSettings
+
+__all__ = [
+    "DataSettings",
+    "Gate",
+    "ModelSettings",
+    "Recipe",
+    "load_recipe",
+    "named_recipes",
+    "parse_recipe",
+    "recipe_names",
+    "to_toml",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """Which net. `options` are the keyword arguments of the builder in `sepilot_train.models`."""
+
+    builder: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Which frames are taken and how they are split.
+
+    Attributes:
+        min_throttle: frames at or below are left out, as they show a car at a standstill; 0 takes all. Drives without
+            a varying throttle keep all their frames.
+        validation_fraction: of the frames, when no validation drives are given.
+        block_s: length of a validation block where a single drive is split by time.
+        guard_s: gap left out on both sides of a validation block, so that no two almost equal frames are parted.
+    """
+
+    min_throttle: float = 0.05
+    validation_fraction: float = 0.2
+    block_s: float = 15.0
+    guard_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.validation_fraction <= 0.5:
+            raise RecipeError(f"validation_fraction: must be in (0, 0.5], found {self.validation_fraction}")
+        if self.block_s <= 0 or self.guard_s < 0:
+            raise RecipeError(
+                f"block_s must be positive and guard_s not negative, found {self.block_s}, {self.guard_s}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Limits that an exported file must keep; None leaves the format table's own.
+
+    Attributes:
+        max_error: largest deviation of one frame from the training model, as a fraction of full scale.
+        mae_increase: upper end of the paired confidence interval of the task error's increase, in label units.
+    """
+
+    max_error: float | None = None
+    mae_increase: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_error", "mae_increase"):
+            if (value := getattr(self, name)) is not None:
+                require_in(name, value, 0, 1e6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A training, complete. `gates` maps a precision ("int8") to its limits."""
+
+    name: str
+    summary: str
+    picture: Picture
+    model: ModelSettings
+    training: TrainingSettings
+    task: Literal["steering"] = "steering"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    data: DataSettings = field(default_factory=DataSettings)
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # It goes into names of files and onto terminals.
+        for key, text in (("name", self.name), ("summary", self.summary)):
+            if one_line(text) != text or len(text) > TEXT_LENGTH:
+                raise RecipeError(f"{key}: a printable text expected, found {one_line(text)[:80]}")
+        for precision in self.gates:
+            if precision not in get_args(Precision):
+                raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
+
+    @property
+    def sha256(self) -> str:
+        """Of the resolved values, whatever file and overrides they came from.
+
+        The seed is left out: trainings that differ in nothing else are trainings of one recipe.
+        """
+        values = dataclasses.asdict(self)
+        values["training"]["seed"] = 0
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def with_choices(self, *, seed: int, min_throttle: float | None) -> Recipe:
+        """The recipe as a training uses it, with what its command line says in place of its own values.
+
+        Args:
+            min_throttle: None leaves the recipe's.
+        """
+        data = self.data if min_throttle is None else dataclasses.replace(self.data, min_throttle=min_throttle)
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, seed=seed), data=data)
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    return named_recipes(_shipped())
+
+
+def named_recipes(folder: Any) -> list[str]:
+    """The recipes in a folder of a package (`importlib.resources.abc.Traversable`), by name."""
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        name_or_path: a shipped recipe's name, or a path to a .toml file.
+        overrides: "section.key=value" each; the value is TOML, a bare word is taken as text.
+
+    Raises:
+        RecipeError: unknown recipe or key, wrong type or range, not TOML.
+    """
+    return parse_recipe(Recipe, name_or_path, overrides, _shipped())
+
+
+def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shipped: Any) -> T:
+    """Read a recipe of any `kind` of dataclass from a TOML file of the folder `shipped`, or of one's own.
+
+    Raises:
+        RecipeError: unknown recipe or key, wrong type or range, not TOML.
+    """
+    table, where = _read(name_or_path, shipped)
+    for text in overrides:
+        override(table, text, RecipeError)
+    try:
+        return parse(kind, table, "", RecipeError, complete=False)
+    except RecipeError as e:
+        raise RecipeError(f"{where}: {e}") from e
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The resolved recipe, every value written out, in a form that `load_recipe` reads back to an equal one."""
+    lines: list[str] = []
+    _write_table(lines, "", dataclasses.asdict(recipe))
+    return "\n".join(lines) + "\n"
+
+
+def _shipped() -> Any:
+    return resources.files("sepilot_train") / "recipes"
+
+
+def _read(name_or_path: str, shipped: Any) -> tuple[dict[str, Any], str]:
+    names = named_recipes(shipped)
+    if name_or_path in names:
+        text = (shipped / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        return tomllib.loads(text), f"recipe {name_or_path}"
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise RecipeError(
+            f"{name_or_path}: no such recipe; shipped: {', '.join(names)}; or give a path that ends in .toml"
+        )
+    return read_toml(path, RecipeError), str(path)
+
+
+def _write_table(lines: list[str], prefix: str, table: Mapping[str, Any]) -> None:
+    scalars = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
+    if prefix and (scalars or not any(isinstance(v, Mapping) for v in table.values())):
+        lines += ["", f"[{prefix}]"]
+    lines += [f"{key} = {_toml_value(value)}" for key, value in scalars.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            _write_table(lines, f"{prefix}.{_toml_key(key)}" if prefix else _toml_key(key), value)
+
+
+def _toml_key(key: str) -> str:
+    return key if key.replace("-", "").replace("_", "").isalnum() else json.dumps(key)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml_value(v) for v in value)}]"
+    # JSON's texts, numbers and truth values are valid TOML.
+    return json.dumps(value)

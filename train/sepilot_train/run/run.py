@@ -1,0 +1,294 @@
+"""The run directory: what `sepilot train` leaves behind and everything after it reads.
+
+command.txt       the command line that made it
+request.json      the drives, options and overrides that were asked for
+recipe.toml       the resolved recipe, every value written out
+split.json        training and validation frames by drive and name
+history.csv       one line per epoch
+predictions.npz   held-out frames: drive, name, label, prediction of the training model
+validation.json   figures on the held-out frames, the constant baseline and the leak figure
+contract.json     what the exported files will promise
+model.keras       written last: a directory without it is a training that has not finished
+figures/ checkpoint/ tensorboard/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.caps import CONTRACT_BYTES
+from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.errors import DriveError, RunError
+from sepilot_runtime.base.files import atomic_file, read_json
+from sepilot_runtime.base.reading import read_regular, require_regular
+from sepilot_runtime.contract.contract import Contract, Picture
+from sepilot_runtime.recording.drive import Drive
+from sepilot_runtime.recording.opening import open_apart, open_drives
+from sepilot_runtime.recording.options import DriveFilter
+from sepilot_train.base.cache import PictureSet, load_pictures
+from sepilot_train.base.stored import StoredPictures
+from sepilot_train.run.frame_set import FrameSet, Predictions
+from sepilot_train.run.recipe import Recipe, load_recipe
+from sepilot_train.run.request import Request, wanted_frames
+
+__all__ = ["Run", "RunDrive", "load_sets", "open_run", "open_sides", "read_split", "summary"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RunDrive:
+    """A drive of a finished run, read where it is now.
+
+    Attributes:
+        drive, pictures: under the name that the drive had in training.
+        train, validation: places among `pictures`, in the order of split.json.
+    """
+
+    drive: Drive
+    pictures: PictureSet
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A finished training."""
+
+    path: Path
+    recipe: Recipe
+    contract: Contract
+    request: Request
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.keras"
+
+    def load_model(self) -> Any:
+        """The training model: Keras 3 Functional, float32 (n, h, w, c) in [0, 1] to (n, 1)."""
+        from sepilot_train.base.keras_file import load_keras
+
+        return load_keras(self.model_path)
+
+    def predictions(self) -> Predictions:
+        """The held-out frames' labels and predictions, as training left them."""
+        path = self.path / "predictions.npz"
+        try:
+            with np.load(path) as data:
+                return Predictions(
+                    drives=tuple(data["drives"].tolist()),
+                    names=tuple(data["names"].tolist()),
+                    labels=data["labels"],
+                    predictions=data["predictions"],
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+            raise RunError(f"{path}: cannot be read: {e}") from e
+
+    def frames(self, side: str, *, moved_to: Sequence[Path] = (), progress: bool = True) -> FrameSet:
+        """The frames that trained the model (`side` "train") or judged it ("validation").
+
+        Args:
+            moved_to: where the drives are now, when not where they were at training.
+
+        Raises:
+            RunError: a drive is missing or has changed since training.
+        """
+        here = self._drives_now(moved_to)
+        drives = [
+            self._found(entry, here, self.recipe.picture, progress=progress)
+            for entry in read_split(self.path)
+            if getattr(entry, side)
+        ]
+        if not drives:
+            raise RunError(f"{self.path / 'split.json'}: drives: frames of {side} expected, found none")
+        places = [getattr(d, side) for d in drives]
+        return FrameSet(
+            pictures=StoredPictures.joined([(d.pictures.pictures, i) for d, i in zip(drives, places, strict=True)]),
+            drives=tuple(d.drive.id for d, i in zip(drives, places, strict=True) for _ in i),
+            names=tuple(d.pictures.names[j] for d, i in zip(drives, places, strict=True) for j in i),
+            labels=np.concatenate([d.pictures.steering[i] for d, i in zip(drives, places, strict=True)]),
+        )
+
+    def drives(
+        self, *, moved_to: Sequence[Path] = (), picture: Picture | None = None, progress: bool = True
+    ) -> list[RunDrive]:
+        """All drives of the run in the order of split.json, with the split of the training.
+
+        Args:
+            moved_to: as in `frames`.
+            picture: of another net; the run's own where there is none.
+
+        Raises:
+            RunError: a drive is missing or has changed since training.
+        """
+        here = self._drives_now(moved_to)
+        return [
+            self._found(entry, here, picture or self.recipe.picture, progress=progress)
+            for entry in read_split(self.path)
+        ]
+
+    def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
+        """Refuse drives that are no longer there or cannot be read, before any work is done for them.
+
+        Args:
+            moved_to: as in `frames`.
+
+        Raises:
+            RunError, DriveError: as `drives`, as far as it can be told without decoding.
+        """
+        self._drives_now(moved_to)
+
+    def _drives_now(self, moved_to: Sequence[Path]) -> list[Drive]:
+        paths = [Path(p) for p in (*self.request.drives, *self.request.validation_drives)]
+        gone = [p for p in paths if not p.exists()]
+        if gone and not moved_to:
+            raise RunError(f"{gone[0]}: the drive is no longer there; say where it is now with --drives")
+        return open_drives(list(moved_to) or paths, self.request.reader)
+
+    def _found(self, entry: DriveSplit, here: Sequence[Drive], picture: Picture, *, progress: bool) -> RunDrive:
+        """The drive of an entry of split.json.
+
+        Known by its fingerprint, as its name depends on the folders that it lies in and on the drives beside it. A
+        drive that went on growing has another fingerprint; there the name counts, and the frames must all be there.
+        """
+        name, names = entry.id, {*entry.train, *entry.validation}
+        own = [d for d in here if d.id == name]
+        others = [d for d in here if d.id != name and names.issubset(d.names)]
+        for drive in (*own, *others):
+            with contextlib.suppress(DriveError):
+                kept = wanted_frames(drive, self.request.filter, self.recipe.data.min_throttle)
+                pictures = load_pictures(kept, picture, progress=progress)
+                if pictures.fingerprint == entry.fingerprint:
+                    return _placed(dataclasses.replace(kept, id=name), pictures, entry, self.path)
+        if not own:
+            raise RunError(f"{self.path}: drive {name!r} expected, found {', '.join(d.id for d in here)}")
+        return _placed(own[0], load_pictures(own[0], picture, progress=progress), entry, self.path)
+
+
+def open_run(path: Path) -> Run:
+    """Open a finished run.
+
+    Raises:
+        RunError: not a run directory, or a training that has not finished.
+    """
+    if not path.is_dir():
+        raise RunError(
+            f"{path}: a run directory of `sepilot train` expected, found {'a file' if path.exists() else 'nothing'}"
+        )
+    if not (path / "request.json").exists():
+        raise RunError(f"{path}: not a run directory of `sepilot train` (no request.json)")
+    if not (path / "model.keras").exists():
+        raise RunError(f"{path}: the training has not finished; continue it with: sepilot train --resume --out {path}")
+    _require_files(path)
+    contract_path = path / "contract.json"
+    try:
+        text = read_regular(contract_path, CONTRACT_BYTES).decode("utf-8")
+    except OSError as e:
+        raise RunError(f"{contract_path}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
+        raise RunError(f"{contract_path}: cannot be read: {e}") from e
+    return Run(
+        path=path,
+        recipe=load_recipe(str(path / "recipe.toml")),
+        contract=Contract.from_json(text, str(contract_path)),
+        request=read_request(path),
+    )
+
+
+def read_request(path: Path) -> Request:
+    """The request of a run directory, finished or not."""
+    return _parsed(Request, path / "request.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveSplit:
+    """One drive of split.json: the names of its frames on each side."""
+
+    id: str
+    fingerprint: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SplitRecord:
+    kind: str
+    drives: tuple[DriveSplit, ...]
+
+
+def read_split(path: Path) -> tuple[DriveSplit, ...]:
+    """The split of a run directory. Raises RunError."""
+    return _parsed(_SplitRecord, path / "split.json").drives
+
+
+def _parsed(kind: type[T], where: Path) -> T:
+    try:
+        return parse(kind, read_json(where, RunError), "", RunError, complete=True)
+    except RunError as e:
+        raise RunError(f"{where}: {e}" if str(where) not in str(e) else str(e)) from e
+
+
+def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
+    """The drives to train on and those to judge on; named apart together, as every later verb opens them together.
+
+    Raises:
+        DriveError: a recording cannot be read, or stands on both sides.
+    """
+    train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
+    return open_apart(train, judge, request.reader)
+
+
+def load_sets(
+    drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool
+) -> list[tuple[Drive, PictureSet]]:
+    """Filter and decode drives; each with its pictures."""
+    kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
+    return [(drive, load_pictures(drive, recipe.picture, progress=progress)) for drive in kept]
+
+
+def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) -> RunDrive:
+    place = {name: i for i, name in enumerate(pictures.names)}
+    missing = [name for name in (*entry.train, *entry.validation) if name not in place]
+    if missing:
+        raise RunError(
+            f"{where}: drive {drive.id} has changed since training: {len(missing)} of its frames are gone, "
+            f"the first is {missing[0]}"
+        )
+    train, validation = (
+        np.array([place[name] for name in getattr(entry, side)], dtype=np.int64) for side in ("train", "validation")
+    )
+    pictures = dataclasses.replace(pictures, drive_id=drive.id)
+    return RunDrive(drive=drive, pictures=pictures, train=train, validation=validation)
+
+
+def _require_files(run: Path) -> None:
+    """Whoever opens a pipe in a run waits for ever: Keras and numpy open what they are told."""
+    for place in sorted(run.iterdir()):
+        try:
+            if not place.is_dir():
+                require_regular(place)
+        except FileNotFoundError:  # A link to nothing; what needs it says so.
+            continue
+        except OSError as e:
+            raise RunError(f"{place}: cannot be read: {e.strerror or e}") from e
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """validation.json of a run."""
+    return dict(read_json(run.path / "validation.json", RunError))

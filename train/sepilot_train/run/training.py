@@ -1,0 +1,234 @@
+"""From drives to a run directory: split, fit, judge, and write down what was promised."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime import __version__
+from sepilot_runtime.base.errors import FrameError, RunError
+from sepilot_runtime.base.files import atomic_file, write_json
+from sepilot_runtime.contract.contract import Contract, Output, Provenance
+from sepilot_runtime.drive.novelty import statistics_of
+from sepilot_train.base import plots
+from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
+from sepilot_train.fit.fit import fit
+from sepilot_train.fit.predict import predict
+from sepilot_train.fit.settings import History, OnEpoch, Samples
+from sepilot_train.models import build_model
+from sepilot_train.run import split
+from sepilot_train.run.frame_set import Predictions
+from sepilot_train.run.golden import golden_frames
+from sepilot_train.run.material import Material
+from sepilot_train.run.recipe import Recipe, load_recipe, to_toml
+from sepilot_train.run.request import Request, first_difference
+from sepilot_train.run.run import Run, open_run, read_request, write_text
+from sepilot_train.run.split import Leak
+
+__all__ = ["complete_run", "require_buildable", "require_same", "start_run", "train_run"]
+
+
+def start_run(out: Path, request: Request, recipe: Recipe, command: str) -> None:
+    """Make the run directory with what was asked for, and the `command` line that did. Raises OutputError."""
+    write_text(out / "command.txt", command + "\n")
+    write_text(out / "recipe.toml", to_toml(recipe))
+    write_json(out / "request.json", dataclasses.asdict(request))
+
+
+def require_same(out: Path, request: Request, recipe: Recipe) -> None:
+    """Make sure that the run to resume was asked for in the same way.
+
+    Raises:
+        RunError: there is none, or it was asked for differently.
+    """
+    own = "a run goes on with its own settings; leave the option out, or train into a new directory"
+    begun = read_request(out)
+    if difference := first_difference(begun, request):
+        raise RunError(f"{out}: {difference}; {own}")
+    kept = load_recipe(str(out / "recipe.toml")).with_choices(seed=begun.seed, min_throttle=begun.filter.min_throttle)
+    if kept.sha256 != recipe.sha256:
+        raise RunError(f"{out}: another recipe or other overrides than its recipe.toml has; {own}")
+
+
+def require_buildable(recipe: Recipe) -> None:
+    """Build the recipe's net once, to say what is wrong with it before minutes go into decoding. Raises RecipeError."""
+    build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+
+
+def train_run(
+    out: Path,
+    request: Request,
+    recipe: Recipe,
+    material: Material,
+    *,
+    resume: bool,
+    progress: bool,
+    on_epoch: OnEpoch | None = None,
+) -> Run:
+    """Fit the recipe's net to the material and complete the run directory `out`.
+
+    Args:
+        on_epoch: as in `learner.fit`.
+
+    Returns:
+        The finished run.
+    """
+    import keras
+
+    settings = dataclasses.replace(recipe.training, seed=request.seed)
+    keras.utils.set_random_seed(request.seed)
+    net = build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+    train, validation = material.samples("train"), material.samples("validation")
+    begin = time.perf_counter()
+    # A training that was killed in its first epoch has nothing to go on from, and starts over.
+    resume = resume and (out / "checkpoint" / "state.npz").exists()
+    history = fit(
+        net, train, validation, settings, recipe.augmentation, out, resume=resume, on_epoch=on_epoch,
+        show_progress=progress,
+    )  # fmt: skip
+    complete_run(out, recipe, material, net, history, time.perf_counter() - begin)
+    return open_run(out)
+
+
+def complete_run(
+    out: Path, recipe: Recipe, material: Material, net: Any, history: History, seconds: float
+) -> SteeringMetrics:
+    """Judge a trained net on the held-out frames and write everything of the run directory that follows from it.
+
+    Args:
+        net: Keras 3 Functional, pictures of `recipe` in, one output of shape (n, 1).
+        seconds: that the training took.
+    """
+    write_json(out / "split.json", split.to_json(material.sets, material.split))
+    train, validation = material.samples("train"), material.samples("validation")
+    answers = predict(net, validation.pictures)
+    metrics = steering_metrics(validation.labels, answers, float(train.labels.mean()))
+    leak = split.measure_leak(material.sets, material.split)
+    _write_judgement(out, material, validation, answers, metrics, leak, history, seconds)
+    write_text(out / "contract.json", _contract(recipe, material, train, net, answers, metrics).to_json())
+    _draw(out, material, validation, answers, metrics, history)
+    with atomic_file(out / "model.keras") as part:
+        net.save(part)
+    return metrics
+
+
+def _write_judgement(
+    out: Path,
+    material: Material,
+    validation: Samples,
+    answers: NDArray[np.float32],
+    metrics: SteeringMetrics,
+    leak: Leak,
+    history: History,
+    seconds: float,
+) -> None:
+    parts = [(s, i) for s, i in zip(material.sets, material.split.validation, strict=True) if len(i)]
+    Predictions(
+        drives=tuple(s.drive_id for s, i in parts for _ in i),
+        names=tuple(s.names[j] for s, i in parts for j in i),
+        labels=validation.labels,
+        predictions=answers,
+    ).save(out / "predictions.npz")
+    frames = material.split.counts()
+    write_json(
+        out / "validation.json",
+        {
+            "split": material.split.kind,
+            "train_frames": frames[0],
+            "validation_frames": frames[1],
+            "train_drives": material.ids("train"),
+            "validation_drives": material.ids("validation"),
+            "full_scale_deg": material.drives[0].full_scale_deg,
+            "metrics": metrics.to_json(),
+            "leak": dataclasses.asdict(leak),
+            "epochs": len(history.rows),
+            "kept_epoch": history.kept_epoch,
+            "stopped_early": history.stopped_early,
+            # Of this process: a resumed training counts from where it went on.
+            "seconds": round(seconds, 2),
+            "skipped": {s.drive_id: dict(s.skipped) for s in material.sets},
+        },
+    )
+
+
+def _contract(
+    recipe: Recipe,
+    material: Material,
+    train: Samples,
+    net: Any,
+    answers: NDArray[np.float32],
+    metrics: SteeringMetrics,
+) -> Contract:
+    fingerprints = [s.fingerprint for s, i in zip(material.sets, material.split.train, strict=True) if len(i)]
+    figures_ = {
+        "r2": metrics.r2,
+        "mae": metrics.mae,
+        "mae_nonzero": metrics.mae_nonzero,
+        "constant_mae": metrics.constant_mae,
+        "frames": float(metrics.count),
+    }
+    return Contract(
+        task=recipe.task,
+        picture=recipe.picture,
+        outputs=(Output(name="steering", scale=material.drives[0].full_scale_deg),),
+        provenance=Provenance(
+            recipe=recipe.name,
+            recipe_sha256=recipe.sha256,
+            dataset_fingerprint=hashlib.sha256("".join(fingerprints).encode()).hexdigest(),
+            drives=material.ids("train"),
+            validation_drives=material.ids("validation"),
+            validation={k: round(v, 6) for k, v in figures_.items() if np.isfinite(v)},
+            versions=_versions(),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        ),
+        statistics=dataclasses.replace(statistics_of(train.pictures), frame_size=_frame_size(material)),
+        golden=golden_frames(material, recipe.picture, net, answers),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"sepilot": __version__}
+    for package in ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _frame_size(material: Material) -> tuple[int, int] | None:
+    """(width, height) of the training frames, by the first of each drive; None where their shapes differ."""
+    sizes = []
+    for drive in material.drives:
+        try:
+            height, width = drive.read(0).shape[:2]
+        except FrameError:
+            continue
+        sizes.append((width, height))
+    aspects = [width / height for width, height in sizes]
+    return sizes[0] if sizes and max(aspects) < 1.02 * min(aspects) else None
+
+
+def _draw(
+    out: Path,
+    material: Material,
+    validation: Samples,
+    answers: NDArray[np.float32],
+    metrics: SteeringMetrics,
+    history: History,
+) -> None:
+    scale = material.drives[0].full_scale_deg
+    folder = out / "figures"
+    columns = {key: [row[key] for row in history.rows] for key in (history.rows[0] if history.rows else {})}
+    if columns:
+        plots.draw_history(columns, folder / "training.png")
+    plots.draw_scatter(validation.labels, answers, metrics, scale, folder / "scatter.png")
+    plots.draw_driving(validation.labels, answers, scale, folder / "driving.png")
+    plots.draw_bins(metrics, scale, folder / "bins.png")
