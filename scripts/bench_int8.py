@@ -35,7 +35,7 @@ from sepilot_export.convert.embed import embed_onnx
 from sepilot_export.pipeline.export import source_of
 from sepilot_export.convert.formats import FORMATS, format_named, limits_of
 from sepilot_export.quantize.int8 import Int8, Int8Options
-from sepilot_export.convert.inputs import Source
+from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.verify.timing import time_pilots
 from sepilot_runtime.device.conditions import conditions_now
 from sepilot_runtime.engine.engines import EngineName
@@ -68,7 +68,7 @@ def main() -> int:
     return 0
 
 
-def made(source: Source, folder: Path) -> Mapping[str, bytes]:
+def made(source: ExportInputs, folder: Path) -> Mapping[str, bytes]:
     """int8.onnx in every way, calibrated and with its biases corrected alike."""
     with quiet("the training model"):
         model = deploy.load_training_model(source.model_path, source.contract)
@@ -112,7 +112,7 @@ def unsigned(content: bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def report(source: Source, files: Mapping[str, Path], folder: Path, arguments: argparse.Namespace) -> None:
+def report(source: ExportInputs, files: Mapping[str, Path], folder: Path, arguments: argparse.Namespace) -> None:
     """The table."""
     here = [load_pilot(path, verify=False) for path in files.values()]
     pictures = np.asarray(source.held_out.pictures)

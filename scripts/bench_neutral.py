@@ -25,7 +25,7 @@ from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.drive.loop import drive_live
 from sepilot_runtime.drive.novelty import novelty_of
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
-from sepilot_runtime.source.replay import PlayedSource
+from sepilot_runtime.source.replay import ReplaySource
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.source.opening import open_source
 from sepilot_runtime.drive.supervisor import Control, Limits
@@ -77,7 +77,7 @@ def play(pilot: Pilot, spec: str, throttle: float) -> Found:
         now_ns[0] += round(seconds * 1e9)
 
     with open_source(spec) as source:
-        camera = PlayedSource(source, clock_ns=clock_ns, sleep=sleep)
+        camera = ReplaySource(source, clock_ns=clock_ns, sleep=sleep)
         drive_live(
             pilot, camera, [found], limits=limits, actuation=Actuation(throttle=throttle), control=control,
             novelty=lambda pilot: novelty_of(pilot.contract, limits), clock_ns=clock_ns,

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.drive.frame_checks import ContentCheck, Novelty
+from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
 from sepilot_runtime.contract.contract import Contract, FrameStatistics, Output, Picture, Provenance
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.drive.novelty import NoveltyMonitor, statistics_of
@@ -148,7 +148,7 @@ def fastest_us(statistics: FrameStatistics, images: Sequence[Image]) -> dict[str
     pictures = [picture_of(image, PICTURE) for image in images]
     contract = contract_of(statistics)
     monitor = NoveltyMonitor(contract)
-    driving, standing = (ContentCheck(contract, Limits(), Novelty(monitor.score_of, math.inf)) for _ in range(2))
+    driving, standing = (FrameChecks(contract, Limits(), Novelty(monitor.score_of, math.inf)) for _ in range(2))
     calls: dict[str, Callable[[int], object]] = {
         "score": lambda i: monitor.score(pictures[i]),
         "checks, driving": lambda i: driving.judge(images[i], pictures[i], i, moving=True),

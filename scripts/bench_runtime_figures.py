@@ -20,7 +20,7 @@ from sepilot_runtime.bench.cold_start import ColdStart, start_once
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor
-from sepilot_runtime.bench.soak import rehearse
+from sepilot_runtime.bench.soak import soak_test
 
 Images = Sequence[NDArray[Any]]
 Way = tuple[Callable[[NDArray[Any]], object], Images]
@@ -109,7 +109,7 @@ def frame_figures(pilot: Pilot, frames: Images, rounds: int) -> Iterator[Figure]
     yield at_most("preprocessing, exact resize over linear", ratio(times["picture"], times["linear"]), 1.3)
     if picture.color == "gray":
         yield at_most("NV12 to angle over BGR to angle", ratio(times["luma"], times["bgr"]), 0.7)
-    driven = rehearse(pilot, frames, count=OVERHEAD_FRAMES)
+    driven = soak_test(pilot, frames, count=OVERHEAD_FRAMES)
     yield at_most("live loop without the pilot, p50", driven.own.p50_us, 25, " us")
 
 
@@ -177,7 +177,7 @@ def drive_figures(
     few = frames[:32]
     if minutes:
         with busy(others):
-            driven = rehearse(pilot, few, rate_hz=RATE_HZ, seconds=minutes * 60)
+            driven = soak_test(pilot, few, rate_hz=RATE_HZ, seconds=minutes * 60)
         what = f"60 Hz for {minutes:g} min beside {len(others)} busy core{'s' * (len(others) != 1)}, frames"
         wake = driven.wake.p99_us / 1000 if driven.wake else 0.0
         yield Figure(name=what, goal="", found=str(driven.frames), met=None)
@@ -186,7 +186,7 @@ def drive_figures(
         yield at_most("  of those by us", driven.missed_by_us, 0)
         yield at_most("  growth of memory per minute", abs(driven.rss_slope_kb_per_min), MOST_GROWTH_KB_PER_MIN, " kB")
     if soak_frames:
-        driven = rehearse(pilot, few, count=soak_frames, tick=tell(soak_frames))
+        driven = soak_test(pilot, few, count=soak_frames, tick=tell(soak_frames))
         first, last = driven.resources[0], driven.resources[-1]
         yield Figure(name="flat out, frames", goal="", found=f"{driven.frames:,}", met=None)
         yield at_most("  growth of memory", (last.rss_bytes - first.rss_bytes) / 1024, 0, " kB")

@@ -14,8 +14,8 @@ from sepilot_export.convert.formats import format_named
 from sepilot_export.tradeoff.candidate import Entry, Timing
 from sepilot_export.tradeoff.discovery import Place
 from sepilot_export.tradeoff.lineage import Command
-from sepilot_export.verify.fidelity import paired_increase
 from sepilot_export.verify.reference import Reference
+from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
 from sepilot_runtime.contract.preprocess import picture_of
 
 FRAMES = 80
@@ -52,7 +52,7 @@ def entry(
         parameters=1,
         macs=1,
         errors_deg=errors,
-        mae_deg=paired_increase(errors, DRIVES),
+        mae_deg=paired_bootstrap_mean(errors, DRIVES),
         constant_errors_deg=np.full(len(DRIVES), CONSTANT_DEG),
         max_deviation_deg=0.0,
         timing=Timing(median_us=us, low_us=us, high_us=us, net_us=us / 2),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert.embed import embed_onnx, embed_tflite
 from sepilot_export.convert.formats import FORMATS, choose_formats, format_named
-from sepilot_export.pipeline.converter import Source
+from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.pipeline.export import export_source
 from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.verify.check import candidates_of, check_file
@@ -68,7 +68,7 @@ def contract_for(picture: Picture, recipe: str) -> Contract:
     )  # fmt: skip
 
 
-def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed: int = 0) -> Source:
+def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed: int = 0) -> ExportInputs:
     """A source around a Keras model, as `sepilot train` would have left it."""
     from sepilot_train.fit.predict import predict
 
@@ -83,7 +83,7 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
     )
     path = folder / f"{recipe}.keras"
     model.save(path)
-    return Source(
+    return ExportInputs(
         model_path=path,
         contract=contract,
         gates={},
@@ -119,7 +119,7 @@ class Bench:
     """An exported model and the means to put other contents into its files."""
 
     model: Any
-    source: Source
+    source: ExportInputs
     folder: Path
     reference: Reference
     scratch: Path

@@ -14,11 +14,11 @@ import pytest
 from parity.bar_nets import GRAY, Bench, bar_frames, frame_set, source_for
 from sepilot_export.convert import embed, tflite
 from sepilot_export.convert.formats import choose_formats, format_named
+from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.convert.int8_as_onnx import to_onnx
 from sepilot_export.convert.layer_names import names_of, onnx_layers, tflite_layers
 from sepilot_export.convert.ranges import fit_ranges
 from sepilot_export.pipeline import sparse
-from sepilot_export.pipeline.converter import Source
 from sepilot_export.pipeline.export import LAYERS_NAME, Written, export_source
 from sepilot_export.pipeline.export_table import print_files, print_layers
 from sepilot_export.quantize.int8 import Int8Options
@@ -38,7 +38,7 @@ INT8 = choose_formats(["float32.tflite", "float32.onnx", "int8"])
 class Soft:
     """A net with a softplus inside, which int8 destroys, exported with --max-drop."""
 
-    source: Source
+    source: ExportInputs
     folder: Path
     written: Written
 

@@ -20,7 +20,7 @@ from sepilot_export.convert.formats import Format, choose_formats, format_named
 from sepilot_export.convert.preprocessing import ARITHMETIC, Taps, picture_graph, taps, to_onnx, to_tflite
 from sepilot_export.pipeline import frame_input
 from sepilot_export.pipeline.export import export_source
-from sepilot_export.pipeline.frame_input import Difference
+from sepilot_export.pipeline.frame_input import FrameDifference
 from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.verify.check import candidates_of, check_file, check_files
 from sepilot_export.verify.file_check import Candidate, FileCheck
@@ -135,13 +135,13 @@ class Export:
         """Check files with other parts of `preprocessing` in them, and what exporting them says."""
         said = ""
 
-        def difference(*arguments: Any) -> Difference:
+        def difference(*arguments: Any) -> FrameDifference:
             nonlocal said
             try:
                 return real_difference(*arguments)
             except RunError as e:
                 said = str(e)
-                return Difference(levels=0, share=0.0)
+                return FrameDifference(levels=0, share=0.0)
 
         checks = []
         with pytest.MonkeyPatch.context() as patch:
@@ -284,7 +284,7 @@ def test_int8_gates_alone_would_let_a_fault_pass(export: Export) -> None:
 def test_room_for_rounding_only_where_it_is_needed(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = format_named("float32.tflite").limits
     for levels, allowed in ((0, limits.max_error), (1, limits.max_error + frame_input.ROUNDING_ERROR)):
-        found = Difference(levels=levels, share=0.0)
+        found = FrameDifference(levels=levels, share=0.0)
         monkeypatch.setattr(frame_input, "_difference", lambda *_, found=found: found)
         files = frame_input.FrameFiles(export.model, export.source, export.raw)
         assert files.limits(limits).max_error == allowed

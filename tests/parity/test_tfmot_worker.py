@@ -20,7 +20,7 @@ from parity.bar_nets import GRAY, bar_frames, fitted, frame_set
 from sepilot_export.compress import tfmot
 from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.compress.recipe import Compression, Finetune, Prune, Quantize
-from sepilot_export.compress.step import Outcome, Work
+from sepilot_export.compress.step import StepOutcome, Work
 from sepilot_export.convert.embed import tflite_model, tflite_weights
 from sepilot_export.quantize.pair_sums import LARGEST_PAIR, largest_pairs, tflite_kernels
 from sepilot_train.fit.augment import Augmentation
@@ -121,7 +121,7 @@ class Compressed:
             quantize=Quantize(preserve="sparsity", calibration_frames=100, finetune=SHORT),
         )  # fmt: skip
         self.weights = self.net.get_weights()
-        self.outcome: Outcome = tfmot.compress(self.net, compression, work)
+        self.outcome: StepOutcome = tfmot.compress(self.net, compression, work)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
 
 if TYPE_CHECKING:
-    from sepilot_export.compress.evaluation import Figures
+    from sepilot_export.compress.evaluation import Evaluation
     from sepilot_export.compress.job import Compressed
     from sepilot_export.compress.recipe import Compression
 
@@ -176,7 +176,7 @@ def _report(done: Compressed) -> None:
     )
 
 
-def _cells(figures: Figures) -> list[str]:
+def _cells(figures: Evaluation) -> list[str]:
     increase = figures.mae_increase
     return [
         figures.name,

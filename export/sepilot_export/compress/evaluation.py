@@ -22,11 +22,11 @@ from sepilot_train.inspect.table import layer_table
 from sepilot_train.run.frame_set import Predictions
 from sepilot_train.run.run import Run
 
-__all__ = ["Figures", "Int8Figures", "judge_int8", "judge_net"]
+__all__ = ["Evaluation", "Int8Figures", "judge_int8", "judge_net"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Evaluation:
     """A net, or a file, on the held-out frames.
 
     Attributes:
@@ -47,11 +47,11 @@ class Figures:
 class Int8Figures:
     """Figures of an int8 file, and how far at most it is from its own float net, in output values."""
 
-    figures: Figures
+    figures: Evaluation
     max_deviation: float
 
 
-def judge_net(name: str, model: Any, run: Run, before: Predictions | None = None) -> Figures:
+def judge_net(name: str, model: Any, run: Run, before: Predictions | None = None) -> Evaluation:
     """Judge the Keras 3 net of a run by the answers that the run has saved.
 
     Args:
@@ -84,11 +84,11 @@ def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before:
     )
 
 
-def _figures(name: str, found: Predictions, contract: Contract, before: Predictions | None, **net: Any) -> Figures:
+def _figures(name: str, found: Predictions, contract: Contract, before: Predictions | None, **net: Any) -> Evaluation:
     # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
     metrics = steering_metrics(found.labels, found.predictions, 0.0)
     increase = None
     if before is not None:
         output = contract.outputs[0]
         increase = task_increase(found.predictions, before.predictions, found.labels, found.drives, output)
-    return Figures(name=name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)
+    return Evaluation(name=name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)

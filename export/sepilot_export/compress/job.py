@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from sepilot_export.compress import distill, slim, tfmot
-from sepilot_export.compress.evaluation import Figures, judge_int8, judge_net
+from sepilot_export.compress.evaluation import Evaluation, judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression, Distill
-from sepilot_export.compress.step import LayerNote, Outcome, Work, WorkFailed, training_settings
+from sepilot_export.compress.step import LayerNote, StepOutcome, Work, WorkFailed, training_settings
 from sepilot_export.compress.step_order import COMPRESSION_NAME, INT8_NAME, require_order
 from sepilot_export.record.fields import read_object
 from sepilot_export.record.versions import tool_versions
@@ -57,7 +57,7 @@ class Compressed:
     """
 
     run: Run
-    figures: tuple[Figures, ...]
+    figures: tuple[Evaluation, ...]
     constant_mae: float
     layers: tuple[LayerNote, ...]
     max_deviation: float | None
@@ -199,9 +199,9 @@ class _Task:
         )
 
 
-def _steps(task: _Task, compression: Compression) -> list[tuple[str, Callable[[Work], Outcome]]]:
+def _steps(task: _Task, compression: Compression) -> list[tuple[str, Callable[[Work], StepOutcome]]]:
     """The steps of one compression with their names. What tfmot does it does in one process."""
-    found: list[tuple[str, Callable[[Work], Outcome]]] = []
+    found: list[tuple[str, Callable[[Work], StepOutcome]]] = []
     if compression.distill is not None:
         settings = compression.distill
         found.append(("distill", lambda work: _distill(task, settings, work)))
@@ -214,7 +214,7 @@ def _steps(task: _Task, compression: Compression) -> list[tuple[str, Callable[[W
     return found
 
 
-def _distill(task: _Task, settings: Distill, work: Work) -> Outcome:
+def _distill(task: _Task, settings: Distill, work: Work) -> StepOutcome:
     import keras
 
     net, training = task.model, training_settings(settings.finetune, work.seed)
@@ -232,7 +232,7 @@ def _distill(task: _Task, settings: Distill, work: Work) -> Outcome:
         show_progress=task.progress, views=settings.views,
         answers=distill.answers_of(task.teachers, samples, task.recipe, settings),
     )  # fmt: skip
-    return Outcome(model=net)
+    return StepOutcome(model=net)
 
 
 def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:

@@ -12,7 +12,7 @@ from sepilot_export.compress.blocks import Block, bypass, find_blocks
 from sepilot_export.compress.channels import Kernel, Wiring, remove, wire
 from sepilot_export.compress.importance import choose, cost, taylor
 from sepilot_export.compress.recipe import Slim
-from sepilot_export.compress.step import LayerNote, Outcome, Work, training_settings
+from sepilot_export.compress.step import LayerNote, StepOutcome, Work, training_settings
 from sepilot_runtime.base.errors import RecipeError, RunError
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
@@ -34,7 +34,7 @@ def require_supported(model: Any) -> None:
     wire(model)
 
 
-def slim(model: Any, settings: Slim, work: Work) -> Outcome:
+def slim(model: Any, settings: Slim, work: Work) -> StepOutcome:
     """Remove blocks and channels of `model` until `settings.macs` of its multiply-accumulates are left, and train on.
 
     Blocks go first, with a part of the fine-tuning for themselves, because the worth of a channel is measured in a net
@@ -65,7 +65,7 @@ def slim(model: Any, settings: Slim, work: Work) -> Outcome:
         target = left * min(1.0, settings.macs * whole / left) ** (1 / (settings.rounds - number))
         smaller = remove(smaller, wiring, choose(wiring, taylor(smaller, wiring, work.train), target, settings))
         _train(smaller, settings, work, part=trained + number, epochs=parts[trained + number])
-    return Outcome(model=smaller, layers=tuple(_notes(model, smaller)), warnings=_warnings(model, settings, blocks))
+    return StepOutcome(model=smaller, layers=tuple(_notes(model, smaller)), warnings=_warnings(model, settings, blocks))
 
 
 def _parts(epochs: int, count: int) -> list[int]:

@@ -11,7 +11,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.settings import Samples, TrainingSettings
 
-__all__ = ["LayerNote", "Outcome", "Work", "WorkFailed", "training_settings"]
+__all__ = ["LayerNote", "StepOutcome", "Work", "WorkFailed", "training_settings"]
 
 
 class WorkFailed(RunError):
@@ -60,7 +60,7 @@ class LayerNote:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Outcome:
+class StepOutcome:
     """What a step gives back.
 
     Attributes:

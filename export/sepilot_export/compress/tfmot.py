@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.step import LayerNote, Outcome, Work, WorkFailed
+from sepilot_export.compress.step import LayerNote, StepOutcome, Work, WorkFailed
 from sepilot_export.compress.tfmot_support import require_supported
 from sepilot_runtime.base.errors import MissingExtraError, RunError
 from sepilot_runtime.base.files import read_json, write_json
@@ -35,7 +35,7 @@ _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt)\b")
 _LONGEST = 300
 
 
-def compress(model: Any, compression: Compression, work: Work) -> Outcome:
+def compress(model: Any, compression: Compression, work: Work) -> StepOutcome:
     """Prune, then cluster, then quantize a Keras 3 `model`, as far as `compression` has these sections.
 
     Returns:
@@ -122,7 +122,7 @@ def _cause(code: int, log: Path) -> str:
     return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
 
 
-def _outcome(model: Any, folder: Path) -> Outcome:
+def _outcome(model: Any, folder: Path) -> StepOutcome:
     import keras
 
     result = read_json(folder / "result.json", RunError)
@@ -131,7 +131,7 @@ def _outcome(model: Any, folder: Path) -> Outcome:
         for layer in copy.layers:
             layer.set_weights([weights[f"{layer.name}/{i}"] for i in range(len(layer.weights))])
     int8 = folder / "int8.tflite"
-    return Outcome(
+    return StepOutcome(
         model=copy,
         layers=tuple(LayerNote(**entry) for entry in result["layers"]),
         int8=int8.read_bytes() if int8.exists() else None,

@@ -11,11 +11,11 @@ from sepilot_runtime.base.errors import RecipeError, UsageError
 from sepilot_runtime.contract.contract import Precision
 from sepilot_train.run.recipe import Gate
 
-__all__ = ["FORMATS", "Format", "Limits", "choose_formats", "format_named", "limits_of"]
+__all__ = ["FORMATS", "Format", "GateLimits", "choose_formats", "format_named", "limits_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class GateLimits:
     """What a file must keep on the held-out frames.
 
     Attributes:
@@ -48,7 +48,7 @@ class Format:
     suffix: Literal["tflite", "onnx"]
     needs_calibration: bool
     tolerance: float
-    limits: Limits
+    limits: GateLimits
     description: str
     made_from: str = ""
 
@@ -58,13 +58,13 @@ class Format:
         return "litert" if self.suffix == "tflite" else "onnxruntime"
 
 
-_FLOAT32 = Limits(max_error=1e-5, mae_increase=1e-5)
+_FLOAT32 = GateLimits(max_error=1e-5, mae_increase=1e-5)
 # 0.0075 was seen over 1,500 held-out frames of simulated drives, where ONNX Runtime computes in float16.
-_FLOAT16 = Limits(max_error=1e-2, mae_increase=5e-4)
+_FLOAT16 = GateLimits(max_error=1e-2, mae_increase=5e-4)
 # 0.017 of full scale was seen over 9,557 held-out frames of a real drive: activations are quantized by frame.
-_DYNAMIC = Limits(max_error=2.5e-2, mae_increase=2e-3, sign_flips=0.001)
+_DYNAMIC = GateLimits(max_error=2.5e-2, mae_increase=2e-3, sign_flips=0.001)
 # 3 degrees at 25 degrees full scale.
-_INT8 = Limits(max_error=0.12, mae_increase=2e-3, sign_flips=0.002)
+_INT8 = GateLimits(max_error=0.12, mae_increase=2e-3, sign_flips=0.002)
 # What the gate allows a single frame, and the 0.03 by which the kernels of other machines differ.
 _INT8_LOAD = 0.15
 
@@ -146,7 +146,7 @@ def choose_formats(words: Sequence[str]) -> tuple[Format, ...]:
     return tuple(f for f in FORMATS if f.name in chosen)
 
 
-def limits_of(form: Format, gates: Mapping[str, Gate], max_drop: float | None = None) -> Limits:
+def limits_of(form: Format, gates: Mapping[str, Gate], max_drop: float | None = None) -> GateLimits:
     """The format's limits with those that a recipe's `gates` (by precision) set instead.
 
     Args:

@@ -13,14 +13,14 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_train.run.frame_set import FrameSet
 from sepilot_train.run.recipe import Gate
 
-__all__ = ["Source", "Step"]
+__all__ = ["ExportInputs", "Step"]
 
 Step = Callable[[str], None]
 """Told the name of each step as it begins."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Source:
+class ExportInputs:
     """What an export starts from.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STABLE", "Activations", "Fitted", "Range", "Reaches", "asked_range", "fit_ranges", "output_range"]
+__all__ = ["STABLE", "Activations", "Fitted", "PerSampleRanges", "Range", "asked_range", "fit_ranges", "output_range"]
 
 Range = tuple[float, float]
 
@@ -38,14 +38,14 @@ class Fitted:
 
     ranges: Mapping[str, Range]
     seen: Mapping[str, Range]
-    reaches: Reaches
+    reaches: PerSampleRanges
 
 
 def fit_ranges(activations: Activations, pictures: NDArray[np.uint8]) -> Fitted:
     """Run pictures (n, h, w, c), n >= 2, through a float model twice: for the limits, then for the distribution."""
     rows = [{n: (v.min(), v.max()) for n, v in activations(picture).items()} for picture in pictures]
     names = tuple(rows[0])
-    reaches = Reaches(
+    reaches = PerSampleRanges(
         tensors=names,
         low=np.array([[min(float(row[n][0]), 0.0) for n in names] for row in rows]),
         high=np.array([[max(float(row[n][1]), 0.0) for n in names] for row in rows]),
@@ -103,7 +103,7 @@ STABLE = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Reaches:
+class PerSampleRanges:
     """How far each tensor goes on each picture.
 
     Attributes:
@@ -117,10 +117,10 @@ class Reaches:
     def __len__(self) -> int:
         return len(self.low)
 
-    def without(self, left_out: NDArray[np.bool_]) -> Reaches:
+    def without(self, left_out: NDArray[np.bool_]) -> PerSampleRanges:
         """The reaches of the other pictures, each still in its half: a reach of zero widens nothing."""
         kept = ~left_out[:, np.newaxis]
-        return Reaches(tensors=self.tensors, low=self.low * kept, high=self.high * kept)
+        return PerSampleRanges(tensors=self.tensors, low=self.low * kept, high=self.high * kept)
 
     def widths(self) -> NDArray[np.float64]:
         """(tensors,) from the lowest to the highest value over all pictures."""
@@ -129,7 +129,7 @@ class Reaches:
 
     def disagreement(self) -> NDArray[np.float64]:
         """How much the two halves' ranges differ, as a fraction of the width, for tensors that have one."""
-        halves = [Reaches(tensors=self.tensors, low=self.low[i::2], high=self.high[i::2]) for i in (0, 1)]
+        halves = [PerSampleRanges(tensors=self.tensors, low=self.low[i::2], high=self.high[i::2]) for i in (0, 1)]
         whole = self.widths()
         known = whole > 0
         found: NDArray[np.float64] = 1.0 - np.minimum(*(half.widths() for half in halves))[known] / whole[known]

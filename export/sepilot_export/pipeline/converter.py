@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, onnx_file, tflite
-from sepilot_export.convert.formats import Format, Limits
-from sepilot_export.convert.inputs import Source, Step
+from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.int8_as_onnx import ALLOWED_STEPS, Twin, output_step, to_onnx, twin_gap
 from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.pipeline import sparse
@@ -24,14 +24,14 @@ from sepilot_export.quantize.int8 import Int8, Int8Options
 from sepilot_export.quantize.mixed_precision import Cost
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
 from sepilot_export.record.versions import tool_versions
-from sepilot_export.verify.tuning_set import Figures
+from sepilot_export.verify.tuning_set import TuningFigures
 from sepilot_runtime.base.errors import ContractError, ModelFileError
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
-__all__ = ["Converter", "Exported", "Source", "Step"]
+__all__ = ["Converter", "ExportInputs", "Exported", "Step"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Exported:
     kept_float: tuple[str, ...] = ()
     kept_because: tuple[str, ...] = ()
     cost: Cost | None = None
-    figures: tuple[Figures, ...] = ()
+    figures: tuple[TuningFigures, ...] = ()
     twin: Twin | None = None
     of_training: bool = False
 
@@ -71,7 +71,7 @@ class Converter:
     """Makes the formats of one model. `int8` tells about the calibration, where there was one."""
 
     def __init__(
-        self, source: Source, model: Any, deployed: Any, work: Path, limits: Mapping[str, Limits],
+        self, source: ExportInputs, model: Any, deployed: Any, work: Path, limits: Mapping[str, GateLimits],
         options: Int8Options, step: Step, frames: FrameFiles | None = None,
     ) -> None:  # fmt: skip
         """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sepilot_export.convert import deploy, support
 from sepilot_export.convert.failures import Failure, lines_of, way_out
 from sepilot_export.convert.formats import FORMATS, Format, limits_of
-from sepilot_export.convert.inputs import Source, Step
+from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.pipeline.converter import Converter, Exported
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8, Int8Options
@@ -76,7 +76,7 @@ class Written:
     failed: tuple[Failure, ...]
 
 
-def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False) -> Source:
+def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False) -> ExportInputs:
     """Everything that an export needs of a training run.
 
     Raises:
@@ -89,7 +89,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
     if list(zip(saved.drives, saved.names, strict=True)) != list(zip(held_out.drives, held_out.names, strict=True)):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
     metrics = read_object(run.path / "validation.json").inner("metrics")
-    return Source(
+    return ExportInputs(
         model_path=run.model_path,
         contract=run.contract,
         gates=run.recipe.gates,
@@ -103,7 +103,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
 
 
 def export_source(
-    source: Source,
+    source: ExportInputs,
     formats: Sequence[Format],
     out: Path,
     *,
@@ -196,7 +196,7 @@ def _write_files(
     return files, [failed[form.name] for form in lost]
 
 
-def _nothing_made(source: Source, failed: Sequence[Failure]) -> RunError:
+def _nothing_made(source: ExportInputs, failed: Sequence[Failure]) -> RunError:
     lines = [f"{names}: {reason}" + (f"; {way}" if way else "") for names, reason, way in lines_of(failed)]
     return RunError(f"{source.model_path}: no file could be made: {'; '.join(lines)}")
 
@@ -229,7 +229,7 @@ def _write_layers(int8: Int8, folder: Path) -> list[str]:
     return missing
 
 
-def _reference(source: Source, model: Any) -> Reference:
+def _reference(source: ExportInputs, model: Any) -> Reference:
     """The held-out frames with the model's answers, computed here and held against those that the training saved."""
     held = source.held_out
     answers = predict(model, held.pictures)
@@ -260,7 +260,7 @@ def _spread(pictures: Pictures, predictions: NDArray[np.float32], count: int = 3
 
 
 def _record(
-    source: Source,
+    source: ExportInputs,
     files: Sequence[Exported],
     failed: Sequence[Failure],
     parity: float,

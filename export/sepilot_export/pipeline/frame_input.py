@@ -1,7 +1,7 @@
 """Files that take the camera's frame: the preprocessing in front of each format, and the proof that it is OpenCV's.
 
-The preprocessing is put in front of the finished file of a format (`concatenate.py`), so all of them have it, and the part
-behind it is the one that was checked without. It computes in float32 whatever the file's precision.
+The preprocessing is put in front of the finished file of a format (`concatenate.py`), so all of them have it, and the
+part behind it is the one that was checked without. It computes in float32 whatever the file's precision.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, preprocessing
 from sepilot_export.convert.concatenate import join_onnx, join_tflite
-from sepilot_export.convert.formats import Format, Limits
-from sepilot_export.convert.inputs import Source
+from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
@@ -29,7 +29,7 @@ from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
-__all__ = ["Difference", "FrameFiles"]
+__all__ = ["FrameDifference", "FrameFiles"]
 
 ROUNDING = 1
 """Gray levels by which an OpenCV of another build may round pictures differently that are resized "linear"."""
@@ -49,7 +49,7 @@ ROUNDING_MAE = 5e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class FrameDifference:
     """Between two ways to make a picture: the largest in gray levels, and the share of pixels that differ."""
 
     levels: int
@@ -63,7 +63,7 @@ class FrameFiles:
         difference: between the preprocessing in the files and OpenCV's.
     """
 
-    def __init__(self, model: Any, source: Source, raw: RawFrames) -> None:
+    def __init__(self, model: Any, source: ExportInputs, raw: RawFrames) -> None:
         """
         Args:
             model: the training model, whose answers count.
@@ -84,7 +84,7 @@ class FrameFiles:
         self.difference = _difference(self._tflite, raw, self._pictures, allowed)
         self._contract = dataclasses.replace(contract, frame=raw.input, golden=_golden(model, contract, raw))
 
-    def limits(self, limits: Limits) -> Limits:
+    def limits(self, limits: GateLimits) -> GateLimits:
         """A format's limits, with room for the rounding of an OpenCV that differs from what the files compute."""
         if self.difference.levels == 0:
             return limits
@@ -150,7 +150,7 @@ class FrameFiles:
         return self._onnx
 
 
-def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8], allowed: int) -> Difference:
+def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8], allowed: int) -> FrameDifference:
     """How far the file `front` is from OpenCV.
 
     Args:
@@ -177,7 +177,7 @@ def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8], allow
             f"--with-preprocessing: the preprocessing in the files differs from OpenCV's by up to {worst} gray levels, "
             f"in {share:.0%} of the pixels; at most {allowed} in {ROUNDED if allowed else 0:.0%} allowed"
         )
-    return Difference(levels=worst, share=share)
+    return FrameDifference(levels=worst, share=share)
 
 
 def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...]:

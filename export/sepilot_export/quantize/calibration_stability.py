@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.ranges import STABLE, Reaches
+from sepilot_export.convert.ranges import STABLE, PerSampleRanges
 
 __all__ = ["stability", "stability_warnings"]
 
@@ -21,13 +21,13 @@ MOST_OUTLIERS = 3
 """More frames than that which reach far are no outliers."""
 
 
-def stability(reaches: Reaches) -> dict[str, float]:
+def stability(reaches: PerSampleRanges) -> dict[str, float]:
     """How much the two halves differ, for the manifest."""
     found = reaches.disagreement()
     return {"median": round(float(np.median(found)), 4), "worst": round(float(found.max()), 4)}
 
 
-def stability_warnings(reaches: Reaches, drives: Sequence[str], names: Sequence[str]) -> list[str]:
+def stability_warnings(reaches: PerSampleRanges, drives: Sequence[str], names: Sequence[str]) -> list[str]:
     """A line with the cause when the ranges cannot be trusted.
 
     Args:
@@ -43,7 +43,7 @@ def stability_warnings(reaches: Reaches, drives: Sequence[str], names: Sequence[
     return [warning]
 
 
-def _cause(reaches: Reaches, drives: Sequence[str], names: Sequence[str]) -> str:
+def _cause(reaches: PerSampleRanges, drives: Sequence[str], names: Sequence[str]) -> str:
     outliers = _outliers(reaches)
     if outliers:
         named = ", ".join(f"{names[i]} of drive {drives[i]}" for i in outliers)
@@ -63,7 +63,7 @@ def _cause(reaches: Reaches, drives: Sequence[str], names: Sequence[str]) -> str
     return f"{len(reaches)} frames are too few; calibrate on more with --calibration-frames"
 
 
-def _outliers(reaches: Reaches) -> list[int]:
+def _outliers(reaches: PerSampleRanges) -> list[int]:
     """The fewest frames without which the halves agree, up to `MOST_OUTLIERS`; empty where so few do not suffice."""
     left_out = np.zeros(len(reaches), bool)
     for _ in range(MOST_OUTLIERS):
@@ -77,7 +77,7 @@ def _outliers(reaches: Reaches) -> list[int]:
     return []
 
 
-def _odd_drive(reaches: Reaches, drives: Sequence[str]) -> str:
+def _odd_drive(reaches: PerSampleRanges, drives: Sequence[str]) -> str:
     """The smallest drive without which the halves agree, "" where there is none."""
     found = sorted(set(drives), key=list(drives).count)
     for drive in found[:-1] if len(found) > 1 else []:

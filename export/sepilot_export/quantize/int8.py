@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert import deploy, onnx_file, tflite
 from sepilot_export.convert.equalize import equalize
-from sepilot_export.convert.formats import Limits
+from sepilot_export.convert.formats import GateLimits
 from sepilot_export.convert.in_memory import Suffix
-from sepilot_export.convert.inputs import Source, Step
+from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.layer_names import names_of
 from sepilot_export.convert.ranges import Activations, Fitted, Range, asked_range, fit_ranges, output_range
 from sepilot_export.quantize import calibration, mixed_precision
 from sepilot_export.quantize.calibration import Choice
 from sepilot_export.quantize.calibration_choice import choice_error, choice_warnings
 from sepilot_export.quantize.calibration_stability import stability, stability_warnings
-from sepilot_export.quantize.mixed_precision import Damage, Mixed
+from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.quantizers import OnnxQuantizer, TfliteQuantizer
 from sepilot_export.quantize.sqnr import FRAMES, Noise
 from sepilot_export.verify import tuning_set as trial
-from sepilot_export.verify.tuning_set import Figures, Trial
+from sepilot_export.verify.tuning_set import TuningFigures, TuningSet
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.predict import predict
 
@@ -64,25 +64,31 @@ class _Calibrated:
 
     graph: Any
     frames: Mapping[Choice, NDArray[np.int64]]
-    trial: Trial | None
+    trial: TuningSet | None
 
 
 class Int8:
     """Makes int8 files. `manifest`, `warnings`, `mixed` and `figures` (by format) tell what was done."""
 
     def __init__(
-        self, source: Source, model: Any, work: Path, limits: Mapping[str, Limits], options: Int8Options, step: Step
+        self,
+        source: ExportInputs,
+        model: Any,
+        work: Path,
+        limits: Mapping[str, GateLimits],
+        options: Int8Options,
+        step: Step,
     ) -> None:
         """`limits`: by format."""
         self.manifest: dict[str, Any] | None = None
         self.warnings: list[str] = []
         self.mixed: dict[str, Mixed] = {}
-        self.figures: dict[str, tuple[Figures, ...]] = {}
+        self.figures: dict[str, tuple[TuningFigures, ...]] = {}
         self._source, self._model, self._work, self._limits = source, model, work, limits
         self._options, self._step = options, step
         self._calibrated: _Calibrated | None = None
         self._quantizers: dict[Suffix, TfliteQuantizer | OnnxQuantizer] = {}
-        self._rankings: dict[Suffix, tuple[Damage, ...]] = {}
+        self._rankings: dict[Suffix, tuple[Sensitivity, ...]] = {}
 
     def content(self, name: str, suffix: Suffix, *, float_head: bool = False) -> bytes:
         """The file of the format `name`; see `Int8Options.max_drop`.
@@ -96,7 +102,7 @@ class Int8:
             return quantizer.quantize(always)
         frames = self._require_trial()
 
-        def ranking() -> tuple[Damage, ...]:
+        def ranking() -> tuple[Sensitivity, ...]:
             if suffix not in self._rankings:
                 self._step(f"{name}: ranking layers")
                 self._rankings[suffix] = mixed_precision.rank(quantizer, frames)
@@ -112,10 +118,10 @@ class Int8:
         self.figures[name] = self._judged(name, suffix, found)
         return found.content
 
-    def _judged(self, name: str, suffix: Suffix, found: Mixed) -> tuple[Figures, ...]:
+    def _judged(self, name: str, suffix: Suffix, found: Mixed) -> tuple[TuningFigures, ...]:
         """The figures of the chosen file, also on the held-out frames, which had no say in the choice."""
         source, limits = self._source, self._limits[name]
-        held = Trial(
+        held = TuningSet(
             pictures=source.held_out.pictures, drives=source.held_out.drives, labels=source.held_out.labels,
             predictions=source.saved, contract=source.contract, name="held-out frames",
         )  # fmt: skip
@@ -218,7 +224,7 @@ class Int8:
         outputs = self._calibration().graph.output
         return {o.name: outputs[o.name]._keras_history.operation.name for o in self._source.contract.outputs}
 
-    def _require_trial(self) -> Trial:
+    def _require_trial(self) -> TuningSet:
         frames = self._calibration().trial
         if frames is None:
             raise RunError(
@@ -258,14 +264,14 @@ def _ranges(fitted: Fitted, heads: Sequence[str], asked: Range) -> dict[str, Ran
 
 
 def _trial(
-    source: Source, predictions: NDArray[np.float32], frames: Mapping[Choice, NDArray[np.int64]]
-) -> Trial | None:
+    source: ExportInputs, predictions: NDArray[np.float32], frames: Mapping[Choice, NDArray[np.int64]]
+) -> TuningSet | None:
     training = source.training
     taken = {int(i) for index in frames.values() for i in index}
     index = calibration.spared(len(predictions), taken, trial.MOST)
     if len(index) < trial.MINIMUM:
         return None
-    return Trial(
+    return TuningSet(
         pictures=training.pictures[index],
         drives=tuple(training.drives[i] for i in index),
         labels=training.labels[index],

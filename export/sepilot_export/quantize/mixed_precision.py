@@ -16,13 +16,13 @@ from typing import Protocol
 
 import numpy as np
 
-from sepilot_export.convert.formats import Limits
+from sepilot_export.convert.formats import GateLimits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
 from sepilot_export.verify.timing import time_pilots
-from sepilot_export.verify.tuning_set import Trial
+from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import ModelFileError
 
-__all__ = ["Cost", "Damage", "Mixed", "Quantizer", "keep_float", "rank"]
+__all__ = ["Cost", "Mixed", "Quantizer", "Sensitivity", "keep_float", "rank"]
 
 RANKING_FRAMES = 256
 
@@ -50,7 +50,7 @@ class Quantizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
+class Sensitivity:
     """What int8 does to the output when only this layer is quantized: mean and largest deviation in degrees."""
 
     layer: str
@@ -88,15 +88,15 @@ class Mixed:
     content: bytes
     kept: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    damage: tuple[Damage, ...] = ()
+    damage: tuple[Sensitivity, ...] = ()
     cost: Cost | None = None
 
 
 def keep_float(
     quantizer: Quantizer,
-    trial: Trial,
-    limits: Limits,
-    ranking: Callable[[], tuple[Damage, ...]],
+    trial: TuningSet,
+    limits: GateLimits,
+    ranking: Callable[[], tuple[Sensitivity, ...]],
     *,
     always: Sequence[str] = (),
 ) -> Mixed:
@@ -132,7 +132,7 @@ def keep_float(
     return Mixed(content=content, kept=tuple(kept), reasons=reasons, damage=damage, cost=cost)
 
 
-def rank(quantizer: Quantizer, trial: Trial) -> tuple[Damage, ...]:
+def rank(quantizer: Quantizer, trial: TuningSet) -> tuple[Sensitivity, ...]:
     """The damage of each layer, from the worst, on a part of the frames."""
     trial = trial.thinned(RANKING_FRAMES)
     output = trial.contract.outputs[0]
@@ -142,16 +142,16 @@ def rank(quantizer: Quantizer, trial: Trial) -> tuple[Damage, ...]:
         try:
             answers = trial.answers(quantizer.quantize_alone(layer), quantizer.suffix)
         except ModelFileError:  # It answers NaN, or does not run at all: no worse damage.
-            found.append(Damage(layer=layer, mean_deg=2 * output.scale, max_deg=2 * output.scale))
+            found.append(Sensitivity(layer=layer, mean_deg=2 * output.scale, max_deg=2 * output.scale))
             continue
         error = np.abs(np.clip(answers.astype(np.float64), output.low, output.high) - expected) * output.scale
         # Float32 arithmetic of another order.
         mean = float(error.mean())
-        found.append(Damage(layer=layer, mean_deg=mean if mean > 1e-4 else 0.0, max_deg=float(error.max())))
+        found.append(Sensitivity(layer=layer, mean_deg=mean if mean > 1e-4 else 0.0, max_deg=float(error.max())))
     return tuple(sorted(found, key=lambda d: -d.mean_deg))
 
 
-def _cost(content: bytes, plain: bytes, float32: bytes, suffix: Suffix, trial: Trial) -> Cost:
+def _cost(content: bytes, plain: bytes, float32: bytes, suffix: Suffix, trial: TuningSet) -> Cost:
     contents = (content, plain, float32)
     pilots = [pilot_of(c, suffix, trial.contract) for c in contents]
     us = [round(latency.p50_us, 1) for latency in time_pilots(pilots, trial.pictures[:64])]

@@ -19,7 +19,7 @@ from sepilot_train.inspect.table import LayerTable, layer_table
 from sepilot_train.run.frame_set import Predictions
 from sepilot_train.run.run import Run, open_run
 
-__all__ = ["Material", "Validation", "gather"]
+__all__ = ["PageContent", "Validation", "gather"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Material:
+class PageContent:
     """One page's worth. What is None or empty is left out, with a line on how to make it.
 
     Attributes:
@@ -78,7 +78,7 @@ def gather(
     bench_path: Path | None = None,
     closed_loop_path: Path | None = None,
     moved_to: Sequence[Path] = (),
-) -> Material:
+) -> PageContent:
     """Read it all.
 
     Args:
@@ -104,7 +104,7 @@ def gather(
     bench = _read_bench(bench_path, export) if bench_path else None
     closed_loop = read_closed_loop(closed_loop_path) if closed_loop_path else None
     samples, note = _samples(run, predictions, validation.scale_deg, moved_to)
-    return Material(
+    return PageContent(
         run=run,
         recipe_toml=(run_path / "recipe.toml").read_text(encoding="utf-8"),
         validation=validation,

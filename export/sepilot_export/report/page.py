@@ -9,7 +9,7 @@ from sepilot_export.record.exports import Check, Export
 from sepilot_export.record.measurements import Bench, ClosedLoop, LoopRow
 from sepilot_export.report import charts
 from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, microseconds, span
-from sepilot_export.report.material import Material, Validation
+from sepilot_export.report.material import PageContent, Validation
 from sepilot_export.report.rendering import render_page
 from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
 
@@ -31,7 +31,7 @@ class Stage:
     failed: bool = False
 
 
-def render(material: Material) -> str:
+def render(material: PageContent) -> str:
     """The HTML document. Every text that came from a file is escaped."""
     return render_page(
         "page.html",
@@ -50,7 +50,7 @@ def render(material: Material) -> str:
     )
 
 
-def stages_of(material: Material) -> list[Stage]:
+def stages_of(material: PageContent) -> list[Stage]:
     """The pipeline strip, from drives to closed loop."""
     return [
         _drives(material.validation),
@@ -145,7 +145,7 @@ def _closed_loop(loop: ClosedLoop | None) -> Stage:
     )
 
 
-def _charts(material: Material) -> dict[str, Any]:
+def _charts(material: PageContent) -> dict[str, Any]:
     v, loop = material.validation, material.closed_loop
     check = material.check
     return {

@@ -16,9 +16,9 @@ from sepilot_export.tradeoff.common_frames import Common
 from sepilot_export.tradeoff.discovery import LeftOut, Place
 from sepilot_export.tradeoff.lineage import commands_of, compression_of
 from sepilot_export.verify.check import candidates_of, check_files, not_exported
-from sepilot_export.verify.fidelity import paired_increase
 from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.reference import EXPORT_NAME, Reference, read_reference
+from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
 from sepilot_runtime.base.errors import MissingExtraError
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.bench.latency_bench import Measurement, Variant, measure, synthetic_frames
@@ -123,7 +123,7 @@ def _entry(
         parameters=parameters,
         macs=macs,
         errors_deg=errors,
-        mae_deg=paired_increase(errors, common.drives) if errors.size else None,
+        mae_deg=paired_bootstrap_mean(errors, common.drives) if errors.size else None,
         constant_errors_deg=_constant_errors_deg(reference, common),
         max_deviation_deg=check.fidelity.max_error if check.fidelity and errors.size else None,
         timing=None,

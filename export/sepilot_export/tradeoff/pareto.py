@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sepilot_export.tradeoff.candidate import Entry
-from sepilot_export.verify.fidelity import Interval, paired_increase
+from sepilot_export.verify.fidelity import Interval
+from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
 
 __all__ = [
     "RULES",
@@ -105,7 +106,7 @@ def pareto(entries: Sequence[Entry], cost: Callable[[Entry], float]) -> list[Ent
 def eligible(entries: Sequence[Entry], drives: Sequence[str]) -> list[Entry]:
     """Files that may be picked. `drives`: of each common frame."""
     able = [e for e in entries if e.passed and e.mae_deg is not None and e.timing is not None]
-    return [e for e in able if paired_increase(e.errors_deg - e.constant_errors_deg, drives).high < 0]
+    return [e for e in able if paired_bootstrap_mean(e.errors_deg - e.constant_errors_deg, drives).high < 0]
 
 
 def best_of(entries: Sequence[Entry]) -> Entry:
@@ -115,7 +116,7 @@ def best_of(entries: Sequence[Entry]) -> Entry:
 
 def above_best(entry: Entry, best: Entry, drives: Sequence[str]) -> Interval:
     """The error of `entry` less that of `best`, paired; in degrees."""
-    return paired_increase(entry.errors_deg - best.errors_deg, drives)
+    return paired_bootstrap_mean(entry.errors_deg - best.errors_deg, drives)
 
 
 def choose(able: Sequence[Entry], drives: Sequence[str]) -> list[Pick]:

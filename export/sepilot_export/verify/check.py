@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert.failures import Failure, failures_in
-from sepilot_export.convert.formats import FORMATS, Limits, format_named
+from sepilot_export.convert.formats import FORMATS, GateLimits, format_named
 from sepilot_export.convert.int8_as_onnx import Twin, twin_of
 from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.verify.causes import advice_of
@@ -66,7 +66,9 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
         Candidate(
             path=path,
             form=form,
-            limits=override(parse(Limits, limits, f"{where}: limits", RunError, complete=True), form.precision, gates),
+            limits=override(
+                parse(GateLimits, limits, f"{where}: limits", RunError, complete=True), form.precision, gates
+            ),
             twin=twin,
             origin=origin,
         )

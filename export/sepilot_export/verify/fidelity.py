@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.bootstrap import Interval, paired_increase
+from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.contract.contract import Output
 from sepilot_train.base.stored import Pictures
 
-__all__ = ["Fidelity", "Interval", "measure", "paired_increase", "saturated_frames", "task_increase"]
+__all__ = ["Fidelity", "Interval", "measure", "paired_bootstrap_mean", "saturated_frames", "task_increase"]
 
 DEAD_BAND = 0.02
 """In output values. Closer to 0 than this a change of sign means nothing."""
@@ -80,7 +80,7 @@ def task_increase(
     y = labels[known].astype(np.float64)
     said, expected = (np.clip(v[known].astype(np.float64), output.low, output.high) for v in (answers, reference))
     change = np.abs(said - y) - np.abs(expected - y)
-    return paired_increase(change, [d for d, k in zip(drives, known, strict=True) if k])
+    return paired_bootstrap_mean(change, [d for d, k in zip(drives, known, strict=True) if k])
 
 
 def saturated_frames(said: Values, expected: Values, pictures: Pictures, output: Output) -> int:

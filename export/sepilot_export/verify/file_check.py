@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.formats import Format, Limits
+from sepilot_export.convert.formats import Format, GateLimits
 from sepilot_export.convert.int8_as_onnx import Twin
 from sepilot_export.verify.fidelity import Fidelity
 from sepilot_export.verify.gates import (
@@ -75,7 +75,7 @@ class Candidate:
 
     path: Path
     form: Format
-    limits: Limits
+    limits: GateLimits
     twin: Twin | None = None
     engine: EngineName | None = None
     origin: Origin = UNKNOWN

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.formats import FORMATS, Format, Limits
+from sepilot_export.convert.formats import FORMATS, Format, GateLimits
 from sepilot_export.verify.fidelity import Fidelity, Interval
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Contract, Output
@@ -50,12 +50,12 @@ class Fault:
     text: str
 
 
-def judge(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> Iterator[str]:
+def judge(fidelity: Fidelity, limits: GateLimits, output: Output, frames: int) -> Iterator[str]:
     """The gates that a file does not keep, one reason each; see `faults_of`."""
     return (fault.text for fault in faults_of(fidelity, limits, output, frames))
 
 
-def faults_of(fidelity: Fidelity, limits: Limits, output: Output, frames: int) -> Iterator[Fault]:
+def faults_of(fidelity: Fidelity, limits: GateLimits, output: Output, frames: int) -> Iterator[Fault]:
     """The gates that a file does not keep.
 
     The task's error must stay below its limit with the whole of its interval. Where the frames are too few for that
@@ -106,7 +106,7 @@ def preprocessing_reasons(
         )
 
 
-def remarks(fidelity: Fidelity, limits: Limits) -> Iterator[str]:
+def remarks(fidelity: Fidelity, limits: GateLimits) -> Iterator[str]:
     """What the figures could not decide."""
     increase = fidelity.mae_increase
     if increase is not None and not _can_tell(increase, limits):
@@ -136,7 +136,7 @@ def drop_from(word: str, output: Output) -> float:
     return value
 
 
-def _can_tell(increase: Interval, limits: Limits) -> bool:
+def _can_tell(increase: Interval, limits: GateLimits) -> bool:
     """Is the interval narrow enough for the limit: would a file that costs nothing pass?"""
     return increase.high - increase.low <= limits.mae_increase
 
@@ -178,16 +178,16 @@ def _first_difference(key: str, found: Any, expected: Any) -> str:
     return f"{key} differs" if len(str(found)) > 80 else f"{key}: {expected!r} expected, found {found!r}"
 
 
-def override(limits: Limits, precision: str, words: Sequence[str]) -> Limits:
+def override(limits: GateLimits, precision: str, words: Sequence[str]) -> GateLimits:
     """The limits of a file of `precision` with those that the command line sets instead.
 
     Args:
-        words: "KEY=VALUE" for all files or "PRECISION.KEY=VALUE" for some, keys as in `Limits`.
+        words: "KEY=VALUE" for all files or "PRECISION.KEY=VALUE" for some, keys as in `GateLimits`.
 
     Raises:
         UsageError: an unknown precision or key, or no number from 0 on.
     """
-    keys = [f.name for f in dataclasses.fields(Limits)]
+    keys = [f.name for f in dataclasses.fields(GateLimits)]
     precisions = dict.fromkeys(f.precision for f in FORMATS)
     for word in words:
         name, _, text = word.partition("=")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.inputs import Source
+from sepilot_export.convert.inputs import ExportInputs
 from sepilot_runtime.base.errors import ContractError, DriveError, RunError, UsageError
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.contract import FrameInput
@@ -39,7 +39,7 @@ class RawFrames:
 
 
 def read_raw_frames(
-    run: Run, source: Source, wanted: FrameInput | None = None, *, moved_to: Sequence[Path] = ()
+    run: Run, source: ExportInputs, wanted: FrameInput | None = None, *, moved_to: Sequence[Path] = ()
 ) -> RawFrames:
     """Frames evenly from the lowest to the highest prediction: at most 300, and 64 MiB.
 

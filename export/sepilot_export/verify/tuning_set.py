@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.formats import Limits
+from sepilot_export.convert.formats import GateLimits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
 from sepilot_export.verify.fidelity import Fidelity, Interval, measure
 from sepilot_export.verify.gates import judge, remarks
@@ -20,7 +20,7 @@ from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.stored import Pictures
 
-__all__ = ["MINIMUM", "MOST", "Figures", "Trial"]
+__all__ = ["MINIMUM", "MOST", "TuningFigures", "TuningSet"]
 
 
 MINIMUM = 64
@@ -31,7 +31,7 @@ MOST = 8000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class TuningFigures:
     """A file's deviation from the training model on some frames, in degrees, and the gates that it misses there.
 
     Attributes:
@@ -51,7 +51,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Trial:
+class TuningSet:
     """Frames with the training model's answers.
 
     Attributes:
@@ -68,7 +68,7 @@ class Trial:
     contract: Contract
     name: str = "training frames beside the calibration"
 
-    def thinned(self, most: int) -> Trial:
+    def thinned(self, most: int) -> TuningSet:
         """At most so many of the frames, evenly spaced."""
         index = np.linspace(0, len(self.pictures) - 1, min(most, len(self.pictures))).astype(np.int64)
         return dataclasses.replace(
@@ -94,7 +94,7 @@ class Trial:
         output = self.contract.outputs[0]
         return measure(answers, self.predictions, self.labels, self.drives, self.pictures, output)
 
-    def misses(self, content: bytes, suffix: Suffix, limits: Limits) -> tuple[str, ...]:
+    def misses(self, content: bytes, suffix: Suffix, limits: GateLimits) -> tuple[str, ...]:
         """The gates that a file does not keep on these frames, one reason each."""
         try:
             found = self.fidelity(content, suffix)
@@ -102,10 +102,10 @@ class Trial:
             return (str(e),)
         return tuple(judge(found, limits, self.contract.outputs[0], len(self.pictures)))
 
-    def figures(self, content: bytes, suffix: Suffix, limits: Limits) -> Figures:
+    def figures(self, content: bytes, suffix: Suffix, limits: GateLimits) -> TuningFigures:
         """A file's errors on these frames. Raises what `answers` raises."""
         found = self.fidelity(content, suffix)
-        return Figures(
+        return TuningFigures(
             on=self.name,
             frames=len(self.pictures),
             mean_deg=round(found.mean_error, 5),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Interval", "paired_increase"]
+__all__ = ["Interval", "paired_bootstrap_mean"]
 
 BLOCK = 25
 """Frames that count as one observation: a good second at 20 frames per second."""
@@ -27,7 +27,7 @@ class Interval:
     high: float
 
 
-def paired_increase(
+def paired_bootstrap_mean(
     change: NDArray[np.float64], drives: Sequence[str], *, samples: int = 2000, seed: int = 0
 ) -> Interval:
     """Mean of `change` (n,) with a block bootstrap interval; blocks end where a drive ends."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import read_json
 
-__all__ = ["Comparison", "Key", "Outcome", "compare", "ratio_interval", "read_benchmark", "require_comparable"]
+__all__ = ["RegressionTest", "Key", "RegressionOutcome", "compare", "ratio_interval", "read_benchmark", "require_comparable"]
 
 DRAWS = 4000
 FEWEST_ROUNDS = 5
@@ -32,14 +32,14 @@ Key = tuple[str, str, int]
 """File, engine and threads of a row."""
 
 
-class Outcome(StrEnum):
+class RegressionOutcome(StrEnum):
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "no visible difference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class RegressionTest:
     """One file in both runs.
 
     Attributes:
@@ -55,7 +55,7 @@ class Comparison:
     ratio: float
     low: float
     high: float
-    outcome: Outcome
+    outcome: RegressionOutcome
     failed: bool
 
 
@@ -77,7 +77,7 @@ def read_benchmark(path: Path) -> dict[str, Any]:
 
 def compare(
     old: Mapping[str, Any], new: Mapping[str, Any], *, tolerance: float = 0.05
-) -> tuple[list[Comparison], list[str]]:
+) -> tuple[list[RegressionTest], list[str]]:
     """Every file, engine and number of threads that both have, and remarks on what does not compare.
 
     Args:
@@ -153,12 +153,12 @@ def ratio_interval(old_us: Sequence[float], new_us: Sequence[float], seed: int =
     return float(low / drift), float(high * drift)
 
 
-def _compared(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> Comparison:
+def _compared(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> RegressionTest:
     rounds = (old["us_p50_by_round"], new["us_p50_by_round"])
     low, high = ratio_interval(*rounds)
     ratio = float(np.median(rounds[1]) / np.median(rounds[0]))
-    outcome = Outcome.SLOWER if low > 1 else Outcome.FASTER if high < 1 else Outcome.SAME
-    return Comparison(
+    outcome = RegressionOutcome.SLOWER if low > 1 else RegressionOutcome.FASTER if high < 1 else RegressionOutcome.SAME
+    return RegressionTest(
         file=new["file"],
         engine=new["engine"],
         threads=new["threads"],
@@ -168,7 +168,7 @@ def _compared(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) 
         low=low,
         high=high,
         outcome=outcome,
-        failed=outcome is Outcome.SLOWER and ratio > 1 + tolerance,
+        failed=outcome is RegressionOutcome.SLOWER and ratio > 1 + tolerance,
     )
 
 

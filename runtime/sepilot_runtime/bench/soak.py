@@ -26,7 +26,7 @@ from sepilot_runtime.drive.step import Step
 from sepilot_runtime.source.protocol import Frame, SourceInfo
 from sepilot_runtime.drive.supervisor import Control
 
-__all__ = ["MemoryCamera", "Rehearsal", "Resources", "rehearse", "resources_now"]
+__all__ = ["MemoryCamera", "SoakTest", "Resources", "soak_test", "resources_now"]
 
 LOOKS = 128
 """At memory and handles in a rehearsal, at most; when so many are kept, every second one goes."""
@@ -52,7 +52,7 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
+class SoakTest:
     """What came of it.
 
     Attributes:
@@ -89,7 +89,7 @@ class Rehearsal:
         return round(float(np.polyfit(minutes, kilobytes, 1)[0]), 3) + 0.0
 
 
-def rehearse(
+def soak_test(
     pilot: Pilot,
     frames: Sequence[NDArray[np.uint8]],
     *,
@@ -97,7 +97,7 @@ def rehearse(
     seconds: float | None = None,
     count: int | None = None,
     tick: Callable[[int], object] = lambda done: None,
-) -> Rehearsal:
+) -> SoakTest:
     """Drive live by `frames`, again and again, for so many seconds or so many frames, and meter each turn.
 
     Args:
@@ -112,7 +112,7 @@ def rehearse(
     summary = drive_live(pilot, camera, [camera], control=control)
     turn, own = camera.turn.result(), camera.own.result()
     assert turn is not None and own is not None
-    return Rehearsal(
+    return SoakTest(
         rate_hz=rate_hz,
         seconds=summary.seconds,
         frames=camera.count,

@@ -14,8 +14,8 @@ from sepilot_runtime.bench.latency_bench import Measurement
 from sepilot_runtime.bench.cold_start import ColdStart
 from sepilot_runtime.device.conditions import Conditions
 from sepilot_runtime.bench.roofline import floor_us
-from sepilot_runtime.bench.soak import Rehearsal
-from sepilot_runtime.bench.regression import Comparison
+from sepilot_runtime.bench.soak import SoakTest
+from sepilot_runtime.bench.regression import RegressionTest
 
 __all__ = ["Report", "comparison_table", "document", "paced_table", "table"]
 
@@ -42,7 +42,7 @@ class Report:
     results: Sequence[Measurement]
     macs: Sequence[int | None]
     colds: Sequence[ColdStart]
-    paced: Sequence[Rehearsal]
+    paced: Sequence[SoakTest]
     gemm_gmacs: float | None
     missing: Sequence[str]
     names: Mapping[Path, str]
@@ -169,7 +169,7 @@ def paced_table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def comparison_table(found: Sequence[Comparison]) -> str:
+def comparison_table(found: Sequence[RegressionTest]) -> str:
     """Medians in microseconds, their ratio with what the noise allows, and what follows from it."""
     lines = [f"{'file':{NAME_WIDTH}} thr      old      new  ratio  95 % interval  "]
     labels = _labels(row.file for row in found)

@@ -216,13 +216,13 @@ def _references(arguments: argparse.Namespace, files: Sequence[ModelFile]) -> tu
 
 
 def _paced(variant: Variant, frames: Sequence[Any], arguments: argparse.Namespace) -> Any:
-    from sepilot_runtime.bench.soak import rehearse
+    from sepilot_runtime.bench.soak import soak_test
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
 
     with time_limit(variant.path):
         pilot = load_pilot(variant.path, threads=variant.threads, engine=variant.engine)
-    return rehearse(pilot, frames, rate_hz=arguments.paced, seconds=arguments.minutes * 60)
+    return soak_test(pilot, frames, rate_hz=arguments.paced, seconds=arguments.minutes * 60)
 
 
 def _variants(files: Sequence[ModelFile], threads: Sequence[int], words: Sequence[str]) -> list[Variant]:

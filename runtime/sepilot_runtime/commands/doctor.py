@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     from dataclasses import asdict
 
     from sepilot_runtime.device.doctor_devices import examine_cameras, examine_ports
-    from sepilot_runtime.device.doctor_system import Level, Machine, examine_system
+    from sepilot_runtime.device.doctor_system import Grade, Machine, examine_system
     from sepilot_runtime.device.doctor_trust import examine_trust
     from sepilot_runtime.device.slots import default_slots
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     findings = [*examine_system(machine), examine_trust(machine), *examine_ports(machine)]
     if not arguments.no_cameras:
         findings += examine_cameras(machine)
-    problems = sum(finding.level is Level.PROBLEM for finding in findings)
+    problems = sum(finding.level is Grade.PROBLEM for finding in findings)
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings], "problems": problems}, indent=2))
     else:
@@ -50,12 +50,12 @@ def main(argv: Sequence[str]) -> int:
 
 def table(findings: Iterable[Finding]) -> str:
     """Findings with their advice below, in 80 columns."""
-    from sepilot_runtime.device.doctor_system import Level
+    from sepilot_runtime.device.doctor_system import Grade
 
     indent = " " * (8 + TOPIC_WIDTH)
     lines = []
     for finding in findings:
-        level = finding.level.value.upper() if finding.level is Level.PROBLEM else finding.level.value
+        level = finding.level.value.upper() if finding.level is Grade.PROBLEM else finding.level.value
         head = f"{level:<8}{finding.topic:<{TOPIC_WIDTH}}"
         lines.append(_filled(finding.found, head, indent))
         if finding.advice:

@@ -17,7 +17,7 @@ from sepilot_runtime.source.camera_request import add_camera_arguments
 
 # OpenCV, numpy and the interpreter are imported where they are first needed: `--help` answers without them.
 if TYPE_CHECKING:
-    from sepilot_runtime.drive.car_config import Car
+    from sepilot_runtime.drive.car_config import CarConfig
     from sepilot_runtime.drive.loop import NewPilot
     from sepilot_runtime.drive.step import Sink
     from sepilot_runtime.drive.summary import DriveSummary
@@ -127,17 +127,17 @@ def _as_live(source: Source, arguments: argparse.Namespace) -> LiveSource | None
                 f"--rate-hz {arguments.rate_hz:g}: at least {LEAST_LIVE_HZ:g} expected for a camera; outputs take a "
                 "longer silence for a drive that hangs"
             )
-        from sepilot_runtime.source.throttled import SlowedSource
+        from sepilot_runtime.source.throttled import ThrottledSource
 
-        return SlowedSource(camera, arguments.rate_hz)
-    from sepilot_runtime.source.replay import PlayedSource
+        return ThrottledSource(camera, arguments.rate_hz)
+    from sepilot_runtime.source.replay import ReplaySource
 
-    return PlayedSource(source, rate_hz=arguments.rate_hz)
+    return ReplaySource(source, rate_hz=arguments.rate_hz)
 
 
 def _drive_live(
     arguments: argparse.Namespace,
-    car: Car,
+    car: CarConfig,
     pilot: Pilot,
     source: LiveSource,
     sinks: Sequence[Sink],

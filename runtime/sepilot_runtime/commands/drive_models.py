@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.base.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.device.checked import failure_of
-from sepilot_runtime.drive.car_config import Car
+from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.engine.engines import engine_named, engine_of
 from sepilot_runtime.engine.model_file import read_model_file
@@ -24,7 +24,7 @@ from sepilot_runtime.engine.trial import time_limit, try_model
 if TYPE_CHECKING:
     import subprocess
 
-    from sepilot_runtime.device.slot_watcher import SlotFollower
+    from sepilot_runtime.device.slot_watcher import ModelReloader
     from sepilot_runtime.drive.shadow import Shadow
 
 __all__ = ["DriveModels"]
@@ -39,11 +39,11 @@ MOST_PAUSE_S = 0.05
 class DriveModels:
     """A file, or the active one of a slots directory; and a shadow beside it, if any."""
 
-    def __init__(self, arguments: argparse.Namespace, car: Car) -> None:
+    def __init__(self, arguments: argparse.Namespace, car: CarConfig) -> None:
         """
         Raises:
             UsageError: the arguments contradict each other.
-            SepilotError: what `load_pilot` and `SlotFollower` raise.
+            SepilotError: what `load_pilot` and `ModelReloader` raise.
         """
         if arguments.profile:
             _use_profile(arguments)
@@ -138,7 +138,7 @@ class DriveModels:
             raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
         return pilot
 
-    def _follow(self, arguments: argparse.Namespace) -> SlotFollower[Pilot] | None:
+    def _follow(self, arguments: argparse.Namespace) -> ModelReloader[Pilot] | None:
         """What drives by the slots directory, where no file is named."""
         if arguments.file is not None:
             if arguments.slots:
@@ -146,13 +146,13 @@ class DriveModels:
             return None
         if not arguments.slots:
             raise UsageError("FILE, --slots DIR or --profile JSON expected")
-        from sepilot_runtime.device.slot_watcher import SlotFollower
+        from sepilot_runtime.device.slot_watcher import ModelReloader
 
         for package in INTERPRETERS:
             # Importing one while driving would stop the drive for 0.1 s.
             if importlib.util.find_spec(package):
                 importlib.import_module(package)
-        return SlotFollower(
+        return ModelReloader(
             arguments.slots,
             self._load_fitting,
             load_beside=self._load_beside,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import writing
-from sepilot_runtime.drive.car_config import Car
+from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Pilot
@@ -36,7 +36,7 @@ OVERLAY_CLOSE_S = 20.0
 
 def open_sinks(
     arguments: argparse.Namespace,
-    car: Car,
+    car: CarConfig,
     pilot: Pilot,
     source: Source,
     control: Control,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.base.errors import UsageError
 
 if TYPE_CHECKING:
-    from sepilot_runtime.drive.car_config import Car
+    from sepilot_runtime.drive.car_config import CarConfig
     from sepilot_runtime.drive.step import Sink
     from sepilot_runtime.drive.supervisor import Control
     from sepilot_runtime.engine.pilot import Pilot
@@ -64,7 +64,7 @@ def bind_page(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Web
 def serve_page(
     page: WebPage,
     arguments: argparse.Namespace,
-    car: Car,
+    car: CarConfig,
     driving: Callable[[], Pilot],
     source: Source,
     sinks: list[Sink],

@@ -24,7 +24,7 @@ from sepilot_runtime.base.errors import ContractError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.golden import Golden, golden_frame, golden_from
 from sepilot_runtime.contract.picture import FrameInput, Picture
-from sepilot_runtime.contract.statistics import FrameStatistics, Likeness, Spread
+from sepilot_runtime.contract.statistics import FrameStatistics, PictureDistribution, WhitenedGaussian
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -33,11 +33,11 @@ __all__ = [
     "FrameInput",
     "FrameStatistics",
     "Golden",
-    "Likeness",
     "Output",
     "Picture",
+    "PictureDistribution",
     "Provenance",
-    "Spread",
+    "WhitenedGaussian",
     "golden_frame",
     "golden_from",
     "require_contract_size",

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from sepilot_runtime.base.errors import ContractError
 
-__all__ = ["FrameStatistics", "Likeness", "Spread"]
+__all__ = ["FrameStatistics", "PictureDistribution", "WhitenedGaussian"]
 
 MOST = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class WhitenedGaussian:
     """Centre and extent of points in several measures.
 
     Attributes:
@@ -36,7 +36,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Likeness:
+class PictureDistribution:
     """What `novelty.NoveltyMonitor` measures a picture by.
 
     Attributes:
@@ -46,8 +46,8 @@ class Likeness:
             were others.
     """
 
-    whole: Spread
-    bands: Spread
+    whole: WhitenedGaussian
+    bands: WhitenedGaussian
     limit: float | None = None
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class FrameStatistics:
     brightness: tuple[float, float, float]
     contrast: tuple[float, float, float]
     sharpness: tuple[float, float, float]
-    likeness: Likeness | None = None
+    likeness: PictureDistribution | None = None
     frame_size: tuple[int, int] | None = None
     flat_rows: float | None = None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.device.conditions import first_text
-from sepilot_runtime.device.doctor_system import Finding, Level, Machine
+from sepilot_runtime.device.doctor_system import Finding, Grade, Machine
 from sepilot_runtime.source.camera_probe import CameraProbe, probe_camera
 
 __all__ = ["Probe", "ReadByte", "examine_cameras", "examine_ports", "read_byte"]
@@ -44,7 +44,7 @@ def examine_cameras(machine: Machine, probe: Probe = probe_camera) -> Iterator[F
     names = _cameras(machine)
     if not names:
         yield Finding(
-            topic="camera", level=Level.ADVICE, found="none (/dev/video*)",
+            topic="camera", level=Grade.ADVICE, found="none (/dev/video*)",
             advice="plug one in; see `dmesg` and `lsusb`, or drive by rtsp:// or gst:",
         )  # fmt: skip
     for name in names:
@@ -52,7 +52,7 @@ def examine_cameras(machine: Machine, probe: Probe = probe_camera) -> Iterator[F
         device = f"/dev/{name}"
         if kind.startswith(RAW_CAMERAS):
             yield Finding(
-                topic="camera", level=Level.ADVICE, found=f"{device} ({kind}): a ribbon cable camera, raw pictures",
+                topic="camera", level=Grade.ADVICE, found=f"{device} ({kind}): a ribbon cable camera, raw pictures",
                 advice="drive with --source 'gst:libcamerasrc ! video/x-raw,width=640,height=480', or run libcamerify",
             )  # fmt: skip
             continue
@@ -61,7 +61,7 @@ def examine_cameras(machine: Machine, probe: Probe = probe_camera) -> Iterator[F
             yield from _probed(device, kind, probe(device))
         except DriveError as e:
             yield Finding(
-                topic="camera", level=Level.PROBLEM, found=str(e), advice=f"see who uses it: sudo fuser {device}"
+                topic="camera", level=Grade.PROBLEM, found=str(e), advice=f"see who uses it: sudo fuser {device}"
             )
 
 
@@ -82,7 +82,7 @@ def _probed(device: str, kind: str, probe: CameraProbe) -> Iterator[Finding]:
     words = f"{device} ({kind})" if kind else device
     if not probe.measured_hz:
         yield Finding(
-            topic="camera", level=Level.PROBLEM, found=f"{words}: opens, and gives no frames",
+            topic="camera", level=Grade.PROBLEM, found=f"{words}: opens, and gives no frames",
             advice="another cable or port; several cameras on one USB hub exceed what it carries",
         )  # fmt: skip
         return
@@ -104,12 +104,12 @@ def _probed(device: str, kind: str, probe: CameraProbe) -> Iterator[Finding]:
         advice.append("its frames come irregularly: more light or a fixed exposure keeps the rate")
     if not probe.monotonic_stamps:
         advice.append("its time stamps are on another clock; ages count from when a frame was read")
-    level = Level.ADVICE if advice else Level.OK
+    level = Grade.ADVICE if advice else Grade.OK
     yield Finding(topic="camera", level=level, found=found, advice="; ".join(advice))
     given = [m for m in probe.modes if m.given]
     if given:
         listed = ", ".join(f"{m.got.fourcc} {m.got.width}x{m.got.height}@{m.got.rate_hz:g}" for m in given)
-        yield Finding(topic="modes", level=Level.OK, found=f"{device}: {listed}")
+        yield Finding(topic="modes", level=Grade.OK, found=f"{device}: {listed}")
 
 
 def examine_ports(machine: Machine, byte: ReadByte = read_byte) -> Iterator[Finding]:
@@ -122,14 +122,14 @@ def _i2c(machine: Machine, byte: ReadByte) -> Iterator[Finding]:
     devices = sorted((machine.root / "dev").glob("i2c-[0-9]*"), key=lambda p: int(p.name.removeprefix("i2c-")))
     if not devices:
         yield Finding(
-            topic="i2c", level=Level.ADVICE, found="no bus (/dev/i2c-*); needed for a PCA9685 only",
+            topic="i2c", level=Grade.ADVICE, found="no bus (/dev/i2c-*); needed for a PCA9685 only",
             advice="on a Raspberry Pi: sudo raspi-config nonint do_i2c 0",
         )  # fmt: skip
         return
     for device in devices:
         yield from _access(machine, device.name, "i2c", "i2c")
     yield Finding(
-        topic="dead-man", level=Level.ADVICE,
+        topic="dead-man", level=Grade.ADVICE,
         found="a PCA9685 repeats its last pulse for ever when this computer stops, and no failsafe of a motor "
         "controller sees that",
         advice="if one drives the motor: is there a second dead-man without this computer (a receiver's failsafe, a "
@@ -138,10 +138,10 @@ def _i2c(machine: Machine, byte: ReadByte) -> Iterator[Finding]:
     found, trouble = _servo_drivers([int(d.name.removeprefix("i2c-")) for d in devices], byte)
     buses = ", ".join(device.name for device in devices)
     if found:
-        yield Finding(topic="i2c", level=Level.OK, found=f"{buses}; PCA9685 answers at {', '.join(found)}")
+        yield Finding(topic="i2c", level=Grade.OK, found=f"{buses}; PCA9685 answers at {', '.join(found)}")
     else:
         yield Finding(
-            topic="i2c", level=Level.ADVICE, found=f"{buses}; no PCA9685 answers{trouble}",
+            topic="i2c", level=Grade.ADVICE, found=f"{buses}; no PCA9685 answers{trouble}",
             advice="if there is one: power, SDA and SCL swapped, address jumpers; i2cdetect -y 1 shows who answers",
         )  # fmt: skip
 
@@ -168,7 +168,7 @@ def _serial(machine: Machine) -> Iterator[Finding]:
     names = sorted({path.name for pattern in SERIAL_PATTERNS for path in folder.glob(pattern)})
     if not names:
         yield Finding(
-            topic="serial", level=Level.ADVICE, found="no port (/dev/ttyACM*, ttyUSB*, serial0)",
+            topic="serial", level=Grade.ADVICE, found="no port (/dev/ttyACM*, ttyUSB*, serial0)",
             advice="needed for a microcontroller only; see docs/serial.md",
         )  # fmt: skip
         return
@@ -180,10 +180,10 @@ def _serial(machine: Machine) -> Iterator[Finding]:
     used = [name for name in names if f"console={name}" in console]
     if used:
         yield Finding(
-            topic="serial", level=Level.PROBLEM, found=f"the system writes its console to {', '.join(used)}",
+            topic="serial", level=Grade.PROBLEM, found=f"the system writes its console to {', '.join(used)}",
             advice="sudo raspi-config nonint do_serial_cons 1, and start anew",
         )  # fmt: skip
-    yield Finding(topic="serial", level=Level.OK, found=", ".join(names) + named)
+    yield Finding(topic="serial", level=Grade.OK, found=", ".join(names) + named)
 
 
 def _access(machine: Machine, name: str, group: str, topic: str) -> Iterator[Finding]:
@@ -192,6 +192,6 @@ def _access(machine: Machine, name: str, group: str, topic: str) -> Iterator[Fin
     if machine.is_root or group in machine.groups or os.access(path, os.R_OK | os.W_OK):
         return
     yield Finding(
-        topic=topic, level=Level.PROBLEM, found=f"/dev/{name}: {machine.user} may not use it",
+        topic=topic, level=Grade.PROBLEM, found=f"/dev/{name}: {machine.user} may not use it",
         advice=f"sudo usermod -aG {group} {machine.user}, and log in anew",
     )  # fmt: skip

@@ -25,7 +25,7 @@ from sepilot_runtime.device.conditions import first_text, pi_throttling, tempera
 from sepilot_runtime.device.slots import INDEX_NAME, active_model, default_slots
 from sepilot_runtime.engine.engines import Engine
 
-__all__ = ["Finding", "Level", "Machine", "build_of", "examine_system"]
+__all__ = ["Finding", "Grade", "Machine", "build_of", "examine_system"]
 
 INTERPRETERS = {"ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 PACKAGES = ("sepilot", "numpy", "opencv-python", "opencv-python-headless", *INTERPRETERS.values())
@@ -35,7 +35,7 @@ QUICK_CLOCKS = ("tsc", "arch_sys_counter", "kvm-clock")
 NOW_BITS = ("voltage too low", "clock capped", "slowed down", "near the temperature limit")
 
 
-class Level(StrEnum):
+class Grade(StrEnum):
     OK = "ok"
     ADVICE = "advice"
     PROBLEM = "problem"
@@ -46,7 +46,7 @@ class Finding:
     """One line on one thing; `advice` says what to do, "" where there is nothing."""
 
     topic: str
-    level: Level
+    level: Grade
     found: str
     advice: str = ""
 
@@ -140,24 +140,24 @@ def examine_system(machine: Machine) -> Iterator[Finding]:
 def _python() -> Finding:
     found = f"Python {platform.python_version()}, {platform.machine()}"
     packages = ", ".join(f"{name} {version}" for name, version in versions(PACKAGES).items())
-    return Finding(topic="python", level=Level.OK, found=f"{found}; {packages}")
+    return Finding(topic="python", level=Grade.OK, found=f"{found}; {packages}")
 
 
 def _processor(machine: Machine) -> Finding:
     found = f"{cpu_name(machine.root)}, int8 kernels: {int8_kernels(machine.root)}"
-    return Finding(topic="processor", level=Level.OK, found=found)
+    return Finding(topic="processor", level=Grade.OK, found=found)
 
 
 def _interpreters(machine: Machine) -> Finding:
     present = [package for module, package in INTERPRETERS.items() if machine.has_module(module)]
     if not present:
         return Finding(
-            topic="interpreters", level=Level.PROBLEM, found="none that could run a model file",
+            topic="interpreters", level=Grade.PROBLEM, found="none that could run a model file",
             advice="pip install ai-edge-litert (for .tflite) or 'sepilot[onnx]'",
         )  # fmt: skip
     missing = [package for package in INTERPRETERS.values() if package not in present]
     without = f"; not installed: {', '.join(missing)}" if missing else ""
-    return Finding(topic="interpreters", level=Level.OK, found=", ".join(present) + without)
+    return Finding(topic="interpreters", level=Grade.OK, found=", ".join(present) + without)
 
 
 def build_of(text: str) -> dict[str, bool]:
@@ -179,23 +179,23 @@ def _opencv(machine: Machine) -> Iterator[Finding]:
     try:
         build = build_of(machine.build())
     except SepilotError as e:
-        yield Finding(topic="opencv", level=Level.PROBLEM, found=str(e), advice="see there")
+        yield Finding(topic="opencv", level=Grade.PROBLEM, found=str(e), advice="see there")
         return
     has = [words for name, words in (("ffmpeg", "FFmpeg"), ("v4l", "V4L2"), ("gstreamer", "GStreamer")) if build[name]]
     kind = "with windows" if build["windows"] else "headless"
     found = f"{kind}, {', '.join(has) or 'without FFmpeg, V4L2 and GStreamer'}"
     if not build["v4l"] and platform.system() == "Linux":
         yield Finding(
-            topic="opencv", level=Level.PROBLEM, found=f"{found}: no V4L2, so no camera opens",
+            topic="opencv", level=Grade.PROBLEM, found=f"{found}: no V4L2, so no camera opens",
             advice="pip install --force-reinstall opencv-python-headless",
         )  # fmt: skip
     elif not build["ffmpeg"]:
         yield Finding(
-            topic="opencv", level=Level.ADVICE, found=f"{found}: no FFmpeg, so no video file and no rtsp:// opens",
+            topic="opencv", level=Grade.ADVICE, found=f"{found}: no FFmpeg, so no video file and no rtsp:// opens",
             advice="pip install --force-reinstall opencv-python-headless",
         )  # fmt: skip
     else:
-        yield Finding(topic="opencv", level=Level.OK, found=found)
+        yield Finding(topic="opencv", level=Grade.OK, found=found)
 
 
 def _governor(machine: Machine) -> Finding:
@@ -203,11 +203,11 @@ def _governor(machine: Machine) -> Finding:
     governors = {first_text(path) for path in folder.glob("cpu[0-9]*/cpufreq/scaling_governor")} - {None}
     words = ", ".join(sorted(str(governor) for governor in governors))
     if not governors:
-        return Finding(topic="governor", level=Level.OK, found="none: the clock is not sepilot's to judge")
+        return Finding(topic="governor", level=Grade.OK, found="none: the clock is not sepilot's to judge")
     if governors == {"performance"}:
-        return Finding(topic="governor", level=Level.OK, found=words)
+        return Finding(topic="governor", level=Grade.OK, found=words)
     return Finding(
-        topic="governor", level=Level.ADVICE, found=f"{words}: a core that slept between two frames starts slowly",
+        topic="governor", level=Grade.ADVICE, found=f"{words}: a core that slept between two frames starts slowly",
         advice="echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
     )  # fmt: skip
 
@@ -215,9 +215,9 @@ def _governor(machine: Machine) -> Finding:
 def _temperature(machine: Machine) -> Finding:
     found = temperature_c(machine.root)
     if found is None:
-        return Finding(topic="temperature", level=Level.OK, found="no sensor")
-    level = Level.PROBLEM if found >= HOT_C else Level.ADVICE if found >= WARM_C else Level.OK
-    advice = "" if level is Level.OK else f"a heat sink or a fan; the clock goes down near {HOT_C:.0f} °C"
+        return Finding(topic="temperature", level=Grade.OK, found="no sensor")
+    level = Grade.PROBLEM if found >= HOT_C else Grade.ADVICE if found >= WARM_C else Grade.OK
+    advice = "" if level is Grade.OK else f"a heat sink or a fan; the clock goes down near {HOT_C:.0f} °C"
     return Finding(topic="temperature", level=level, found=f"{found:.0f} °C", advice=advice)
 
 
@@ -226,10 +226,10 @@ def _throttling(machine: Machine) -> Finding:
     if found is None and (text := machine.run(["vcgencmd", "get_throttled"])):
         found = pi_throttling(text.rpartition("=")[2])
     if found in (None, "no"):
-        return Finding(topic="throttling", level=Level.OK, found="none seen" if found else "this machine does not say")
+        return Finding(topic="throttling", level=Grade.OK, found="none seen" if found else "this machine does not say")
     now = any(words in found.split(", ") for words in NOW_BITS)
     return Finding(
-        topic="throttling", level=Level.PROBLEM if now else Level.ADVICE, found=found,
+        topic="throttling", level=Grade.PROBLEM if now else Grade.ADVICE, found=found,
         advice="a power supply that holds 5 V under load, short thick wires, and cooling",
     )  # fmt: skip
 
@@ -238,9 +238,9 @@ def _disk(machine: Machine) -> Finding:
     try:
         free = machine.free_bytes(machine.folder)
     except OSError as e:
-        return Finding(topic="disk", level=Level.PROBLEM, found=f"{machine.folder}: {e.strerror or e}")
-    level = Level.PROBLEM if free < FEW_BYTES else Level.ADVICE if free < LITTLE_BYTES else Level.OK
-    advice = "" if level is Level.OK else "move recordings away; an hour at 20 Hz takes about 1 GB"
+        return Finding(topic="disk", level=Grade.PROBLEM, found=f"{machine.folder}: {e.strerror or e}")
+    level = Grade.PROBLEM if free < FEW_BYTES else Grade.ADVICE if free < LITTLE_BYTES else Grade.OK
+    advice = "" if level is Grade.OK else "move recordings away; an hour at 20 Hz takes about 1 GB"
     return Finding(topic="disk", level=level, found=f"{free / 1e9:.1f} GB free in {machine.folder}", advice=advice)
 
 
@@ -248,19 +248,19 @@ def _clock(machine: Machine) -> Iterator[Finding]:
     source = first_text(machine.root / "sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source and source not in QUICK_CLOCKS:
         yield Finding(
-            topic="clock", level=Level.ADVICE, found=f"source {source}: reading the time takes microseconds",
+            topic="clock", level=Grade.ADVICE, found=f"source {source}: reading the time takes microseconds",
             advice="see /sys/devices/system/clocksource/clocksource0/available_clocksource for a quicker one",
         )  # fmt: skip
     elif source:
-        yield Finding(topic="clock", level=Level.OK, found=f"source {source}")
+        yield Finding(topic="clock", level=Grade.OK, found=f"source {source}")
     synchronized = (machine.root / "run/systemd/timesync/synchronized").exists()
     answer = machine.run(["timedatectl", "show", "--property=NTPSynchronized", "--value"])
     if synchronized or answer == "yes":
-        yield Finding(topic="date", level=Level.OK, found="synchronized over the network")
+        yield Finding(topic="date", level=Grade.OK, found="synchronized over the network")
     else:
         why = "not synchronized" if answer == "no" else "nobody says that it is synchronized"
         yield Finding(
-            topic="date", level=Level.ADVICE, found=f"{why}: recordings may carry wrong dates",
+            topic="date", level=Grade.ADVICE, found=f"{why}: recordings may carry wrong dates",
             advice="sudo timedatectl set-ntp true, or a clock module; driving itself does not need it",
         )  # fmt: skip
 
@@ -270,14 +270,14 @@ def _model(machine: Machine) -> Finding:
     try:
         if not exists(machine.slots / INDEX_NAME, ModelFileError):
             return Finding(
-                topic="model", level=Level.ADVICE, found=f"none installed in {machine.slots}",
+                topic="model", level=Grade.ADVICE, found=f"none installed in {machine.slots}",
                 advice="sepilot install FILE, and drive with --slots",
             )  # fmt: skip
         path = active_model(machine.slots, warnings.append)
         engine = machine.verify(path)
     except SepilotError as e:
-        return Finding(topic="model", level=Level.PROBLEM, found=str(e), advice="sepilot install FILE, or rollback")
+        return Finding(topic="model", level=Grade.PROBLEM, found=str(e), advice="sepilot install FILE, or rollback")
     found = f"{path.name}: {len(engine.contract.golden)} golden frames passed on {engine.name}"
     if warnings:
-        return Finding(topic="model", level=Level.PROBLEM, found=warnings[0], advice=f"in use: {found}; install anew")
-    return Finding(topic="model", level=Level.OK, found=found)
+        return Finding(topic="model", level=Grade.PROBLEM, found=warnings[0], advice=f"in use: {found}; install anew")
+    return Finding(topic="model", level=Grade.OK, found=found)

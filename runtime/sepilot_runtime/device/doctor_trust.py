@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sepilot_runtime.base.errors import ModelFileError, SepilotError
 from sepilot_runtime.base.files import exists
-from sepilot_runtime.device.doctor_system import Finding, Level, Machine
+from sepilot_runtime.device.doctor_system import Finding, Grade, Machine
 from sepilot_runtime.device.slots import INDEX_NAME, active_model, trusted_keys
 
 __all__ = ["examine_trust"]
@@ -20,17 +20,17 @@ def examine_trust(machine: Machine) -> Finding:
         loose = _writable_by_others([machine.slots, *([keys] if keys else [])])
         if loose:
             return Finding(
-                topic="trust", level=Level.PROBLEM, found=f"{loose}: every user of this machine may change it",
+                topic="trust", level=Grade.PROBLEM, found=f"{loose}: every user of this machine may change it",
                 advice=f"chmod go-w {loose}",
             )  # fmt: skip
         if keys is None:
             return Finding(
-                topic="trust", level=Level.OK, found=f"no {machine.slots}/trusted.pem: every whole file is installed"
+                topic="trust", level=Grade.OK, found=f"no {machine.slots}/trusted.pem: every whole file is installed"
             )
         return _signed(machine.slots, keys)
     except SepilotError as e:
         return Finding(
-            topic="trust", level=Level.PROBLEM, found=f"nothing is installed: {e}",
+            topic="trust", level=Grade.PROBLEM, found=f"nothing is installed: {e}",
             advice="copy the public key of `sepilot sign --new-key` there",
         )  # fmt: skip
 
@@ -43,15 +43,15 @@ def _signed(slots: Path, keys: Path) -> Finding:
     count = len(public_keys(keys))
     found = f"only files are installed that {'the key' if count == 1 else f'one of {count} keys'} of {keys} signed"
     if not exists(slots / INDEX_NAME, ModelFileError):
-        return Finding(topic="trust", level=Level.OK, found=found)
+        return Finding(topic="trust", level=Grade.OK, found=found)
     try:
         require_signature(read_model_file(active_model(slots)), keys)
     except SepilotError as e:
         return Finding(
-            topic="trust", level=Level.ADVICE, found=f"{found}, but what is active came before: {e}",
+            topic="trust", level=Grade.ADVICE, found=f"{found}, but what is active came before: {e}",
             advice="sepilot install a signed file",
         )  # fmt: skip
-    return Finding(topic="trust", level=Level.OK, found=found)
+    return Finding(topic="trust", level=Grade.OK, found=found)
 
 
 def _writable_by_others(paths: list[Path]) -> Path | None:

@@ -1,6 +1,6 @@
 """Driving with what a slots directory says, while it may say something else.
 
-`SlotFollower` loads the active model, goes back to the previous one where that fails, and loads a file that becomes
+`ModelReloader` loads the active model, goes back to the previous one where that fails, and loads a file that becomes
 active later in the background, so that the drive loop can swap it in between two frames.
 """
 
@@ -18,7 +18,7 @@ from sepilot_runtime.base.errors import ContractError, ModelFileError, SepilotEr
 from sepilot_runtime.base.reading import read_regular
 from sepilot_runtime.device.slots import INDEX_NAME, active_model, mark_failed
 
-__all__ = ["SlotFollower", "SlotWatcher"]
+__all__ = ["ModelReloader", "SlotWatcher"]
 
 TRIES_BEFORE_ROLLBACK = 3
 """A file that takes so many processes down while they load it, one after the other, is given up."""
@@ -53,7 +53,7 @@ class SlotWatcher:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-class SlotFollower(Generic[T]):
+class ModelReloader(Generic[T]):
     """The active model of a slots directory, loaded.
 
     Attributes:

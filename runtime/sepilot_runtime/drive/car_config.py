@@ -25,11 +25,11 @@ from sepilot_runtime.base.settings import override, read_toml
 from sepilot_runtime.drive.actuation import Actuation
 from sepilot_runtime.drive.supervisor import Limits
 
-__all__ = ["Car", "load_car"]
+__all__ = ["CarConfig", "load_car"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Car:
+class CarConfig:
     """One car's settings. `outputs` as `sepilot drive --to` takes them; the command line's come on top."""
 
     actuation: Actuation = field(default_factory=Actuation)
@@ -37,7 +37,7 @@ class Car:
     outputs: tuple[str, ...] = ()
 
 
-def load_car(path: Path | None, overrides: Sequence[str] = ()) -> Car:
+def load_car(path: Path | None, overrides: Sequence[str] = ()) -> CarConfig:
     """Read a car's file, or start from the defaults, and apply overrides ("section.key=value").
 
     Raises:
@@ -47,6 +47,6 @@ def load_car(path: Path | None, overrides: Sequence[str] = ()) -> Car:
     for text in overrides:
         override(table, text, UsageError)
     try:
-        return parse(Car, table, "", UsageError, complete=False)
+        return parse(CarConfig, table, "", UsageError, complete=False)
     except UsageError as e:
         raise UsageError(f"{path}: {e}" if path else f"--set: {e}") from e

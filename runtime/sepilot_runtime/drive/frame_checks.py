@@ -20,7 +20,7 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.drive.glance import Glance
 from sepilot_runtime.drive.supervisor import GOOD, Level, Limits, Verdict
 
-__all__ = ["ContentCheck", "Novelty", "Score"]
+__all__ = ["FrameChecks", "Novelty", "Score"]
 
 Score = Callable[[Glance, NDArray[np.uint8]], float]
 """A picture (h, w, c), and the look that was taken at it, to its novelty, 1 at the edge of the training pictures."""
@@ -44,7 +44,7 @@ class Novelty:
     limit: float
 
 
-class ContentCheck:
+class FrameChecks:
     """Looks at one frame after the other; it remembers the last ones."""
 
     def __init__(self, contract: Contract, limits: Limits, novelty: Novelty | None = None) -> None:

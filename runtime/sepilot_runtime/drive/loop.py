@@ -14,7 +14,7 @@ from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileErro
 from sepilot_runtime.contract.frame_shape import FrameShape
 from sepilot_runtime.drive.actuation import Actuation, Actuator
 from sepilot_runtime.drive.delivery import Delivery
-from sepilot_runtime.drive.frame_checks import ContentCheck, Novelty
+from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
 from sepilot_runtime.drive.recorded import stopped_step
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Sink, Step, neutral_step
@@ -237,8 +237,8 @@ class _LiveDrive:
         picture = pilot.seen if pilot.contract.frame is None else pilot.picture_of(frame.image)
         return self._content.judge(frame.image, picture, now_ns, moving=self._throttle != 0), prediction
 
-    def _content_check(self) -> ContentCheck:
-        return ContentCheck(self._pilot.contract, self._limits, self._novelty(self._pilot))
+    def _content_check(self) -> FrameChecks:
+        return FrameChecks(self._pilot.contract, self._limits, self._novelty(self._pilot))
 
     def _neutral_step(
         self, frame: Frame | None, prediction: Prediction | None = None, start_ns: int = 0, *, late: bool = False

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import ContractError, FrameError
 from sepilot_runtime.base.opencv import cv2
-from sepilot_runtime.contract.contract import Contract, FrameStatistics, Likeness, Spread
+from sepilot_runtime.contract.contract import Contract, FrameStatistics
+from sepilot_runtime.contract.statistics import PictureDistribution, WhitenedGaussian
 from sepilot_runtime.drive.frame_checks import Novelty
 from sepilot_runtime.drive.glance import MEASURES, SMALLEST_SIDE, Glance
 from sepilot_runtime.drive.older_measures import OlderMeasures
@@ -175,10 +176,10 @@ def statistics_of(pictures: Pictures) -> FrameStatistics:
     )
 
 
-def _likeness(logs: NDArray[np.float64]) -> Likeness:
+def _likeness(logs: NDArray[np.float64]) -> PictureDistribution:
     """Of the measures (n, 13) of training pictures, in their order."""
     whole, bands = _spread(logs @ WHOLE.T, WHOLE_RIDGE), _spread(logs @ BANDED.T, BANDS_RIDGE)
-    return Likeness(whole=whole, bands=bands, limit=_limit(logs))
+    return PictureDistribution(whole=whole, bands=bands, limit=_limit(logs))
 
 
 def _limit(logs: NDArray[np.float64]) -> float:
@@ -207,7 +208,7 @@ BANDED = np.vstack([np.eye(MEASURES)[1], EIGHT]) - EIGHT.mean(axis=0)
 """From the thirteen logarithms sharpness and the eight of the bands, less the mean of the eight."""
 
 
-def _spread(values: NDArray[np.float64], ridge: float) -> Spread:
+def _spread(values: NDArray[np.float64], ridge: float) -> WhitenedGaussian:
     """Mean of (n, d) values, and the matrix that gives each its distance, 1.0 at the edge."""
     mean, deviation = values.mean(axis=0), np.maximum(values.std(axis=0), LEAST_DEVIATION)
     scaled = (values - mean) / deviation
@@ -216,10 +217,12 @@ def _spread(values: NDArray[np.float64], ridge: float) -> Spread:
     distances = np.linalg.norm((values - mean) @ whiten.T, axis=1)
     whiten /= max(float(np.percentile(distances, EDGE_PERCENTILE)), 1.0)
     entries = whiten[np.tril_indices(len(whiten))]
-    return Spread(mean=tuple(round(float(m), 5) for m in mean), whiten=tuple(float(f"{e:.6g}") for e in entries))
+    return WhitenedGaussian(
+        mean=tuple(round(float(m), 5) for m in mean), whiten=tuple(float(f"{e:.6g}") for e in entries)
+    )
 
 
-def _lower(spread: Spread) -> NDArray[np.float64]:
+def _lower(spread: WhitenedGaussian) -> NDArray[np.float64]:
     size = len(spread.mean)
     matrix = np.zeros((size, size))
     matrix[np.tril_indices(size)] = spread.whiten

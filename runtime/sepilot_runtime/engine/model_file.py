@@ -1,8 +1,8 @@
 """Model files: what kind one is, and the contract that it carries, without running it.
 
-Both formats are walked by hand (TFLite in tflite_reader.py), with every offset checked against the length of the file. The
-ONNX package is no part of the runtime, and neither it nor the FlatBuffers schema promises to survive a file that is cut
-off or is not what its name says.
+Both formats are walked by hand (TFLite in tflite_reader.py), with every offset checked against the length of the file.
+The ONNX package is no part of the runtime, and neither it nor the FlatBuffers schema promises to survive a file that is
+cut off or is not what its name says.
 
 Protobuf layout: protobuf.dev/programming-guides/encoding; the ONNX fields: `ModelProto` in onnx/onnx.proto.
 """

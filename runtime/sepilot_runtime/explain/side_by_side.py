@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.bootstrap import Interval, paired_increase
+from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.base.latency import Latency, latency_of
 from sepilot_runtime.engine.pilot import Pilot, Prediction
@@ -168,10 +168,10 @@ def judgement(answers: Answers) -> Judgement | None:
         frames=len(recorded),
         mae_deg=(float(errors[0].mean()), float(errors[1].mean())),
         constant_mae_deg=float(constant.mean()),
-        b_over_a=paired_increase(errors[1] - errors[0], one_drive),
+        b_over_a=paired_bootstrap_mean(errors[1] - errors[0], one_drive),
         over_constant=(
-            paired_increase(errors[0] - constant, one_drive),
-            paired_increase(errors[1] - constant, one_drive),
+            paired_bootstrap_mean(errors[0] - constant, one_drive),
+            paired_bootstrap_mean(errors[1] - constant, one_drive),
         ),
     )
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from sepilot_runtime.source.pace import LONGEST_WAIT_S
 from sepilot_runtime.source.protocol import EndOfSource, Frame, Source, SourceAround, SourceInfo
 
-__all__ = ["PlayedSource"]
+__all__ = ["ReplaySource"]
 
 
-class PlayedSource(SourceAround[Source]):
+class ReplaySource(SourceAround[Source]):
     """A file source as a live one, without the pauses of over a second in it. At its end `newest` raises EndOfSource.
 
     Attributes:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from sepilot_runtime.source.pace import next_turn, paced_at
 from sepilot_runtime.source.protocol import Frame, LiveSource, SourceAround, SourceInfo
 
-__all__ = ["SlowedSource"]
+__all__ = ["ThrottledSource"]
 
 
-class SlowedSource(SourceAround[LiveSource]):
+class ThrottledSource(SourceAround[LiveSource]):
     """A live source of which at most `rate_hz` frames per second are taken. Those in between count as dropped there.
 
     Attributes:

@@ -16,7 +16,7 @@ from sepilot_runtime.base.errors import DriveError, SepilotError
 from sepilot_runtime.commands import doctor as verb
 from sepilot_runtime.device import doctor_devices
 from sepilot_runtime.device.doctor_devices import examine_cameras, examine_ports
-from sepilot_runtime.device.doctor_system import Finding, Level, Machine, build_of, examine_system, own_user
+from sepilot_runtime.device.doctor_system import Finding, Grade, Machine, build_of, examine_system, own_user
 from sepilot_runtime.device.installation import install_model
 from sepilot_runtime.source.camera_probe import CameraProbe, ModeProbe
 from sepilot_runtime.source.capture import Mode
@@ -91,13 +91,13 @@ def examined(machine: Machine, probe: CameraProbe | Exception = PROBE, byte: Any
 
 
 def worst(findings: Iterable[Finding], topic: str) -> Finding:
-    order = list(Level)
+    order = list(Grade)
     return max((f for f in findings if f.topic == topic), key=lambda f: order.index(f.level))
 
 
 def test_a_healthy_car_is_told_so(healthy: Machine) -> None:
     findings = examined(healthy)
-    asked = [f.topic for f in findings if f.level is not Level.OK]
+    asked = [f.topic for f in findings if f.level is not Grade.OK]
     assert asked == ["dead-man"], "no program can see whether there is one"
     said = verb.table(findings)
     assert "golden frames passed on litert" in said and "PCA9685 answers at bus 1 0x40" in said
@@ -107,22 +107,22 @@ def test_a_healthy_car_is_told_so(healthy: Machine) -> None:
 
 CLOCKS = "sys/devices/system/clocksource/clocksource0"
 
-FAULTS: list[tuple[str, dict[str, str], Level, str, str]] = [
-    ("governor", {"sys/devices/system/cpu/cpu1/cpufreq/scaling_governor": "ondemand"}, Level.ADVICE, "ondemand", "tee"),
-    ("temperature", {"sys/class/thermal/thermal_zone1/temp": "72000"}, Level.ADVICE, "72 °C", "fan"),
-    ("temperature", {"sys/class/thermal/thermal_zone1/temp": "84000"}, Level.PROBLEM, "84 °C", "fan"),
-    ("throttling", {"sys/devices/platform/soc/soc:firmware/get_throttled": "50005"}, Level.PROBLEM, "voltage", "5 V"),
-    ("throttling", {"sys/devices/platform/soc/soc:firmware/get_throttled": "50000"}, Level.ADVICE, "was", "5 V"),
-    ("clock", {f"{CLOCKS}/current_clocksource": "hpet"}, Level.ADVICE, "hpet", "quick"),
-    ("serial", {"dev/ttyAMA0": "", "proc/cmdline": "console=ttyAMA0,115200"}, Level.PROBLEM, "console", "raspi-config"),
-    ("model", {"slots/slots.json": "{"}, Level.PROBLEM, "slots.json", "sepilot install"),
-    ("camera", {"sys/class/video4linux/video0/name": "unicam"}, Level.ADVICE, "ribbon", "libcamera"),
+FAULTS: list[tuple[str, dict[str, str], Grade, str, str]] = [
+    ("governor", {"sys/devices/system/cpu/cpu1/cpufreq/scaling_governor": "ondemand"}, Grade.ADVICE, "ondemand", "tee"),
+    ("temperature", {"sys/class/thermal/thermal_zone1/temp": "72000"}, Grade.ADVICE, "72 °C", "fan"),
+    ("temperature", {"sys/class/thermal/thermal_zone1/temp": "84000"}, Grade.PROBLEM, "84 °C", "fan"),
+    ("throttling", {"sys/devices/platform/soc/soc:firmware/get_throttled": "50005"}, Grade.PROBLEM, "voltage", "5 V"),
+    ("throttling", {"sys/devices/platform/soc/soc:firmware/get_throttled": "50000"}, Grade.ADVICE, "was", "5 V"),
+    ("clock", {f"{CLOCKS}/current_clocksource": "hpet"}, Grade.ADVICE, "hpet", "quick"),
+    ("serial", {"dev/ttyAMA0": "", "proc/cmdline": "console=ttyAMA0,115200"}, Grade.PROBLEM, "console", "raspi-config"),
+    ("model", {"slots/slots.json": "{"}, Grade.PROBLEM, "slots.json", "sepilot install"),
+    ("camera", {"sys/class/video4linux/video0/name": "unicam"}, Grade.ADVICE, "ribbon", "libcamera"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("topic", "files", "level", "found", "advice"), FAULTS)
 def test_a_planted_fault_is_found(
-    healthy: Machine, topic: str, files: dict[str, str], level: Level, found: str, advice: str
+    healthy: Machine, topic: str, files: dict[str, str], level: Grade, found: str, advice: str
 ) -> None:
     plant(healthy.root, **files)
     finding = worst(examined(healthy), topic)
@@ -130,24 +130,24 @@ def test_a_planted_fault_is_found(
     assert found in finding.found and advice in finding.advice
 
 
-CHANGES: list[tuple[str, dict[str, Any], Level, str]] = [
-    ("disk", {"free_bytes": lambda folder: 1 << 30}, Level.ADVICE, "1.1 GB free"),
-    ("disk", {"free_bytes": lambda folder: 1 << 20}, Level.PROBLEM, "0.0 GB free"),
-    ("interpreters", {"has_module": lambda name: False}, Level.PROBLEM, "none"),
-    ("opencv", {"build": lambda: BUILD.replace("v4l/v4l2:                    YES", "v4l/v4l2:    NO")}, Level.PROBLEM,
+CHANGES: list[tuple[str, dict[str, Any], Grade, str]] = [
+    ("disk", {"free_bytes": lambda folder: 1 << 30}, Grade.ADVICE, "1.1 GB free"),
+    ("disk", {"free_bytes": lambda folder: 1 << 20}, Grade.PROBLEM, "0.0 GB free"),
+    ("interpreters", {"has_module": lambda name: False}, Grade.PROBLEM, "none"),
+    ("opencv", {"build": lambda: BUILD.replace("v4l/v4l2:                    YES", "v4l/v4l2:    NO")}, Grade.PROBLEM,
      "no V4L2"),
-    ("opencv", {"build": lambda: BUILD.replace("FFMPEG:                      YES", "FFMPEG:    NO")}, Level.ADVICE,
+    ("opencv", {"build": lambda: BUILD.replace("FFMPEG:                      YES", "FFMPEG:    NO")}, Grade.ADVICE,
      "no FFmpeg"),
-    ("i2c", {"groups": frozenset({"video", "dialout"})}, Level.PROBLEM, "/dev/i2c-1: pi may not use it"),
-    ("serial", {"groups": frozenset({"video", "i2c"})}, Level.PROBLEM, "/dev/ttyACM0: pi may not use it"),
-    ("camera", {"groups": frozenset({"i2c", "dialout"})}, Level.PROBLEM, "/dev/video0: pi may not use it"),
-    ("model", {"slots": Path("/nowhere")}, Level.ADVICE, "none installed"),
+    ("i2c", {"groups": frozenset({"video", "dialout"})}, Grade.PROBLEM, "/dev/i2c-1: pi may not use it"),
+    ("serial", {"groups": frozenset({"video", "i2c"})}, Grade.PROBLEM, "/dev/ttyACM0: pi may not use it"),
+    ("camera", {"groups": frozenset({"i2c", "dialout"})}, Grade.PROBLEM, "/dev/video0: pi may not use it"),
+    ("model", {"slots": Path("/nowhere")}, Grade.ADVICE, "none installed"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("topic", "changes", "level", "found"), CHANGES)
 def test_a_machine_that_lacks_something(
-    healthy: Machine, topic: str, changes: dict[str, Any], level: Level, found: str, monkeypatch: pytest.MonkeyPatch
+    healthy: Machine, topic: str, changes: dict[str, Any], level: Grade, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor_devices.os, "access", lambda path, mode: False)
     finding = worst(examined(dataclasses.replace(healthy, **changes)), topic)
@@ -160,27 +160,27 @@ def test_a_model_that_fails_its_golden_frames_is_a_problem(healthy: Machine) -> 
         raise SepilotError(f"{path}: golden frame 0: …")
 
     finding = worst(examined(dataclasses.replace(healthy, verify=failing)), "model")
-    assert finding.level is Level.PROBLEM and "golden frame 0" in finding.found
+    assert finding.level is Grade.PROBLEM and "golden frame 0" in finding.found
 
 
 @pytest.mark.parametrize(
     ("changes", "level", "words"),
     [
-        ({"queued": 4}, Level.ADVICE, "133 ms into the past"),
-        ({"jitter_ms": 12.0}, Level.ADVICE, "irregularly"),
-        ({"monotonic_stamps": False}, Level.ADVICE, "another clock"),
-        ({"default": dataclasses.replace(MODE, fourcc="MJPG")}, Level.ADVICE, "--camera-format yuyv"),
-        ({"measured_hz": 0.0}, Level.PROBLEM, "another cable"),
+        ({"queued": 4}, Grade.ADVICE, "133 ms into the past"),
+        ({"jitter_ms": 12.0}, Grade.ADVICE, "irregularly"),
+        ({"monotonic_stamps": False}, Grade.ADVICE, "another clock"),
+        ({"default": dataclasses.replace(MODE, fourcc="MJPG")}, Grade.ADVICE, "--camera-format yuyv"),
+        ({"measured_hz": 0.0}, Grade.PROBLEM, "another cable"),
     ],
 )
-def test_what_a_camera_does_is_judged(healthy: Machine, changes: dict[str, Any], level: Level, words: str) -> None:
+def test_what_a_camera_does_is_judged(healthy: Machine, changes: dict[str, Any], level: Grade, words: str) -> None:
     finding = worst(examined(healthy, dataclasses.replace(PROBE, **changes)), "camera")
     assert finding.level is level and words in finding.advice
 
 
 def test_a_camera_that_another_program_holds_is_a_problem(healthy: Machine) -> None:
     finding = worst(examined(healthy, DriveError("camera /dev/video0: cannot be opened")), "camera")
-    assert finding.level is Level.PROBLEM and "fuser" in finding.advice
+    assert finding.level is Grade.PROBLEM and "fuser" in finding.advice
 
 
 def test_nothing_plugged_in_is_advice(healthy: Machine) -> None:
@@ -188,7 +188,7 @@ def test_nothing_plugged_in_is_advice(healthy: Machine) -> None:
         (healthy.root / "dev" / name).unlink()
     findings = examined(healthy)
     for topic in ("i2c", "serial", "camera"):
-        assert worst(findings, topic).level is Level.ADVICE
+        assert worst(findings, topic).level is Grade.ADVICE
     assert "dead-man" not in {finding.topic for finding in findings}
 
 
@@ -198,7 +198,7 @@ def test_a_second_dead_man_is_asked_for_wherever_there_is_a_bus(healthy: Machine
 
     for byte in (answers, silent):
         asked = worst(examined(healthy, byte=byte), "dead-man")
-        assert asked.level is Level.ADVICE and "docs/states.md" in asked.advice
+        assert asked.level is Grade.ADVICE and "docs/states.md" in asked.advice
 
 
 def test_i2c_without_an_answer_and_without_the_package(healthy: Machine) -> None:

@@ -14,10 +14,10 @@ from device.conftest import Device
 from model_factory import contract_of, write_old_onnx, write_tflite
 from sepilot_runtime.base.errors import ModelFileError, SepilotError
 from sepilot_runtime.device import installation
-from sepilot_runtime.device.doctor_system import Level, Machine
+from sepilot_runtime.device.doctor_system import Grade, Machine
 from sepilot_runtime.device.doctor_trust import examine_trust
 from sepilot_runtime.device.installation import install_model
-from sepilot_runtime.device.slot_watcher import SlotFollower
+from sepilot_runtime.device.slot_watcher import ModelReloader
 from sepilot_runtime.device.slots import active_model, mark_failed, read_slots, rollback
 
 pytest.importorskip("cryptography", reason="signatures need the extra `signing`")
@@ -243,7 +243,7 @@ def test_going_back_by_itself_follows_the_rule(unsigned_before: Path) -> None:
         raise ModelFileError(f"{path}: broken on this car")
 
     with pytest.raises(ModelFileError, match="broken on this car"):
-        SlotFollower(unsigned_before, load, warn=told.append)
+        ModelReloader(unsigned_before, load, warn=told.append)
     assert len(told) == 2 and "a.tflite is not gone back to: not signed" in told[1]
     active_model(unsigned_before).write_bytes(b"damaged")
     with pytest.raises(ModelFileError, match=r"another file than .*; .*a\.tflite is not gone back to: not signed"):
@@ -279,25 +279,25 @@ def test_rollback_to_a_file_that_did_not_start_needs_a_word(slots: Path, signed:
 
 
 def test_the_doctor_says_what_is_trusted(unsigned_before: Path, tmp_path: Path, key: Path) -> None:
-    def looked(slots: Path = unsigned_before) -> tuple[Level, str]:
+    def looked(slots: Path = unsigned_before) -> tuple[Grade, str]:
         finding = examine_trust(Machine(slots=slots))
-        assert (finding.level is Level.OK) is not bool(finding.advice)
+        assert (finding.level is Grade.OK) is not bool(finding.advice)
         return finding.level, finding.found
 
-    assert looked() == (Level.OK, f"only files are installed that the key of {unsigned_before}/trusted.pem signed")
+    assert looked() == (Grade.OK, f"only files are installed that the key of {unsigned_before}/trusted.pem signed")
     level, found = looked(tmp_path / "nowhere")
-    assert level is Level.OK and found.endswith("trusted.pem: every whole file is installed")
+    assert level is Grade.OK and found.endswith("trusted.pem: every whole file is installed")
     rollback(unsigned_before, unsigned=True)
     level, found = looked()
-    assert level is Level.ADVICE and "what is active came before" in found and "not signed" in found
+    assert level is Grade.ADVICE and "what is active came before" in found and "not signed" in found
     unsigned_before.chmod(0o777)
     level, found = looked()
-    assert level is Level.PROBLEM and found == f"{unsigned_before}: every user of this machine may change it"
+    assert level is Grade.PROBLEM and found == f"{unsigned_before}: every user of this machine may change it"
     unsigned_before.chmod(0o755)
     (unsigned_before / "trusted.pem").unlink()
     (unsigned_before / "trusted.pem").symlink_to("nowhere")
     level, found = looked()
-    assert level is Level.PROBLEM and "nothing is installed: " in found and "trusted.pem: cannot be read" in found
+    assert level is Grade.PROBLEM and "nothing is installed: " in found and "trusted.pem: cannot be read" in found
 
 
 # --- The command line -------------------------------------------------------------------------------------------------

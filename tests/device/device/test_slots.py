@@ -20,7 +20,7 @@ from repository import ROOT
 from sepilot_runtime.base.errors import ContractError, ModelFileError, OutputError, UsageError
 from sepilot_runtime.device import installation
 from sepilot_runtime.device.installation import install_model
-from sepilot_runtime.device.slot_watcher import SlotFollower, SlotWatcher
+from sepilot_runtime.device.slot_watcher import ModelReloader, SlotWatcher
 from sepilot_runtime.device.slots import active_model, mark_failed, read_slots, rollback, shadow_model
 from sepilot_runtime.engine import trial as trials
 from sepilot_runtime.engine.model_file import read_model_file
@@ -239,7 +239,7 @@ def test_the_watcher_looks_once_a_second(
     assert not watcher.changed()
 
 
-def polled(follower: SlotFollower[str]) -> str | None:
+def polled(follower: ModelReloader[str]) -> str | None:
     """What a loop would swap in."""
     follower.poll()
     follower.close()
@@ -248,7 +248,7 @@ def polled(follower: SlotFollower[str]) -> str | None:
 
 def test_a_running_drive_takes_the_new_file(slots: Path, candidates: dict[str, Path]) -> None:
     told: list[str] = []
-    with_pilot = SlotFollower(slots, load_pilot, warn=told.append, every_s=0)
+    with_pilot = ModelReloader(slots, load_pilot, warn=told.append, every_s=0)
     before = with_pilot.loaded
     assert with_pilot.poll() is None
     install_model(candidates["d"], slots)
@@ -274,7 +274,7 @@ def test_a_new_file_that_fails_is_rolled_back_and_the_old_one_drives_on(
         return path.name
 
     told: list[str] = []
-    follower = SlotFollower(slots, load, warn=told.append, every_s=0)
+    follower = ModelReloader(slots, load, warn=told.append, every_s=0)
     install_model(candidates["d"], slots)
     assert polled(follower) is None
     assert len(told) == 1 and "broken on this car; driving on with" in told[0]
@@ -294,7 +294,7 @@ def test_a_start_that_fails_goes_back_by_itself(slots: Path) -> None:
         return path.name
 
     told: list[str] = []
-    follower = SlotFollower(slots, load, warn=told.append)
+    follower = ModelReloader(slots, load, warn=told.append)
     assert follower.loaded.endswith("-a.tflite") and roles(slots)["active"] == "a.tflite"
     assert len(told) == 1 and "for another car; going back to" in told[0]
     slot = read_slots(slots).slot(read_slots(slots).previous)
@@ -308,11 +308,11 @@ def test_without_another_file_the_failure_stands(tmp_path: Path, candidates: dic
     slots = tmp_path / "one"
     install_model(candidates["a"], slots)
     with pytest.raises(ModelFileError, match="broken on this car"):
-        SlotFollower(slots, load, warn=pytest.fail)
+        ModelReloader(slots, load, warn=pytest.fail)
     assert mark_failed(slots, active_model(slots), "broken") is None
     assert roles(slots) == {"active": "a.tflite"}
     with pytest.raises(ModelFileError, match="no model is installed"):
-        SlotFollower(tmp_path / "none", load, warn=pytest.fail)
+        ModelReloader(tmp_path / "none", load, warn=pytest.fail)
 
 
 def test_a_mistake_of_the_user_is_no_fault_of_the_file(slots: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_mistake_of_the_user_is_no_fault_of_the_file(slots: Path) -> None:
         raise UsageError("--engine: does not run this")
 
     with pytest.raises(UsageError):
-        SlotFollower(slots, load, warn=pytest.fail)
+        ModelReloader(slots, load, warn=pytest.fail)
     assert roles(slots)["active"] == "b.tflite"
 
 
@@ -346,7 +346,7 @@ def load(path):
             sys.stdin.read()
     return path.name
 
-print(following.SlotFollower(slots, load, warn=print).loaded)
+print(following.ModelReloader(slots, load, warn=print).loaded)
 """
 
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from model_factory import contract_of
 from sepilot_runtime.base.errors import ContractError, FrameError
 from sepilot_runtime.base.images import natural_key, read_image
-from sepilot_runtime.contract.contract import Contract, FrameStatistics, Likeness, Picture, Spread
+from sepilot_runtime.contract.contract import Contract, FrameStatistics, Picture
 from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_runtime.contract.statistics import PictureDistribution, WhitenedGaussian
 from sepilot_runtime.drive.novelty import NoveltyMonitor, novelty_of, statistics_of
 from sepilot_runtime.drive.older_measures import OlderMeasures
 from sepilot_runtime.drive.supervisor import Limits
@@ -135,7 +136,7 @@ def test_a_contract_from_before_the_limit_keeps_its_measures(trained: FrameStati
     older = OlderMeasures(PICTURE.height, PICTURE.width)
     logs = np.stack([older.logs_of(p[:, :, 0]) for p in pictures])
     whole, bands = logs[:, :5], np.column_stack([logs[:, 2], logs[:, 5:]]) - logs[:, 5:].mean(axis=1, keepdims=True)
-    likeness = Likeness(whole=spread_of(whole, 2e-4), bands=spread_of(bands, 0.05))
+    likeness = PictureDistribution(whole=spread_of(whole, 2e-4), bands=spread_of(bands, 0.05))
     statistics = dataclasses.replace(trained, likeness=likeness, flat_rows=None)
     contract = contract_of(PICTURE, statistics=statistics, version="1.1")
     assert "limit" not in contract.to_json() and "flat_rows" not in contract.to_json()
@@ -147,12 +148,12 @@ def test_a_contract_from_before_the_limit_keeps_its_measures(trained: FrameStati
         assert min(watch.score(FAULTS[fault](p)) for p in roads(20, seed=1)) > 1, fault
 
 
-def spread_of(values: NDArray[np.float64], ridge: float) -> Spread:
+def spread_of(values: NDArray[np.float64], ridge: float) -> WhitenedGaussian:
     mean, deviation = values.mean(axis=0), values.std(axis=0)
     scaled = (values - mean) / deviation
     whiten = np.linalg.inv(np.linalg.cholesky(scaled.T @ scaled / len(scaled) + ridge * np.eye(len(mean)))) / deviation
     whiten /= np.percentile(np.linalg.norm((values - mean) @ whiten.T, axis=1), 99.9)
-    return Spread(mean=tuple(mean.tolist()), whiten=tuple(whiten[np.tril_indices(len(mean))].tolist()))
+    return WhitenedGaussian(mean=tuple(mean.tolist()), whiten=tuple(whiten[np.tril_indices(len(mean))].tolist()))
 
 
 def test_the_limit_lies_beyond_what_other_parts_of_the_training_reach() -> None:
@@ -193,10 +194,10 @@ def test_another_picture_is_refused(trained: FrameStatistics) -> None:
 
 def test_a_forged_spread_is_refused_by_name(trained: FrameStatistics) -> None:
     with pytest.raises(ContractError, match="whiten: 3 values expected"):
-        Spread(mean=(0.0, 0.0), whiten=(1.0,))
+        WhitenedGaussian(mean=(0.0, 0.0), whiten=(1.0,))
     assert trained.likeness is not None
     with pytest.raises(ContractError, match=r"bands\.mean: 9 values expected, found 5"):
-        Likeness(whole=trained.likeness.whole, bands=trained.likeness.whole)
+        PictureDistribution(whole=trained.likeness.whole, bands=trained.likeness.whole)
 
 
 def test_it_is_cheap(trained: FrameStatistics) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model_factory import contract_of, write_tflite
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.contract.preprocess import picture_of
-from sepilot_runtime.drive.frame_checks import ContentCheck
+from sepilot_runtime.drive.frame_checks import FrameChecks
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_drive(pilot: Pilot, images: list[NDArray[n
 
 
 def blind(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ContentCheck, "judge", lambda *_, **__: GOOD)
+    patch.setattr(FrameChecks, "judge", lambda *_, **__: GOOD)
 
 
 def deaf_servo(patch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from sepilot_export.compress.channels import wire
 from sepilot_export.compress.importance import choose, taylor
 from sepilot_export.compress.recipe import Finetune, Slim, load_compression
 from sepilot_export.compress.slim import require_supported, slim
-from sepilot_export.compress.step import Outcome, Work
+from sepilot_export.compress.step import StepOutcome, Work
 from sepilot_runtime.base.errors import RecipeError, RunError
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.fit import fit
@@ -61,7 +61,7 @@ def work(folder: Path) -> Work:
 
 
 @pytest.fixture(scope="module")
-def outcome(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> StepOutcome:
     return slim(trained, SETTINGS, work(tmp_path_factory.mktemp("slim")))
 
 
@@ -75,7 +75,7 @@ def macs(model: Any) -> int:
     return wiring.macs(np.ones(wiring.count, bool))
 
 
-def test_the_net_is_as_small_as_asked_and_still_steers(trained: Any, outcome: Outcome) -> None:
+def test_the_net_is_as_small_as_asked_and_still_steers(trained: Any, outcome: StepOutcome) -> None:
     assert macs(outcome.model) <= 0.6 * macs(trained)
     assert outcome.model.input.shape == trained.input.shape
     assert outcome.model.output.shape == (None, 1)
@@ -84,7 +84,7 @@ def test_the_net_is_as_small_as_asked_and_still_steers(trained: Any, outcome: Ou
     assert outcome.int8 is None
 
 
-def test_what_happened_to_every_kernel_is_told(trained: Any, outcome: Outcome) -> None:
+def test_what_happened_to_every_kernel_is_told(trained: Any, outcome: StepOutcome) -> None:
     notes = {(n.layer, n.kind): n for n in outcome.layers}
     assert len(notes) == len(wire(trained).kernels)
     assert sum(n.weights_before for n in outcome.layers) == sum(
@@ -99,7 +99,7 @@ def test_what_happened_to_every_kernel_is_told(trained: Any, outcome: Outcome) -
     assert notes["steering", "dense"].action.endswith("input channels")
 
 
-def test_the_same_seed_gives_the_same_net(trained: Any, outcome: Outcome, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_net(trained: Any, outcome: StepOutcome, tmp_path: Path) -> None:
     import keras
 
     keras.utils.set_random_seed(99)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sepilot_export.convert.ranges import Reaches
+from sepilot_export.convert.ranges import PerSampleRanges
 from sepilot_export.quantize.calibration import CHOICES, select, spared
 from sepilot_export.quantize.calibration_choice import ChoiceError, choice_warnings
 from sepilot_export.quantize.calibration_stability import stability, stability_warnings
@@ -13,14 +13,14 @@ from sepilot_train.run.frame_set import FrameSet
 NAMES = tuple(f"{i}.jpg" for i in range(200))
 
 
-def reaches(count: int = 100, tensors: int = 12, spread: float = 0.05, seed: int = 0) -> Reaches:
+def reaches(count: int = 100, tensors: int = 12, spread: float = 0.05, seed: int = 0) -> PerSampleRanges:
     """Every picture reaches about as far as the next."""
     rng = np.random.default_rng(seed)
     high = rng.uniform(1, 4, tensors) * (1 - spread * rng.random((count, tensors)))
-    return Reaches(tensors=tuple(map(str, range(tensors))), low=-0.3 * high, high=high)
+    return PerSampleRanges(tensors=tuple(map(str, range(tensors))), low=-0.3 * high, high=high)
 
 
-def told(found: Reaches, drives: tuple[str, ...] | None = None) -> str:
+def told(found: PerSampleRanges, drives: tuple[str, ...] | None = None) -> str:
     (line,) = stability_warnings(found, drives or ("monday",) * len(found), NAMES)
     return line
 
@@ -35,7 +35,7 @@ def test_a_tensor_that_is_always_zero_disagrees_with_nothing() -> None:
     found = reaches(tensors=3)
     found.high[:, 1] = found.low[:, 1] = 0.0
     assert stability_warnings(found, ("a",) * 100, NAMES) == []
-    silent = Reaches(tensors=("x",), low=np.zeros((10, 1)), high=np.zeros((10, 1)))
+    silent = PerSampleRanges(tensors=("x",), low=np.zeros((10, 1)), high=np.zeros((10, 1)))
     assert stability_warnings(silent, ("a",) * 10, NAMES) == []
 
 
@@ -67,7 +67,7 @@ def test_a_drive_unlike_the_others_is_named() -> None:
 def test_too_few_frames_are_told() -> None:
     rng = np.random.default_rng(4)
     high = rng.lognormal(0, 1.2, (16, 12))
-    line = told(Reaches(tensors=tuple("abcdefghijkl"), low=-high, high=high))
+    line = told(PerSampleRanges(tensors=tuple("abcdefghijkl"), low=-high, high=high))
     assert "16 frames are too few" in line and "--calibration-frames" in line
 
 

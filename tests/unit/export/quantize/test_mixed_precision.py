@@ -11,7 +11,7 @@ import pytest
 
 from sepilot_export.convert.formats import format_named, limits_of
 from sepilot_export.quantize import mixed_precision
-from sepilot_export.quantize.mixed_precision import Cost, Damage
+from sepilot_export.quantize.mixed_precision import Cost, Sensitivity
 from sepilot_export.verify.gates import drop_from
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Output
@@ -54,8 +54,8 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixed_precision, "_cost", lambda *_: cost)
 
 
-def ranking() -> tuple[Damage, ...]:
-    found = [Damage(layer=n, mean_deg=d, max_deg=d) for n, d in DAMAGE.items()]
+def ranking() -> tuple[Sensitivity, ...]:
+    found = [Sensitivity(layer=n, mean_deg=d, max_deg=d) for n, d in DAMAGE.items()]
     return tuple(sorted(found, key=lambda d: -d.mean_deg))
 
 
@@ -64,7 +64,7 @@ def keep(frames: Frames, **options: Any) -> mixed_precision.Mixed:
 
 
 def test_a_file_that_holds_its_gates_stays_as_it_is() -> None:
-    def never() -> tuple[Damage, ...]:
+    def never() -> tuple[Sensitivity, ...]:
         raise AssertionError("ranked without need")
 
     found = keep(Frames(), ranking=never)

@@ -19,7 +19,7 @@ from model_factory import PICTURE, contract_of, frames, steering_of, write_tflit
 from sepilot_export.convert.formats import format_named
 from sepilot_export.record.exports import Histogram
 from sepilot_export.report.formatting import fixed, percent, signed, span
-from sepilot_export.report.material import Material, gather
+from sepilot_export.report.material import PageContent, gather
 from sepilot_export.report.page import render, stages_of
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
@@ -137,7 +137,7 @@ class Made:
     bench: Path
     closed_loop: Path
 
-    def gathered(self) -> Material:
+    def gathered(self) -> PageContent:
         return gather(self.run, export_path=self.export, bench_path=self.bench, closed_loop_path=self.closed_loop)
 
 
@@ -175,12 +175,12 @@ def capture(arguments: list[str], path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def material(made: Made) -> Material:
+def material(made: Made) -> PageContent:
     return made.gathered()
 
 
 @pytest.fixture(scope="module")
-def page(material: Material) -> str:
+def page(material: PageContent) -> str:
     return render(material)
 
 
@@ -238,7 +238,7 @@ def test_a_hostile_drive_name_stays_text(page: str) -> None:
     assert pictures and all(HOSTILE in (attributes["alt"] or "") for attributes in pictures)
 
 
-def test_strings_of_every_input_are_escaped(material: Material) -> None:
+def test_strings_of_every_input_are_escaped(material: PageContent) -> None:
     assert material.check and material.export and material.bench and material.closed_loop
     check, export, bench, loop = material.check, material.export, material.bench, material.closed_loop
     replace = dataclasses.replace
@@ -259,7 +259,7 @@ def test_strings_of_every_input_are_escaped(material: Material) -> None:
         assert f"&lt;b&gt;{word}" in page, word
 
 
-def test_the_strip_shows_the_key_figure_of_each_step(material: Material) -> None:
+def test_the_strip_shows_the_key_figure_of_each_step(material: PageContent) -> None:
     drives, train, export, check, bench, loop = stages_of(material)
     assert (drives.figure, export.figure) == ("1,260", "2 files")
     assert train.figure == f"R² {material.validation.r2:.3f}"
@@ -268,7 +268,7 @@ def test_the_strip_shows_the_key_figure_of_each_step(material: Material) -> None
     assert loop.figure in ("0 of 1", "1 of 1") and "expert (1)" in loop.detail
 
 
-def test_a_failed_file_is_shown_with_its_reasons(material: Material, page: str) -> None:
+def test_a_failed_file_is_shown_with_its_reasons(material: PageContent, page: str) -> None:
     assert material.check
     failed = next(f for f in material.check.files if not f.passed)
     assert failed.file == "ramp-int8.tflite" and failed.reasons
@@ -277,7 +277,7 @@ def test_a_failed_file_is_shown_with_its_reasons(material: Material, page: str) 
 
 
 def test_a_format_that_could_not_be_made_is_shown_and_a_failed_file_is_no_pick(
-    made: Made, tmp_path: Path, material: Material
+    made: Made, tmp_path: Path, material: PageContent
 ) -> None:
     assert material.check and material.bench
     (failed,) = [f.file for f in material.check.files if not f.passed]
@@ -294,7 +294,7 @@ def test_a_format_that_could_not_be_made_is_shown_and_a_failed_file_is_no_pick(
     assert "&lt;b&gt;crash. Next: take int8.tflite" in render(found)
 
 
-def test_every_driver_and_delay_of_the_closed_loop_is_shown(material: Material, page: str) -> None:
+def test_every_driver_and_delay_of_the_closed_loop_is_shown(material: PageContent, page: str) -> None:
     assert material.closed_loop and material.closed_loop.delays_ms == (0.0, 100.0)
     table = page[page.index('id="closed-loop"') :]
     for name in ("ramp-float32.tflite", "expert", "steering = 0", "+100 ms"):
@@ -317,7 +317,7 @@ def test_an_unchecked_export_still_shows_its_sizes(made: Made, tmp_path: Path) -
     assert "ramp-int8.tflite" in page and "pill" not in page.split("</style>")[1]
 
 
-def test_samples_go_from_left_to_right_and_end_with_the_worst(material: Material) -> None:
+def test_samples_go_from_left_to_right_and_end_with_the_worst(material: PageContent) -> None:
     spread = [s for s in material.samples if not s.worst]
     worst = [s for s in material.samples if s.worst]
     labels = [s.label_deg for s in spread if s.label_deg is not None]
@@ -345,13 +345,13 @@ def test_a_training_without_epochs_leaves_the_curve_out(made: Made, tmp_path: Pa
     assert "The training curve is made by" in render(gather(tmp_path / "run"))
 
 
-def test_a_model_that_a_constant_beats_is_called_so(material: Material) -> None:
+def test_a_model_that_a_constant_beats_is_called_so(material: PageContent) -> None:
     assert "A constant answer beats the model" not in render(material)
     poor = dataclasses.replace(material.validation, mae=2 * material.validation.constant_mae)
     assert "A constant answer beats the model" in render(dataclasses.replace(material, validation=poor))
 
 
-def test_a_benchmark_on_a_busy_machine_says_so(material: Material) -> None:
+def test_a_benchmark_on_a_busy_machine_says_so(material: PageContent) -> None:
     assert material.bench
     for load, said in ((0.8, False), (7.0, True)):
         bench = dataclasses.replace(material.bench, load=load, cores=2)
@@ -424,7 +424,7 @@ def test_measured_files_are_known_by_their_bytes(made: Made, tmp_path: Path) -> 
     assert bench.median_us("ramp-float32.tflite") == row["us_p50"]
 
 
-def test_error_histograms_stand_on_one_axis_with_the_gate(material: Material) -> None:
+def test_error_histograms_stand_on_one_axis_with_the_gate(material: PageContent) -> None:
     assert material.check
     edges = tuple(np.logspace(-7, 2, 10).tolist())
     histogram = Histogram(edges_deg=edges, counts=(0, 5, 40, 10, 3, 1, 1, 0, 0))

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sepilot_export.convert.formats import Limits
-from sepilot_export.verify.fidelity import measure, paired_increase, saturated_frames
+from sepilot_export.convert.formats import GateLimits
+from sepilot_export.verify.fidelity import measure, saturated_frames
 from sepilot_export.verify.gates import judge, remarks
+from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
 from sepilot_runtime.contract.contract import Output
 
 OUTPUT = Output(scale=25.0)
@@ -28,7 +29,7 @@ def test_a_perfect_file_has_no_error() -> None:
     found = measure(reference, reference, labels, DRIVES, PICTURES, OUTPUT)
     assert (found.mean_error, found.max_error, found.sign_flips, found.saturated) == (0, 0, 0, 0)
     assert found.mae_increase is not None and found.mae_increase.mean == found.mae_increase.high == 0
-    assert list(judge(found, Limits(max_error=0, mae_increase=0, saturated=0), OUTPUT, 400)) == []
+    assert list(judge(found, GateLimits(max_error=0, mae_increase=0, saturated=0), OUTPUT, 400)) == []
 
 
 def test_errors_are_in_degrees_after_the_cut_off() -> None:
@@ -75,7 +76,7 @@ def test_the_interval_holds_the_truth_and_knows_of_blocks() -> None:
     hits, widths = 0, []
     for _ in range(60):
         change = np.repeat(rng.normal(0.01, 0.05, 80), 25)
-        found = paired_increase(change, ("a",) * len(change), samples=400)
+        found = paired_bootstrap_mean(change, ("a",) * len(change), samples=400)
         hits += found.low <= 0.01 <= found.high
         widths.append(found.high - found.low)
     assert hits >= 50
@@ -93,10 +94,10 @@ def test_blocks_end_with_their_drive() -> None:
     counts = np.array([*np.full(199, 25), 15, 10])
     drawn = rng.integers(0, 201, (2000, 201))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    found = paired_increase(change, drives)
+    found = paired_bootstrap_mean(change, drives)
     assert found.mean == pytest.approx(0.2)
     assert (found.low, found.high) == pytest.approx(np.quantile(means, (0.025, 0.975)))
-    assert paired_increase(change, ["a"] * 5000).high != pytest.approx(found.high)
+    assert paired_bootstrap_mean(change, ["a"] * 5000).high != pytest.approx(found.high)
 
 
 def test_blocks_of_few_frames_are_shorter() -> None:
@@ -104,30 +105,30 @@ def test_blocks_of_few_frames_are_shorter() -> None:
     change = np.array([0.0, 1.0] * 10)
     drawn = np.random.default_rng(0).integers(0, 20, (2000, 20))
     expected = np.quantile(change[drawn].mean(axis=1), (0.025, 0.975))
-    found = paired_increase(change, ["a"] * 20)
+    found = paired_bootstrap_mean(change, ["a"] * 20)
     assert (found.mean, found.low, found.high) == pytest.approx((0.5, *expected))
-    assert paired_increase(np.array([0.5]), ["a"]).high == 0.5
+    assert paired_bootstrap_mean(np.array([0.5]), ["a"]).high == 0.5
     pairs = np.repeat([0.0, 1.0] * 10, 2)
     # 39 frames are single ones still.
     drawn = np.random.default_rng(0).integers(0, 39, (2000, 39))
-    assert paired_increase(pairs[:39], ["a"] * 39).high == pytest.approx(
+    assert paired_bootstrap_mean(pairs[:39], ["a"] * 39).high == pytest.approx(
         np.quantile(pairs[:39][drawn].mean(axis=1), 0.975)
     )
     # 40 frames are blocks of two, and two equal ones are one observation.
-    assert paired_increase(pairs, ["a"] * 40).high == pytest.approx(found.high)
+    assert paired_bootstrap_mean(pairs, ["a"] * 40).high == pytest.approx(found.high)
 
 
 def test_the_interval_follows_its_samples_and_seed() -> None:
     change = np.random.default_rng(3).normal(size=1000)
     drives = ["a"] * 1000
-    assert paired_increase(change, drives) == paired_increase(change, drives, samples=2000, seed=0)
-    assert paired_increase(change, drives).high != paired_increase(change, drives, seed=1).high
-    assert paired_increase(change, drives).high != paired_increase(change, drives, samples=1999).high
+    assert paired_bootstrap_mean(change, drives) == paired_bootstrap_mean(change, drives, samples=2000, seed=0)
+    assert paired_bootstrap_mean(change, drives).high != paired_bootstrap_mean(change, drives, seed=1).high
+    assert paired_bootstrap_mean(change, drives).high != paired_bootstrap_mean(change, drives, samples=1999).high
 
 
 def test_each_gate_names_its_figure() -> None:
     reference, labels = world()
-    limits = Limits(max_error=0.01, mae_increase=0.001)
+    limits = GateLimits(max_error=0.01, mae_increase=0.001)
     shifted = measure(-reference, reference, labels, DRIVES, PICTURES, OUTPUT)
     reasons = list(judge(shifted, limits, OUTPUT, 400))
     assert [r.split()[0] for r in reasons[:2]] == ["max", "task"]
@@ -141,7 +142,7 @@ def test_few_frames_prove_neither_good_nor_bad() -> None:
     rng = np.random.default_rng(5)
     reference, labels = world(40)
     answers = reference + rng.normal(0, 0.03, 40)
-    limits = Limits(max_error=0.5, mae_increase=0.001, sign_flips=1)
+    limits = GateLimits(max_error=0.5, mae_increase=0.001, sign_flips=1)
     found = measure(answers, reference, labels, DRIVES[:40], PICTURES, OUTPUT)
     assert found.mae_increase is not None and found.mae_increase.high > limits.mae_increase
     assert list(judge(found, limits, OUTPUT, 40)) == []
@@ -158,7 +159,7 @@ def test_enough_frames_must_prove_the_limit() -> None:
     found = measure(reference + rng.normal(0, 0.05, 5000), reference, labels, ("a",) * 5000, PICTURES, OUTPUT)
     assert found.mae_increase is not None
     mean, high = found.mae_increase.mean, found.mae_increase.high
-    between = Limits(max_error=1, mae_increase=(mean + high) / 2, sign_flips=1)
+    between = GateLimits(max_error=1, mae_increase=(mean + high) / 2, sign_flips=1)
     assert not list(remarks(found, between)) and any("task MAE" in r for r in judge(found, between, OUTPUT, 5000))
     assert list(judge(found, dataclasses.replace(between, mae_increase=high), OUTPUT, 5000)) == []
 
@@ -166,7 +167,7 @@ def test_enough_frames_must_prove_the_limit() -> None:
 def test_one_frame_is_no_share_of_a_small_set() -> None:
     reference, labels = world(60)
     base = measure(reference, reference, labels, DRIVES[:60], PICTURES, OUTPUT)
-    limits = Limits(max_error=1, mae_increase=1, sign_flips=0, saturated=0.01)
+    limits = GateLimits(max_error=1, mae_increase=1, sign_flips=0, saturated=0.01)
     assert list(judge(dataclasses.replace(base, saturated=1), limits, OUTPUT, 60)) == []
     assert len(list(judge(dataclasses.replace(base, saturated=2), limits, OUTPUT, 60))) == 1
     assert len(list(judge(dataclasses.replace(base, sign_flips=1), limits, OUTPUT, 60))) == 1
@@ -177,7 +178,7 @@ def test_frames_without_a_label_take_no_part_in_the_task() -> None:
     some = labels.copy()
     some[::2] = np.nan
     found = measure(reference + 0.01, reference, some, DRIVES, PICTURES, OUTPUT)
-    expected = paired_increase((np.abs(reference + 0.01 - some) - np.abs(reference - some))[1::2], DRIVES[1::2])
+    expected = paired_bootstrap_mean((np.abs(reference + 0.01 - some) - np.abs(reference - some))[1::2], DRIVES[1::2])
     assert found.mae_increase is not None and found.mae_increase.mean == pytest.approx(expected.mean)
 
 
@@ -198,4 +199,4 @@ def test_drives_without_labels_are_judged_without_the_task() -> None:
     reference, _ = world()
     found = measure(reference, reference, np.full(400, np.nan), DRIVES, PICTURES, OUTPUT)
     assert found.mae_increase is None
-    assert list(judge(found, Limits(max_error=0, mae_increase=0), OUTPUT, 400)) == []
+    assert list(judge(found, GateLimits(max_error=0, mae_increase=0), OUTPUT, 400)) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import model_factory as factory
-from sepilot_export.convert.formats import Limits, format_named
+from sepilot_export.convert.formats import GateLimits, format_named
 from sepilot_export.verify.fidelity import Fidelity, Interval
 from sepilot_export.verify.gates import (
     Kind,
@@ -25,7 +25,7 @@ from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import FrameInput, Output, Picture
 
 OUTPUT = Output(scale=25.0)
-LIMITS = Limits(max_error=0.02, mae_increase=0.002, sign_flips=0.01, saturated=0.02)
+LIMITS = GateLimits(max_error=0.02, mae_increase=0.002, sign_flips=0.01, saturated=0.02)
 FORM = format_named("float32.tflite")
 CONTRACT = factory.contract_of()
 
@@ -36,7 +36,7 @@ def fidelity(**changes: Any) -> Fidelity:
     return dataclasses.replace(whole, **changes)
 
 
-def kinds(found: Fidelity, limits: Limits = LIMITS, frames: int = 1000) -> list[Kind]:
+def kinds(found: Fidelity, limits: GateLimits = LIMITS, frames: int = 1000) -> list[Kind]:
     return [fault.kind for fault in faults_of(found, limits, OUTPUT, frames)]
 
 

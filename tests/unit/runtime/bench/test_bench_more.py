@@ -22,7 +22,7 @@ from sepilot_runtime.bench.roofline import floor_us, gemm_rate, model_macs
 from sepilot_runtime.engine.model_file import read_model_file
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.bench.profile import read_profile, require_eligible
-from sepilot_runtime.bench.soak import MemoryCamera, rehearse
+from sepilot_runtime.bench.soak import MemoryCamera, soak_test
 from sepilot_runtime.drive.supervisor import Control
 
 QUICK = ("--rounds", "5", "--calls", "5", "--cold-starts", "0")
@@ -112,11 +112,11 @@ def test_frames_that_are_replaced_while_the_loop_is_busy_are_dropped() -> None:
 
 def test_a_rehearsal_drives_and_meters_every_turn() -> None:
     pilot = Pilot(ConstantEngine(contract_of(), 0.1))
-    found = rehearse(pilot, frames(8), count=400)
+    found = soak_test(pilot, frames(8), count=400)
     assert found.frames == found.turn.count == found.own.count == 400
     assert found.own.p50_us < found.turn.p50_us
     assert found.wake is None and found.seconds_in["driving"] > 0
-    paced = rehearse(pilot, frames(8), rate_hz=200, count=20)
+    paced = soak_test(pilot, frames(8), rate_hz=200, count=20)
     assert paced.wake is not None and paced.frames == paced.wake.count == 20 and paced.seconds >= 19 / 200
     assert paced.resources and paced.resources[-1].threads >= 1
 

@@ -13,7 +13,7 @@ import pytest
 from model_factory import frames, write_tflite
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.bench.regression import Outcome, compare
+from sepilot_runtime.bench.regression import RegressionOutcome, compare
 
 
 def benchmark(us: float, *, noise: float, seed: int, rounds: int = 20, drift: float = 0.0) -> dict[str, Any]:
@@ -24,14 +24,14 @@ def benchmark(us: float, *, noise: float, seed: int, rounds: int = 20, drift: fl
     return {"settings": settings, "conditions": {"cpu": "a"}, "gemm_gmacs": 80.0, "rows": [row]}
 
 
-def outcome(old: dict[str, Any], new: dict[str, Any]) -> Outcome:
+def outcome(old: dict[str, Any], new: dict[str, Any]) -> RegressionOutcome:
     (found,), _ = compare(old, new)
     return found.outcome
 
 
 def test_the_same_machine_twice_is_seldom_called_different() -> None:
     wrong = sum(
-        outcome(benchmark(50, noise=0.05, seed=2 * i), benchmark(50, noise=0.05, seed=2 * i + 1)) is not Outcome.SAME
+        outcome(benchmark(50, noise=0.05, seed=2 * i), benchmark(50, noise=0.05, seed=2 * i + 1)) is not RegressionOutcome.SAME
         for i in range(60)
     )
     assert wrong <= 60 * 0.05
@@ -40,21 +40,21 @@ def test_the_same_machine_twice_is_seldom_called_different() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_tenth_slower_or_faster_is_seen_through_little_noise(seed: int) -> None:
     old = benchmark(50, noise=0.02, seed=100 + seed)
-    assert outcome(old, benchmark(55, noise=0.02, seed=seed)) is Outcome.SLOWER
-    assert outcome(old, benchmark(45, noise=0.02, seed=seed)) is Outcome.FASTER
+    assert outcome(old, benchmark(55, noise=0.02, seed=seed)) is RegressionOutcome.SLOWER
+    assert outcome(old, benchmark(45, noise=0.02, seed=seed)) is RegressionOutcome.FASTER
 
 
 def test_noise_and_drift_hide_a_tenth() -> None:
     noisy = benchmark(55, noise=0.5, seed=3)
-    assert outcome(benchmark(50, noise=0.5, seed=2), noisy) is Outcome.SAME
+    assert outcome(benchmark(50, noise=0.5, seed=2), noisy) is RegressionOutcome.SAME
     drifting = benchmark(52, noise=0.01, seed=5, drift=0.3)
-    assert outcome(benchmark(50, noise=0.01, seed=4, drift=0.3), drifting) is Outcome.SAME
+    assert outcome(benchmark(50, noise=0.01, seed=4, drift=0.3), drifting) is RegressionOutcome.SAME
 
 
 def test_slower_within_the_tolerance_does_not_fail() -> None:
     old, new = benchmark(50, noise=0.002, seed=0), benchmark(51.5, noise=0.002, seed=1)
     (found,), remarks = compare(old, new, tolerance=0.05)
-    assert found.outcome is Outcome.SLOWER and not found.failed
+    assert found.outcome is RegressionOutcome.SLOWER and not found.failed
     assert found.ratio == pytest.approx(1.03, abs=0.005) and 1 < found.low < found.ratio < found.high
     assert remarks == ["the machine itself: 80.0 GMAC/s there, 80.0 here"]
     assert compare(old, new, tolerance=0.01)[0][0].failed

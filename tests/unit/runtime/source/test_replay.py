@@ -14,7 +14,7 @@ from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.latency import LatencyHistogram, latency_of
 from sepilot_runtime.drive.car_config import load_car
 from sepilot_runtime.source.protocol import EndOfSource, Frame, SourceInfo
-from sepilot_runtime.source.replay import PlayedSource
+from sepilot_runtime.source.replay import ReplaySource
 
 
 class Recording:
@@ -51,9 +51,9 @@ class Clock:
         self.now_ns += round(seconds * 1e9)
 
 
-def played(count: int, rate_hz: float | None = None, pause_after: int = 10**9) -> tuple[PlayedSource, Clock]:
+def played(count: int, rate_hz: float | None = None, pause_after: int = 10**9) -> tuple[ReplaySource, Clock]:
     clock = Clock()
-    source = PlayedSource(Recording(count, pause_after), rate_hz=rate_hz, clock_ns=clock, sleep=clock.sleep)
+    source = ReplaySource(Recording(count, pause_after), rate_hz=rate_hz, clock_ns=clock, sleep=clock.sleep)
     return source, clock
 
 
