@@ -10,15 +10,12 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import h11
-
-if TYPE_CHECKING:
-    from sepilot_runtime.output.web.crowd import Crowd
 
 __all__ = ["Answer", "Connection", "Request"]
 
@@ -65,6 +62,19 @@ class Answer:
     last: bool = False
 
 
+class Keeper(Protocol):
+    """Who keeps the connections: see `Crowd`."""
+
+    handler: Callable[[Request], Awaitable[Answer]]
+    trusts: Callable[[bytes], bool]
+    selector: selectors.BaseSelector
+
+    def trust(self, connection: Connection) -> None: ...
+    def have_patience(self, connection: Connection) -> None: ...
+    def answered(self, connection: Connection) -> None: ...
+    def forget(self, connection: Connection) -> None: ...
+
+
 class Connection:
     """One connection: reads a request, has it answered, sends the answer, and reads on only then.
 
@@ -73,7 +83,7 @@ class Connection:
         deadline_s: when its time is over.
     """
 
-    def __init__(self, crowd: Crowd, accepted: socket.socket, address: str) -> None:
+    def __init__(self, crowd: Keeper, accepted: socket.socket, address: str) -> None:
         self.trusted = False
         self.deadline_s = time.monotonic() + REQUEST_S
         self._crowd, self._socket, self._address = crowd, accepted, address

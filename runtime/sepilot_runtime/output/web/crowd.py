@@ -42,7 +42,7 @@ class Crowd:
         self.strangers: OrderedDict[Connection, None] = OrderedDict()
         self.trusted: OrderedDict[Connection, None] = OrderedDict()
         # One for all, and not the loop's own: that takes three times as long for every newcomer.
-        self.selector = selectors.DefaultSelector()
+        self.selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._listener, self._most_strangers = listener, most_strangers
         self._patient: deque[Connection] = deque()
         self._loop = asyncio.get_running_loop()
