@@ -18,6 +18,7 @@ import drive_factory as make
 from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import DriveError, RunError
 from sepilot_runtime.cli import main
+from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.fit.settings import History
@@ -230,15 +231,19 @@ def test_side_cameras_do_not_judge_in_blocks(tmp_path: Path) -> None:
     assert set(named.sets[1].camera[named.split.validation[1]].tolist()) == {0}
 
 
+def with_throttle(drive: Drive, throttle: np.ndarray) -> Drive:
+    return dataclasses.replace(drive, labels={**drive.labels, "throttle": throttle.astype(np.float32)})
+
+
 def test_a_constant_throttle_says_nothing_about_standing_still(tmp_path: Path) -> None:
     """Not even where some frames have none."""
     drive = open_drives([make.write_tub(tmp_path / "tub", throttle=0.3)], ReaderOptions())[0]
-    some = dataclasses.replace(drive, throttle=np.where(np.arange(40) % 3, np.float32(0.3), np.float32(np.nan)))
+    some = with_throttle(drive, np.where(np.arange(40) % 3, 0.3, np.nan))
     for constant in (drive, some):
         assert standing_still_left_out(constant, 0.05) is constant
     varied = np.where(np.arange(40) % 3, np.float32(0.3), np.float32(0.2))
     varied[::2] = 0.05
-    assert len(standing_still_left_out(dataclasses.replace(drive, throttle=varied), 0.05)) == 20
+    assert len(standing_still_left_out(with_throttle(drive, varied), 0.05)) == 20
 
 
 def test_the_constant_to_beat_is_the_mean_that_training_saw(tmp_path: Path) -> None:
