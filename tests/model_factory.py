@@ -25,6 +25,11 @@ OUTPUT_SCALE, OUTPUT_ZERO_POINT = 2.0 / 255.0, 3
 INT8_TOLERANCE = 0.03
 
 
+def steering_output(**changes: Any) -> Scalar:
+    """The factory's output, or another one like it."""
+    return dataclasses.replace(STEERING, **changes)
+
+
 def weights_of(picture: Picture) -> NDArray[np.float32]:
     """(h, w, c): a ramp over the columns, with full steering for black on the left and white on the right."""
     height, width, channels = picture.shape
