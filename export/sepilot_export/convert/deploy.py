@@ -27,6 +27,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
+from sepilot_train.inspect.keras_graph import graph_of
 
 __all__ = [
     "FLOAT_PARITY",
@@ -160,21 +161,12 @@ def _scale_and_shift(norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 def foldable_norms(model: Any) -> dict[str, str]:
     """Batch normalizations that fold, each with the layer that it folds into."""
-    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
-    folded = {}
-    for node in nodes:
-        layer = node.operation
-        if not _is_norm(layer) or sum(n.operation is layer for n in nodes) > 1:
-            continue
-        (parent,) = node.parent_nodes
-        source = parent.operation
-        linear = type(source).__name__ in _FOLDS_INTO and source.activation.__name__ == "linear"
-        consumers = sum(parent in n.parent_nodes for n in nodes)
-        uses = sum(n.operation is source for n in nodes)
-        is_output = any(parent.outputs[0] is tensor for tensor in model.outputs)
-        if linear and consumers == 1 and uses == 1 and not is_output:
-            folded[layer.name] = source.name
-    return folded
+    graph = graph_of(model)
+    return {
+        call.layer.name: call.parents[0].layer.name
+        for call in graph.calls
+        if _is_norm(call.layer) and not graph.reason_apart(call, _FOLDS_INTO)
+    }
 
 
 def _carry_weights(

@@ -29,6 +29,7 @@ from sepilot_export.verify import tuning_set as trial
 from sepilot_export.verify.tuning_set import TuningFigures, TuningSet
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.predict import predict
+from sepilot_train.inspect.keras_graph import maker_of
 
 __all__ = ["Int8", "Int8Options"]
 
@@ -222,7 +223,7 @@ class Int8:
     def _heads(self) -> dict[str, str]:
         """Output to the layer that makes it."""
         outputs = self._calibration().graph.output
-        return {o.name: outputs[o.name]._keras_history.operation.name for o in self._source.contract.outputs}
+        return {o.name: maker_of(outputs[o.name]).name for o in self._source.contract.outputs}
 
     def _require_trial(self) -> TuningSet:
         frames = self._calibration().trial
