@@ -36,6 +36,7 @@ from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Scalar
 from sepilot_train.fit.predict import predict
 from sepilot_train.run.frame_set import FrameSet
 
@@ -83,7 +84,7 @@ def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
     train = course.train
     names = tuple(map(str, range(len(train.labels))))
     frames = FrameSet(pictures=train.pictures, drives=("",) * len(names), names=names, labels=train.labels)
-    chosen = select(frames, predict(model, train.pictures), count=count, seed=course.seed)
+    chosen = select(frames, predict(model, train.pictures), Scalar(name="answer"), count=count, seed=course.seed)
     return np.asarray(train.pictures[chosen.index])
 
 

@@ -66,7 +66,9 @@ def calibrate(model: Any, source: ExportInputs, *, count: int, seed: int, choice
     predictions = predict(model, training.pictures)
     known = set(zip(held.drives, held.names, strict=True))
     selections = {
-        each: calibration.select(training, predictions, count=count, seed=seed, choice=each, held_out=known)
+        each: calibration.select(
+            training, predictions, source.contract.outputs[0], count=count, seed=seed, choice=each, held_out=known
+        )
         for each in calibration.CHOICES
     }
     frames = {each: found.index for each, found in selections.items()}

@@ -116,7 +116,7 @@ class Run:
             pictures=StoredPictures.joined([(d.pictures.pictures, i) for d, i in zip(drives, places, strict=True)]),
             drives=tuple(d.drive.id for d, i in zip(drives, places, strict=True) for _ in i),
             names=tuple(d.pictures.names[j] for d, i in zip(drives, places, strict=True) for j in i),
-            labels=np.concatenate([d.pictures.steering[i] for d, i in zip(drives, places, strict=True)]),
+            labels=np.concatenate([d.pictures.labels["steering"][i] for d, i in zip(drives, places, strict=True)]),
         )
 
     def drives(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sepilot_runtime import __version__
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
-from sepilot_runtime.contract.contract import Contract, Output, Provenance
+from sepilot_runtime.contract.contract import Contract, Provenance, Scalar
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
@@ -175,9 +175,9 @@ def _contract(
         "frames": float(metrics.count),
     }
     return Contract(
-        task=recipe.task,
-        picture=recipe.picture,
-        outputs=(Output(name="steering", scale=material.drives[0].full_scale_deg),),
+        inputs=(recipe.picture,),
+        outputs=(Scalar(name="steering", unit="deg", scale=material.drives[0].full_scale_deg, positive="right"),),
+        tolerance={"steering": 1e-3},
         provenance=Provenance(
             recipe=recipe.name,
             recipe_sha256=recipe.sha256,
