@@ -40,6 +40,7 @@ from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
+from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.predict import predict
@@ -86,7 +87,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         raise RunError(f"{run.path}: contract.json and recipe.toml disagree about the picture; train again")
     held_out = run.frames("validation", moved_to=moved_to, progress=progress)
     saved = run.predictions()
-    if list(zip(saved.drives, saved.names, strict=True)) != list(zip(held_out.drives, held_out.names, strict=True)):
+    if (saved.frames.drives, saved.frames.names) != (held_out.drives, held_out.names):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
     metrics = read_object(run.path / "validation.json").inner("metrics")
     return ExportInputs(
@@ -95,7 +96,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         gates=run.recipe.gates,
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
-        saved=saved.predictions,
+        saved=only(saved.values),
         constant=metrics.number("constant"),
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
@@ -242,11 +243,12 @@ def _reference(source: ExportInputs, model: Any) -> Reference:
             "definition or the model has changed"
         )
     index = np.linspace(0, len(answers) - 1, min(len(answers), MAX_REFERENCE_FRAMES)).astype(np.int64)
+    held = held.take(index)
     return Reference(
-        pictures=held.pictures[index],
-        drives=tuple(held.drives[i] for i in index),
-        names=tuple(held.names[i] for i in index),
-        labels=held.labels[index],
+        pictures=np.asarray(held.pictures),
+        drives=held.drives,
+        names=held.names,
+        labels=only(held.labels),
         predictions=answers[index],
         constant=source.constant,
         contract=source.contract,

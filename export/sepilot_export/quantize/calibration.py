@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RunError, UsageError
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.base.stored import Pictures
-from sepilot_train.run.frame_set import FrameSet
 
 __all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "manifest", "select", "spared"]
 
@@ -74,7 +74,7 @@ def select(
     """
     if count < MINIMUM:
         raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {count}")
-    total = len(training.labels)
+    total = len(training)
     if total < MINIMUM:
         raise RunError(f"calibration: at least {MINIMUM} training frames expected, found {total}")
     shared = set(zip(training.drives, training.names, strict=True)) & set(held_out)
@@ -108,7 +108,7 @@ def _orders(training: FrameSet, predictions: NDArray[np.float32], rng: np.random
     """For each quota, all frames from the most to the least wanted; ties in random order."""
     ties = rng.permutation(len(predictions))
     brightness = _brightness(training.pictures)
-    keys = (predictions, -predictions, -np.abs(np.nan_to_num(training.labels)), brightness, -brightness)
+    keys = (predictions, -predictions, -np.abs(np.nan_to_num(only(training.labels))), brightness, -brightness)
     return [np.lexsort((ties, key)) for key in keys]
 
 
@@ -121,7 +121,7 @@ def manifest(
 ) -> dict[str, Any]:
     """What `calibration.json` says: every frame with its reason, and enough to see that the set covers the drive."""
     edges = np.linspace(-1.0, 1.0, 21)
-    chosen = predictions[selection.index]
+    chosen, labels = predictions[selection.index], only(training.labels)
     pixels = np.ascontiguousarray(training.pictures[selection.index])
     return {
         "seed": seed,
@@ -143,7 +143,7 @@ def manifest(
                 "drive": training.drives[i],
                 "name": training.names[i],
                 "reason": reason,
-                "label": round(float(training.labels[i]), 6),
+                "label": round(float(labels[i]), 6),
                 "prediction": round(float(predictions[i]), 6),
             }
             for i, reason in zip(selection.index.tolist(), selection.reasons, strict=True)

@@ -28,6 +28,7 @@ from sepilot_export.quantize.sqnr import FRAMES, Noise
 from sepilot_export.verify import tuning_set as trial
 from sepilot_export.verify.tuning_set import TuningFigures, TuningSet
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
 
 __all__ = ["Int8", "Int8Options"]
@@ -122,7 +123,7 @@ class Int8:
         """The figures of the chosen file, also on the held-out frames, which had no say in the choice."""
         source, limits = self._source, self._limits[name]
         held = TuningSet(
-            pictures=source.held_out.pictures, drives=source.held_out.drives, labels=source.held_out.labels,
+            pictures=source.held_out.pictures, drives=source.held_out.drives, labels=only(source.held_out.labels),
             predictions=source.saved, contract=source.contract, name="held-out frames",
         )  # fmt: skip
         decided, judged = (frames.figures(found.content, suffix, limits) for frames in (self._require_trial(), held))
@@ -217,7 +218,7 @@ class Int8:
 
     def _asked(self) -> Range:
         output = self._source.contract.outputs[0]
-        return asked_range(self._source.training.labels, output.low, output.high)
+        return asked_range(only(self._source.training.labels), output.low, output.high)
 
     def _heads(self) -> dict[str, str]:
         """Output to the layer that makes it."""
@@ -266,15 +267,15 @@ def _ranges(fitted: Fitted, heads: Sequence[str], asked: Range) -> dict[str, Ran
 def _trial(
     source: ExportInputs, predictions: NDArray[np.float32], frames: Mapping[Choice, NDArray[np.int64]]
 ) -> TuningSet | None:
-    training = source.training
     taken = {int(i) for index in frames.values() for i in index}
     index = calibration.spared(len(predictions), taken, trial.MOST)
     if len(index) < trial.MINIMUM:
         return None
+    training = source.training.take(index)
     return TuningSet(
-        pictures=training.pictures[index],
-        drives=tuple(training.drives[i] for i in index),
-        labels=training.labels[index],
+        pictures=np.asarray(training.pictures),
+        drives=training.drives,
+        labels=only(training.labels),
         predictions=predictions[index],
         contract=source.contract,
     )
