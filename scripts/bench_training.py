@@ -141,8 +141,8 @@ def net_of(recipe: Recipe) -> Any:
 def decoded(drive: Drive, recipe: Recipe) -> FrameSet:
     begin = time.perf_counter()
     pictures = load_pictures(drive, recipe.picture, progress=False)
-    print(f"decoding {len(pictures.steering):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-    return FrameSet(pictures=np.array(pictures.pictures), labels={"steering": pictures.steering.astype(np.float32)})
+    print(f"decoding {len(pictures.names):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    return FrameSet(pictures=np.array(pictures.pictures), labels={"steering": pictures.labels["steering"].astype(np.float32)})
 
 
 def synthetic(recipe: Recipe, count: int) -> FrameSet:
@@ -194,8 +194,8 @@ def augmented_frames(drive: Drive, recipe: Recipe) -> Iterator[tuple[Any, Any]]:
     """Frames in random order without end: a picture and its label (1,) each."""
     rng = np.random.default_rng(0)
     while True:
-        row = int(rng.integers(0, len(drive.steering)))
-        picture, label = augmented(drive.read(row), float(drive.steering[row]), recipe.picture, rng)
+        row = int(rng.integers(0, len(drive.labels["steering"])))
+        picture, label = augmented(drive.read(row), float(drive.labels["steering"][row]), recipe.picture, rng)
         yield picture, np.array([label], np.float32)
 
 
@@ -242,13 +242,13 @@ def augmented(frame: Any, label: float, picture: Picture, rng: np.random.Generat
 
 def jpegs(drive: Drive, folder: Path, count: int = 4000) -> tuple[list[str], Any]:
     """Frames of the drive as JPEG files of their own, and their labels (n,)."""
-    rows = np.linspace(0, len(drive.steering) - 1, min(count, len(drive.steering))).astype(int)
+    rows = np.linspace(0, len(drive.labels["steering"]) - 1, min(count, len(drive.labels["steering"]))).astype(int)
     paths = []
     for row in rows:
         path = folder / f"{row}.jpg"
         cv2.imwrite(str(path), drive.read(int(row)), [cv2.IMWRITE_JPEG_QUALITY, 95])
         paths.append(str(path))
-    return paths, drive.steering[rows].astype(np.float32)
+    return paths, drive.labels["steering"][rows].astype(np.float32)
 
 
 def image_data_generator(paths: list[str], labels: Any, recipe: Recipe, steps: int) -> Run:

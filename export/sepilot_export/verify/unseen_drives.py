@@ -103,7 +103,7 @@ def reference_on(
         pictures=pictures,
         drives=tuple(s.drive_id for s in sets for _ in s.names),
         names=tuple(name for s in sets for name in s.names),
-        labels=np.concatenate([s.steering for s in sets]).astype(np.float32),
+        labels=np.concatenate([s.labels["steering"] for s in sets]).astype(np.float32),
         predictions=np.array([pilot.infer_picture(p) for p in pictures], np.float32),
         source=source,
     )
@@ -154,6 +154,6 @@ def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: Fr
         plain={},
         drives=tuple(drive.id for drive, _, _ in found),
         names=tuple(drive.names[i] for drive, i, _ in found),
-        labels=np.array([drive.steering[i] for drive, i, _ in found], np.float32),
+        labels=np.array([drive.labels["steering"][i] for drive, i, _ in found], np.float32),
         predictions=np.array([pilot.infer(frame) for frame in frames], np.float32),
     )

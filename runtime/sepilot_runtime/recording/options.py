@@ -35,6 +35,8 @@ class ReaderOptions:
     positive: direction of growing angles in file names and CSV files.
     csv_steering, csv_time, csv_frame: columns of the CSV beside a video; "" finds them by name.
     csv_unit: of the steering column; "auto" tells by the column's name and values.
+    labels: columns of numbers to read beside steering and throttle, as they stand there; `brake` finds a tub's
+        `user/brake`, too.
     """
 
     full_scale_deg: float | None = None
@@ -47,6 +49,7 @@ class ReaderOptions:
     csv_time: str = ""
     csv_frame: str = ""
     csv_unit: Literal["auto", "rad", "deg", "full-scale"] = "auto"
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.full_scale_deg is not None and not 0.0 < self.full_scale_deg <= 180.0:
@@ -105,11 +108,20 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv-time", "time column beside a video", metavar="COLUMN")
     add("--csv-frame", "frame number column beside a video", metavar="COLUMN")
     add("--csv-unit", "of the steering column", choices=("auto", "rad", "deg", "full-scale"))
+    group.add_argument(
+        "--label",
+        dest="labels",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="another column of numbers to read",
+    )
 
 
 def reader_options(arguments: argparse.Namespace) -> ReaderOptions:
     """The options of parsed flags. Raises UsageError."""
-    return ReaderOptions(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ReaderOptions)})
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(ReaderOptions)}
+    return ReaderOptions(**given | {"labels": tuple(arguments.labels)})
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser) -> None:

@@ -139,7 +139,9 @@ def test_a_drive_does_not_begin_with_an_endless_file(tmp_path: Path) -> None:
 
 IMPATIENT = """
 import sys
-from sepilot_runtime import cli, drive_models, trial
+from sepilot_runtime import cli
+from sepilot_runtime.commands import drive_models
+from sepilot_runtime.engine import trial
 drive_models.time_limit = lambda path: trial.time_limit(path, 1.0)
 raise SystemExit(cli.main(sys.argv[1:]))
 """

@@ -40,7 +40,7 @@ class Material:
         parts = [(s, i) for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)]
         return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
-            labels={"steering": np.concatenate([s.steering[i] for s, i in parts]).astype(np.float32)},
+            labels={"steering": np.concatenate([s.labels["steering"][i] for s, i in parts]).astype(np.float32)},
             drives=tuple(s.drive_id for s, i in parts for _ in i),
             names=tuple(s.names[j] for s, i in parts for j in i),
         )
@@ -66,7 +66,7 @@ def gather(
     _require_usable(everything)
     sets = [s for _, s in everything]
     if given:
-        frames = [np.arange(len(s.steering)) for s in sets]
+        frames = [np.arange(len(s.names)) for s in sets]
         # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
         centre = [np.flatnonzero(s.camera == 0) for s in sets]
         nothing = np.arange(0)
@@ -113,7 +113,7 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
                 f"{drive.path}: a copy of {first.path}; a drive must not train and judge, give one of them"
             )
     for drive, pictures in everything:
-        if not drive.labelled or not np.isfinite(pictures.steering).all():
+        if not drive.has("steering") or not np.isfinite(pictures.labels["steering"]).all():
             raise DriveError(f"{drive.path}: has no steering labels; it can be driven over but not trained on")
     scales = {d.full_scale_deg for d, _ in everything}
     if len(scales) > 1:

@@ -12,18 +12,18 @@ import pytest
 
 from model_factory import PICTURE, contract_of, frames, write_onnx, write_tflite
 from sepilot_runtime import cli
-from sepilot_runtime.bench.latency_bench import Variant
-from sepilot_runtime.bench.cold_start import cold_start
-from sepilot_runtime.device.conditions import conditions_now, throttling
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.base.errors import ModelFileError, OutputError, UsageError
 from sepilot_runtime.base.files import sha256_of
+from sepilot_runtime.bench.cold_start import cold_start
+from sepilot_runtime.bench.latency_bench import Variant
+from sepilot_runtime.bench.profile import read_profile, require_eligible
 from sepilot_runtime.bench.roofline import floor_us, gemm_rate, model_macs
+from sepilot_runtime.bench.soak import MemoryCamera, soak_test
+from sepilot_runtime.device.conditions import conditions_now, throttling
+from sepilot_runtime.drive.supervisor import Control
+from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.model_file import read_model_file
 from sepilot_runtime.engine.pilot import Pilot
-from sepilot_runtime.bench.profile import read_profile, require_eligible
-from sepilot_runtime.bench.soak import MemoryCamera, soak_test
-from sepilot_runtime.drive.supervisor import Control
 
 QUICK = ("--rounds", "5", "--calls", "5", "--cold-starts", "0")
 

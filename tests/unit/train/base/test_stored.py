@@ -53,7 +53,7 @@ def material(folder: Path, count: int) -> Material:
         sets.append(
             PictureSet(
                 drive_id=name, pictures=StoredPictures(file, np.arange(0, 2 * count, 2)), time_s=np.arange(count) / 20,
-                steering=angles, throttle=angles, camera=np.zeros(count, np.int8), names=("",) * count, skipped={},
+                labels={"steering": angles}, camera=np.zeros(count, np.int8), names=("",) * count, skipped={},
                 fingerprint=name, full_scale_deg=25.0, rate_hz=20.0,
             )
         )  # fmt: skip
