@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.compress.channels import MIXING, Mask, Wiring
 from sepilot_export.compress.recipe import Slim
-from sepilot_train.fit.settings import Samples
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.inspect.keras_graph import graph_of
 
 __all__ = ["choose", "cost", "taylor"]
@@ -30,11 +30,11 @@ _DEPTHWISE_COST = 6.0
 and 8 µs per pointwise million."""
 
 
-def taylor(model: Any, wiring: Wiring, samples: Samples, *, limit: int = 4096, batch: int = 64) -> Worth:
+def taylor(model: Any, wiring: Wiring, samples: FrameSet, *, limit: int = 4096, batch: int = 64) -> Worth:
     """The worth of every channel (wiring.count,), over at most `limit` frames, evenly spaced. TensorFlow only."""
     import tensorflow as tf
 
-    frames = np.unique(np.linspace(0, len(samples.labels) - 1, min(limit, len(samples.labels))).astype(int))
+    frames = np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def gradients(pictures: Any, labels: Any, gates: Any) -> Any:
@@ -48,7 +48,7 @@ def taylor(model: Any, wiring: Wiring, samples: Samples, *, limit: int = 4096, b
     for start in range(0, len(frames), batch):
         chosen = frames[start : start + batch]
         pictures = samples.pictures[chosen] * np.float32(1 / 255)
-        found = gradients(pictures, samples.labels[chosen], np.ones((len(chosen), wiring.count), np.float32))
+        found = gradients(pictures, only(samples.labels)[chosen], np.ones((len(chosen), wiring.count), np.float32))
         total += np.square(found.numpy().astype(np.float64)).sum(axis=0)
     return total / len(frames)
 

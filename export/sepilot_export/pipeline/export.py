@@ -38,6 +38,7 @@ from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
+from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import Run
 
@@ -74,7 +75,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         raise RunError(f"{run.path}: contract.json and recipe.toml disagree about the picture; train again")
     held_out = run.frames("validation", moved_to=moved_to, progress=progress)
     saved = run.predictions()
-    if list(zip(saved.drives, saved.names, strict=True)) != list(zip(held_out.drives, held_out.names, strict=True)):
+    if (saved.frames.drives, saved.frames.names) != (held_out.drives, held_out.names):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
     metrics = read_object(run.path / "validation.json").inner("metrics")
     return ExportInputs(
@@ -83,7 +84,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         gates=run.recipe.gates,
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
-        saved=saved.predictions,
+        saved=only(saved.values),
         constant=metrics.number("constant"),
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),

@@ -26,6 +26,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Golden, golden_frame
 from sepilot_runtime.contract.preprocess import enlarge_frame, picture_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
+from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
@@ -115,13 +116,13 @@ class FrameFiles:
         Args:
             plain: what the files said to these pictures without the preprocessing, by format.
         """
-        held, index = self._held_out, self._raw.index
+        held = self._held_out.take(self._raw.index)
         return dataclasses.replace(
             whole,
             pictures=self._pictures,
-            drives=tuple(held.drives[i] for i in index),
-            names=tuple(held.names[i] for i in index),
-            labels=held.labels[index],
+            drives=held.drives,
+            names=held.names,
+            labels=only(held.labels),
             predictions=self._predictions,
             contract=self._contract,
             frames=self._raw.frames,

@@ -18,6 +18,7 @@ from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.predict import predict
@@ -101,11 +102,12 @@ def _reference(source: ExportInputs, model: Any) -> Reference:
             "definition or the model has changed"
         )
     index = np.linspace(0, len(answers) - 1, min(len(answers), MAX_REFERENCE_FRAMES)).astype(np.int64)
+    held = held.take(index)
     return Reference(
-        pictures=held.pictures[index],
-        drives=tuple(held.drives[i] for i in index),
-        names=tuple(held.names[i] for i in index),
-        labels=held.labels[index],
+        pictures=np.asarray(held.pictures),
+        drives=held.drives,
+        names=held.names,
+        labels=only(held.labels),
         predictions=answers[index],
         constant=source.constant,
         contract=source.contract,

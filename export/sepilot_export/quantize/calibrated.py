@@ -17,6 +17,7 @@ from sepilot_export.quantize.calibration import Choice
 from sepilot_export.verify import tuning_set
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
 
 __all__ = ["Calibrated", "calibrate"]
@@ -89,15 +90,15 @@ def calibrate(model: Any, source: ExportInputs, *, count: int, seed: int, choice
 def _trial(
     source: ExportInputs, predictions: NDArray[np.float32], frames: Mapping[Choice, NDArray[np.int64]]
 ) -> TuningSet | None:
-    training = source.training
     taken = {int(i) for index in frames.values() for i in index}
     index = calibration.spared(len(predictions), taken, tuning_set.MOST)
     if len(index) < tuning_set.MINIMUM:
         return None
+    training = source.training.take(index)
     return TuningSet(
-        pictures=training.pictures[index],
-        drives=tuple(training.drives[i] for i in index),
-        labels=training.labels[index],
+        pictures=np.asarray(training.pictures),
+        drives=training.drives,
+        labels=only(training.labels),
         predictions=predictions[index],
         contract=source.contract,
     )

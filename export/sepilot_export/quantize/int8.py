@@ -23,6 +23,7 @@ from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.quantizers import OnnxQuantizer, TfliteQuantizer
 from sepilot_export.quantize.sqnr import FRAMES, Noise
 from sepilot_export.verify.tuning_set import TuningFigures, TuningSet
+from sepilot_train.base.frame_set import only
 from sepilot_train.inspect.keras_graph import maker_of
 
 __all__ = ["Calibration", "Int8", "Int8File", "Int8Options"]
@@ -123,7 +124,7 @@ class Int8:
         """The figures of the chosen file, also on the held-out frames, which had no say in the choice; warnings."""
         source, limits = self._source, self._limits[name]
         held = TuningSet(
-            pictures=source.held_out.pictures, drives=source.held_out.drives, labels=source.held_out.labels,
+            pictures=source.held_out.pictures, drives=source.held_out.drives, labels=only(source.held_out.labels),
             predictions=source.saved, contract=source.contract, name="held-out frames",
         )  # fmt: skip
         trial = self._calibrate().require_trial()
@@ -220,7 +221,7 @@ class Int8:
 
     def _asked(self) -> Range:
         output = self._source.contract.outputs[0]
-        return asked_range(self._source.training.labels, output.low, output.high)
+        return asked_range(only(self._source.training.labels), output.low, output.high)
 
     def _heads(self) -> dict[str, str]:
         """Output to the layer that makes it."""
