@@ -149,8 +149,8 @@ def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides:
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
-    from sepilot_train.run.material import gather
-    from sepilot_train.run.run import open_sides, summary
+    from sepilot_train.run.material import gather, open_sides
+    from sepilot_train.run.run import summary
     from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
@@ -251,6 +251,6 @@ def _preview(path: Path, request: Request, recipe: Recipe) -> int:
     require_preview_path(path)
     material = gather(request, recipe, progress=sys.stderr.isatty())
     start_keras()
-    draw_preview(material.samples("train"), recipe.augmentation, path, seed=request.seed)
+    draw_preview(material.frames("train"), recipe.augmentation, path, seed=request.seed)
     print(path)
     return 0
