@@ -60,7 +60,7 @@ def frame_set(frames: NDArray[np.uint8], labels: NDArray[np.float32], picture: P
 def contract_for(picture: Picture, recipe: str) -> Contract:
     return Contract(
         task="steering",
-        picture=picture,
+        inputs=(picture,),
         outputs=(steering_output(),),
         provenance=Provenance(
             recipe=recipe, recipe_sha256=recipe.ljust(64, "0"), dataset_fingerprint="f" * 64, drives=("train",),
@@ -139,7 +139,7 @@ class Bench:
             contract = dataclasses.replace(
                 base,
                 provenance=dataclasses.replace(base.provenance, precision=form.precision),
-                tolerance=form.tolerance,
+                tolerance=dict.fromkeys(contract.tolerance, form.tolerance),
             )
         path = self.scratch / f"planted-{name}"
         path.write_bytes((embed_tflite if form.suffix == "tflite" else embed_onnx)(content, contract))

@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from model_factory import STEERING
 from sepilot_export.quantize.calibration import MINIMUM, manifest, select
 from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_train.run.frame_set import FrameSet
@@ -25,7 +26,7 @@ def drive(count: int = 400) -> tuple[FrameSet, np.ndarray]:
 
 def test_the_tails_are_in() -> None:
     training, predictions = drive()
-    chosen = select(training, predictions, count=60, seed=0)
+    chosen = select(training, predictions, STEERING, count=60, seed=0)
     index = chosen.index.tolist()
     assert len(set(index)) == 60
     order = np.argsort(predictions)
@@ -40,28 +41,28 @@ def test_the_tails_are_in() -> None:
 
 def test_a_seed_repeats_the_choice_and_another_one_changes_it() -> None:
     training, predictions = drive()
-    first, again, other = (select(training, predictions, count=60, seed=s).index for s in (1, 1, 2))
+    first, again, other = (select(training, predictions, STEERING, count=60, seed=s).index for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(np.sort(first), np.sort(other))
 
 
 def test_small_drives_give_all_their_frames() -> None:
     training, predictions = drive(40)
-    assert sorted(select(training, predictions, count=300, seed=0).index.tolist()) == list(range(40))
+    assert sorted(select(training, predictions, STEERING, count=300, seed=0).index.tolist()) == list(range(40))
 
 
 def test_evaluation_frames_are_refused() -> None:
     training, predictions = drive()
     with pytest.raises(RunError, match=r"frame 5\.jpg of drive a is also an evaluation frame"):
-        select(training, predictions, count=60, seed=0, held_out={("a", "5.jpg"), ("b", "6.jpg")})
+        select(training, predictions, STEERING, count=60, seed=0, held_out={("a", "5.jpg"), ("b", "6.jpg")})
 
 
 def test_too_few_frames_are_refused() -> None:
     training, predictions = drive()
     with pytest.raises(UsageError, match="--calibration-frames"):
-        select(training, predictions, count=MINIMUM - 1, seed=0)
+        select(training, predictions, STEERING, count=MINIMUM - 1, seed=0)
     with pytest.raises(RunError, match="training frames expected, found 8"):
-        select(*short(8), count=60, seed=0)
+        select(*short(8), STEERING, count=60, seed=0)
 
 
 def short(count: int) -> tuple[FrameSet, np.ndarray]:
@@ -77,7 +78,7 @@ def short(count: int) -> tuple[FrameSet, np.ndarray]:
 
 def test_the_manifest_says_which_frames_and_why() -> None:
     training, predictions = drive()
-    chosen = select(training, predictions, count=60, seed=4)
+    chosen = select(training, predictions, STEERING, count=60, seed=4)
     found = manifest(training, predictions, chosen, 4)
     assert found["count"] == len(found["frames"]) == 60
     assert {f["name"] for f in found["frames"]} == {training.names[i] for i in chosen.index}

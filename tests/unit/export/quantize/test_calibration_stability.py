@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from model_factory import STEERING
 from sepilot_export.convert.ranges import PerSampleRanges
 from sepilot_export.quantize.calibration import CHOICES, select, spared
 from sepilot_export.quantize.calibration_choice import ChoiceError, choice_warnings
@@ -92,11 +93,11 @@ def test_choices_of_calibration_frames_and_those_that_are_spared() -> None:
     training = FrameSet(pictures=pictures, drives=("a",) * 300, names=names, labels=labels)
     taken: set[int] = set()
     for choice in CHOICES:
-        found = select(training, labels, count=40, seed=0, choice=choice)
+        found = select(training, labels, STEERING, count=40, seed=0, choice=choice)
         assert len(set(found.index.tolist())) == 40
         assert set(found.reasons) == {choice} if choice != "tails" else len(set(found.reasons)) > 3
         taken |= set(found.index.tolist())
-    assert set(select(training, labels, count=40, seed=0, choice="first").index.tolist()) == set(range(40))
+    assert set(select(training, labels, STEERING, count=40, seed=0, choice="first").index.tolist()) == set(range(40))
     free = spared(300, taken, 100)
     assert len(free) == 100 and not set(free.tolist()) & taken and list(free) == sorted(free)
     assert len(spared(30, set(range(20)), 100)) == 10 and len(spared(20, set(range(20)), 100)) == 0
