@@ -46,7 +46,7 @@ from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import load_pictures
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.fit.fit import compiled_training, feed
-from sepilot_train.fit.settings import Samples
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.models import build_model
 from sepilot_train.run.recipe import Recipe, load_recipe
 
@@ -138,20 +138,20 @@ def net_of(recipe: Recipe) -> Any:
     return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
 
 
-def decoded(drive: Drive, recipe: Recipe) -> Samples:
+def decoded(drive: Drive, recipe: Recipe) -> FrameSet:
     begin = time.perf_counter()
     pictures = load_pictures(drive, recipe.picture, progress=False)
-    print(f"decoding {len(pictures.labels["steering"]):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-    return Samples(pictures=np.array(pictures.pictures), labels=pictures.labels["steering"].astype(np.float32))
+    print(f"decoding {len(pictures.names):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    return FrameSet(pictures=np.array(pictures.pictures), labels={"steering": pictures.labels["steering"].astype(np.float32)})
 
 
-def synthetic(recipe: Recipe, count: int) -> Samples:
+def synthetic(recipe: Recipe, count: int) -> FrameSet:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (count, *recipe.picture.shape), np.uint8)
-    return Samples(pictures=pictures, labels=rng.uniform(-1, 1, count).astype(np.float32))
+    return FrameSet(pictures=pictures, labels={"steering": rng.uniform(-1, 1, count).astype(np.float32)})
 
 
-def ours(samples: Samples, recipe: Recipe, steps: int) -> Run:
+def ours(samples: FrameSet, recipe: Recipe, steps: int) -> Run:
     """sepilot's own training step, timed over `steps` batches."""
     model, data = compiled_training(net_of(recipe), samples, recipe.training, recipe.augmentation)
     return timed(model, feed(FirstSteps(data, steps)), steps)

@@ -26,8 +26,8 @@ from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.contract.contract import Contract, Picture, Provenance, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.quiet import quiet
-from sepilot_train.run.frame_set import FrameSet
 
 MADE = tuple(form for form in FORMATS if form.name != "sparse.tflite")
 """What `all` makes of a net whose weights are not zero."""
@@ -53,7 +53,7 @@ def frame_set(frames: NDArray[np.uint8], labels: NDArray[np.float32], picture: P
         pictures=np.stack([picture_of(f, picture) for f in frames]),
         drives=(drive,) * len(frames),
         names=tuple(f"{drive}-{i:04d}.jpg" for i in range(len(frames))),
-        labels=labels,
+        labels={"steering": labels},
     )
 
 

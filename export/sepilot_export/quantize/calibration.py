@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.base.stored import Pictures
-from sepilot_train.run.frame_set import FrameSet
 
 __all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "manifest", "select", "spared"]
 
@@ -77,7 +77,7 @@ def select(
     """
     if count < MINIMUM:
         raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {count}")
-    total = len(training.labels)
+    total = len(training)
     if total < MINIMUM:
         raise RunError(f"calibration: at least {MINIMUM} training frames expected, found {total}")
     shared = set(zip(training.drives, training.names, strict=True)) & set(held_out)
@@ -113,7 +113,7 @@ def _orders(
     """For each quota, all frames from the most to the least wanted; ties in random order."""
     mixed = np.argsort(rng.permutation(len(predictions)))
     brightness = _brightness(training.pictures)[mixed]
-    tails = task_of(output).tails(predictions[mixed], training.labels[mixed])
+    tails = task_of(output).tails(predictions[mixed], only(training.labels)[mixed])
     return [mixed[order] for order in (*tails, *(np.argsort(k, kind="stable") for k in (brightness, -brightness)))]
 
 
@@ -126,7 +126,7 @@ def manifest(
 ) -> dict[str, Any]:
     """What `calibration.json` says: every frame with its reason, and enough to see that the set covers the drive."""
     edges = np.linspace(-1.0, 1.0, 21)
-    chosen = predictions[selection.index]
+    chosen, labels = predictions[selection.index], only(training.labels)
     pixels = np.ascontiguousarray(training.pictures[selection.index])
     return {
         "seed": seed,
@@ -148,7 +148,7 @@ def manifest(
                 "drive": training.drives[i],
                 "name": training.names[i],
                 "reason": reason,
-                "label": round(float(training.labels[i]), 6),
+                "label": round(float(labels[i]), 6),
                 "prediction": round(float(predictions[i]), 6),
             }
             for i, reason in zip(selection.index.tolist(), selection.reasons, strict=True)

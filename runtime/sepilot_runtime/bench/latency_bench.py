@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.latency import Latency, latency_of
 from sepilot_runtime.device.conditions import last_level_cache_bytes
 from sepilot_runtime.engine.engines import Engine, EngineName
-from sepilot_runtime.base.latency import Latency, latency_of
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.source.opening import open_source

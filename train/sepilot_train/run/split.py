@@ -23,6 +23,7 @@ from sepilot_train.base.stored import StoredPictures
 __all__ = ["Leak", "Split", "measure_leak", "split_frames"]
 
 Indices = NDArray[np.int64]
+SplitKind = Literal["given", "drives", "blocks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -34,7 +35,7 @@ class Split:
         train, validation: one array per drive, in the order of the drives; possibly empty.
     """
 
-    kind: Literal["given", "drives", "blocks"]
+    kind: SplitKind
     train: tuple[Indices, ...]
     validation: tuple[Indices, ...]
 

@@ -68,13 +68,13 @@ def peak_bytes(found: Material) -> int:
 
     net = SimpleNamespace(jit_compile=False, predict_on_batch=lambda pictures: np.zeros((len(pictures), 1), np.float32))
     tracemalloc.start()
-    train, validation = found.samples("train"), found.samples("validation")
+    train, validation = found.frames("train"), found.frames("validation")
     batches = Batches(
         train.pictures,
-        train.labels,
+        train.labels["steering"],
         batch_size=64,
         seed=0,
-        straight=np.zeros(len(train.labels), bool),
+        straight=np.zeros(len(train), bool),
         straight_keep=1.0,
     )
     for step in range(len(batches)):
