@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -62,8 +63,9 @@ class Slow(ConstantEngine):
         super().__init__(contract_of(), 0.0)
         self.go = threading.Event()
 
-    def run(self) -> NoReturn:
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
         self.go.wait(HELD_S)
+        return self.answers
 
 
 def test_a_slow_candidate_holds_nothing_up_and_misses_frames() -> None:
