@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot train",
@@ -116,7 +116,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
-    from sepilot_runtime.recording.options import drive_filter, reader_options
+    from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_train.run.recipe import load_recipe
     from sepilot_train.run.request import Request
 
