@@ -106,8 +106,8 @@ def test_the_plain_file_would_have_failed(soft: Soft) -> None:
         float32 = tflite.convert(soft.folder.parent / "saved", "float32")
         ranges = fit_ranges(tflite.activations_of(float32), soft.source.training.pictures[:100]).ranges
         plain = pilot_of(tflite.quantize(float32, contract, ranges), "tflite", contract)
-        answers = np.array([plain.infer_picture(p) for p in held.pictures])
-    assert np.abs(answers - soft.source.saved).max() > format_named("int8.tflite").limits.max_error
+        answers = np.array([plain.infer_picture(p)["steering"][0] for p in held.pictures])
+    assert np.abs(answers - soft.source.saved["steering"]).max() > format_named("int8.tflite").limits.max_error
 
 
 def test_the_price_and_both_sets_of_frames_are_told(soft: Soft, capsys: pytest.CaptureFixture[str]) -> None:
