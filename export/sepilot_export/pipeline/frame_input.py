@@ -123,7 +123,7 @@ class FrameFiles:
             drives=held.drives,
             names=held.names,
             labels=only(held.labels),
-            predictions=self._predictions,
+            predictions=only(self._predictions),
             contract=self._contract,
             frames=self._raw.frames,
             plain=plain,
@@ -193,8 +193,9 @@ def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...
     size = raw.input
     frames = [enlarge_frame(golden_frame(g), size.height, size.width) for g in contract.golden]
     answers = predict(model, np.stack([picture_of(frame, contract.picture) for frame in frames]))
-    name = contract.outputs[0].name
     return tuple(
-        dataclasses.replace(golden, expected={name: (float(answer),)}, picture_crc32=0)
-        for golden, answer in zip(contract.golden, answers, strict=True)
+        dataclasses.replace(
+            golden, expected={name: (float(said[i]),) for name, said in answers.items()}, picture_crc32=0
+        )
+        for i, golden in enumerate(contract.golden)
     )

@@ -115,7 +115,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             # On JAX the net now shares its arrays with the optimizer, and predicting would consume them.
             _assign(self._net.variables, self._candidate)
         labels = only(self._validation.labels)
-        predicted = predict(self._net, self._validation.pictures)
+        predicted = only(predict(self._net, self._validation.pictures))
         loss = float(keras.ops.convert_to_numpy(self._loss(labels[:, None], predicted[:, None])))
         if self._settings.ema:
             _assign(self._net.variables, trained)

@@ -12,6 +12,7 @@ from sepilot_runtime.contract.contract import Golden, Picture, Scalar, golden_fr
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
 from sepilot_runtime.recording.drive import Drive
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
 from sepilot_train.run.material import Material
 
@@ -34,7 +35,7 @@ def golden_frames(
     if not frames:
         raise DriveError(f"{material.drives[0].path}: no frame can be read any more for the golden frames")
     pictures = np.stack([picture_of(frame, picture) for frame in frames])
-    expected = predict(net, pictures)
+    expected = only(predict(net, pictures))
     return tuple(
         golden_from(frame, {"steering": float(answer)}, pixels)
         for frame, answer, pixels in zip(frames, expected, pictures, strict=True)

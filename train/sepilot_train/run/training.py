@@ -18,7 +18,7 @@ from sepilot_runtime.base.files import atomic_file, write_json
 from sepilot_runtime.contract.contract import Contract, Provenance, Scalar
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
-from sepilot_train.base.frame_set import Answers, FrameSet
+from sepilot_train.base.frame_set import Answers, FrameSet, only
 from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
@@ -108,7 +108,7 @@ def complete_run(
     """
     write_json(out / "split.json", split.to_json(material.sets, material.split))
     train, validation = material.frames("train"), material.frames("validation")
-    answers = predict(net, validation.pictures)
+    answers = only(predict(net, validation.pictures))
     metrics = steering_metrics(validation.labels["steering"], answers, float(train.labels["steering"].mean()))
     leak = split.measure_leak(material.sets, material.split)
     _write_judgement(out, material, validation, answers, metrics, leak, history, seconds)
