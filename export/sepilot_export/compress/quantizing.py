@@ -81,7 +81,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
 def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
     """Training pictures as `sepilot export` chooses them: with the tails, which a range must hold."""
     train = course.train
-    chosen = select(train, predict(model, train.pictures), count=count, seed=course.seed)
+    chosen = select(train, only(predict(model, train.pictures)), count=count, seed=course.seed)
     return np.asarray(train.pictures[chosen.index])
 
 

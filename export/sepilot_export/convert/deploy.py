@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sepilot_export.convert.ranges import as_input
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
+from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
@@ -218,7 +219,7 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
     Raises:
         RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or one answer to all pictures.
     """
-    expected = predict(model, pictures)
+    expected = only(predict(model, pictures))
     found = np.array([_answer(deployed, picture) for picture in pictures], np.float32)
     if not np.isfinite(expected).all():
         raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")

@@ -233,7 +233,7 @@ def _write_layers(int8: Int8, folder: Path) -> list[str]:
 def _reference(source: ExportInputs, model: Any) -> Reference:
     """The held-out frames with the model's answers, computed here and held against those that the training saved."""
     held = source.held_out
-    answers = predict(model, held.pictures)
+    answers = only(predict(model, held.pictures))
     worst = float(np.abs(answers - source.saved).max())
     if not worst <= AGREEMENT:
         place = int(np.nanargmax(np.abs(answers - source.saved)))

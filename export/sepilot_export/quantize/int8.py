@@ -238,7 +238,7 @@ class Int8:
         if self._calibrated is None:
             self._step("calibration")
             source, options, held = self._source, self._options, self._source.held_out
-            predictions = predict(self._model, source.training.pictures)
+            predictions = only(predict(self._model, source.training.pictures))
             known = set(zip(held.drives, held.names, strict=True))
             selections = {
                 choice: calibration.select(
