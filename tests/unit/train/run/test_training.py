@@ -234,12 +234,16 @@ def test_side_cameras_do_not_judge_in_blocks(tmp_path: Path) -> None:
 def test_a_constant_throttle_says_nothing_about_standing_still(tmp_path: Path) -> None:
     """Not even where some frames have none."""
     drive = open_drives([make.write_tub(tmp_path / "tub", throttle=0.3)], ReaderOptions())[0]
-    some = dataclasses.replace(drive, throttle=np.where(np.arange(40) % 3, np.float32(0.3), np.float32(np.nan)))
+    partly = np.where(np.arange(40) % 3, np.float32(0.3), np.float32(np.nan))
+    some = dataclasses.replace(drive, labels={**drive.labels, "throttle": partly})
     for constant in (drive, some):
         assert standing_still_left_out(constant, 0.05) is constant
     varied = np.where(np.arange(40) % 3, np.float32(0.3), np.float32(0.2))
     varied[::2] = 0.05
-    assert len(standing_still_left_out(dataclasses.replace(drive, throttle=varied), 0.05)) == 20
+    assert (
+        len(standing_still_left_out(dataclasses.replace(drive, labels={**drive.labels, "throttle": varied}), 0.05))
+        == 20
+    )
 
 
 def test_the_constant_to_beat_is_the_mean_that_training_saw(tmp_path: Path) -> None:
