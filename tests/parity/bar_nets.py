@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_factory import steering_output
 from sepilot_export.convert.embed import embed_onnx, embed_tflite
 from sepilot_export.convert.formats import FORMATS, choose_formats, format_named
 from sepilot_export.convert.inputs import ExportInputs
@@ -23,7 +24,7 @@ from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.verify.check import candidates_of, check_file
 from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.reference import Reference, read_reference
-from sepilot_runtime.contract.contract import Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.contract.contract import Contract, Picture, Provenance, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.quiet import quiet
@@ -60,7 +61,7 @@ def contract_for(picture: Picture, recipe: str) -> Contract:
     return Contract(
         task="steering",
         picture=picture,
-        outputs=(Output(),),
+        outputs=(steering_output(),),
         provenance=Provenance(
             recipe=recipe, recipe_sha256=recipe.ljust(64, "0"), dataset_fingerprint="f" * 64, drives=("train",),
             validation_drives=("held",), validation={}, versions={},

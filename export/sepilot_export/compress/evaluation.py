@@ -14,7 +14,7 @@ from sepilot_export.convert.embed import embed_tflite, sparsity
 from sepilot_export.convert.formats import format_named
 from sepilot_export.verify.fidelity import Interval, task_increase
 from sepilot_runtime.contract.contract import Contract
-from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import Answers, only
 from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.base.stored import Pictures
@@ -72,10 +72,12 @@ def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before:
     """
     form, contract, own = format_named("int8.tflite"), run.contract, run.predictions()
     provenance = dataclasses.replace(contract.provenance, precision=form.precision)
-    told = dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)
+    told = dataclasses.replace(
+        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, form.tolerance)
+    )
     path.write_bytes(embed_tflite(content, told))
     pilot = load_pilot(path)
-    answers = np.array([pilot.infer_picture(picture) for picture in pictures], np.float32)
+    answers = answers_to(pilot.infer_picture, pictures)[contract.outputs[0].name]
     output = contract.outputs[0]
     said, expected = (np.clip(v, output.low, output.high) for v in (answers, only(own.values)))
     return Int8Figures(

@@ -36,6 +36,7 @@ from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Scalar
 from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
 
@@ -81,7 +82,8 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
 def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
     """Training pictures as `sepilot export` chooses them: with the tails, which a range must hold."""
     train = course.train
-    chosen = select(train, only(predict(model, train.pictures)), count=count, seed=course.seed)
+    predictions = only(predict(model, train.pictures))
+    chosen = select(train, predictions, Scalar(name="answer"), count=count, seed=course.seed)
     return np.asarray(train.pictures[chosen.index])
 
 

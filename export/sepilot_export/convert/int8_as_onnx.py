@@ -24,6 +24,7 @@ from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
+from sepilot_runtime.engine.pilot import answers_to
 
 __all__ = ["ALLOWED_STEPS", "Twin", "output_step", "to_onnx", "twin_gap", "twin_of"]
 
@@ -111,8 +112,9 @@ def _as_tf2onnx_reads(int8: bytes) -> bytes:
 def twin_gap(int8: bytes, twin: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> float:
     """Largest distance of the two files' answers, in steps of the output; in 1/1000 where that is float32."""
     pilots = pilot_of(int8, "tflite", contract), pilot_of(twin, "onnx", contract)
-    gaps = [abs(pilots[0].infer_picture(p) - pilots[1].infer_picture(p)) for p in pictures]
-    return round(max(gaps) / output_step(int8), 3)
+    name = contract.outputs[0].name
+    ours, theirs = (answers_to(pilot.infer_picture, pictures)[name].astype(np.float64) for pilot in pilots)
+    return round(float(np.abs(ours - theirs).max()) / output_step(int8), 3)
 
 
 def output_step(int8: bytes) -> float:

@@ -216,4 +216,6 @@ def _contract_for(contract: Contract, form: Format, share: float) -> Contract:
         sparsity=share,
         versions={**contract.provenance.versions, **tool_versions()},
     )
-    return dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)
+    return dataclasses.replace(
+        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, form.tolerance)
+    )

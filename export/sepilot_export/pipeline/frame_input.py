@@ -25,7 +25,7 @@ from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Golden, golden_frame
 from sepilot_runtime.contract.preprocess import enlarge_frame, picture_of
-from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
@@ -101,11 +101,12 @@ class FrameFiles:
                 joined = join_tflite(self._tflite, content)
             else:
                 joined = join_onnx(self._front_onnx(), content, contract.picture.name)
+        looser = ROUNDING_ERROR if self.difference.levels else 0.0
         changed = dataclasses.replace(
             contract,
             frame=self._contract.frame,
             golden=self._contract.golden,
-            tolerance=contract.tolerance + (ROUNDING_ERROR if self.difference.levels else 0.0),
+            tolerance={name: tolerance + looser for name, tolerance in contract.tolerance.items()},
         )
         return joined, changed
 
@@ -142,7 +143,7 @@ class FrameFiles:
             path = Path(folder) / f"plain.{form.suffix}"
             path.write_bytes(put(content, contract))
             pilot = load_pilot(path, verify=False)
-        return np.array([pilot.infer_picture(picture) for picture in self._pictures], np.float32)
+        return answers_to(pilot.infer_picture, self._pictures)[contract.outputs[0].name]
 
     def _front_onnx(self) -> bytes:
         if not self._onnx:
@@ -190,6 +191,6 @@ def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...
     answers = only(predict(model, np.stack([picture_of(frame, contract.picture) for frame in frames])))
     name = contract.outputs[0].name
     return tuple(
-        dataclasses.replace(golden, expected={name: float(answer)}, picture_crc32=0)
+        dataclasses.replace(golden, expected={name: (float(answer),)}, picture_crc32=0)
         for golden, answer in zip(contract.golden, answers, strict=True)
     )

@@ -238,12 +238,13 @@ class Int8:
         if self._calibrated is None:
             self._step("calibration")
             source, options, held = self._source, self._options, self._source.held_out
+            output = source.contract.outputs[0]
             predictions = only(predict(self._model, source.training.pictures))
             known = set(zip(held.drives, held.names, strict=True))
             selections = {
                 choice: calibration.select(
-                    source.training, predictions, count=options.calibration_frames, seed=options.seed, choice=choice,
-                    held_out=known,
+                    source.training, predictions, output, count=options.calibration_frames, seed=options.seed,
+                    choice=choice, held_out=known,
                 )
                 for choice in calibration.CHOICES
             }  # fmt: skip

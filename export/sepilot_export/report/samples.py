@@ -106,7 +106,7 @@ def golden_samples(run: Run, scale_deg: float) -> list[Sample]:
             drive="golden frame",
             name=f"{number}",
             label_deg=None,
-            prediction_deg=float(golden.expected["steering"]) * scale_deg,
+            prediction_deg=golden.expected["steering"][0] * scale_deg,
             worst=False,
         )
         for number, golden in enumerate(run.contract.golden, start=1)

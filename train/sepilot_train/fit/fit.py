@@ -133,10 +133,10 @@ def _straight(train: FrameSet, targets: Mapping[str, Target], settings: Training
     """The frames (n,) on which every output that turns is nearly straight; none where all frames are used anyway."""
     turning = [train.labels[name] for name, target in targets.items() if target.sideways]
     if settings.straight_keep < 1 and not turning:
-        raise RecipeError("training.straight_keep: an output with mirror = \"negate\" expected, found none")
+        raise RecipeError('training.straight_keep: an output with mirror = "negate" expected, found none')
     if settings.straight_keep == 1:
         return np.zeros(len(train), bool)
-    return np.all([np.abs(labels) <= settings.straight_band for labels in turning], axis=0)
+    return np.asarray(np.max(np.abs(turning), axis=0) <= settings.straight_band)
 
 
 def _optimizer(settings: TrainingSettings, *, steps_per_epoch: int) -> Any:

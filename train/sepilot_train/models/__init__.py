@@ -27,7 +27,8 @@ def build_model(
 ) -> Any:
     """Build the net `builder` for pictures of (height, width, channels).
 
-    `options` are the builder's keyword arguments; the net has a number for each of `outputs`. `K` is the layer namespace; Keras 3 when not given.
+    The net has a number for each of `outputs`. `options` are the builder's keyword arguments. `K` is the layer
+    namespace; Keras 3 when not given.
 
     Raises:
         RecipeError: the builder or an option is not known, or the picture is too small for the net.

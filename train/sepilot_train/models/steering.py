@@ -116,7 +116,9 @@ def build_swift(
     return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "swift", outputs)
 
 
-def build_pilotnet(K: Any, picture_shape: Shape, outputs: Outputs = ("steering",), *, dense: Sequence[int] = (100, 50, 10)) -> Any:
+def build_pilotnet(
+    K: Any, picture_shape: Shape, outputs: Outputs = ("steering",), *, dense: Sequence[int] = (100, 50, 10)
+) -> Any:
     """NVIDIA's PilotNet (Bojarski et al. 2016, arXiv 1604.07316, figure 4): 252,219 parameters at 66x200x3.
 
     The paper's fixed input normalization is what the contract does (pixels / 255); it names no activation.

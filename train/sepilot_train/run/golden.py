@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.contract.contract import Golden, Picture, golden_from
+from sepilot_runtime.contract.contract import Golden, Output, Picture, golden_from
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.frame_set import Answers
@@ -17,11 +19,13 @@ from sepilot_train.run.material import Material
 __all__ = ["golden_frames"]
 
 
-def golden_frames(material: Material, picture: Picture, net: Any, answers: Answers) -> tuple[Golden, ...]:
+def golden_frames(
+    material: Material, picture: Picture, net: Any, outputs: Sequence[Output], answers: Answers
+) -> tuple[Golden, ...]:
     """Small copies of held-out frames with the training model's answers: from end to end of each output's."""
     owners = [(d, int(j)) for d, i in _validation_frames(material) for j in i]
     frames = []
-    for place in _places(answers):
+    for place in _places(outputs, answers):
         drive, index = owners[place]
         try:
             frames.append(golden_copy(drive.read(index)))
@@ -37,11 +41,11 @@ def golden_frames(material: Material, picture: Picture, net: Any, answers: Answe
     )
 
 
-def _places(answers: Answers) -> dict[int, None]:
+def _places(outputs: Sequence[Output], answers: Answers) -> dict[int, None]:
     """Held-out frames at both ends and in the middle of what the first output says, and at both ends of the others."""
     found: dict[int, None] = {}
-    for number, values in enumerate(answers.values.values()):
-        order = np.argsort(values, kind="stable")
+    for number, output in enumerate(outputs):
+        order = task_of(output).tails(answers.values[output.name], None)[0]
         count = min(2 if number else 3, len(order))
         found |= dict.fromkeys(order[np.linspace(0, len(order) - 1, count).astype(int)].tolist())
     return found

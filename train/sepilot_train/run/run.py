@@ -109,7 +109,11 @@ class Run:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side or 'any side'} expected, found none")
         drives, sets, train, validation = zip(*found, strict=True)
         return Material(
-            columns=columns_of(self.recipe), drives=drives, sets=sets, split=Split(kind=split.kind, train=train, validation=validation))
+            columns=columns_of(self.recipe),
+            drives=drives,
+            sets=sets,
+            split=Split(kind=split.kind, train=train, validation=validation),
+        )
 
     def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
         """Refuse drives that are no longer there or cannot be read, before any work is done for them.

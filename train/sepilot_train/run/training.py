@@ -35,6 +35,10 @@ from sepilot_train.run.run import Run, open_run, read_request, write_text
 __all__ = ["complete_run", "require_buildable", "require_same", "start_run", "train_run"]
 
 
+FLOAT_TOLERANCE = 1e-3
+"""Of an answer's magnitude: what golden answers of a float32 file may deviate from the training model's."""
+
+
 def start_run(out: Path, request: Request, recipe: Recipe, command: str) -> None:
     """Make the run directory with what was asked for, and the `command` line that did. Raises OutputError."""
     write_text(out / "command.txt", command + "\n")
@@ -169,10 +173,11 @@ def _write_figures(
 
 def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) -> Contract:
     fingerprints = [s.fingerprint for s, i in zip(material.sets, material.split.train, strict=True) if len(i)]
-    scale = material.drives[0].full_scale_deg
+    outputs = tuple(target.output(name, material.drives[0].full_scale_deg) for name, target in recipe.targets.items())
     return Contract(
-        picture=recipe.picture,
-        outputs=tuple(target.output(name, scale) for name, target in recipe.targets.items()),
+        inputs=(recipe.picture,),
+        outputs=outputs,
+        tolerance={output.name: FLOAT_TOLERANCE * output.magnitude for output in outputs},
         provenance=Provenance(
             recipe=recipe.name,
             recipe_sha256=recipe.sha256,
@@ -184,7 +189,7 @@ def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) 
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
         statistics=dataclasses.replace(statistics_of(judged.train.pictures), frame_size=_frame_size(material)),
-        golden=golden_frames(material, recipe.picture, net, judged.answers),
+        golden=golden_frames(material, recipe.picture, net, outputs, judged.answers),
     )
 
 

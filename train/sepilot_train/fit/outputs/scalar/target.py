@@ -59,9 +59,7 @@ class ScalarTarget:
 
     def output(self, name: str, full_scale_deg: float) -> Scalar:
         scale = self.scale if self.scale is not None else full_scale_deg if self.unit == "deg" else 1.0
-        return Scalar(
-            name=name, unit=self.unit, scale=scale, low=self.low, high=self.high, positive=self.positive
-        )
+        return Scalar(name=name, unit=self.unit, scale=scale, low=self.low, high=self.high, positive=self.positive)
 
     def loss_of(self, settings: TrainingSettings) -> Any:
         import keras
