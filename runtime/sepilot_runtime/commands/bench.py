@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.base.errors import ModelFileError, UsageError
+from sepilot_runtime.base.errors import ModelFileError, NoContractError, UsageError
 from sepilot_runtime.commands.arguments import count, seed
 
 if TYPE_CHECKING:
@@ -29,12 +29,17 @@ examples:
   sepilot bench export/*32.* --engine litert,onnxruntime,openvino --references --png bench.png
   sepilot bench swift-int8.tflite --paced 30 --minutes 5       misses of a camera's deadline
   sepilot bench export/*.tflite --against bench.json           exit code 1 when slower
+  sepilot bench mobilenet.tflite other.onnx                    anybody's files, on random numbers
   sepilot bench export --write-profile car.json && sepilot drive --profile car.json --source 0
 
 Every round visits each file and thread count in a new random order. Preprocess is frame to
 picture; infer is picture to number, with writing the input and dequantizing; total is all of it.
 Figures of different machines, or of a machine under load, do not compare; ratios in one run do.
 """
+
+
+RANDOM_INPUTS = "random inputs"
+"""In the place of frames, where no file says what it makes of them."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,6 +93,7 @@ class _Plan:
     """What will be measured.
 
     Attributes:
+        files: those with a contract; every file is in `variants`.
         references: engines to compare with; `missing` says why others are none.
         names: of the files and of the references' files, each unlike the others.
     """
@@ -103,14 +109,19 @@ class _Plan:
 
 def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _Plan:
     """Everything is read, and whatever can be told beforehand is said, before minutes go into measuring."""
+    import numpy as np
+
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.base.unique_names import names_of
     from sepilot_runtime.bench.latency_bench import read_frames, synthetic_frames
     from sepilot_runtime.bench.profile import require_eligible
-    from sepilot_runtime.engine.model_file import model_files, read_model_file
+    from sepilot_runtime.engine.model_file import model_files
 
-    files = [read_model_file(path) for path in model_files(arguments.files)]
-    variants = _variants(files, arguments.threads, arguments.engine)
+    paths = model_files(arguments.files)
+    files = [file for path in paths if (file := _with_contract(path))]
+    if len(files) < len(paths):
+        _require_contracts({file.path for file in files}, paths, arguments)
+    variants = _variants(paths, {file.path for file in files}, arguments.threads, arguments.engine)
     if arguments.write_profile:
         require_eligible(arguments.write_profile, [(v.path, str(v.engine)) for v in variants])
     height, width = _frame_size(files)
@@ -118,10 +129,12 @@ def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _P
     cv2.setNumThreads(1)
     if arguments.frames:
         frames = read_frames(arguments.frames)
-    else:
+    elif files:
         frames = synthetic_frames(height=height, width=width, seed=arguments.seed)
+    else:
+        frames = [np.zeros((1, 1, 3), np.uint8)]
     references, missing = _references(arguments, files)
-    paths = [*(file.path for file in files), *(engine.path for engine in references)]
+    paths += [engine.path for engine in references]
     plan = _Plan(
         files=files,
         variants=variants,
@@ -130,7 +143,7 @@ def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _P
         names=dict(zip(paths, names_of(paths), strict=True)),
         frames=frames,
         settings={
-            "frames": arguments.frames or "synthetic",
+            "frames": (arguments.frames or "synthetic") if files else RANDOM_INPUTS,
             "frame_width": frames[0].shape[1],
             "frame_height": frames[0].shape[0],
             "frame_count": len(frames),
@@ -144,6 +157,27 @@ def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _P
     return plan
 
 
+def _with_contract(path: Path) -> ModelFile | None:
+    """The file at `path`, None where it is anybody's and has no contract."""
+    from sepilot_runtime.engine.model_file import read_model_file
+
+    try:
+        return read_model_file(path)
+    except NoContractError:
+        return None
+
+
+def _require_contracts(known: Collection[Path], paths: Sequence[Path], arguments: argparse.Namespace) -> None:
+    """What cannot be done with a file of which nobody knows what it sees."""
+    bare = next(path for path in paths if path not in known)
+    for name in ("keras", "paced", "write_profile", *(() if known else ("frames", "references"))):
+        if getattr(arguments, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: files with a contract expected, {bare} has none; bring it under one with "
+                f"`sepilot adopt {bare}`"
+            )
+
+
 def _require_comparable(old: Mapping[str, Any], plan: _Plan) -> None:
     from sepilot_runtime.bench.regression import require_comparable
 
@@ -153,8 +187,7 @@ def _require_comparable(old: Mapping[str, Any], plan: _Plan) -> None:
 
 
 def _measure(plan: _Plan, arguments: argparse.Namespace) -> Report:
-    import hashlib
-
+    from sepilot_runtime.base.files import sha256_of
     from sepilot_runtime.bench.cold_start import cold_start
     from sepilot_runtime.bench.latency_bench import measure
     from sepilot_runtime.bench.roofline import gemm_rate, model_macs
@@ -170,22 +203,23 @@ def _measure(plan: _Plan, arguments: argparse.Namespace) -> Report:
     starts, height, width = arguments.cold_starts, settings["frame_height"], settings["frame_width"]
     colds = [cold_start(variant, starts, height=height, width=width) for variant in plan.variants] if starts else []
     paced = [_paced(variant, frames, arguments) for variant in plan.variants] if arguments.paced else []
-    macs_of = {file.path: model_macs(file) for file in files}
+    macs_of = {path: model_macs(path) for path in dict.fromkeys(variant.path for variant in plan.variants)}
     of_recipe = {f.contract.provenance.recipe_sha256: macs_of[f.path] for f in files if macs_of[f.path]}
     recipes = {file.path: file.contract.provenance.recipe_sha256 for file in files}
+    of_first = next(iter(recipes.values()), "")
     return Report(
         settings=settings,
         before=before,
         after=conditions_now(),
         results=results,
         # An ONNX file does not say it; that of the same recipe does.
-        macs=[macs_of.get(r.path) or of_recipe.get(recipes.get(r.path, recipes[files[0].path])) for r in results],
+        macs=[macs_of.get(r.path) or of_recipe.get(recipes.get(r.path, of_first if r.reference else "")) for r in results],
         colds=colds,
         paced=paced,
         gemm_gmacs=gemm_rate(),
         missing=plan.missing,
         names=plan.names,
-        sha256={file.path: hashlib.sha256(file.content).hexdigest() for file in files},
+        sha256={path: sha256_of(path) for path in macs_of},
     )
 
 
@@ -225,22 +259,24 @@ def _paced(variant: Variant, frames: Sequence[Any], arguments: argparse.Namespac
     return soak_test(pilot, frames, rate_hz=arguments.paced, seconds=arguments.minutes * 60)
 
 
-def _variants(files: Sequence[ModelFile], threads: Sequence[int], words: Sequence[str]) -> list[Variant]:
+def _variants(
+    paths: Sequence[Path], known: Collection[Path], threads: Sequence[int], words: Sequence[str]
+) -> list[Variant]:
     """Files and thread counts, by engine where engines are asked for; each file on those of them that run its kind."""
     from sepilot_runtime.bench.latency_bench import Variant
     from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.model_file import ModelKind
 
-    if not words:
-        return [Variant(path=f.path, threads=n, engine=ENGINES[f.kind][0]) for f in files for n in threads]
+    kinds = {path: ENGINES[ModelKind(path.suffix.lower()[1:])] for path in paths}
     engines = [engine_named(word) for word in words]
-    for file in files:
-        if not set(engines) & set(ENGINES[file.kind]):
-            raise UsageError(f"--engine: for {file.path} one of {', '.join(ENGINES[file.kind])} expected")
+    for path, able in kinds.items():
+        if words and not set(engines) & set(able):
+            raise UsageError(f"--engine: for {path} one of {', '.join(able)} expected")
     return [
-        Variant(path=file.path, threads=n, engine=engine)
-        for engine in engines
-        for file in files
-        if engine in ENGINES[file.kind]
+        Variant(path=path, threads=n, engine=engine or able[0], bare=path not in known)
+        for engine in engines or [None]
+        for path, able in kinds.items()
+        if engine is None or engine in able
         for n in threads
     ]
 
@@ -277,9 +313,10 @@ def _print(report: Report, arguments: argparse.Namespace) -> None:
         print(f"sepilot: governor {before.governor!r}; 'performance' gives steadier figures", file=sys.stderr)
     if report.after.throttled not in (None, "no"):
         print(f"sepilot: throttled: {report.after.throttled}; cool or power it better", file=sys.stderr)
+    size = f"frame {settings['frame_width']}x{settings['frame_height']}"
+    path = f"{size} ({settings['frames']}, {settings['frame_count']} in memory) to angle"
     print(
-        f"\nframe {settings['frame_width']}x{settings['frame_height']} ({settings['frames']}, "
-        f"{settings['frame_count']} in memory) to angle, microseconds,\n"
+        f"\n{RANDOM_INPUTS + ' to outputs' if settings['frames'] == RANDOM_INPUTS else path}, microseconds,\n"
         f"{settings['rounds']} rounds x {settings['calls']} calls, interleaved\n"
     )
     print(table(report, by_engine=bool(arguments.engine)))
@@ -325,8 +362,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE",
-        help=".tflite or .onnx files, or directories of them as `sepilot export` writes; or, with --against, one "
-        "document of an earlier --json",
+        help=".tflite or .onnx files, anybody's as well, or directories of them as `sepilot export` writes; or, with "
+        "--against, one document of an earlier --json",
     )  # fmt: skip
     parser.add_argument(
         "--frames",

@@ -31,7 +31,8 @@ def outcome(old: dict[str, Any], new: dict[str, Any]) -> RegressionOutcome:
 
 def test_the_same_machine_twice_is_seldom_called_different() -> None:
     wrong = sum(
-        outcome(benchmark(50, noise=0.05, seed=2 * i), benchmark(50, noise=0.05, seed=2 * i + 1)) is not RegressionOutcome.SAME
+        outcome(benchmark(50, noise=0.05, seed=2 * i), benchmark(50, noise=0.05, seed=2 * i + 1))
+        is not RegressionOutcome.SAME
         for i in range(60)
     )
     assert wrong <= 60 * 0.05
