@@ -12,12 +12,12 @@ from sepilot_export.pipeline.converter import Exported
 from sepilot_export.pipeline.export import LAYERS_NAME
 from sepilot_export.quantize.sqnr import Noise, print_noise
 from sepilot_runtime.base.files import read_json
-from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.contract import Scalar
 
 __all__ = ["print_files", "print_layers"]
 
 
-def print_files(files: Sequence[Exported], failed: Sequence[Failure], out: Path, output: Output) -> None:
+def print_files(files: Sequence[Exported], failed: Sequence[Failure], out: Path, output: Scalar) -> None:
     """A row for each file, what was decided about it, and which formats are missing."""
     from rich.console import Console
     from rich.table import Table
@@ -41,7 +41,7 @@ def print_files(files: Sequence[Exported], failed: Sequence[Failure], out: Path,
     console.print(f"\n-> {out}\nnext: sepilot check {out}", soft_wrap=True)
 
 
-def _decisions(file: Exported, output: Output) -> list[str]:
+def _decisions(file: Exported, output: Scalar) -> list[str]:
     lines = []
     if file.kept_float and file.cost:
         cost = file.cost

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import read_json
 
-__all__ = ["RegressionTest", "Key", "RegressionOutcome", "compare", "ratio_interval", "read_benchmark", "require_comparable"]
+__all__ = [
+    "Key",
+    "RegressionOutcome",
+    "RegressionTest",
+    "compare",
+    "ratio_interval",
+    "read_benchmark",
+    "require_comparable",
+]
 
 DRAWS = 4000
 FEWEST_ROUNDS = 5

@@ -31,7 +31,7 @@ Feed = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """An input or output as the file describes it; a size that it leaves open counts as 1. `affine`: its quantization."""
+    """An input or output as the file describes it; a size that it leaves open counts as 1."""
 
     name: str
     shape: tuple[int, ...]

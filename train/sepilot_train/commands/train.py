@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot train",
@@ -116,7 +116,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
-    from sepilot_runtime.recording.options import drive_filter, reader_options
+    from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_train.run.recipe import load_recipe
     from sepilot_train.run.request import Request
 
@@ -149,8 +149,8 @@ def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides:
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
-    from sepilot_train.run.material import gather
-    from sepilot_train.run.run import open_sides, summary
+    from sepilot_train.run.material import gather, open_sides
+    from sepilot_train.run.run import summary
     from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
@@ -251,6 +251,6 @@ def _preview(path: Path, request: Request, recipe: Recipe) -> int:
     require_preview_path(path)
     material = gather(request, recipe, progress=sys.stderr.isatty())
     start_keras()
-    draw_preview(material.samples("train"), recipe.augmentation, path, seed=request.seed)
+    draw_preview(material.frames("train"), recipe.augmentation, path, seed=request.seed)
     print(path)
     return 0
