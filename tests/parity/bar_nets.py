@@ -80,7 +80,7 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
     chosen = np.argsort(saved["steering"])[[0, 150, 350, -1]]
     contract = dataclasses.replace(
         contract_for(picture, recipe),
-        golden=tuple(golden_from(held_frames[i], {name: float(said[i]) for name, said in saved.items()}) for i in chosen),
+        golden=tuple(golden_from(held_frames[i], {name: said[i] for name, said in saved.items()}) for i in chosen),
     )
     path = folder / f"{recipe}.keras"
     model.save(path)

@@ -141,7 +141,7 @@ def test_pruned_net_and_its_notes(compressed: Compressed) -> None:
         assert kernel.sparsity == pytest.approx(0.6 if is_pruned else 0.0, abs=0.5 / kernel.values.size + 1e-6)
         assert note.action.endswith("; int8") and note.action.startswith("60% zeros" if is_pruned else "dense: ")
     labels = only(compressed.held.labels)
-    after = predict(outcome.model, compressed.held.pictures)
+    after = predict(outcome.model, compressed.held.pictures)["steering"]
     assert np.abs(after - labels).mean() < 0.4 * np.abs(labels).mean()
 
 
@@ -163,7 +163,7 @@ def test_int8_file(compressed: Compressed) -> None:
         interpreter.invoke()
         answers.append(interpreter.get_tensor(steering["index"]).item())
     scale, zero_point = steering["quantization"]
-    expected = predict(compressed.outcome.model, compressed.held.pictures)
+    expected = predict(compressed.outcome.model, compressed.held.pictures)["steering"]
     error = np.abs((np.array(answers) - zero_point) * scale - expected)
     assert np.ptp(expected) > 1.0 and error.max() < 0.08 and error.mean() < 0.015
     # Headroom: nothing that was seen reaches the ends of what the output can say.

@@ -68,7 +68,7 @@ def outcome(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> StepOutco
 
 def error(model: Any) -> float:
     held = samples(200, seed=2)
-    return float(np.abs(predict(model, held.pictures) - only(held.labels)).mean())
+    return float(np.abs(predict(model, held.pictures)["steering"] - only(held.labels)).mean())
 
 
 def macs(model: Any) -> int:
@@ -132,7 +132,7 @@ def test_worth_is_the_squared_slope_of_the_error_along_the_channel(trained: Any)
         changed[0][channel] *= factor
         changed[1][channel] *= factor
         norm.set_weights(changed)
-        found = (predict(trained, few.pictures).astype(np.float64) - only(few.labels)) ** 2
+        found = (predict(trained, few.pictures)["steering"].astype(np.float64) - only(few.labels)) ** 2
         norm.set_weights(weights)
         return found
 
