@@ -37,8 +37,7 @@ from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Scalar
-from sepilot_train.base.frame_set import only
-from sepilot_train.fit.predict import predict
+from sepilot_train.fit.predict import by_name, predict
 from sepilot_train.inspect.keras_graph import outputs_of
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
@@ -62,7 +61,9 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     with in_order():
         net = quantized_copy(bridged, settings)
     require_wiring(model, net, pictures[:32])
-    seed_ranges(net, pictures, asked_range(only(course.train.labels)))
+    heads = dict(zip(outputs_of(model), bridged.output_names, strict=True))
+    asked = {head: asked_range(course.train.labels[name], -np.inf, np.inf) for name, head in heads.items()}
+    seed_ranges(net, pictures, asked)
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.
@@ -144,9 +145,9 @@ def require_wiring(model: Any, net: Any, pictures: NDArray[np.uint8]) -> None:
 def _convert(net: Any, model: Any, folder: Path, *, int8: bool) -> bytes:
     import tensorflow as tf
 
-    name, output = model.inputs[0].name, model.output_names[0]
-    image = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name=name)
-    serve = tf.function(lambda image: {output: net(image, training=False)}, input_signature=[image])
+    names = list(outputs_of(model))
+    image = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name=model.inputs[0].name)
+    serve = tf.function(lambda image: by_name(names, net(image, training=False)), input_signature=[image])
     tf.saved_model.save(net, str(folder), signatures={"serve": serve})
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serve"])
     if int8:

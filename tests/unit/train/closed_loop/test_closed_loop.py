@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_factory import BIAS, PICTURE, contract_of, frames, weights_of, write_tflite
+from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.cli import main as sepilot
 from sepilot_train import simulator as simulators
 from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, open_file_drivers, open_model_driver
