@@ -78,9 +78,10 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
     held = frame_set(held_frames, held_labels, picture, "held")
     saved = predict(model, held.pictures)
     chosen = np.argsort(saved["steering"])[[0, 150, 350, -1]]
+    answers = [{name: float(said[i]) for name, said in saved.items()} for i in chosen]
     contract = dataclasses.replace(
         contract_for(picture, recipe),
-        golden=tuple(golden_from(held_frames[i], {name: said[i] for name, said in saved.items()}) for i in chosen),
+        golden=tuple(golden_from(held_frames[i], said) for i, said in zip(chosen, answers, strict=True)),
     )
     path = folder / f"{recipe}.keras"
     model.save(path)

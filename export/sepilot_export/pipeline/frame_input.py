@@ -77,7 +77,7 @@ class FrameFiles:
         self._raw = raw
         self._graph = preprocessing.picture_graph(picture, raw.input)
         self._pictures = np.stack([picture_of(frame, picture) for frame in raw.frames])
-        self._predictions = predict(model, self._pictures)
+        self._predictions = only(predict(model, self._pictures))
         with quiet("preprocessing"):
             self._tflite = preprocessing.to_tflite(self._graph, picture, raw.input)
         self._onnx = b""
@@ -123,7 +123,7 @@ class FrameFiles:
             drives=held.drives,
             names=held.names,
             labels=only(held.labels),
-            predictions=only(self._predictions),
+            predictions=self._predictions,
             contract=self._contract,
             frames=self._raw.frames,
             plain=plain,

@@ -14,7 +14,7 @@ __all__ = ["by_name", "compiles", "predict"]
 
 
 def predict(net: Any, pictures: Pictures, batch: int = 256) -> dict[str, NDArray[np.float32]]:
-    """What a net says to n >= 1 uint8 pictures, fed as the runtime feeds them: float32 times 1/255.
+    """What a net says to n uint8 pictures, fed as the runtime feeds them: float32 times 1/255.
 
     Returns:
         By output, float32 (n,).
@@ -25,7 +25,9 @@ def predict(net: Any, pictures: Pictures, batch: int = 256) -> dict[str, NDArray
         by_name(net.output_names, net.predict_on_batch(pictures[start : start + batch] * np.float32(1 / 255)))
         for start in range(0, len(pictures), batch)
     ]
-    return {name: np.concatenate([np.asarray(part[name]) for part in parts])[:, 0] for name in parts[0]}
+    names = parts[0] if parts else net.output_names
+    nothing = np.zeros((0, 1), np.float32)
+    return {name: np.concatenate([nothing, *(np.asarray(part[name]) for part in parts)])[:, 0] for name in names}
 
 
 def by_name(names: Sequence[str], answer: Any) -> dict[str, Any]:
