@@ -24,7 +24,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.predict import by_name
 from sepilot_train.inspect.keras_graph import graph_of, outputs_of, run_through
 
-__all__ = ["carry_back", "require_parity", "to_tf_keras"]
+__all__ = ["carry_back", "output_order", "require_parity", "to_tf_keras"]
 
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 """Where the same setting has another name; under its new name tf_keras would silently take its own default."""
@@ -60,7 +60,7 @@ class _Bridge:
 def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
     """A Functional Keras 3 `model` as a tf_keras model with the same layer names and weights; any batch size.
 
-    It has no names for its outputs but their order, that of `outputs_of(model)`.
+    It has no names for its outputs but their order, that of `output_order(model)`.
 
     Args:
         fuse_relu: a ReLU layer after a linear kernel becomes that layer's activation. tfmot leaves the weights of a
@@ -74,9 +74,8 @@ def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
     bridge = _Bridge(fused=_relus_after_kernels(model) if fuse_relu else {})
     (image,) = model.inputs
     copied = tf_keras.Input(image.shape[1:], dtype="float32", name=image.name)
-    names = list(outputs_of(model))
-    outputs = by_name(names, run_through(model, [copied], bridge.call))
-    flat = [outputs[name] for name in names]
+    outputs = by_name(list(outputs_of(model)), run_through(model, [copied], bridge.call))
+    flat = [outputs[name] for name in output_order(model)]
     bridged = tf_keras.Model(copied, flat if len(flat) > 1 else flat[0], name=model.name)
     for name, parts in bridge.split.items():
         weights = model.get_layer(name).get_weights()
@@ -87,6 +86,11 @@ def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
         if layer.weights and layer.name not in separated:
             layer.set_weights(model.get_layer(layer.name).get_weights())
     return bridged
+
+
+def output_order(model: Any) -> list[str]:
+    """The names of a model's outputs in the order in which its copies in tf_keras have them."""
+    return sorted(outputs_of(model))
 
 
 def carry_back(bridged: Any, model: Any) -> None:
@@ -111,10 +115,11 @@ def require_parity(model: Any, bridged: Any, pictures: NDArray[np.uint8], what: 
     Raises:
         RunError: above 1e-5.
     """
-    images, names = pictures * np.float32(1 / 255), list(outputs_of(model))
-    answers, copies = (by_name(names, net(images, training=False)) for net in (model, bridged))
+    images = pictures * np.float32(1 / 255)
+    answers = by_name(list(outputs_of(model)), model(images, training=False))
+    copies = by_name(output_order(model), bridged(images, training=False))
     worst = 0.0
-    for name in names:
+    for name in answers:
         expected, found = np.asarray(answers[name]), np.asarray(copies[name])
         difference = float(np.abs(expected - found).max())
         if not difference <= FLOAT_PARITY * max(1.0, float(np.abs(expected).max())):
