@@ -115,13 +115,13 @@ def _require_sense(arguments: argparse.Namespace) -> None:
 
 def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator) -> list[Driver]:
     """Everything is opened before anything drives, so that a bad file costs seconds and not the whole measurement."""
-    from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
+    from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, open_file_drivers, open_model_driver
 
     drivers: list[Driver] = [*open_file_drivers(files)]
     if run is not None:
         from sepilot_train.run.run import open_run
 
-        drivers.append(ModelDriver(open_run(run)))
+        drivers.append(open_model_driver(open_run(run)))
     return [*drivers, ExpertDriver(simulator), ConstantDriver(0.0)]
 
 
