@@ -26,7 +26,7 @@ from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.contract.contract import Contract, Picture, Provenance, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
-from sepilot_train.base.frame_set import FrameSet
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.base.quiet import quiet
 
 MADE = tuple(form for form in FORMATS if form.name != "sparse.tflite")
@@ -76,7 +76,7 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
     train_frames, train_labels = bar_frames(600, seed)
     held_frames, held_labels = bar_frames(500, seed + 1)
     held = frame_set(held_frames, held_labels, picture, "held")
-    saved = predict(model, held.pictures)
+    saved = only(predict(model, held.pictures))
     chosen = np.argsort(saved)[[0, 150, 350, -1]]
     contract = dataclasses.replace(
         contract_for(picture, recipe),

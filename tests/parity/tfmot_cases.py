@@ -18,6 +18,7 @@ from parity.bar_nets import GRAY, bar_frames, frame_set
 from sepilot_export.compress.recipe import Cluster, Compression, Finetune, Prune, Quantize
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 
 SHORT = Finetune(epochs=2, min_epoch_frames=0, batch_size=32, learning_rate=0.002)
 
@@ -28,6 +29,7 @@ def course() -> Any:
     frames, labels = bar_frames(256, 5)
     return Course(
         train=frame_set(frames, labels, GRAY, "train"),
+        targets={"steering": ScalarTarget(mirror="negate")},
         augmentation=Augmentation(shift_y=0.05, brightness=0.1),
         seed=0,
         begin=lambda label, total: None,

@@ -74,7 +74,7 @@ class FrameFiles:
         """
         contract, picture = source.contract, source.contract.picture
         self._held_out = source.held_out
-        self._raw, self._plain = raw, dict[str, NDArray[np.float32]]()
+        self._raw = raw
         self._graph = preprocessing.picture_graph(picture, raw.input)
         self._pictures = np.stack([picture_of(frame, picture) for frame in raw.frames])
         self._predictions = only(predict(model, self._pictures))
@@ -93,9 +93,9 @@ class FrameFiles:
             limits, max_error=limits.max_error + ROUNDING_ERROR, mae_increase=limits.mae_increase + ROUNDING_MAE
         )
 
-    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract]:
-        """A finished file that takes pictures, as one that takes frames, with its contract."""
-        self._plain[form.name] = self._answers(content, contract, form)
+    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract, NDArray[np.float32]]:
+        """A finished file that takes pictures, as one that takes frames, with its contract; what it said before."""
+        answers = self._answers(content, contract, form)
         with quiet(f"preprocessing in front of {form.name}"):
             if form.suffix == "tflite":
                 joined = join_tflite(self._tflite, content)
@@ -108,10 +108,14 @@ class FrameFiles:
             golden=self._contract.golden,
             tolerance={name: tolerance + looser for name, tolerance in contract.tolerance.items()},
         )
-        return joined, changed
+        return joined, changed, answers
 
-    def reference(self, whole: Reference) -> Reference:
-        """The frames with OpenCV's pictures of them and the training model's answers to those."""
+    def reference(self, whole: Reference, plain: Mapping[str, NDArray[np.float32]]) -> Reference:
+        """The frames with OpenCV's pictures of them and the training model's answers to those.
+
+        Args:
+            plain: what the files said to these pictures without the preprocessing, by format.
+        """
         held = self._held_out.take(self._raw.index)
         return dataclasses.replace(
             whole,
@@ -122,7 +126,7 @@ class FrameFiles:
             predictions=self._predictions,
             contract=self._contract,
             frames=self._raw.frames,
-            plain=dict(self._plain),
+            plain=plain,
         )
 
     def record(self) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ BINS = 21
 
 
 def main(argv: Sequence[str]) -> int:
-    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot drives",
@@ -44,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     add_filter_arguments(parser)
     arguments = parser.parse_args(argv)
 
+    from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_runtime.recording.opening import open_drives
-    from sepilot_runtime.recording.options import drive_filter, reader_options
 
     if arguments.sheet is not None:
         from sepilot_train.base.contact_sheet import require_sheet_path

@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot train",
@@ -116,7 +116,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
-    from sepilot_runtime.recording.options import drive_filter, reader_options
+    from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_train.run.material import columns_of
     from sepilot_train.run.recipe import load_recipe
     from sepilot_train.run.request import Request
@@ -232,9 +232,7 @@ def _report(run: Run, figures: dict) -> None:  # type: ignore[type-arg]
         before = f"{output.name}: " if len(outputs) > 1 else ""
         scale = output.scale if output.unit == "deg" else None
         best, still = (_number(m["mae"], scale, 2), _number(m["constant_mae"], scale, 2)) if scale else ("", "")
-        table.add_row(
-            f"{before}{mine}", _number(m["r2"]), _number(m["mae"]), best, _number(m["mae_nonzero"])
-        )
+        table.add_row(f"{before}{mine}", _number(m["r2"]), _number(m["mae"]), best, _number(m["mae_nonzero"]))
         table.add_row(f"{before}constant", _number(m["constant_r2"]), _number(m["constant_mae"]), still, "")
         if output is outputs[0]:
             seen = _number(leak["lookup_mae"], scale, 2) if scale else ""
