@@ -192,9 +192,10 @@ def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...
         return ()
     size = raw.input
     frames = [enlarge_frame(golden_frame(g), size.height, size.width) for g in contract.golden]
-    answers = only(predict(model, np.stack([picture_of(frame, contract.picture) for frame in frames])))
-    name = contract.outputs[0].name
+    answers = predict(model, np.stack([picture_of(frame, contract.picture) for frame in frames]))
     return tuple(
-        dataclasses.replace(golden, expected={name: (float(answer),)}, picture_crc32=0)
-        for golden, answer in zip(contract.golden, answers, strict=True)
+        dataclasses.replace(
+            golden, expected={name: (float(said[i]),) for name, said in answers.items()}, picture_crc32=0
+        )
+        for i, golden in enumerate(contract.golden)
     )
