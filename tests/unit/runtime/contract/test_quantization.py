@@ -13,9 +13,6 @@ affines = st.builds(Affine, scale=st.floats(1e-4, 10), zero_point=st.integers(-1
 def test_every_stored_number_survives_the_round_trip(affine: Affine) -> None:
     stored = np.arange(-128, 128, dtype=np.int8)
     assert np.array_equal(affine.quantize(affine.dequantize(stored), np.int8), stored)
-    assert [affine.dequantize_one(int(s)) for s in stored] == list(
-        (stored.astype(float) - affine.zero_point) * affine.scale
-    )
 
 
 def test_the_widest_difference_does_not_wrap() -> None:
