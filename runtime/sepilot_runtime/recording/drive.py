@@ -103,8 +103,8 @@ class Drive:
     @property
     def rate_hz(self) -> float:
         """Frames per second by the median interval; the nominal rate for a single frame."""
-        steps = np.diff(np.unique(self.time_s))
-        return 1.0 / median(steps) if steps.size else NOMINAL_RATE_HZ
+        steps = np.diff(self.time_s)
+        return 1.0 / median(steps[steps > 0]) if (steps > 0).any() else NOMINAL_RATE_HZ
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """The kept frame at `index`: BGR (H, W, 3) uint8. Raises FrameError."""
@@ -151,6 +151,6 @@ def frames_of(drive: Drive) -> Iterator[tuple[str, float, NDArray[np.uint8]]]:
 
 
 def median(values: NDArray[np.float64]) -> float:
-    """Of one or more. NumPy's own imports masked arrays, a third of the time in which a tub is opened."""
+    """Of one or more. NumPy's own (and `unique`) import masked arrays, a third of the time in which a tub is opened."""
     ordered, middle = np.sort(values), len(values) // 2
     return float(ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)

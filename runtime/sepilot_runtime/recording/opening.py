@@ -27,6 +27,11 @@ FORMATS: tuple[Format, ...] = (TUB_V2, TUB_V1, UDACITY, PICTURE_TABLES, PICTURES
 
 MAX_DEPTH = 4
 
+LABELS = frozenset(
+    {".csv", ".txt", ".json", ".jsonl", ".tsv", ".xlsx", ".npy", ".npz", ".pkl", ".h5", ".mat", ".parquet"}
+)
+"""Of files that may hold the labels of the pictures or videos beside them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Met:
@@ -190,7 +195,9 @@ def _unknown(folder: Folder, taken: set[str]) -> Iterator[Met]:
         by_suffix.setdefault(Path(name).suffix.lower(), []).append(name)
     for suffix, names in by_suffix.items():
         others = f" (and {len(names) - 1:,} more {suffix or 'files without a suffix'})" if len(names) > 1 else ""
-        yield Met(path=folder.path / names[0], left_out=f"no reader knows it{others}")
+        # Whoever trains on pictures without labels may have meant these.
+        missed = bool(taken) and suffix in LABELS
+        yield Met(path=folder.path / names[0], left_out=f"no reader knows it{others}", failed=missed)
 
 
 def _once(drives: Sequence[Drive]) -> dict[tuple[Path, str], Drive]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.base.files import exists
 from sepilot_runtime.source.protocol import Source
 
@@ -43,11 +43,17 @@ def open_source(spec: str, request: CameraRequest | None = None, options: Reader
 
     Args:
         request: what to ask a camera for, and which picture will be made of its frames; streams and files ignore it.
-        options: how to read a recording; cameras and streams ignore it.
+        options: how to read a recording; a live source has none.
 
     Raises:
         DriveError: there is no such thing, it cannot be read, or it holds no frames.
+        UsageError: options that nothing here goes by.
     """
+    if (is_camera(spec) or is_stream(spec)) and options:
+        from sepilot_runtime.recording.options import ReaderOptions
+
+        if options != ReaderOptions():
+            raise UsageError(f"{spec}: a recording expected by the options on how to read it, found a live source")
     if is_camera(spec):
         from sepilot_runtime.source.camera import open_camera
 
