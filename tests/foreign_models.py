@@ -63,3 +63,39 @@ def write_several_onnx(path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path.write_bytes(model.SerializeToString(deterministic=True))
     return path
+
+
+def keras_mobilenet(*, outputs: tuple[str, ...] = ("Identity",), vector: int = 0, size: tuple[int, int] = (24, 32)) -> Any:
+    """A small depthwise separable net of Keras, RGB in [-1, 1]; `vector`: size of a second input."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    image = keras.Input((*size, 3), name="camera")
+    x = layers.Conv2D(8, 3, 2, padding="same", use_bias=False)(image)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    x = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(x))
+    x = layers.Flatten()(layers.Conv2D(4, 1, 2, activation="relu")(x))
+    extra = [keras.Input((vector,), name="state")] if vector else []
+    x = layers.Concatenate()([x, *extra]) if vector else x
+    heads = {name: layers.Dense(1, name=f"head_{name}")(x) for name in outputs}
+    return keras.Model([image, *extra] if vector else image, heads)
+
+
+def write_mobilenet_tflite(path: Path, kind: str = "float32", *, outputs: tuple[str, ...] = ("Identity",)) -> Path:
+    """`keras_mobilenet` by TensorFlow's converter: float32, int8 (uint8 at its ends) or dynamic."""
+    import tensorflow as tf
+
+    net = keras_mobilenet(outputs=outputs)
+    net.export(str(path.with_suffix("")), format="tf_saved_model", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(path.with_suffix("")))
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "int8":
+        rng = np.random.default_rng(0)
+        shape = (1, *net.input_shape[1:])
+        converter.representative_dataset = lambda: ([rng.uniform(-1, 1, shape).astype(np.float32)] for _ in range(20))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    path.write_bytes(converter.convert())
+    return path
