@@ -38,7 +38,6 @@ from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
-from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import Run
 
@@ -84,8 +83,8 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         gates=run.recipe.gates,
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
-        saved=only(saved.values),
-        constant=metrics.number("constant"),
+        saved=saved.values,
+        constant={run.contract.outputs[0].name: metrics.number("constant")},
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
     )

@@ -117,7 +117,8 @@ def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None) -> Fil
         return check
     if origin is None or not origin.answers.size:
         return dataclasses.replace(check, notes=(*check.notes, f"not held against {twin.of}, which gave no answers"))
-    steps = twin.distance(check.answers, origin.answers)
+    (twin_output, *_) = twin.output_steps or ("",)
+    steps = twin.distance({twin_output: check.answers}, {twin_output: origin.answers})
     check = dataclasses.replace(check, twin_steps=steps)
     if steps <= twin.allowed_steps:
         return check
