@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sepilot_export.convert.backend import use_tensorflow
 from sepilot_runtime.base.claims import claimed
@@ -17,6 +18,11 @@ from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.settings import override, read_toml
 from sepilot_runtime.base.terminal import legible
+
+if TYPE_CHECKING:
+    from sepilot_export.convert.stated import StatedContract
+    from sepilot_runtime.recording.drive import Drive
+    from sepilot_runtime.recording.options import ReaderOptions
 
 __all__ = ["main"]
 
@@ -139,7 +145,7 @@ def _stated(request: AdoptRequest) -> StatedContract:
 def _reader(arguments: argparse.Namespace, stated: StatedContract) -> ReaderOptions:
     import dataclasses
 
-    from sepilot_runtime.commands.reader import reader_options
+    from sepilot_runtime.commands.reader_arguments import reader_options
 
     options = reader_options(arguments)
     columns = [c for vector in stated.vectors.values() for c in vector.columns]
@@ -151,7 +157,7 @@ def _require_full_scale(drives: Sequence[Drive], stated: StatedContract) -> None
     """Labels in [-1, 1] mean degrees only together with the wheel's angle at 1."""
     said = stated.outputs.get("steering")
     for drive in drives:
-        if said and said.unit == "deg" and drive.labelled and drive.full_scale_deg != said.scale:
+        if said and said.unit == "deg" and drive.has("steering") and drive.full_scale_deg != said.scale:
             raise UsageError(
                 f"{drive.path}: full scale of {said.scale:g} degrees expected, as outputs.steering.scale says, found "
                 f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
@@ -159,7 +165,7 @@ def _require_full_scale(drives: Sequence[Drive], stated: StatedContract) -> None
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.commands.reader import add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot adopt",

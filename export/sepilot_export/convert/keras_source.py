@@ -47,7 +47,9 @@ def open_keras(path: Path) -> tuple[BareModel, Any]:
 def _tensor(path: Path, name: str, tensor: Any) -> Tensor:
     sizes = tensor.shape[1:]
     if None in sizes:
-        raise ModelFileError(f"{path}: {name}: an input and output of known sizes expected, found {tuple(tensor.shape)}")
+        raise ModelFileError(
+            f"{path}: {name}: an input and output of known sizes expected, found {tuple(tensor.shape)}"
+        )
     return Tensor(name=name, shape=(1, *sizes), dtype=np.dtype(str(tensor.dtype)))
 
 

@@ -352,9 +352,7 @@ def _written(
     ), pilot  # fmt: skip
 
 
-def _gates(
-    pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]
-) -> list[str]:
+def _gates(pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]) -> list[str]:
     """What a file does not keep against the reference, a line for each output and gate."""
     said = {name: np.empty(len(frames.names), np.float32) for name in expected}
     for i, picture in enumerate(frames.pictures):
