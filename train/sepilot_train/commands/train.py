@@ -162,7 +162,7 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
         require_same(out, request, recipe)
     else:
         require_new(out)
-    sides = open_sides(request)
+    sides = open_sides(request, told=_left_out)
     usable_cache()
     start_keras()
     require_buildable(recipe)
@@ -196,6 +196,10 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
         f"{skipped.total():,} skipped{f' ({why})' if why else ''}; seed {request.seed}",
         file=sys.stderr,
     )
+
+
+def _left_out(line: str) -> None:
+    print(f"left out: {line}", file=sys.stderr)
 
 
 def _say(row: dict[str, float], *, recipe: Recipe, every: bool) -> None:
