@@ -14,7 +14,6 @@ from sepilot_export.compress.importance import choose, cost, taylor
 from sepilot_export.compress.recipe import Slim
 from sepilot_export.compress.step import LayerNote, StepOutcome, Work, training_settings
 from sepilot_runtime.base.errors import RecipeError, RunError
-from sepilot_train.base.frame_set import only
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
 
@@ -64,7 +63,9 @@ def slim(model: Any, settings: Slim, work: Work) -> StepOutcome:
         left = wiring.macs(np.ones(wiring.count, bool))
         # Equal factors, from what the blocks have left to what is asked for.
         target = left * min(1.0, settings.macs * whole / left) ** (1 / (settings.rounds - number))
-        smaller = remove(smaller, wiring, choose(wiring, taylor(smaller, wiring, work.train), target, settings))
+        smaller = remove(
+            smaller, wiring, choose(wiring, taylor(smaller, wiring, work.train, work.targets), target, settings)
+        )
         _train(smaller, settings, work, part=trained + number, epochs=parts[trained + number])
     return StepOutcome(model=smaller, layers=tuple(_notes(model, smaller)), warnings=_warnings(model, settings, blocks))
 
@@ -88,8 +89,9 @@ def _expendable(model: Any, settings: Slim, work: Work) -> tuple[Block, ...]:
     for block in blocks:
         without = bypass(model, [block])
         reestimate(without, pictures)
-        error = predict(without, work.train.pictures[chosen]) - only(work.train.labels)[chosen]
-        harms.append(float(np.square(error).mean()) / (whole - _whole_cost(without)))
+        said, labels = predict(without, work.train.pictures[chosen]), work.train.labels
+        harm = sum(t.weight * np.square(said[n] - labels[n][chosen]).mean() for n, t in work.targets.items())
+        harms.append(float(harm) / (whole - _whole_cost(without)))
     gone = {blocks[i].name for i in np.argsort(harms, kind="stable")[:count]}
     return tuple(block for block in blocks if block.name in gone)
 
@@ -115,8 +117,8 @@ def _train(model: Any, settings: Slim, work: Work, *, part: int, epochs: int) ->
     if epochs:
         finetune = replace(settings.finetune, epochs=epochs)
         fit(
-            model, work.train, work.validation, training_settings(finetune, work.seed + part), work.augmentation,
-            work.folder / f"slim{part + 1}", show_progress=work.progress,
+            model, work.train, work.validation, work.targets, training_settings(finetune, work.seed + part),
+            work.augmentation, work.folder / f"slim{part + 1}", show_progress=work.progress,
         )  # fmt: skip
 
 

@@ -241,6 +241,5 @@ def _contract_for(contract: Contract, form: Format, share: float) -> Contract:
         sparsity=share,
         versions={**contract.provenance.versions, **tool_versions()},
     )
-    return dataclasses.replace(
-        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, form.tolerance)
-    )
+    tolerance = {output.name: form.tolerance * output.magnitude for output in contract.outputs}
+    return dataclasses.replace(contract, provenance=provenance, tolerance=tolerance)

@@ -38,7 +38,6 @@ from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
-from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import Run
 
@@ -84,8 +83,8 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         gates=run.recipe.gates,
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
-        saved=only(saved.values),
-        constant=metrics.number("constant"),
+        saved=saved.values,
+        constant={run.contract.outputs[0].name: metrics.number("constant")},
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
     )
@@ -177,7 +176,7 @@ def _write_calibration(int8: Int8, made: Mapping[str, Made], folder: Path, step:
     found = int8.calibration()
     if found is None:
         return []
-    write_json(folder / "calibration.json", found.manifest)
+    write_json(folder / "calibration.json", dataclasses.asdict(found.manifest))
     step(LAYERS_NAME)
     # A twin has the layers of the file that it was made from.
     mixed = {name: m.int8.mixed for name, m in made.items() if m.int8 and m.int8.mixed and m.twin is None}

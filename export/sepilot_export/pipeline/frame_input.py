@@ -77,7 +77,7 @@ class FrameFiles:
         self._raw = raw
         self._graph = preprocessing.picture_graph(picture, raw.input)
         self._pictures = np.stack([picture_of(frame, picture) for frame in raw.frames])
-        self._predictions = predict(model, self._pictures)
+        self._predictions = only(predict(model, self._pictures))
         with quiet("preprocessing"):
             self._tflite = preprocessing.to_tflite(self._graph, picture, raw.input)
         self._onnx = b""
@@ -193,8 +193,9 @@ def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...
     size = raw.input
     frames = [enlarge_frame(golden_frame(g), size.height, size.width) for g in contract.golden]
     answers = predict(model, np.stack([picture_of(frame, contract.picture) for frame in frames]))
-    name = contract.outputs[0].name
     return tuple(
-        dataclasses.replace(golden, expected={name: (float(answer),)}, picture_crc32=0)
-        for golden, answer in zip(contract.golden, answers, strict=True)
+        dataclasses.replace(
+            golden, expected={name: (float(said[i]),) for name, said in answers.items()}, picture_crc32=0
+        )
+        for i, golden in enumerate(contract.golden)
     )

@@ -93,23 +93,24 @@ def _reference(source: ExportInputs, model: Any) -> Reference:
     """The held-out frames with the model's answers, computed here and held against those that the training saved."""
     held = source.held_out
     answers = predict(model, held.pictures)
-    worst = float(np.abs(answers - source.saved).max())
-    if not worst <= AGREEMENT:
-        place = int(np.nanargmax(np.abs(answers - source.saved)))
-        raise RunError(
-            f"{source.model_path}: does not answer as it did in training: frame {held.names[place]} of drive "
-            f"{held.drives[place]}: {source.saved[place]:.4f} then, {answers[place]:.4f} now; the drive, the picture's "
-            "definition or the model has changed"
-        )
-    index = np.linspace(0, len(answers) - 1, min(len(answers), MAX_REFERENCE_FRAMES)).astype(np.int64)
+    for name, now in answers.items():
+        difference = np.abs(now - source.saved[name])
+        if not float(difference.max()) <= AGREEMENT:
+            place = int(np.nanargmax(difference))
+            raise RunError(
+                f"{source.model_path}: does not answer as it did in training: frame {held.names[place]} of drive "
+                f"{held.drives[place]}: {name} {source.saved[name][place]:.4f} then, {now[place]:.4f} now; the drive, "
+                "the picture's definition or the model has changed"
+            )
+    index = np.linspace(0, len(held) - 1, min(len(held), MAX_REFERENCE_FRAMES)).astype(np.int64)
     held = held.take(index)
     return Reference(
         pictures=np.asarray(held.pictures),
         drives=held.drives,
         names=held.names,
         labels=only(held.labels),
-        predictions=answers[index],
-        constant=source.constant,
+        predictions=only(answers)[index],
+        constant=only(source.constant),
         contract=source.contract,
     )
 

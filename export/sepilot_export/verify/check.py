@@ -33,7 +33,7 @@ from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
 from sepilot_runtime.base.files import read_json
 from sepilot_runtime.engine.golden import verify_golden
-from sepilot_runtime.engine.model_file import MODEL_SUFFIXES
+from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 
 __all__ = ["candidates_of", "check_file", "check_files", "not_exported", "stand_in"]
@@ -49,6 +49,8 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
         RunError: no export directory, export.json is damaged, or there is a model file that it does not list.
         UsageError: see `gates.override`.
     """
+    if folder.suffix in MODEL_SUFFIXES and folder.is_file():
+        read_model_file(folder)  # What has no contract says what to do about it.
     if not folder.is_dir():
         raise RunError(
             f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}"
@@ -115,7 +117,8 @@ def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None) -> Fil
         return check
     if origin is None or not origin.answers.size:
         return dataclasses.replace(check, notes=(*check.notes, f"not held against {twin.of}, which gave no answers"))
-    steps = twin.distance(check.answers, origin.answers)
+    (twin_output, *_) = twin.output_steps or ("",)
+    steps = twin.distance({twin_output: check.answers}, {twin_output: origin.answers})
     check = dataclasses.replace(check, twin_steps=steps)
     if steps <= twin.allowed_steps:
         return check

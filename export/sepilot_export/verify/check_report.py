@@ -15,7 +15,7 @@ from sepilot_export.verify.file_check import FileCheck
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.contract.contract import Scalar
-from sepilot_train.base.metrics import SteeringMetrics
+from sepilot_train.base.metrics import ScalarMetrics
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +86,7 @@ def _histogram(check: FileCheck, reference: Reference) -> dict[str, list[float]]
     return {"edges_deg": ERROR_EDGES.tolist(), "counts": np.histogram(error, ERROR_EDGES)[0].tolist()}
 
 
-def _task(task: SteeringMetrics | None) -> dict[str, float | None]:
+def _task(task: ScalarMetrics | None) -> dict[str, float | None]:
     return {"task_mae": task.mae if task else None, "r2": task.r2 if task and np.isfinite(task.r2) else None}
 
 

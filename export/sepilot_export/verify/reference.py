@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.contract.contract import Contract
-from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
+from sepilot_train.base.metrics import ScalarMetrics, scalar_metrics
 
 __all__ = ["EXPORT_NAME", "REFERENCE_NAME", "Reference", "read_reference"]
 
 EXPORT_NAME = "export.json"
 REFERENCE_NAME = "reference.npz"
+
+TRAINING_MODEL = "the training model"
 
 PLAIN = "plain:"
 """Before the formats' names in the file."""
@@ -50,14 +52,14 @@ class Reference:
     predictions: NDArray[np.float32]
     constant: float
     contract: Contract
-    source: str = "the training model"
+    source: str = TRAINING_MODEL
     frames: NDArray[np.uint8] | None = None
     plain: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def task(self, answers: NDArray[np.floating]) -> SteeringMetrics | None:
+    def task(self, answers: NDArray[np.floating]) -> ScalarMetrics | None:
         """How good (n,) answers are against the labels; None without labels."""
         known = np.isfinite(self.labels)
-        return steering_metrics(self.labels[known], answers[known], self.constant) if known.any() else None
+        return scalar_metrics(self.labels[known], answers[known], self.constant) if known.any() else None
 
     def save(self, path: Path) -> None:
         """Write it, atomically."""
@@ -73,6 +75,7 @@ class Reference:
                 labels=self.labels,
                 predictions=self.predictions,
                 constant=np.array(self.constant),
+                source=np.array(self.source),
                 contract=np.array(self.contract.to_json()),
                 **more,
             )
@@ -96,6 +99,7 @@ def read_reference(folder: Path) -> Reference:
                 labels=data["labels"],
                 predictions=data["predictions"],
                 constant=float(data["constant"]),
+                source=str(data["source"]) if "source" in data.files else TRAINING_MODEL,
                 contract=Contract.from_json(str(data["contract"]), str(path)),
                 frames=data.get("frames"),
                 plain={key.removeprefix(PLAIN): data[key] for key in data.files if key.startswith(PLAIN)},

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.latency import Latency, latency_of
+from sepilot_runtime.base.latency import Latency, Way, interleave, latency_of
 from sepilot_runtime.device.conditions import last_level_cache_bytes
+from sepilot_runtime.engine.bare import BareModel, open_bare, random_inputs
 from sepilot_runtime.engine.engines import Engine, EngineName
 from sepilot_runtime.engine.golden import verify_golden
-from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
 from sepilot_runtime.source.opening import open_source
 
 __all__ = ["Measurement", "Variant", "measure", "read_frames", "synthetic_frames"]
@@ -35,11 +36,16 @@ MOST_MEMORY = 256 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A model file, the number of threads that its interpreter may use, and which that is (None: the usual one)."""
+    """A model file, the number of threads that its interpreter may use, and which that is (None: the usual one).
+
+    Attributes:
+        bare: the file has no contract: it is given random numbers, and nobody knows whether its answers are right.
+    """
 
     path: Path
     threads: int
     engine: EngineName | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,7 @@ class Measurement:
 
     Attributes:
         reference: it stands there to compare with, and is nothing to drive with.
+        bare: no contract: `total` is from random inputs to outputs, and the answers were not checked.
         load_ms: reading and opening the file, without its golden frames; the first variant of an interpreter also pays
             for its import. Nothing for a reference.
         first_us: the first frame to angle after that.
@@ -63,6 +70,7 @@ class Measurement:
     precision: str
     threads: int
     reference: bool
+    bare: bool
     file_bytes: int
     load_ms: float
     first_us: float
@@ -102,7 +110,7 @@ def measure(
     references: Sequence[Engine] = (),
     tick: Callable[[], object] = lambda: None,
 ) -> list[Measurement]:
-    """Measure all variants, interleaved. Each must pass its golden frames first.
+    """Measure all variants, interleaved. Each must pass its golden frames first, unless it is bare.
 
     Args:
         rounds: visits to each variant.
@@ -116,22 +124,43 @@ def measure(
         FrameError: the frames are of an impossible shape.
         UsageError: an interpreter does not run its file.
     """
-    runs = [_opened(variant, frames) for variant in variants]
+    runs = [_opened(variant, frames, seed) for variant in variants]
     runs += [_Run(Pilot(engine), frames, reference=True) for engine in references]
-    rng = np.random.default_rng(seed)
-    for _ in range(rounds):
-        for index in rng.permutation(len(runs)):
-            runs[index].visit(calls)
-            tick()
-    return [run.result(runs[0]) for run in runs]
+    taken_us = interleave([run.way(frames, calls) for run in runs], rounds=rounds, seed=seed, tick=tick)
+    first_us = float(np.percentile(taken_us[0], 50, method="higher"))
+    return [run.result(us, first_us) for run, us in zip(runs, taken_us, strict=True)]
 
 
-def _opened(variant: Variant, frames: Sequence[NDArray[np.uint8]]) -> _Run:
+def _opened(variant: Variant, frames: Sequence[NDArray[np.uint8]], seed: int) -> _Run:
     start = time.perf_counter()
+    if variant.bare:
+        bare = open_bare(variant.path, threads=variant.threads, engine=variant.engine)
+        return _Run(_Bare(bare, seed), frames, load_ms=(time.perf_counter() - start) * 1e3)
     pilot = load_pilot(variant.path, threads=variant.threads, verify=False, engine=variant.engine)
     run = _Run(pilot, frames, load_ms=(time.perf_counter() - start) * 1e3)
     verify_golden(pilot.engine)
     return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """The times of a `Prediction`, for a file of which nobody knows what it predicts."""
+
+    infer_us: float
+    preprocess_us: float = 0.0
+
+
+class _Bare:
+    """A file without a contract in the place of a pilot: any frame is answered with its answer to random numbers."""
+
+    def __init__(self, model: BareModel, seed: int) -> None:
+        self.engine = model
+        self._feed = random_inputs(model, seed)
+
+    def predict(self, frame: NDArray[np.uint8]) -> _Answered:
+        start = time.perf_counter_ns()
+        self.engine.run(self._feed)
+        return _Answered(infer_us=(time.perf_counter_ns() - start) / 1000)
 
 
 class _Run:
@@ -139,7 +168,7 @@ class _Run:
 
     def __init__(
         self,
-        pilot: Pilot,
+        pilot: Pilot | _Bare,
         frames: Sequence[NDArray[np.uint8]],
         *,
         load_ms: float = 0.0,
@@ -152,41 +181,38 @@ class _Run:
         start = time.perf_counter()
         pilot.predict(frames[0])
         self._most_calls = max(FEWEST_CALLS, int(LONGEST_VISIT_S / (time.perf_counter() - start)))
-        self._frames = frames
-        self._next = 0
-        self.preprocess, self.infer, self.total = array("d"), array("d"), array("d")
-        self.medians = array("d")
+        self.preprocess, self.infer = array("d"), array("d")
 
-    def visit(self, calls: int) -> None:
-        steer, frames, clock_ns = self.pilot.predict, self._frames, time.perf_counter_ns
+    def way(self, frames: Sequence[NDArray[np.uint8]], calls: int) -> Way:
         calls = min(calls, self._most_calls)
-        for call in range(-min(WARM_UP_CALLS, calls), calls):
-            frame = frames[self._next % len(frames)]
-            self._next += 1
-            start = clock_ns()
-            prediction = steer(frame)
-            total_us = (clock_ns() - start) / 1000
-            if call >= 0:
-                self.preprocess.append(prediction.preprocess_us)
-                self.infer.append(prediction.infer_us)
-                self.total.append(total_us)
-        self.medians.append(float(np.median(np.asarray(self.total)[-calls:])))
+        warm_up = min(WARM_UP_CALLS, calls)
+        return Way(run=self.pilot.predict, items=frames, calls=calls, warm_up=warm_up, took=self._took)
 
-    def result(self, first: _Run) -> Measurement:
+    def _took(self, prediction: Prediction) -> None:
+        self.preprocess.append(prediction.preprocess_us)
+        self.infer.append(prediction.infer_us)
+
+    def result(self, taken_us: NDArray[np.float64], first_us: float) -> Measurement:
+        """
+        Args:
+            taken_us: (rounds, calls) of each whole call.
+            first_us: the median of the first variant's.
+        """
         engine = self.pilot.engine
-        total = latency_of(self.total)
+        total = latency_of(taken_us.ravel())
         return Measurement(
             path=engine.path,
             engine=engine.name,
-            precision=self.pilot.contract.provenance.precision,
+            precision="-" if isinstance(self.pilot, _Bare) else self.pilot.contract.provenance.precision,
             threads=engine.threads,
             reference=self._reference,
+            bare=isinstance(self.pilot, _Bare),
             file_bytes=engine.path.stat().st_size,
             load_ms=self.load_ms,
             first_us=self.first_us,
             preprocess=latency_of(self.preprocess),
             infer=latency_of(self.infer),
             total=total,
-            total_by_round_us=tuple(self.medians),
-            ratio=total.p50_us / latency_of(first.total).p50_us,
+            total_by_round_us=tuple(np.median(taken_us, axis=1).tolist()),
+            ratio=total.p50_us / first_us,
         )

@@ -34,7 +34,7 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.frame_set import Answers, FrameSet, read_answers
-from sepilot_train.run.material import Material, Side
+from sepilot_train.run.material import Material, Side, columns_of
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split, SplitKind
@@ -108,7 +108,12 @@ class Run:
         if not found:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side or 'any side'} expected, found none")
         drives, sets, train, validation = zip(*found, strict=True)
-        return Material(drives=drives, sets=sets, split=Split(kind=split.kind, train=train, validation=validation))
+        return Material(
+            columns=columns_of(self.recipe),
+            drives=drives,
+            sets=sets,
+            split=Split(kind=split.kind, train=train, validation=validation),
+        )
 
     def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
         """Refuse drives that are no longer there or cannot be read, before any work is done for them.
@@ -134,18 +139,19 @@ class Run:
         Known by its fingerprint, as its name depends on the folders that it lies in and on the drives beside it. A
         drive that went on growing has another fingerprint; there the name counts, and the frames must all be there.
         """
+        labels = tuple(columns_of(self.recipe).values())
         name, names = entry.id, {*entry.train, *entry.validation}
         own = [d for d in here if d.id == name]
         others = [d for d in here if d.id != name and names.issubset(d.names)]
         for drive in (*own, *others):
             with contextlib.suppress(DriveError):
                 kept = wanted_frames(drive, self.request.filter, self.recipe.data.min_throttle)
-                pictures = load_pictures(kept, picture, progress=progress)
+                pictures = load_pictures(kept, picture, labels=labels, progress=progress)
                 if pictures.fingerprint == entry.fingerprint:
                     return _placed(dataclasses.replace(kept, id=name), pictures, entry, self.path)
         if not own:
             raise RunError(f"{self.path}: drive {name!r} expected, found {', '.join(d.id for d in here)}")
-        return _placed(own[0], load_pictures(own[0], picture, progress=progress), entry, self.path)
+        return _placed(own[0], load_pictures(own[0], picture, labels=labels, progress=progress), entry, self.path)
 
 
 def open_run(path: Path) -> Run:
@@ -180,7 +186,8 @@ def open_run(path: Path) -> Run:
 
 def read_request(path: Path) -> Request:
     """The request of a run directory, finished or not."""
-    return _parsed(Request, path / "request.json")
+    # An older one does not know of all that readers are told.
+    return _parsed(Request, path / "request.json", complete=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,9 +211,9 @@ def read_split(path: Path) -> tuple[DriveSplit, ...]:
     return _parsed(_SplitRecord, path / "split.json").drives
 
 
-def _parsed(kind: type[T], where: Path) -> T:
+def _parsed(kind: type[T], where: Path, *, complete: bool = True) -> T:
     try:
-        return parse(kind, read_json(where, RunError), "", RunError, complete=True)
+        return parse(kind, read_json(where, RunError), "", RunError, complete=complete)
     except RunError as e:
         raise RunError(f"{where}: {e}" if str(where) not in str(e) else str(e)) from e
 

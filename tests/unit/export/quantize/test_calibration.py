@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
 
-from model_factory import STEERING
-from sepilot_export.quantize.calibration import MINIMUM, manifest, select
+from sepilot_export.quantize.calibration import MINIMUM, Selection
+from sepilot_export.quantize.calibration import select as select_of
+from sepilot_export.quantize.calibration_manifest import manifest
 from sepilot_runtime.base.errors import RunError, UsageError
+from sepilot_runtime.contract.contract import Scalar
 from sepilot_train.base.frame_set import FrameSet
+
+STEERING, THROTTLE = Scalar(name="steering"), Scalar(name="throttle", low=0.0)
 
 
 def drive(count: int = 400) -> tuple[FrameSet, np.ndarray]:
@@ -24,9 +30,13 @@ def drive(count: int = 400) -> tuple[FrameSet, np.ndarray]:
     return FrameSet(pictures=pictures, drives=("a",) * count, names=names, labels={"steering": labels}), predictions
 
 
+def select(training: FrameSet, predictions: np.ndarray, **options: Any) -> Selection:
+    return select_of(training, {"steering": predictions}, [STEERING], **options)
+
+
 def test_the_tails_are_in() -> None:
     training, predictions = drive()
-    chosen = select(training, predictions, STEERING, count=60, seed=0)
+    chosen = select(training, predictions, count=60, seed=0)
     index = chosen.index.tolist()
     assert len(set(index)) == 60
     order = np.argsort(predictions)
@@ -39,30 +49,48 @@ def test_the_tails_are_in() -> None:
         assert np.ptp(predictions[half]) > 0.8 * np.ptp(predictions)
 
 
+def test_the_tails_of_every_output_are_in() -> None:
+    training, steering = drive()
+    throttle = np.random.default_rng(5).uniform(0.1, 0.5, 400).astype(np.float32)
+    training = dataclasses.replace(training, labels={**training.labels, "throttle": throttle})
+    predictions = {"throttle": throttle, "steering": steering}
+    chosen = select_of(training, predictions, [STEERING, THROTTLE], count=100, seed=0)
+    for answers in predictions.values():
+        order = np.argsort(answers)
+        assert set(order[:6].tolist()) | set(order[-6:].tolist()) <= set(chosen.index.tolist())
+    assert {"lowest prediction of steering", "highest prediction of throttle"} <= set(chosen.reasons)
+    assert chosen.reasons.count("random") >= 40
+    found = manifest(training, predictions, [STEERING, THROTTLE], chosen, 0)
+    assert found.outputs["throttle"].edges[0] == 0.0 and sum(found.outputs["throttle"].training) == 400
+    frame = found.frames[0]
+    place = training.names.index(frame.name)
+    assert frame.labels["throttle"] == pytest.approx(throttle[place], abs=1e-6)
+
+
 def test_a_seed_repeats_the_choice_and_another_one_changes_it() -> None:
     training, predictions = drive()
-    first, again, other = (select(training, predictions, STEERING, count=60, seed=s).index for s in (1, 1, 2))
+    first, again, other = (select(training, predictions, count=60, seed=s).index for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(np.sort(first), np.sort(other))
 
 
 def test_small_drives_give_all_their_frames() -> None:
     training, predictions = drive(40)
-    assert sorted(select(training, predictions, STEERING, count=300, seed=0).index.tolist()) == list(range(40))
+    assert sorted(select(training, predictions, count=300, seed=0).index.tolist()) == list(range(40))
 
 
 def test_evaluation_frames_are_refused() -> None:
     training, predictions = drive()
     with pytest.raises(RunError, match=r"frame 5\.jpg of drive a is also an evaluation frame"):
-        select(training, predictions, STEERING, count=60, seed=0, held_out={("a", "5.jpg"), ("b", "6.jpg")})
+        select(training, predictions, count=60, seed=0, held_out={("a", "5.jpg"), ("b", "6.jpg")})
 
 
 def test_too_few_frames_are_refused() -> None:
     training, predictions = drive()
     with pytest.raises(UsageError, match="--calibration-frames"):
-        select(training, predictions, STEERING, count=MINIMUM - 1, seed=0)
+        select(training, predictions, count=MINIMUM - 1, seed=0)
     with pytest.raises(RunError, match="training frames expected, found 8"):
-        select(*short(8), STEERING, count=60, seed=0)
+        select(*short(8), count=60, seed=0)
 
 
 def short(count: int) -> tuple[FrameSet, np.ndarray]:
@@ -72,11 +100,12 @@ def short(count: int) -> tuple[FrameSet, np.ndarray]:
 
 def test_the_manifest_says_which_frames_and_why() -> None:
     training, predictions = drive()
-    chosen = select(training, predictions, STEERING, count=60, seed=4)
-    found = manifest(training, predictions, chosen, 4)
-    assert found["count"] == len(found["frames"]) == 60
-    assert {f["name"] for f in found["frames"]} == {training.names[i] for i in chosen.index}
-    assert found["sha256_of_pictures"] == hashlib.sha256(training.pictures[chosen.index].tobytes()).hexdigest()
-    histogram = found["prediction_histogram"]
-    assert sum(histogram["chosen"]) == 60 and sum(histogram["training"]) == 400
-    assert found["prediction_range"]["chosen"] == found["prediction_range"]["training"]
+    chosen = select(training, predictions, count=60, seed=4)
+    found = manifest(training, {"steering": predictions}, [STEERING], chosen, 4)
+    assert found.count == len(found.frames) == 60
+    assert {f.name for f in found.frames} == {training.names[i] for i in chosen.index}
+    assert found.sha256_of_pictures == hashlib.sha256(training.pictures[chosen.index].tobytes()).hexdigest()
+    coverage = found.outputs["steering"]
+    assert sum(coverage.chosen) == 60 and sum(coverage.training) == 400
+    # The tails are in, so both cover the same range.
+    assert coverage.chosen_range == coverage.training_range

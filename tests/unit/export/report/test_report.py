@@ -28,7 +28,7 @@ from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
-from sepilot_train.base.metrics import steering_metrics
+from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.run.recipe import load_recipe, to_toml
 
 HOSTILE = "<img src=x onerror=alert(1)> & 'b' \"q\""
@@ -71,7 +71,7 @@ def write_run(folder: Path, drive: Path) -> Path:
                 "train_drives": [drive.name],
                 "validation_drives": [drive.name],
                 "full_scale_deg": 25.0,
-                "metrics": steering_metrics(labels, predictions, 0.0).to_json(),
+                "metrics": scalar_metrics(labels, predictions, 0.0).to_json(),
                 "leak": {"lookup_mae": 0.3, "constant_mae": 0.5, "close_in_time": 0.0},
                 "epochs": 3,
                 "kept_epoch": 3,
