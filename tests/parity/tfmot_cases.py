@@ -186,7 +186,7 @@ def case_ranges() -> dict[str, float]:
             return float(np.abs(np.asarray(made(images, training=False)) - expected).mean() / np.ptp(expected))
 
     unseeded = error()
-    seed_ranges(made, pictures)
+    seed_ranges(made, pictures, {"steering": (0.0, 0.0)})
     bounds = {w.name: float(w.numpy()) for w in made.weights if "quantize_layer" in w.name and w.shape == ()}
     low, high = (next(v for n, v in bounds.items() if n.endswith(f"_{end}:0")) for end in ("min", "max"))
     return {"unseeded": unseeded, "seeded": error(), "input_low": low, "input_high": high}

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.unique_names import names_of
-from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_runtime.contract.preprocess import Preprocessor, write_input
 from sepilot_runtime.drive.actuation import STEERING, require_drivable
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.engine.trial import time_limit
 from sepilot_train.closed_loop.evaluation import Command, DriverKind
-from sepilot_train.fit.predict import by_name
+from sepilot_train.fit.keras_engine import KerasEngine
 
 if TYPE_CHECKING:
     from sepilot_train.run.run import Run
@@ -30,20 +27,22 @@ if TYPE_CHECKING:
 THROTTLE = "throttle"
 """Name of the output that a car's speed is asked by."""
 
-__all__ = ["ConstantDriver", "ExpertDriver", "FileDriver", "ModelDriver", "open_file_drivers"]
+__all__ = ["ConstantDriver", "ExpertDriver", "PilotDriver", "open_file_drivers", "open_model_driver"]
 
 
-class FileDriver:
-    """A model file, run by the runtime as it runs on a car."""
+class PilotDriver:
+    """A pilot of any engine, as it drives a car."""
 
-    kind = DriverKind.FILE
-
-    def __init__(self, pilot: Pilot, name: str) -> None:
-        self.name = name
+    def __init__(self, pilot: Pilot, name: str, kind: DriverKind = DriverKind.FILE) -> None:
+        self.name, self.kind = name, kind
         self.throttle = any(output.name == THROTTLE for output in pilot.contract.outputs)
         self._pilot = pilot
 
     def command(self, frame: NDArray[np.uint8]) -> Command:
+        """
+        Raises:
+            ModelFileError: the model answered with NaN or infinity.
+        """
         values = self._pilot.predict(frame).values
         return Command(steering=float(values[STEERING]), throttle=values.get(THROTTLE))
 
@@ -51,7 +50,7 @@ class FileDriver:
         """A pilot keeps nothing between frames."""
 
 
-def open_file_drivers(paths: Sequence[Path]) -> list[FileDriver]:
+def open_file_drivers(paths: Sequence[Path]) -> list[PilotDriver]:
     """Load model files and run their golden frames. Files of one name are told apart by their directories.
 
     Raises:
@@ -62,45 +61,20 @@ def open_file_drivers(paths: Sequence[Path]) -> list[FileDriver]:
         with time_limit(path):
             pilot = load_pilot(path)
         require_drivable(pilot.contract, path)
-        drivers.append(FileDriver(pilot, name))
+        drivers.append(PilotDriver(pilot, name))
     return drivers
 
 
-class ModelDriver:
-    """The training model of a run, with the preprocessing of its contract."""
+def open_model_driver(run: Run) -> PilotDriver:
+    """The training model of a run.
 
-    kind = DriverKind.MODEL
-
-    def __init__(self, run: Run, name: str = "Keras") -> None:
-        """
-        Raises:
-            RunError: the model cannot be loaded.
-        """
-        self.name = name
-        self.throttle = any(output.name == THROTTLE for output in run.contract.outputs)
-        self._where = run.model_path
-        self._tasks = {output.name: task_of(output) for output in run.contract.outputs}
-        self._preprocessor = Preprocessor(run.contract.picture)
-        self._input = np.empty((1, *run.contract.picture.shape), np.float32)
-        self._net = run.load_model()
-        # Compiles, which must not count as the first frame's latency.
-        self._net.predict_on_batch(np.zeros_like(self._input))
-
-    def command(self, frame: NDArray[np.uint8]) -> Command:
-        """
-        Raises:
-            RunError: the model answered with NaN or infinity.
-        """
-        write_input(self._preprocessor.picture_of(frame), self._input)
-        said = by_name(self._net.output_names, self._net.predict_on_batch(self._input))
-        for name, value in said.items():
-            if not np.isfinite(value).all():
-                raise RunError(f"{self._where}: {name}: the model answered {value.item()}, not a number to drive by")
-        values = {name: task.decode(np.asarray(said[name])) for name, task in self._tasks.items()}
-        return Command(steering=values[STEERING], throttle=values.get(THROTTLE))
-
-    def reset(self) -> None:
-        """A model keeps nothing between frames."""
+    Raises:
+        ModelFileError: the model cannot be loaded.
+    """
+    engine = KerasEngine(run.load_model(), run.contract, run.model_path)
+    # Compiles, which must not count as the first frame's latency.
+    engine.run()
+    return PilotDriver(Pilot(engine), "Keras", DriverKind.MODEL)
 
 
 class ExpertDriver:

@@ -126,16 +126,16 @@ def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator)
     from sepilot_train.closed_loop.drivers import (
         ConstantDriver,
         ExpertDriver,
-        FileDriver,
-        ModelDriver,
+        PilotDriver,
         open_file_drivers,
+        open_model_driver,
     )
 
-    drivers: list[FileDriver | ModelDriver] = [*open_file_drivers(files)]
+    drivers: list[PilotDriver] = [*open_file_drivers(files)]
     if run is not None:
         from sepilot_train.run.run import open_run
 
-        drivers.append(ModelDriver(open_run(run)))
+        drivers.append(open_model_driver(open_run(run)))
     throttle = any(driver.throttle for driver in drivers)
     return [*drivers, ExpertDriver(simulator, slow_for_bends=throttle), ConstantDriver(0.0)]
 

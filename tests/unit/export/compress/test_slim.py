@@ -133,7 +133,7 @@ def test_without_training_only_the_statistics_are_new(trained: Any, tmp_path: Pa
 def test_worth_is_the_squared_slope_of_the_error_along_the_channel(trained: Any) -> None:
     """Against central differences: ReLU lets a channel grow in proportion to its norm's scale and shift."""
     wiring, few = wire(trained), samples(20, seed=5)
-    worth = taylor(trained, wiring, few, batch=7)
+    worth = taylor(trained, wiring, few, TARGETS, batch=7)
 
     def errors(channel: int, factor: float) -> NDArray[np.float64]:
         norm = trained.get_layer("stage1_down_norm")
@@ -163,7 +163,7 @@ def test_idle_channels_go_first_and_limits_are_kept(trained: Any) -> None:
     gamma[idle], beta[idle] = 0, 0
     norm.set_weights([gamma, beta, *moving])
     wiring = wire(model)
-    worth = taylor(model, wiring, samples())
+    worth = taylor(model, wiring, samples(), TARGETS)
     settings = Slim(min_channels=3, multiple_of=1)
     kept = choose(wiring, worth, 0.98 * macs(model), settings)
     assert set(wiring.makes["stage2_block1_pointwise"][idle]) <= set(np.flatnonzero(~kept))

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from model_factory import BIAS, PICTURE, contract_of, frames, weights_of, write_tflite
-from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.cli import main as sepilot
 from sepilot_train import simulator as simulators
-from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
+from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, open_file_drivers, open_model_driver
 from sepilot_train.closed_loop.evaluation import (
     ClosedLoopResult,
     Command,
@@ -293,7 +293,7 @@ def test_the_training_model_drives_as_its_file_does(tmp_path: Path) -> None:
     net.save(tmp_path / "model.keras")
     run = Run(path=tmp_path, recipe=load_recipe("swift"), contract=contract_of(), request=None)  # type: ignore[arg-type]
     (file,) = open_file_drivers([write_tflite(tmp_path / "ramp.tflite")])
-    model = ModelDriver(run)
+    model = open_model_driver(run)
     for frame in frames(5):
         assert model.command(frame).steering == pytest.approx(file.command(frame).steering, abs=1e-6)
     simulator = FakeSimulator()
@@ -301,8 +301,8 @@ def test_the_training_model_drives_as_its_file_does(tmp_path: Path) -> None:
     assert by_file.mean_cte_m == pytest.approx(by_model.mean_cte_m, rel=1e-4)
     dense.set_weights([weights_of(PICTURE).reshape(-1, 1), np.array([np.nan], np.float32)])
     net.save(tmp_path / "model.keras")
-    with pytest.raises(RunError, match="answered nan"):
-        ModelDriver(run).command(frames(1)[0])
+    with pytest.raises(ModelFileError, match="answered nan"):
+        open_model_driver(run).command(frames(1)[0])
 
 
 @pytest.fixture
