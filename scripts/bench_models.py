@@ -156,7 +156,7 @@ def latencies(runs: Mapping[str, Run], *, rounds: int, calls: int = 8) -> dict[s
         for picture in engines.values():
             picture.input_tensor()[...] = random.random(picture.input_tensor().shape)
         # The first call finds the other nets' weights in the caches.
-        ways = [Way(run=lambda _, e=e: e.invoke(), items=[None], calls=calls, warm_up=1) for e in engines.values()]
+        ways = [Way(run=lambda _, e=e: e.run(), items=[None], calls=calls, warm_up=1) for e in engines.values()]
         return dict(zip(engines, (float(np.median(us)) for us in interleave(ways, rounds=rounds)), strict=True))
 
 

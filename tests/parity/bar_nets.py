@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_factory import steering_output
 from sepilot_export.convert.embed import embed_onnx, embed_tflite
 from sepilot_export.convert.formats import FORMATS, choose_formats, format_named
 from sepilot_export.convert.inputs import ExportInputs
@@ -23,10 +24,10 @@ from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.verify.check import candidates_of, check_file
 from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.reference import Reference, read_reference
-from sepilot_runtime.contract.contract import Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.contract.contract import Contract, Picture, Provenance, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.quiet import quiet
-from sepilot_train.run.frame_set import FrameSet
 
 MADE = tuple(form for form in FORMATS if form.name != "sparse.tflite")
 """What `all` makes of a net whose weights are not zero."""
@@ -52,15 +53,15 @@ def frame_set(frames: NDArray[np.uint8], labels: NDArray[np.float32], picture: P
         pictures=np.stack([picture_of(f, picture) for f in frames]),
         drives=(drive,) * len(frames),
         names=tuple(f"{drive}-{i:04d}.jpg" for i in range(len(frames))),
-        labels=labels,
+        labels={"steering": labels},
     )
 
 
 def contract_for(picture: Picture, recipe: str) -> Contract:
     return Contract(
-        task="steering",
-        picture=picture,
-        outputs=(Output(),),
+        inputs=(picture,),
+        outputs=(steering_output(),),
+        tolerance={"steering": 1e-3},
         provenance=Provenance(
             recipe=recipe, recipe_sha256=recipe.ljust(64, "0"), dataset_fingerprint="f" * 64, drives=("train",),
             validation_drives=("held",), validation={}, versions={},
@@ -76,10 +77,11 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
     held_frames, held_labels = bar_frames(500, seed + 1)
     held = frame_set(held_frames, held_labels, picture, "held")
     saved = predict(model, held.pictures)
-    chosen = np.argsort(saved)[[0, 150, 350, -1]]
+    chosen = np.argsort(saved["steering"])[[0, 150, 350, -1]]
+    answers = [{name: float(said[i]) for name, said in saved.items()} for i in chosen]
     contract = dataclasses.replace(
         contract_for(picture, recipe),
-        golden=tuple(golden_from(held_frames[i], {"steering": float(saved[i])}) for i in chosen),
+        golden=tuple(golden_from(held_frames[i], said) for i, said in zip(chosen, answers, strict=True)),
     )
     path = folder / f"{recipe}.keras"
     model.save(path)
@@ -90,7 +92,7 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
         training=frame_set(train_frames, train_labels, picture, "train"),
         held_out=held,
         saved=saved,
-        constant=float(train_labels.mean()),
+        constant={"steering": float(train_labels.mean())},
     )
 
 
@@ -138,7 +140,7 @@ class Bench:
             contract = dataclasses.replace(
                 base,
                 provenance=dataclasses.replace(base.provenance, precision=form.precision),
-                tolerance=form.tolerance,
+                tolerance=dict.fromkeys(contract.tolerance, form.tolerance),
             )
         path = self.scratch / f"planted-{name}"
         path.write_bytes((embed_tflite if form.suffix == "tflite" else embed_onnx)(content, contract))

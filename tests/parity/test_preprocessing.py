@@ -150,7 +150,7 @@ class Export:
             patch.setattr(frame_input, "_difference", difference)
             files = frame_input.FrameFiles(self.model, self.source, self.raw)
             for name in ("float32.tflite", "float32.onnx", "int8.tflite"):
-                content, _ = files.put_in(self.plain[name], self.plain_contract(name), format_named(name))
+                content, *_ = files.put_in(self.plain[name], self.plain_contract(name), format_named(name))
                 honest = self.candidate(name)
                 path = self.write(self.scratch / f"planted-{name}", content, read_contract(honest.path))
                 checks.append(check_file(dataclasses.replace(honest, path=path), self.reference))
@@ -166,7 +166,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     model = fitted("swift", GRAY, SMALL_SWIFT, seed=1, epochs=3)
     source = source_for(model, folder, GRAY, "swift")
     frames, _ = bar_frames(500, 1)
-    index = spread(source.saved, 120)
+    index = spread(source.saved["steering"], 120)
     raw = RawFrames(input=FrameInput(height=48, width=64), frames=frames[index], index=index)
     plain: dict[str, bytes] = {}
     put_in = frame_input.FrameFiles.put_in

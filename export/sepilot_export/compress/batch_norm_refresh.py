@@ -50,9 +50,8 @@ def reestimate(model: Any, pictures: NDArray[np.uint8], batch: int = 256, *, see
             chosen = np.sort(order[start : start + batch])
             model(pictures[chosen] * np.float32(1 / 255), training=True)
             for layer, total in zip(norms, sums, strict=True):
-                mean, variance = (
-                    np.asarray(ops.convert_to_numpy(v), np.float64) for v in (layer.moving_mean, layer.moving_variance)
-                )
+                moving = layer.moving_mean, layer.moving_variance
+                mean, variance = (np.asarray(ops.convert_to_numpy(value), np.float64) for value in moving)
                 total += len(chosen) * np.stack([mean, variance + mean**2])
     for layer, total in zip(norms, sums, strict=True):
         mean, square = total / len(order)
@@ -76,7 +75,7 @@ def augmented(pictures: Pictures, augmentation: Augmentation, *, seed: int = 0, 
     made = np.empty((len(chosen), *pictures.shape[1:]), np.uint8)
     for start in range(0, len(chosen), 256):
         part = pictures[chosen[start : start + 256]]
-        changed, _, _ = apply(part, random.random((len(part), UNIFORM_COUNT), dtype=np.float32), augmentation)
+        changed = apply(part, random.random((len(part), UNIFORM_COUNT), dtype=np.float32), augmentation)
         made[start : start + len(part)] = np.rint(np.asarray(ops.convert_to_numpy(changed)) * 255)
     return made
 

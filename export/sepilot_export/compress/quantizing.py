@@ -36,8 +36,10 @@ from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Scalar
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
-from sepilot_train.run.frame_set import FrameSet
+from sepilot_train.inspect.keras_graph import outputs_of
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
 
@@ -51,7 +53,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     # Shared values of a kernel would be a set of their own for each channel once a batch normalization is folded in.
     fold = settings.preserve != "clusters"
     pictures = _calibration(model, course, settings.calibration_frames)
-    graph = plain_graph(model, model.inputs[0].name, model.output_names, fold=fold)
+    graph = plain_graph(model, model.inputs[0].name, fold=fold)
     if fold:
         equalize(graph, pictures, into_dense=False)
     bridged = bridge.to_tf_keras(graph, fuse_relu=True)
@@ -60,7 +62,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     with in_order():
         net = quantized_copy(bridged, settings)
     require_wiring(model, net, pictures[:32])
-    seed_ranges(net, pictures, asked_range(course.train.labels))
+    seed_ranges(net, pictures, asked_range(only(course.train.labels)))
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.
@@ -81,9 +83,8 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
 def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
     """Training pictures as `sepilot export` chooses them: with the tails, which a range must hold."""
     train = course.train
-    names = tuple(map(str, range(len(train.labels))))
-    frames = FrameSet(pictures=train.pictures, drives=("",) * len(names), names=names, labels=train.labels)
-    chosen = select(frames, predict(model, train.pictures), count=count, seed=course.seed)
+    outputs = [Scalar(name=name) for name in outputs_of(model)]
+    chosen = select(train, predict(model, train.pictures), outputs, count=count, seed=course.seed)
     return np.asarray(train.pictures[chosen.index])
 
 

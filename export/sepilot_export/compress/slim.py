@@ -82,13 +82,14 @@ def _expendable(model: Any, settings: Slim, work: Work) -> tuple[Block, ...]:
         return blocks[:count]
     whole = _whole_cost(model)
     pictures = augmented(work.train.pictures, work.augmentation, seed=work.seed, limit=1024)
-    chosen = np.unique(np.linspace(0, len(work.train.labels) - 1, min(1024, len(work.train.labels))).astype(int))
+    chosen = np.unique(np.linspace(0, len(work.train) - 1, min(1024, len(work.train))).astype(int))
     harms = []
     for block in blocks:
         without = bypass(model, [block])
         reestimate(without, pictures)
-        error = predict(without, work.train.pictures[chosen]) - work.train.labels[chosen]
-        harms.append(float(np.square(error).mean()) / (whole - _whole_cost(without)))
+        said, labels = predict(without, work.train.pictures[chosen]), work.train.labels
+        harm = sum(t.weight * np.square(said[n] - labels[n][chosen]).mean() for n, t in work.targets.items())
+        harms.append(float(harm) / (whole - _whole_cost(without)))
     gone = {blocks[i].name for i in np.argsort(harms, kind="stable")[:count]}
     return tuple(block for block in blocks if block.name in gone)
 
@@ -114,8 +115,8 @@ def _train(model: Any, settings: Slim, work: Work, *, part: int, epochs: int) ->
     if epochs:
         finetune = replace(settings.finetune, epochs=epochs)
         fit(
-            model, work.train, work.validation, training_settings(finetune, work.seed + part), work.augmentation,
-            work.folder / f"slim{part + 1}", show_progress=work.progress,
+            model, work.train, work.validation, work.targets, training_settings(finetune, work.seed + part),
+            work.augmentation, work.folder / f"slim{part + 1}", show_progress=work.progress,
         )  # fmt: skip
 
 

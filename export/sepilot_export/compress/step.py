@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sepilot_export.compress.recipe import Finetune
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.settings import Samples, TrainingSettings
+from sepilot_train.fit.outputs.kinds import AnyTarget
+from sepilot_train.fit.settings import TrainingSettings
 
 __all__ = ["LayerNote", "StepOutcome", "Work", "WorkFailed", "training_settings"]
 
@@ -23,15 +26,17 @@ class Work:
     """What a step works with.
 
     Attributes:
-        train, validation: pictures uint8 (n, h, w, c) and targets (n,); the validation frames are looked at, never
+        train, validation: the validation frames are looked at, never
             trained on and never chosen by.
+        targets: what the outputs learn, by name.
         folder: an empty folder for what the step needs to write; removed in the end.
         log: where a process of its own writes what it has to say.
         progress: draw bars on stderr.
     """
 
-    train: Samples
-    validation: Samples
+    train: FrameSet
+    validation: FrameSet
+    targets: Mapping[str, AnyTarget]
     augmentation: Augmentation
     seed: int
     folder: Path

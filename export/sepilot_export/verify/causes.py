@@ -88,7 +88,7 @@ def _kernels(case: _Case) -> Advice | None:
     expected, allowed = case.reference.predictions, check.candidate.limits.max_error
     twin = check.candidate.twin
     if twin is not None and Kind.TWIN in case.kinds:
-        expected, allowed = case.others[twin.of].answers, twin.allowed_steps * twin.output_step
+        expected, allowed = case.others[twin.of].answers, twin.allowed_steps * twin.step_of(output.name)
     error = np.abs(check.answers.astype(np.float64) - expected)
     index = np.argsort(-error, kind="stable")[:WORST]
     exact = np.abs(_in_float32(case, index) - expected[index])

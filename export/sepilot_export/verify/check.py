@@ -32,8 +32,9 @@ from sepilot_export.verify.reference import EXPORT_NAME, Reference
 from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
 from sepilot_runtime.base.files import read_json
-from sepilot_runtime.engine.model_file import MODEL_SUFFIXES
-from sepilot_runtime.engine.pilot import Pilot, load_pilot, verify_golden
+from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
 
 __all__ = ["candidates_of", "check_file", "check_files", "not_exported", "stand_in"]
 
@@ -48,6 +49,8 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
         RunError: no export directory, export.json is damaged, or there is a model file that it does not list.
         UsageError: see `gates.override`.
     """
+    if folder.suffix in MODEL_SUFFIXES and folder.is_file():
+        read_model_file(folder)  # What has no contract says what to do about it.
     if not folder.is_dir():
         raise RunError(
             f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}"
@@ -114,7 +117,8 @@ def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None) -> Fil
         return check
     if origin is None or not origin.answers.size:
         return dataclasses.replace(check, notes=(*check.notes, f"not held against {twin.of}, which gave no answers"))
-    steps = twin.distance(check.answers, origin.answers)
+    (twin_output, *_) = twin.output_steps or ("",)
+    steps = twin.distance({twin_output: check.answers}, {twin_output: origin.answers})
     check = dataclasses.replace(check, twin_steps=steps)
     if steps <= twin.allowed_steps:
         return check
@@ -136,7 +140,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
     faults = [Fault(kind=Kind.CONTRACT, text=text) for text in found]
     golden = None
     try:
-        golden = verify_golden(pilot.engine)
+        golden = max(verify_golden(pilot.engine).values())
     except (ModelFileError, ContractError) as e:
         faults.append(_fault(Kind.GOLDEN, e, path))
     if pilot.contract.input_shape != reference.contract.input_shape:
@@ -162,7 +166,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
             *faults_of(fidelity, candidate.limits, output, len(answers)),
             *(Fault(kind=Kind.PREPROCESSING, text=text) for text in inside),
         ),
-        notes=tuple(remarks(fidelity, candidate.limits)),
+        notes=tuple(remarks(fidelity, candidate.limits, output)),
     )
 
 
@@ -182,9 +186,10 @@ def _failed(candidate: Candidate, faults: Sequence[Fault], *, opened: bool) -> F
 
 def _run(pilot: Pilot, reference: Reference, tick: Tick) -> NDArray[np.float32]:
     answers = np.empty(len(reference.pictures), np.float32)
+    name = pilot.contract.outputs[0].name
     infer = pilot.infer_picture if reference.frames is None else pilot.infer
     for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
-        answers[i] = infer(pixels)
+        answers[i] = infer(pixels)[name].item()
         tick()
     return answers
 

@@ -14,8 +14,8 @@ from sepilot_export.convert.failures import Failure, lines_of
 from sepilot_export.verify.file_check import FileCheck
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
-from sepilot_runtime.contract.contract import Output
-from sepilot_train.base.metrics import SteeringMetrics
+from sepilot_runtime.contract.contract import Scalar
+from sepilot_train.base.metrics import ScalarMetrics
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,11 +86,11 @@ def _histogram(check: FileCheck, reference: Reference) -> dict[str, list[float]]
     return {"edges_deg": ERROR_EDGES.tolist(), "counts": np.histogram(error, ERROR_EDGES)[0].tolist()}
 
 
-def _task(task: SteeringMetrics | None) -> dict[str, float | None]:
+def _task(task: ScalarMetrics | None) -> dict[str, float | None]:
     return {"task_mae": task.mae if task else None, "r2": task.r2 if task and np.isfinite(task.r2) else None}
 
 
-def witnesses(checks: Sequence[FileCheck], output: Output) -> list[dict[str, Any]]:
+def witnesses(checks: Sequence[FileCheck], output: Scalar) -> list[dict[str, Any]]:
     """For each precision made for two engines, how far the two files are from each other, in the output's unit.
 
     Quantizer and interpreter of one have nothing in common with the other's: where they agree, both are right, or the
@@ -158,7 +158,7 @@ def print_failures(failed: Sequence[Failure], console: Console) -> None:
         console.print(f"     next: {escape(way)}")
 
 
-def _headline(reference: Reference, output: Output) -> str:
+def _headline(reference: Reference, output: Scalar) -> str:
     task = reference.task(reference.predictions)
     drives = list(dict.fromkeys(reference.drives))
     named = ", ".join(drives) if len(", ".join(drives)) <= 30 else f"{len(drives)} drives"

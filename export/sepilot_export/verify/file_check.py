@@ -17,7 +17,7 @@ from sepilot_export.verify.gates import (
     Fault,
 )
 from sepilot_runtime.engine.engines import EngineName
-from sepilot_train.base.metrics import SteeringMetrics
+from sepilot_train.base.metrics import ScalarMetrics
 
 __all__ = ["UNKNOWN", "Advice", "Candidate", "FileCheck", "Origin"]
 
@@ -102,7 +102,7 @@ class FileCheck:
     gzip_bytes: int
     answers: NDArray[np.float32]
     fidelity: Fidelity | None
-    task: SteeringMetrics | None
+    task: ScalarMetrics | None
     golden_error: float | None
     opened: bool
     faults: tuple[Fault, ...]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.contract.contract import Contract
-from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
+from sepilot_train.base.metrics import ScalarMetrics, scalar_metrics
 
 __all__ = ["EXPORT_NAME", "REFERENCE_NAME", "Reference", "read_reference"]
 
@@ -54,10 +54,10 @@ class Reference:
     frames: NDArray[np.uint8] | None = None
     plain: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def task(self, answers: NDArray[np.floating]) -> SteeringMetrics | None:
+    def task(self, answers: NDArray[np.floating]) -> ScalarMetrics | None:
         """How good (n,) answers are against the labels; None without labels."""
         known = np.isfinite(self.labels)
-        return steering_metrics(self.labels[known], answers[known], self.constant) if known.any() else None
+        return scalar_metrics(self.labels[known], answers[known], self.constant) if known.any() else None
 
     def save(self, path: Path) -> None:
         """Write it, atomically."""

@@ -84,6 +84,7 @@ def _row(report: Report, index: int) -> dict[str, Any]:
         "precision": result.precision,
         "threads": result.threads,
         "reference": result.reference,
+        "contract": not result.bare,
         "bytes": result.file_bytes,
         "load_ms": result.load_ms,
         "first_us": result.first_us,
@@ -122,10 +123,12 @@ def table(report: Report, *, by_engine: bool) -> str:
             lines.append(f"on {heading}{', to compare with' * r.reference}")
         engine = heading
         head = f"{labels[report.names[r.path]]:{NAME_WIDTH}} {r.threads:>3}"
-        stages = f"{_us(r.preprocess.p50_us):>5} {_us(r.infer.p50_us):>5}"
+        stages = f"{'-' if r.bare else _us(r.preprocess.p50_us):>5} {_us(r.infer.p50_us):>5}"
         t = r.total
         total = f"{_us(t.min_us):>5} {_us(t.p50_us):>5} {_us(t.p90_us):>5} {_us(t.p99_us):>6} {_us(t.max_us):>6}"
         lines.append(f"{head} {stages}  {total}  {r.ratio:>5.{0 if r.ratio >= 100 else 2}f}")
+        if r.bare:
+            lines.append("  no contract: answers not checked; bring it under one with `sepilot adopt FILE`")
     lines += ["", f"{'file':{NAME_WIDTH}} thr engine        precision          kB cold s   MB floor"]
     for index, r in enumerate(report.results):
         cold = report.colds[index] if index < len(report.colds) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.base.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.device.checked import failure_of
+from sepilot_runtime.drive.actuation import require_drivable
 from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.engine.engines import engine_named, engine_of
@@ -124,7 +125,7 @@ class DriveModels:
         pilot = Pilot(engine_of(file, threads=self._threads, engine=self._engine))
         # The first answer takes longer than others: not in the drive's loop.
         pilot.engine.input_tensor().fill(0)
-        pilot.engine.invoke()
+        pilot.engine.run()
         return self._fitting(pilot, path)
 
     def _keep_trial(self, process: subprocess.Popen[str]) -> None:
@@ -134,13 +135,14 @@ class DriveModels:
         """The same, where this drive can go on with it.
 
         Raises:
-            ContractError: limits.max_novelty is set and the model has no statistics.
+            ContractError: it does not steer; limits.max_novelty is set and the model has no statistics.
             UsageError: it needs other frames than the camera was asked for.
         """
         if self._limits.max_novelty not in ("auto", "off"):
             from sepilot_runtime.drive.novelty import NoveltyMonitor
 
             NoveltyMonitor(pilot.contract)
+        require_drivable(pilot.contract, path)
         if self._picture is not None and _picture_alone(pilot) != self._picture:
             raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
         return pilot

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import writing
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.drive.supervisor import Control
@@ -81,7 +82,7 @@ def _recordings(
             video = stack.enter_context(_video(request.overlay, request, pilot, source))
             yield Background(video, keep="all", close_s=OVERLAY_CLOSE_S) if live else video
     if request.record:
-        scale_deg = pilot.contract.output("steering").scale
+        scale_deg = pilot.contract.output(STEERING).scale
         with _optional(live):
             recorder = TubRecorder(
                 request.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe

@@ -33,6 +33,14 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv-time", "time column beside a video", metavar="COLUMN")
     add("--csv-frame", "frame number column beside a video", metavar="COLUMN")
     add("--csv-unit", "of the steering column", choices=("auto", "rad", "deg", "full-scale"))
+    group.add_argument(
+        "--label",
+        dest="labels",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="another column of numbers to read",
+    )
 
 
 def reader_options(arguments: argparse.Namespace) -> ReaderOptions:

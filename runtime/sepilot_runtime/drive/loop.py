@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
 from sepilot_runtime.contract.frame_shape import FrameShape
-from sepilot_runtime.drive.actuation import Actuation, Actuator
+from sepilot_runtime.drive.actuation import STEERING, Actuation, Actuator
 from sepilot_runtime.drive.delivery import Delivery
 from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
 from sepilot_runtime.drive.recorded import stopped_step
@@ -202,7 +202,7 @@ class _LiveDrive:
         return Step(
             frame=frame,
             prediction=prediction,
-            steering=self._actuator.steer(prediction.steering, now_ns),
+            steering=self._actuator.steer(prediction.values[STEERING], now_ns),
             throttle=throttle if state is State.DRIVING else throttle * self._actuation.degraded_throttle,
             state=state,
             reason=self._supervisor.reason,
@@ -223,7 +223,7 @@ class _LiveDrive:
             self.tally.refused["another size"] += 1
             return Verdict(Level.TROUBLE, other), None
         try:
-            prediction = self._pilot.steer(frame.image)
+            prediction = self._pilot.predict(frame.image)
         except FrameError as e:
             self.tally.refused[e.reason] += 1
             return Verdict(Level.TROUBLE, e.reason), None

@@ -133,10 +133,10 @@ def _give_way() -> None:
 
 
 def _prove(path: Path, threads: int, engine: EngineName | None) -> int:
-    from sepilot_runtime.engine.pilot import Pilot, verify_golden
+    from sepilot_runtime.engine.golden import verify_golden
 
     file = read_model_file(path)
-    verify_golden(Pilot(engine_of(file, threads=threads, engine=engine)).engine)
+    verify_golden(engine_of(file, threads=threads, engine=engine))
     start = time.process_time()
     engine_of(file, threads=threads, engine=engine)
     print(file.checksum, time.process_time() - start)

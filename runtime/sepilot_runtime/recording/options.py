@@ -26,6 +26,8 @@ class ReaderOptions:
     positive: direction of growing angles in file names and CSV files.
     csv_steering, csv_time, csv_frame: columns of the CSV beside a video; "" finds them by name.
     csv_unit: of the steering column; "auto" tells by the column's name and values.
+    labels: columns of numbers to read beside steering and throttle, as they stand there; `brake` finds a tub's
+        `user/brake`, too.
     """
 
     full_scale_deg: float | None = None
@@ -38,6 +40,7 @@ class ReaderOptions:
     csv_time: str = ""
     csv_frame: str = ""
     csv_unit: Literal["auto", "rad", "deg", "full-scale"] = "auto"
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.full_scale_deg is not None and not 0.0 < self.full_scale_deg <= 180.0:

@@ -3,46 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from sepilot_runtime.base.errors import DriveError
-from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.recording.drive import Drive
-from sepilot_train.base.cache import PictureSet
+from sepilot_runtime.recording.opening import open_apart
+from sepilot_runtime.recording.options import DriveFilter
+from sepilot_train.base.cache import PictureSet, load_pictures
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.stored import StoredPictures
-from sepilot_train.fit.settings import Samples
 from sepilot_train.run import split
 from sepilot_train.run.recipe import Recipe
-from sepilot_train.run.request import Request
-from sepilot_train.run.run import Run, load_sets, open_sides, summary
+from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
 
-__all__ = ["Material", "gather", "material_of"]
+__all__ = ["Material", "Side", "columns_of", "gather", "load_sets", "open_sides"]
+
+Side = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Material:
-    """Drives decoded and split. The `train` and `validation` index arrays of `split` go with `sets`."""
+    """Drives decoded and split. The `train` and `validation` index arrays of `split` go with `sets`.
 
+    Attributes:
+        columns: by output, the recordings' column that it learns.
+    """
+
+    columns: Mapping[str, str]
     drives: tuple[Drive, ...]
     sets: tuple[PictureSet, ...]
     split: Split
 
-    def samples(self, side: str) -> Samples:
-        """Pictures and labels of one side ("train" or "validation") in a row."""
+    def frames(self, side: Side) -> FrameSet:
+        """The frames of one side in a row."""
         parts = [(s, i) for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)]
-        return Samples(
+        return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
-            labels=np.concatenate([s.steering[i] for s, i in parts]).astype(np.float32),
+            labels={
+                name: np.concatenate([s.labels[column][i] for s, i in parts]).astype(np.float32)
+                for name, column in self.columns.items()
+            },
+            drives=tuple(s.drive_id for s, i in parts for _ in i),
+            names=tuple(s.names[j] for s, i in parts for j in i),
         )
 
-    def ids(self, side: str) -> tuple[str, ...]:
+    def ids(self, side: Side) -> tuple[str, ...]:
         """The drives that have frames on one side."""
         return tuple(s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
+
+
+def columns_of(recipe: Recipe) -> dict[str, str]:
+    """By output, the recordings' column that it learns."""
+    return {name: target.label or name for name, target in recipe.targets.items()}
 
 
 def gather(
@@ -58,10 +76,10 @@ def gather(
     """
     first, given = sides or open_sides(request)
     everything = load_sets([*first, *given], recipe, request.filter, progress=progress)
-    _require_usable(everything)
+    _require_usable(everything, columns_of(recipe))
     sets = [s for _, s in everything]
     if given:
-        frames = [np.arange(len(s.steering)) for s in sets]
+        frames = [np.arange(len(s.names)) for s in sets]
         # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
         centre = [np.flatnonzero(s.camera == 0) for s in sets]
         nothing = np.arange(0)
@@ -78,34 +96,30 @@ def gather(
         parts = dataclasses.replace(
             parts, validation=tuple(v[s.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
         )
-    return Material(drives=tuple(d for d, _ in everything), sets=tuple(sets), split=parts)
+    drives = tuple(d for d, _ in everything)
+    return Material(columns=columns_of(recipe), drives=drives, sets=tuple(sets), split=parts)
 
 
-def material_of(
-    run: Run, *, moved_to: Sequence[Path] = (), picture: Picture | None = None, progress: bool = False
-) -> Material:
-    """The material of a finished run, split as it was.
-
-    Args:
-        moved_to: where the run's drives are now, when not where they were at training.
-        picture: of another net; the run's own where there is none.
+def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
+    """The drives to train on and those to judge on; named apart together, as every later verb opens them together.
 
     Raises:
-        RunError: a drive is gone or has changed since the training.
+        DriveError: a recording cannot be read, or stands on both sides.
     """
-    drives = run.drives(moved_to=moved_to, picture=picture, progress=progress)
-    return Material(
-        drives=tuple(d.drive for d in drives),
-        sets=tuple(d.pictures for d in drives),
-        split=Split(
-            kind=summary(run)["split"],
-            train=tuple(d.train for d in drives),
-            validation=tuple(d.validation for d in drives),
-        ),
-    )
+    train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
+    return open_apart(train, judge, request.reader)
 
 
-def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
+def load_sets(
+    drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool
+) -> list[tuple[Drive, PictureSet]]:
+    """Filter and decode drives; each with its pictures."""
+    kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
+    labels = tuple(columns_of(recipe).values())
+    return [(drive, load_pictures(drive, recipe.picture, labels=labels, progress=progress)) for drive in kept]
+
+
+def _require_usable(everything: Sequence[tuple[Drive, PictureSet]], columns: Mapping[str, str]) -> None:
     known: dict[str, Drive] = {}
     for drive, pictures in everything:
         first = known.setdefault(pictures.fingerprint, drive)
@@ -114,8 +128,9 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
                 f"{drive.path}: a copy of {first.path}; a drive must not train and judge, give one of them"
             )
     for drive, pictures in everything:
-        if not drive.labelled or not np.isfinite(pictures.steering).all():
-            raise DriveError(f"{drive.path}: has no steering labels; it can be driven over but not trained on")
+        for column in columns.values():
+            if not drive.has(column) or not np.isfinite(pictures.labels[column]).all():
+                raise DriveError(f"{drive.path}: has no {column} labels; it can be driven over but not trained on")
     scales = {d.full_scale_deg for d, _ in everything}
     if len(scales) > 1:
         raise DriveError(

@@ -25,6 +25,7 @@ from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_train.base.ranges import require_in
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.settings import TrainingSettings
 
 __all__ = [
@@ -40,6 +41,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+USUAL: Mapping[str, Mapping[str, Any]] = {
+    "steering": {"unit": "deg", "positive": "right", "mirror": "negate"},
+    "throttle": {"low": 0.0, "high": 1.0, "positive": "forward"},
+}
+"""What outputs of these names have where the recipe's `outputs.NAME` says nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +103,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A training, complete. `gates` maps a precision ("int8") to its limits."""
+    """A training, complete.
+
+    Attributes:
+        outputs: by name, in the order of the contract; steering alone where there is none.
+        gates: by precision ("int8") its limits.
+    """
 
     name: str
     summary: str
@@ -104,6 +116,7 @@ class Recipe:
     model: ModelSettings
     training: TrainingSettings
     task: Literal["steering"] = "steering"
+    outputs: Mapping[str, AnyTarget] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
     data: DataSettings = field(default_factory=DataSettings)
     gates: Mapping[str, Gate] = field(default_factory=dict)
@@ -113,18 +126,29 @@ class Recipe:
         for key, text in (("name", self.name), ("summary", self.summary)):
             if one_line(text) != text or len(text) > TEXT_LENGTH:
                 raise RecipeError(f"{key}: a printable text expected, found {one_line(text)[:80]}")
+        for name in self.outputs:
+            if not name.isidentifier():
+                raise RecipeError(f"outputs.{name}: a name of letters, digits and _ expected")
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
 
     @property
+    def targets(self) -> Mapping[str, AnyTarget]:
+        """What the net learns, by the outputs' names."""
+        return self.outputs or {"steering": AnyTarget(**USUAL["steering"])}
+
+    @property
     def sha256(self) -> str:
         """Of the resolved values, whatever file and overrides they came from.
 
-        The seed is left out: trainings that differ in nothing else are trainings of one recipe.
+        The seed is left out: trainings that differ in nothing else are trainings of one recipe. So are keys that came
+        later where they say nothing, that recipes keep the sum that they had.
         """
         values = dataclasses.asdict(self)
         values["training"]["seed"] = 0
+        if not self.outputs:
+            del values["outputs"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def with_choices(self, *, seed: int, min_throttle: float | None) -> Recipe:
@@ -169,6 +193,11 @@ def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shi
     table, where = _read(name_or_path, shipped)
     for text in overrides:
         override(table, text, RecipeError)
+    if isinstance(outputs := table.get("outputs"), dict):
+        table["outputs"] = {
+            name: {**USUAL.get(name, {}), **given} if isinstance(given, dict) else given
+            for name, given in outputs.items()
+        }
     try:
         return parse(kind, table, "", RecipeError, complete=False)
     except RecipeError as e:

@@ -23,6 +23,7 @@ from sepilot_train.base.stored import StoredPictures
 __all__ = ["Leak", "Split", "measure_leak", "split_frames"]
 
 Indices = NDArray[np.int64]
+SplitKind = Literal["given", "drives", "blocks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -34,7 +35,7 @@ class Split:
         train, validation: one array per drive, in the order of the drives; possibly empty.
     """
 
-    kind: Literal["given", "drives", "blocks"]
+    kind: SplitKind
     train: tuple[Indices, ...]
     validation: tuple[Indices, ...]
 
@@ -74,10 +75,10 @@ def split_frames(sets: Sequence[PictureSet], *, fraction: float, block_s: float,
     Raises:
         DriveError: too few frames to leave any on one of the sides.
     """
-    held = _held_out([len(s.steering) for s in sets], fraction, seed) if len(sets) >= MIN_DRIVES else set()
+    held = _held_out([len(s.names) for s in sets], fraction, seed) if len(sets) >= MIN_DRIVES else set()
     split = _by_drive(sets, held) if held else _by_blocks(sets, fraction, block_s, guard_s, seed)
     if 0 in split.counts():
-        total = sum(len(s.steering) for s in sets)
+        total = sum(len(s.names) for s in sets)
         raise DriveError(
             f"{', '.join(s.drive_id for s in sets)}: {total} usable frames are too few to hold any out with "
             f"{guard_s:g} s of guard; name a validation drive with --val or record more"
@@ -116,7 +117,7 @@ def _total(places: Iterable[int], frames: Sequence[int]) -> int:
 
 
 def _by_drive(sets: Sequence[PictureSet], held: set[int]) -> Split:
-    everything = [np.arange(len(s.steering)) for s in sets]
+    everything = [np.arange(len(s.names)) for s in sets]
     nothing = np.arange(0)
     return Split(
         kind="drives",
@@ -153,10 +154,14 @@ def _blocks_of(
     return np.flatnonzero(~near), np.flatnonzero(validation)
 
 
-def measure_leak(sets: Sequence[PictureSet], split: Split, *, limit: int = 2000, seed: int = 0) -> Leak:
-    """Look up the nearest training picture, by the distance of 8x12 thumbnails, for up to `limit` validation frames."""
-    train_x, train_y = _side(sets, split.train)
-    test_x, test_y = _side(sets, split.validation)
+def measure_leak(sets: Sequence[PictureSet], split: Split, label: str, *, limit: int = 2000, seed: int = 0) -> Leak:
+    """Look up `label` of the nearest training picture, by the distance of 8x12 thumbnails.
+
+    Args:
+        limit: so many of the validation frames are looked up at most.
+    """
+    train_x, train_y = _side(sets, split.train, label)
+    test_x, test_y = _side(sets, split.validation, label)
     chosen = np.random.default_rng(seed).permutation(len(test_y))[:limit]
     found = _nearest(train_x, np.concatenate([t for _, t in _thumbnails(test_x, chosen)]))
     return Leak(
@@ -166,9 +171,11 @@ def measure_leak(sets: Sequence[PictureSet], split: Split, *, limit: int = 2000,
     )
 
 
-def _side(sets: Sequence[PictureSet], indices: Sequence[Indices]) -> tuple[StoredPictures, NDArray[np.float32]]:
+def _side(
+    sets: Sequence[PictureSet], indices: Sequence[Indices], label: str
+) -> tuple[StoredPictures, NDArray[np.float32]]:
     pictures = StoredPictures.joined([(s.pictures, i) for s, i in zip(sets, indices, strict=True)])
-    return pictures, np.concatenate([s.steering[i] for s, i in zip(sets, indices, strict=True)])
+    return pictures, np.concatenate([s.labels[label][i] for s, i in zip(sets, indices, strict=True)])
 
 
 def _thumbnails(pictures: StoredPictures, chosen: Indices) -> Iterator[tuple[int, NDArray[np.float32]]]:

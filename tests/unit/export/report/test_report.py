@@ -27,8 +27,8 @@ from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
-from sepilot_train.base.metrics import steering_metrics
-from sepilot_train.run.frame_set import Predictions
+from sepilot_train.base.frame_set import Answers, FrameLabels
+from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.run.recipe import load_recipe, to_toml
 
 HOSTILE = "<img src=x onerror=alert(1)> & 'b' \"q\""
@@ -56,9 +56,8 @@ def write_run(folder: Path, drive: Path) -> Path:
     predictions = (labels * 0.9).astype(np.float32)
     predictions[40] = -labels[40]
     names = tuple(f"{i}_cam_image_array_.jpg" for i in range(FRAMES))
-    Predictions(drives=(drive.name,) * FRAMES, names=names, labels=labels, predictions=predictions).save(
-        folder / "predictions.npz"
-    )
+    frames = FrameLabels(drives=(drive.name,) * FRAMES, names=names, labels={"steering": labels})
+    Answers(frames=frames, values={"steering": predictions}).save(folder / "predictions.npz")
     with (folder / "history.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["epoch", "loss", "val_loss", "learning_rate"])
@@ -72,7 +71,7 @@ def write_run(folder: Path, drive: Path) -> Path:
                 "train_drives": [drive.name],
                 "validation_drives": [drive.name],
                 "full_scale_deg": 25.0,
-                "metrics": steering_metrics(labels, predictions, 0.0).to_json(),
+                "metrics": scalar_metrics(labels, predictions, 0.0).to_json(),
                 "leak": {"lookup_mae": 0.3, "constant_mae": 0.5, "close_in_time": 0.0},
                 "epochs": 3,
                 "kept_epoch": 3,

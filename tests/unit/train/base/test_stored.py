@@ -13,6 +13,8 @@ import pytest
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
 from sepilot_train.run.material import Material
 from sepilot_train.run.split import Split, measure_leak
@@ -53,34 +55,40 @@ def material(folder: Path, count: int) -> Material:
         sets.append(
             PictureSet(
                 drive_id=name, pictures=StoredPictures(file, np.arange(0, 2 * count, 2)), time_s=np.arange(count) / 20,
-                steering=angles, throttle=angles, camera=np.zeros(count, np.int8), names=(), skipped={},
+                labels={"steering": angles}, camera=np.zeros(count, np.int8), names=("",) * count, skipped={},
                 fingerprint=name, full_scale_deg=25.0, rate_hz=20.0,
             )
         )  # fmt: skip
     held = np.arange(count) % 100 < 20
     sides = {"train": (np.flatnonzero(~held),) * 2, "validation": (np.flatnonzero(held),) * 2}
-    return Material(drives=(), sets=tuple(sets), split=Split(kind="blocks", **sides))
+    return Material(columns={"steering": "steering"}, drives=(), sets=tuple(sets), split=Split(kind="blocks", **sides))
 
 
 def peak_bytes(found: Material) -> int:
     """Most that is held at once on the way through what a training does with its pictures, but for the net."""
     from sepilot_train.fit.data import Batches
 
-    net = SimpleNamespace(jit_compile=False, predict_on_batch=lambda pictures: np.zeros((len(pictures), 1), np.float32))
+    net = SimpleNamespace(
+        jit_compile=False,
+        output_names=["steering"],
+        predict_on_batch=lambda pictures: np.zeros((len(pictures), 1), np.float32),
+    )
     tracemalloc.start()
-    train, validation = found.samples("train"), found.samples("validation")
+    train, validation = found.frames("train"), found.frames("validation")
     batches = Batches(
         train.pictures,
         train.labels,
+        targets={"steering": ScalarTarget(mirror="negate")},
+        augmentation=Augmentation(),
         batch_size=64,
         seed=0,
-        straight=np.zeros(len(train.labels), bool),
+        straight=np.zeros(len(train), bool),
         straight_keep=1.0,
     )
     for step in range(len(batches)):
         batches[step]
     predict(net, validation.pictures)
-    measure_leak(found.sets, found.split, limit=200)
+    measure_leak(found.sets, found.split, "steering", limit=200)
     statistics_of(train.pictures)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -16,7 +16,7 @@ from sepilot_export.compress.distill import require_fair
 from sepilot_export.pipeline.export import source_of
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
-from sepilot_train.run.frame_set import Predictions
+from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.run.material import gather
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import Request
@@ -32,10 +32,9 @@ def run_over(tub: Path, folder: Path) -> Run:
     drive = {"id": tub.name, "fingerprint": "0", "train": names[:20], "validation": names[20:]}
     (folder / "split.json").write_text(json.dumps({"kind": "blocks", "drives": [drive]}))
     (folder / "validation.json").write_text('{"metrics": {"constant": 0.25}}')
-    answers = np.zeros(20, np.float32)
-    Predictions(drives=(tub.name,) * 20, names=tuple(names[20:]), labels=answers, predictions=answers).save(
-        folder / "predictions.npz"
-    )
+    answers = {"steering": np.zeros(20, np.float32)}
+    judged = FrameLabels(drives=(tub.name,) * 20, names=tuple(names[20:]), labels=answers)
+    Answers(frames=judged, values=answers).save(folder / "predictions.npz")
     return Run(path=folder, recipe=recipe, contract=contract_of(recipe.picture), request=request)
 
 
@@ -55,7 +54,7 @@ def damage(path: Path) -> None:
 
 def test_a_whole_run_is_a_source(tmp_path: Path) -> None:
     source = source_of(run_over(write_tub(tmp_path / "tub"), tmp_path / "run"))
-    assert source.constant == 0.25 and (len(source.training.labels), len(source.held_out.labels)) == (20, 20)
+    assert source.constant == 0.25 and (len(source.training), len(source.held_out)) == (20, 20)
 
 
 @pytest.mark.parametrize(
