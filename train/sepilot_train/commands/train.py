@@ -33,6 +33,8 @@ EPILOG = """examples:
   sepilot train tubs/monday tubs/tuesday --val tubs/friday --recipe swift --out runs/week
   sepilot train tubs/* --recipe v27 --set training.epochs=30 --seed 1 --out runs/v27
   sepilot train --resume --out runs/week          after a kill, to the same result
+  sepilot train tubs/* --recipe swift-throttle --out runs/both    steering and throttle
+  sepilot train tubs/* --recipe own.toml --out runs/own  a net of your own code: model.builder = "my_nets.py:build"
   sepilot train tubs/* --preview sheet.png        look at the augmentation, train nothing
 
 Without --val whole drives are held out (five drives or more), or blocks of time with a guard gap.
