@@ -9,7 +9,6 @@ quantized inside with scale 1/255 and zero point -128, which is exact for pictur
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,11 @@ from numpy.typing import NDArray
 from sepilot_export.convert import onnx_file
 from sepilot_export.convert.embed import tflite_model
 from sepilot_export.convert.in_memory import pilot_of
-from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 
-__all__ = ["ALLOWED_STEPS", "Twin", "output_step", "to_onnx", "twin_gap", "twin_of"]
+__all__ = ["ALLOWED_STEPS", "Twin", "output_step", "to_onnx", "twin_gap"]
 
 ALLOWED_STEPS = 4
 """Output steps between the twin and its TFLite file. 0 or 1 where it is made; kernels of other machines differ more."""
@@ -51,16 +49,6 @@ class Twin:
         """Largest distance of (n,) answers in output steps."""
         gap = np.abs(answers.astype(np.float64) - others).max()
         return round(float(gap) / self.output_step, 3)
-
-
-def twin_of(row: Mapping[str, Any], where: Path) -> Twin | None:
-    """The twin's part of a row of export.json, None where it has none.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    raw = row.get("twin")
-    return None if raw is None else parse(Twin, raw, f"{where}: twin", RunError, complete=True)
 
 
 def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> bytes:

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +20,16 @@ from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.pipeline import sparse
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8, Int8Options
-from sepilot_export.quantize.mixed_precision import Cost
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
-from sepilot_export.record.versions import tool_versions
-from sepilot_export.verify.tuning_set import TuningFigures
+from sepilot_export.record.exports import TOOLS, ExportedFile
 from sepilot_runtime.base.errors import ContractError, ModelFileError
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
-__all__ = ["Converter", "ExportInputs", "Exported", "Step"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """One written file.
-
-    Attributes:
-        sparsity: share of zero weights.
-        seconds: that its conversion took.
-        kept_float: layers of an int8 file that --max-drop left in float32, from the most damaging.
-        kept_because: what the plain int8 file missed on training frames.
-        cost: of that; None where no layer was kept.
-        figures: with --max-drop, on the frames that decided and on the held-out frames.
-        twin: of a twin, how it stands to its TFLite file.
-        of_training: the training made the int8 file itself, so that no option of the export changes it.
-    """
-
-    file: str
-    format: str
-    precision: str
-    engine: str
-    bytes: int
-    gzip_bytes: int
-    sha256: str
-    sparsity: float
-    seconds: float
-    limits: dict[str, float]
-    kept_float: tuple[str, ...] = ()
-    kept_because: tuple[str, ...] = ()
-    cost: Cost | None = None
-    figures: tuple[TuningFigures, ...] = ()
-    twin: Twin | None = None
-    of_training: bool = False
+__all__ = ["Converter", "ExportInputs", "Step"]
 
 
 class Converter:
@@ -102,7 +67,7 @@ class Converter:
             return ""
         return f"{form.name}: left out, as no kernel has {sparse.ENOUGH:.0%} zeros that it could leave out"
 
-    def write(self, form: Format, folder: Path) -> Exported:
+    def write(self, form: Format, folder: Path) -> ExportedFile:
         """Make a file and, once it is proved, put it into `folder`.
 
         Raises:
@@ -124,7 +89,7 @@ class Converter:
         path.write_bytes(put(content, contract))
         _require_loadable(path, form)
         data = path.read_bytes()
-        exported = Exported(
+        exported = ExportedFile(
             file=path.name,
             format=form.name,
             precision=form.precision,
@@ -134,7 +99,7 @@ class Converter:
             sha256=sha256_of(path),
             sparsity=share,
             seconds=round(seconds, 2),
-            limits=dataclasses.asdict(self._limits[form.name]),
+            limits=self._limits[form.name],
             of_training=self._source.trained_int8 is not None and "int8.tflite" in (form.name, form.made_from),
             **self._decisions(form),
         )
@@ -214,6 +179,6 @@ def _contract_for(contract: Contract, form: Format, share: float) -> Contract:
         contract.provenance,
         precision=form.precision,
         sparsity=share,
-        versions={**contract.provenance.versions, **tool_versions()},
+        versions={**contract.provenance.versions, **versions(TOOLS)},
     )
     return dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)

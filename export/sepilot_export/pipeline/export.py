@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,26 @@ from sepilot_export.convert import deploy, support
 from sepilot_export.convert.failures import Failure, lines_of, way_out
 from sepilot_export.convert.formats import FORMATS, Format, limits_of
 from sepilot_export.convert.inputs import ExportInputs, Step
-from sepilot_export.pipeline.converter import Converter, Exported
+from sepilot_export.pipeline.converter import Converter
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8, Int8Options
+from sepilot_export.quantize.mixed_precision import Sensitivity
 from sepilot_export.quantize.sqnr import FRAMES, Noise, draw_noise
-from sepilot_export.record.fields import read_object
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.exports import EXPORT_NAME, TOOLS, Export, ExportedFile, Processor
 from sepilot_export.verify.raw_frames import RawFrames
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference
 from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
+from sepilot_runtime.device.conditions import versions
 from sepilot_train.base.quiet import quiet
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.predict import predict
 from sepilot_train.run.run import Run
+from sepilot_train.run.validation import read_validation
 
-__all__ = ["LAYERS_NAME", "Written", "export_source", "source_of"]
+__all__ = ["LAYERS_NAME", "Layers", "Written", "export_source", "source_of"]
 
 AGREEMENT = 0.01
 """Largest difference between the answers saved by the training and the same model's answers here, in output values.
@@ -70,10 +72,28 @@ class Written:
         failed: formats that could not be made.
     """
 
-    files: tuple[Exported, ...]
+    files: tuple[ExportedFile, ...]
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]
     failed: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """int8-layers.json: what int8 does to each layer, by format.
+
+    Attributes:
+        frames: pictures that it was seen on.
+        kernel_bits: of each layer's kernel.
+        kept_float: layers that --max-drop left in float32.
+        damage_alone: of every layer, where that was asked.
+    """
+
+    frames: int
+    sqnr_db: Mapping[str, tuple[Noise, ...]]
+    kernel_bits: Mapping[str, Mapping[str, float]]
+    kept_float: Mapping[str, tuple[str, ...]]
+    damage_alone: Mapping[str, tuple[Sensitivity, ...]]
 
 
 def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False) -> ExportInputs:
@@ -88,7 +108,6 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
     saved = run.predictions()
     if list(zip(saved.drives, saved.names, strict=True)) != list(zip(held_out.drives, held_out.names, strict=True)):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
-    metrics = read_object(run.path / "validation.json").inner("metrics")
     return ExportInputs(
         model_path=run.model_path,
         contract=run.contract,
@@ -96,7 +115,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
         saved=saved.predictions,
-        constant=metrics.number("constant"),
+        constant=read_validation(run.path).metrics.constant,
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
     )
@@ -150,7 +169,7 @@ def export_source(
             raise RunError(f"{source.model_path}: nothing to export: {'; '.join(skipped)}")
         warnings = converter.int8.warnings
         if converter.int8.manifest is not None:
-            write_json(part / "calibration.json", converter.int8.manifest)
+            write_json(part / "calibration.json", dataclasses.asdict(converter.int8.manifest))
             step(LAYERS_NAME)
             warnings += _write_layers(converter.int8, part)
         if int8.max_drop is not None and any(f.format == "int8.tflite" and f.of_training for f in files):
@@ -158,20 +177,21 @@ def export_source(
         step(REFERENCE_NAME)
         (frames.reference(reference) if frames else reference).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, _record(source, files, failed, parity, warnings, int8, frames))
+        record = _record(source, files, failed, parity, warnings, int8, frames)
+        write_json(part / EXPORT_NAME, dataclasses.asdict(record))
     return Written(files=tuple(files), warnings=tuple(warnings), left_out=tuple(skipped), failed=tuple(failed))
 
 
 def _write_files(
     converter: Converter, formats: Sequence[Format], folder: Path, broken: Sequence[Failure], *, repairable: bool
-) -> tuple[list[Exported], list[Failure]]:
+) -> tuple[list[ExportedFile], list[Failure]]:
     """The files that can be made, and why the others cannot.
 
     Args:
         broken: formats that need not be tried.
         repairable: layers may be kept in float32, and have not been.
     """
-    files: list[Exported] = []
+    files: list[ExportedFile] = []
     failed = {failure.format: failure for failure in broken}
     judged: set[str] = set()
     for form in formats:
@@ -203,29 +223,27 @@ def _nothing_made(source: ExportInputs, failed: Sequence[Failure]) -> RunError:
 
 def _write_layers(int8: Int8, folder: Path) -> list[str]:
     """`int8-layers.json` and its plot; a line for each kind of file that has no figures."""
-    noise: dict[str, list[Noise]] = {}
+    noise: dict[str, tuple[Noise, ...]] = {}
     bits: dict[str, dict[str, float]] = {}
     missing: list[str] = []
     for suffix in int8.quantized:
         try:
             with quiet(f"the noise of int8.{suffix}"):
-                noise[f"int8.{suffix}"], bits[f"int8.{suffix}"] = int8.layers(suffix)
+                tensors, bits[f"int8.{suffix}"] = int8.layers(suffix)
+                noise[f"int8.{suffix}"] = tuple(tensors)
         except (RunError, ModelFileError) as e:
             missing.append(f"{LAYERS_NAME}: without int8.{suffix}: {e}")
     if not noise:
         return missing
-    kept = {form: list(found.kept) for form, found in int8.mixed.items()}
-    write_json(
-        folder / LAYERS_NAME,
-        {
-            "frames": FRAMES,
-            "sqnr_db": {form: [dataclasses.asdict(n) for n in found] for form, found in noise.items()},
-            "kernel_bits": bits,
-            "kept_float": kept,
-            "damage_alone": {f: [dataclasses.asdict(d) for d in m.damage] for f, m in int8.mixed.items() if m.damage},
-        },
+    found = Layers(
+        frames=FRAMES,
+        sqnr_db=noise,
+        kernel_bits=bits,
+        kept_float={form: mixed.kept for form, mixed in int8.mixed.items()},
+        damage_alone={form: mixed.damage for form, mixed in int8.mixed.items() if mixed.damage},
     )
-    draw_noise(noise, kept, folder / "int8-layers.png")
+    write_json(folder / LAYERS_NAME, dataclasses.asdict(found))
+    draw_noise(noise, found.kept_float, folder / "int8-layers.png")
     return missing
 
 
@@ -261,30 +279,29 @@ def _spread(pictures: Pictures, predictions: NDArray[np.float32], count: int = 3
 
 def _record(
     source: ExportInputs,
-    files: Sequence[Exported],
+    files: Sequence[ExportedFile],
     failed: Sequence[Failure],
     parity: float,
     warnings: Sequence[str],
     int8: Int8Options,
     frames: FrameFiles | None,
-) -> dict[str, Any]:
+) -> Export:
     provenance = source.contract.provenance
-    return {
-        "version": 1,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "run": str(source.run) if source.run else None,
-        "recipe": provenance.recipe,
-        "recipe_sha256": provenance.recipe_sha256,
-        "model_sha256": sha256_of(source.model_path),
-        "tools": tool_versions(),
-        "processor": {"cpu": cpu_name(), "int8_kernels": int8_kernels()},
-        "seed": int8.seed,
-        "max_drop": int8.max_drop,
-        "min_throttle": source.min_throttle,
-        "drives": dataclasses.asdict(seen_drives(source.run)) if source.run else None,
-        "deploy_graph_difference": parity,
-        **({"preprocessing": frames.record()} if frames else {}),
-        "warnings": list(warnings),
-        "files": [dataclasses.asdict(f) for f in files],
-        "failed": [dataclasses.asdict(f) for f in failed],
-    }
+    return Export(
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        run=str(source.run) if source.run else None,
+        recipe=provenance.recipe,
+        recipe_sha256=provenance.recipe_sha256,
+        model_sha256=sha256_of(source.model_path),
+        tools=versions(TOOLS),
+        processor=Processor(cpu=cpu_name(), int8_kernels=int8_kernels()),
+        seed=int8.seed,
+        max_drop=int8.max_drop,
+        min_throttle=source.min_throttle,
+        drives=seen_drives(source.run) if source.run else None,
+        deploy_graph_difference=parity,
+        preprocessing=frames.record() if frames else None,
+        warnings=tuple(warnings),
+        files=tuple(files),
+        failed=tuple(failed),
+    )

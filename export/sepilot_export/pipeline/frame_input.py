@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from sepilot_export.convert import embed, preprocessing
 from sepilot_export.convert.concatenate import join_onnx, join_tflite
 from sepilot_export.convert.formats import Format, GateLimits
 from sepilot_export.convert.inputs import ExportInputs
+from sepilot_export.record.exports import Preprocessing
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
@@ -123,16 +123,15 @@ class FrameFiles:
             plain=dict(self._plain),
         )
 
-    def record(self) -> Mapping[str, Any]:
+    def record(self) -> Preprocessing:
         """For export.json."""
-        size = self._raw.input
-        return {
-            "height": size.height,
-            "width": size.width,
-            "frames": len(self._raw.frames),
-            "largest_difference_levels": self.difference.levels,
-            "differing_pixels": self.difference.share,
-        }
+        return Preprocessing(
+            height=self._raw.input.height,
+            width=self._raw.input.width,
+            frames=len(self._raw.frames),
+            largest_difference_levels=self.difference.levels,
+            differing_pixels=self.difference.share,
+        )
 
     def _answers(self, content: bytes, contract: Contract, form: Format) -> NDArray[np.float32]:
         """What the file without the preprocessing says to OpenCV's pictures."""

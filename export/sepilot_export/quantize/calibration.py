@@ -8,10 +8,9 @@ seen during calibration is cut off later.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_train.base.stored import Pictures
 from sepilot_train.run.frame_set import FrameSet
 
-__all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "manifest", "select", "spared"]
+__all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "select", "spared"]
 
 Choice = Literal["tails", "random", "first"]
 """With the tails of predictions, labels and brightness; at random; or the first ones of the first drive."""
@@ -114,38 +113,3 @@ def _orders(training: FrameSet, predictions: NDArray[np.float32], rng: np.random
 
 def _brightness(pictures: Pictures) -> NDArray[np.float64]:
     return np.array([p.mean() for p in pictures])
-
-
-def manifest(
-    training: FrameSet, predictions: NDArray[np.float32], selection: Selection, seed: int, choice: Choice = "tails"
-) -> dict[str, Any]:
-    """What `calibration.json` says: every frame with its reason, and enough to see that the set covers the drive."""
-    edges = np.linspace(-1.0, 1.0, 21)
-    chosen = predictions[selection.index]
-    pixels = np.ascontiguousarray(training.pictures[selection.index])
-    return {
-        "seed": seed,
-        "choice": choice,
-        "count": len(selection.index),
-        "of_training_frames": len(predictions),
-        "sha256_of_pictures": hashlib.sha256(pixels.tobytes()).hexdigest(),
-        "prediction_range": {
-            "chosen": [float(chosen.min()), float(chosen.max())],
-            "training": [float(predictions.min()), float(predictions.max())],
-        },
-        "prediction_histogram": {
-            "edges": [round(float(e), 3) for e in edges],
-            "chosen": np.histogram(np.clip(chosen, -1, 1), edges)[0].tolist(),
-            "training": np.histogram(np.clip(predictions, -1, 1), edges)[0].tolist(),
-        },
-        "frames": [
-            {
-                "drive": training.drives[i],
-                "name": training.names[i],
-                "reason": reason,
-                "label": round(float(training.labels[i]), 6),
-                "prediction": round(float(predictions[i]), 6),
-            }
-            for i, reason in zip(selection.index.tolist(), selection.reasons, strict=True)
-        ],
-    }

@@ -8,23 +8,32 @@ others, a drive unlike the others, or just too few.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert.ranges import STABLE, PerSampleRanges
 
-__all__ = ["stability", "stability_warnings"]
+__all__ = ["Halves", "stability", "stability_warnings"]
 
 
 MOST_OUTLIERS = 3
 """More frames than that which reach far are no outliers."""
 
 
-def stability(reaches: PerSampleRanges) -> dict[str, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halves:
+    """How much two halves of the frames differ about the range of a tensor: typically, and at most."""
+
+    median: float
+    worst: float
+
+
+def stability(reaches: PerSampleRanges) -> Halves:
     """How much the two halves differ, for the manifest."""
     found = reaches.disagreement()
-    return {"median": round(float(np.median(found)), 4), "worst": round(float(found.max()), 4)}
+    return Halves(median=round(float(np.median(found)), 4), worst=round(float(found.max()), 4))
 
 
 def stability_warnings(reaches: PerSampleRanges, drives: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -35,7 +44,7 @@ def stability_warnings(reaches: PerSampleRanges, drives: Sequence[str], names: S
     """
     if reaches.is_stable():
         return []
-    median = stability(reaches)["median"]
+    median = stability(reaches).median
     warning = (
         f"calibration: two halves of the frames disagree about the range of a typical tensor by {median:.0%} (up to "
         f"{STABLE:.0%} is usual): {_cause(reaches, drives, names)}"

@@ -21,12 +21,14 @@ from sepilot_export.convert.ranges import Activations, Fitted, Range, asked_rang
 from sepilot_export.quantize import calibration, mixed_precision
 from sepilot_export.quantize.calibration import Choice
 from sepilot_export.quantize.calibration_choice import choice_error, choice_warnings
+from sepilot_export.quantize.calibration_manifest import Choices, Manifest, manifest
 from sepilot_export.quantize.calibration_stability import stability, stability_warnings
 from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.quantizers import OnnxQuantizer, TfliteQuantizer
 from sepilot_export.quantize.sqnr import FRAMES, Noise
+from sepilot_export.record.exports import TuningFigures
 from sepilot_export.verify import tuning_set as trial
-from sepilot_export.verify.tuning_set import TuningFigures, TuningSet
+from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.predict import predict
 
@@ -80,7 +82,7 @@ class Int8:
         step: Step,
     ) -> None:
         """`limits`: by format."""
-        self.manifest: dict[str, Any] | None = None
+        self.manifest: Manifest | None = None
         self.warnings: list[str] = []
         self.mixed: dict[str, Mixed] = {}
         self.figures: dict[str, tuple[TuningFigures, ...]] = {}
@@ -194,7 +196,7 @@ class Int8:
         training, chosen = self._source.training, self._options.choice
         index = self._calibration().frames[chosen]
         drives, names = ([column[i] for i in index] for column in (training.drives, training.names))
-        self.manifest["halves"] = stability(fitted.reaches)
+        self.manifest = dataclasses.replace(self.manifest, halves=stability(fitted.reaches))
         self.warnings += stability_warnings(fitted.reaches, drives, names)
         if self._calibration().trial is None:
             return
@@ -205,11 +207,12 @@ class Int8:
             seen = fitted if choice == chosen else fit_ranges(activations, self._pictures(choice))
             content = make(_ranges(seen, heads, self._asked())).quantize(())
             errors.append(choice_error(choice, frames.fidelity(content, suffix)))
-        self.manifest["choices"] = {
-            "of": f"deviation of int8.{suffix} from the training model",
-            "on": f"{len(frames.pictures)} training frames that none of the choices holds",
-            "errors": [dataclasses.asdict(e) for e in errors],
-        }
+        choices = Choices(
+            of=f"deviation of int8.{suffix} from the training model",
+            on=f"{len(frames.pictures)} training frames that none of the choices holds",
+            errors=tuple(errors),
+        )
+        self.manifest = dataclasses.replace(self.manifest, choices=choices)
         self.warnings += choice_warnings(chosen, errors)
 
     def _pictures(self, choice: Choice) -> NDArray[np.uint8]:
@@ -247,7 +250,7 @@ class Int8:
                 for choice in calibration.CHOICES
             }  # fmt: skip
             frames = {choice: s.index for choice, s in selections.items()}
-            self.manifest = calibration.manifest(
+            self.manifest = manifest(
                 source.training, predictions, selections[options.choice], options.seed, options.choice
             )
             pictures = source.training.pictures[frames[options.choice]]

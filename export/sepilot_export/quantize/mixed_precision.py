@@ -18,11 +18,12 @@ import numpy as np
 
 from sepilot_export.convert.formats import GateLimits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
+from sepilot_export.record.exports import Cost
 from sepilot_export.verify.timing import time_pilots
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import ModelFileError
 
-__all__ = ["Cost", "Mixed", "Quantizer", "Sensitivity", "keep_float", "rank"]
+__all__ = ["Mixed", "Quantizer", "Sensitivity", "keep_float", "rank"]
 
 RANKING_FRAMES = 256
 
@@ -56,21 +57,6 @@ class Sensitivity:
     layer: str
     mean_deg: float
     max_deg: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """Of the file with float layers, of plain int8 and of float32: median inference time in µs, bytes without contract.
-
-    Measured on this machine, one thread, all three interleaved.
-    """
-
-    us: float
-    plain_us: float
-    float32_us: float
-    bytes: int
-    plain_bytes: int
-    float32_bytes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -15,9 +15,9 @@ from sepilot_export.tradeoff.candidate import Entry, Timing
 from sepilot_export.tradeoff.common_frames import Common
 from sepilot_export.tradeoff.discovery import LeftOut, Place
 from sepilot_export.tradeoff.lineage import commands_of, compression_of
-from sepilot_export.verify.check import candidates_of, check_files, not_exported
+from sepilot_export.verify.check import candidates_of, check_files
 from sepilot_export.verify.file_check import Candidate, FileCheck
-from sepilot_export.verify.reference import EXPORT_NAME, Reference, read_reference
+from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
 from sepilot_runtime.base.errors import MissingExtraError
 from sepilot_runtime.base.files import sha256_of
@@ -43,9 +43,10 @@ def judge_place(
         RunError: the export is damaged.
     """
     reference = read_reference(place.path)
-    sparsity = {row.file: row.sparsity for row in read_export(place.path / EXPORT_NAME).files}
+    record = read_export(place.path)
+    sparsity = {row.file: row.sparsity for row in record.files}
     candidates, left_out = _runnable(candidates_of(place.path), place.name, known)
-    for failure in not_exported(place.path):
+    for failure in record.failed:
         left_out.append(LeftOut(what=f"{place.name}/{failure.format}", reason=f"was not exported: {failure.reason}"))
     entries = [
         _entry(place, check, reference, common, index, sparsity.get(check.candidate.path.name, 0.0))

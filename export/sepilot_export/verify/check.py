@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.failures import Failure, failures_in
-from sepilot_export.convert.formats import FORMATS, GateLimits, format_named
-from sepilot_export.convert.int8_as_onnx import Twin, twin_of
+from sepilot_export.convert.formats import FORMATS, format_named
+from sepilot_export.convert.int8_as_onnx import Twin
 from sepilot_export.convert.sizes import gzip_size
+from sepilot_export.record.exports import EXPORT_NAME, Export, ExportedFile, read_export
 from sepilot_export.verify.causes import advice_of
 from sepilot_export.verify.fidelity import measure
 from sepilot_export.verify.file_check import Candidate, FileCheck, Origin
@@ -28,14 +28,12 @@ from sepilot_export.verify.gates import (
     preprocessing_reasons,
     remarks,
 )
-from sepilot_export.verify.reference import EXPORT_NAME, Reference
-from sepilot_runtime.base.documents import parse
+from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
-from sepilot_runtime.base.files import read_json
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES
 from sepilot_runtime.engine.pilot import Pilot, load_pilot, verify_golden
 
-__all__ = ["candidates_of", "check_file", "check_files", "not_exported", "stand_in"]
+__all__ = ["candidates_of", "check_file", "check_files", "stand_in"]
 
 Tick = Callable[[], None]
 """Told of every frame that was run."""
@@ -52,45 +50,31 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
         raise RunError(
             f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}"
         )
-    where = folder / EXPORT_NAME
-    record = read_json(where, RunError)
-    try:
-        listed = [
-            (folder / Path(f["file"]).name, format_named(f["format"]), f["limits"], twin_of(f, where),
-             Origin.of(record, f))
-            for f in record["files"]
-        ]  # fmt: skip
-    except (KeyError, TypeError, UsageError) as e:
-        raise RunError(f"{where}: damaged, export again: {e}") from e
-    found = [
-        Candidate(
-            path=path,
-            form=form,
-            limits=override(
-                parse(GateLimits, limits, f"{where}: limits", RunError, complete=True), form.precision, gates
-            ),
-            twin=twin,
-            origin=origin,
-        )
-        for path, form, limits, twin, origin in listed
-    ]
+    record = read_export(folder)
+    found = [_candidate(folder, record, file, gates) for file in record.files]
     strangers = sorted(p for p in folder.iterdir() if p.suffix in MODEL_SUFFIXES and p not in {c.path for c in found})
     if strangers:
         raise RunError(f"{strangers[0]}: not of this export ({EXPORT_NAME} does not list it); move it elsewhere")
     if not found:
-        raise RunError(f"{where}: lists no files")
+        raise RunError(f"{folder / EXPORT_NAME}: lists no files")
     order = [f.name for f in FORMATS]
     return sorted(found, key=lambda c: order.index(c.form.name))
 
 
-def not_exported(folder: Path) -> tuple[Failure, ...]:
-    """The formats that `sepilot export` was asked for and could not make.
-
-    Raises:
-        RunError: export.json is damaged.
-    """
-    where = folder / EXPORT_NAME
-    return failures_in(read_json(where, RunError), where)
+def _candidate(folder: Path, record: Export, file: ExportedFile, gates: Sequence[str]) -> Candidate:
+    form = format_named(file.format)
+    return Candidate(
+        path=folder / Path(file.file).name,
+        form=form,
+        limits=override(file.limits, form.precision, gates),
+        twin=file.twin,
+        origin=Origin(
+            sha256=file.sha256 or None,
+            int8_kernels=record.processor.int8_kernels if record.processor else None,
+            max_drop=record.max_drop,
+            of_training=file.of_training,
+        ),
+    )
 
 
 def check_files(

@@ -1,8 +1,7 @@
-"""What `sepilot check` shows: plain values for JSON, a table for the terminal, a picture."""
+"""What `sepilot check` shows: check.json, a table for the terminal, a picture."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,86 +10,84 @@ import numpy as np
 from rich.markup import escape
 
 from sepilot_export.convert.failures import Failure, lines_of
+from sepilot_export.record.checks import CheckedFile, ErrorHistogram, ReferenceFigures, Section, Witness
 from sepilot_export.verify.file_check import FileCheck
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.contract.contract import Output
-from sepilot_train.base.metrics import SteeringMetrics
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["draw", "print_failures", "print_table", "to_json", "witnesses"]
+__all__ = ["draw", "print_failures", "print_table", "section_of", "witnesses"]
 
 
 ERROR_EDGES = np.logspace(-7, 2, 73)
 """Of the histogram in check.json: one axis on which float32 and int8 can be compared."""
 
 
-def to_json(checks: Sequence[FileCheck], reference: Reference) -> dict[str, Any]:
-    """Plain values: the reference's own figures, one row per file, the witnesses, and the verdict."""
+def section_of(checks: Sequence[FileCheck], reference: Reference) -> Section:
+    """The reference's own figures, one row per file, the witnesses, and the verdict."""
     output = reference.contract.outputs[0]
     task = reference.task(reference.predictions)
-    return {
-        "reference": {
-            "source": reference.source,
-            "frames": len(reference.predictions),
-            "drives": list(dict.fromkeys(reference.drives)),
-            "full_scale_deg": output.scale,
-            **_task(task),
-            "constant_mae": task.constant_mae if task else None,
-        },
-        "files": [_row(c, reference) for c in checks],
-        "witnesses": witnesses(checks, output),
-        "passed": all(c.passed for c in checks),
-    }
+    return Section(
+        reference=ReferenceFigures(
+            source=reference.source,
+            frames=len(reference.predictions),
+            drives=tuple(dict.fromkeys(reference.drives)),
+            full_scale_deg=output.scale,
+            task_mae=task.mae if task else None,
+            r2=task.r2 if task else None,
+            constant_mae=task.constant_mae if task else None,
+        ),
+        files=tuple(_row(c, reference) for c in checks),
+        witnesses=tuple(witnesses(checks, output)),
+        passed=all(c.passed for c in checks),
+    )
 
 
-def _row(check: FileCheck, reference: Reference) -> dict[str, Any]:
-    candidate, fidelity = check.candidate, check.fidelity
-    increase = fidelity.mae_increase if fidelity else None
-    return {
-        "file": candidate.path.name,
-        "format": candidate.form.name,
-        "precision": candidate.form.precision,
-        "engine": candidate.engine or candidate.form.engine,
-        "bytes": check.bytes,
-        "sha256": sha256_of(candidate.path) if candidate.path.is_file() else None,
-        "gzip_bytes": check.gzip_bytes,
-        "frames": len(check.answers),
-        "mean_error_deg": fidelity.mean_error if fidelity else None,
-        "p99_error_deg": fidelity.p99_error if fidelity else None,
-        "max_error_deg": fidelity.max_error if fidelity else None,
-        "sign_flips": fidelity.sign_flips if fidelity else None,
-        "saturated": fidelity.saturated if fidelity else None,
-        **_task(check.task),
-        "mae_increase": dataclasses.asdict(increase) if increase else None,
-        "golden_error": check.golden_error,
-        "twin_steps": check.twin_steps,
-        "error_histogram": _histogram(check, reference) if check.answers.size else None,
-        "limits": dataclasses.asdict(candidate.limits),
-        "passed": check.passed,
-        "reasons": list(check.reasons),
-        "cause": check.advice.cause if check.advice else None,
-        "next_step": check.advice.next_step if check.advice else None,
-        "notes": list(check.notes),
-    }
+def _row(check: FileCheck, reference: Reference) -> CheckedFile:
+    candidate, fidelity, task = check.candidate, check.fidelity, check.task
+    return CheckedFile(
+        file=candidate.path.name,
+        format=candidate.form.name,
+        precision=candidate.form.precision,
+        engine=candidate.engine or candidate.form.engine,
+        bytes=check.bytes,
+        sha256=sha256_of(candidate.path) if candidate.path.is_file() else None,
+        gzip_bytes=check.gzip_bytes,
+        frames=len(check.answers),
+        mean_error_deg=fidelity.mean_error if fidelity else None,
+        p99_error_deg=fidelity.p99_error if fidelity else None,
+        max_error_deg=fidelity.max_error if fidelity else None,
+        sign_flips=fidelity.sign_flips if fidelity else None,
+        saturated=fidelity.saturated if fidelity else None,
+        task_mae=task.mae if task else None,
+        r2=task.r2 if task else None,
+        mae_increase=fidelity.mae_increase if fidelity else None,
+        golden_error=check.golden_error,
+        twin_steps=check.twin_steps,
+        error_histogram=_histogram(check, reference) if check.answers.size else None,
+        limits=candidate.limits,
+        passed=check.passed,
+        reasons=check.reasons,
+        cause=check.advice.cause if check.advice else None,
+        next_step=check.advice.next_step if check.advice else None,
+        notes=check.notes,
+    )
 
 
-def _histogram(check: FileCheck, reference: Reference) -> dict[str, list[float]]:
-    """Frames by absolute error, `edges_deg` in equal ratios; an error below or beyond them counts at that end."""
+def _histogram(check: FileCheck, reference: Reference) -> ErrorHistogram:
+    """An error below or beyond the edges counts at that end."""
     output = reference.contract.outputs[0]
     low, high = output.low, output.high
     said, expected = (np.clip(v.astype(np.float64), low, high) for v in (check.answers, reference.predictions))
     error = np.clip(np.abs(said - expected) * output.scale, ERROR_EDGES[0], ERROR_EDGES[-1])
-    return {"edges_deg": ERROR_EDGES.tolist(), "counts": np.histogram(error, ERROR_EDGES)[0].tolist()}
+    counts = np.histogram(error, ERROR_EDGES)[0]
+    return ErrorHistogram(edges_deg=tuple(ERROR_EDGES.tolist()), counts=tuple(counts.tolist()))
 
 
-def _task(task: SteeringMetrics | None) -> dict[str, float | None]:
-    return {"task_mae": task.mae if task else None, "r2": task.r2 if task and np.isfinite(task.r2) else None}
-
-
-def witnesses(checks: Sequence[FileCheck], output: Output) -> list[dict[str, Any]]:
+def witnesses(checks: Sequence[FileCheck], output: Output) -> list[Witness]:
     """For each precision made for two engines, how far the two files are from each other, in the output's unit.
 
     Quantizer and interpreter of one have nothing in common with the other's: where they agree, both are right, or the
@@ -104,9 +101,13 @@ def witnesses(checks: Sequence[FileCheck], output: Output) -> list[dict[str, Any
             if forms[0].precision == forms[1].precision and forms[0].suffix != forms[1].suffix and not _twins(a, b):
                 gap = np.abs(a.answers.astype(np.float64) - b.answers) * output.scale
                 found.append(
-                    {"files": [a.candidate.path.name, b.candidate.path.name], "precision": forms[0].precision,
-                     "mean_deg": float(gap.mean()), "max_deg": float(gap.max())}
-                )  # fmt: skip
+                    Witness(
+                        files=(a.candidate.path.name, b.candidate.path.name),
+                        precision=forms[0].precision,
+                        mean_deg=float(gap.mean()),
+                        max_deg=float(gap.max()),
+                    )
+                )
     return found
 
 
@@ -132,10 +133,10 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
         grid.add_row(*_cells(check))
     console.print(grid)
     for pair in witnesses(checks, output):
-        if pair["precision"].startswith("int8"):
+        if pair.precision.startswith("int8"):
             console.print(
-                f"witness: {' and '.join(pair['files'])} differ by {pair['mean_deg']:.3f}{unit} in the mean, "
-                f"{pair['max_deg']:.3f}{unit} at most"
+                f"witness: {' and '.join(pair.files)} differ by {pair.mean_deg:.3f}{unit} in the mean, "
+                f"{pair.max_deg:.3f}{unit} at most"
             )
     for check in checks:
         if check.twin_steps is not None and check.candidate.twin is not None:
@@ -165,8 +166,9 @@ def _headline(reference: Reference, output: Output) -> str:
     text = f"{len(reference.predictions):,} frames of {named}, against {reference.source}"
     if task is None:
         return f"{text}; without labels"
+    r2 = "n/a" if task.r2 is None else f"{task.r2:.3f}"
     return (
-        f"{text}:\nR² {task.r2:.3f}, MAE {task.mae:.4f} ({task.mae * output.scale:.2f} {output.unit}); "
+        f"{text}:\nR² {r2}, MAE {task.mae:.4f} ({task.mae * output.scale:.2f} {output.unit}); "
         f"constant prediction MAE {task.constant_mae:.4f}"
     )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +11,7 @@ from numpy.typing import NDArray
 from sepilot_export.convert.formats import Format, GateLimits
 from sepilot_export.convert.int8_as_onnx import Twin
 from sepilot_export.verify.fidelity import Fidelity
-from sepilot_export.verify.gates import (
-    Fault,
-)
+from sepilot_export.verify.gates import Fault
 from sepilot_runtime.engine.engines import EngineName
 from sepilot_train.base.metrics import SteeringMetrics
 
@@ -37,19 +33,6 @@ class Origin:
     int8_kernels: str | None = None
     max_drop: float | None = None
     of_training: bool = False
-
-    @staticmethod
-    def of(record: Mapping[str, Any], row: Mapping[str, Any]) -> Origin:
-        """From export.json and a file's row in it; an older sepilot did not write all of it."""
-        processor = record.get("processor")
-        kernels = processor.get("int8_kernels") if isinstance(processor, dict) else None
-        drop, sha256 = record.get("max_drop"), row.get("sha256")
-        return Origin(
-            sha256=sha256 if isinstance(sha256, str) and sha256 else None,
-            int8_kernels=kernels if isinstance(kernels, str) else None,
-            max_drop=float(drop) if isinstance(drop, int | float) else None,
-            of_training=row.get("of_training") is True,
-        )
 
 
 UNKNOWN = Origin()

@@ -17,9 +17,8 @@ from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
 
-__all__ = ["EXPORT_NAME", "REFERENCE_NAME", "Reference", "read_reference"]
+__all__ = ["REFERENCE_NAME", "Reference", "read_reference"]
 
-EXPORT_NAME = "export.json"
 REFERENCE_NAME = "reference.npz"
 
 PLAIN = "plain:"

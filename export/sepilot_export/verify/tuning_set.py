@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert.formats import GateLimits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
-from sepilot_export.verify.fidelity import Fidelity, Interval, measure
+from sepilot_export.record.exports import TuningFigures
+from sepilot_export.verify.fidelity import Fidelity, measure
 from sepilot_export.verify.gates import judge, remarks
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.stored import Pictures
 
-__all__ = ["MINIMUM", "MOST", "TuningFigures", "TuningSet"]
+__all__ = ["MINIMUM", "MOST", "TuningSet"]
 
 
 MINIMUM = 64
@@ -28,26 +29,6 @@ MINIMUM = 64
 
 MOST = 8000
 """The largest error is that of a single frame, so that many see more of it; the rest would be clear from 2000."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TuningFigures:
-    """A file's deviation from the training model on some frames, in degrees, and the gates that it misses there.
-
-    Attributes:
-        on: what frames.
-        mae_increase: of the task error, in label units; None without labels.
-        notes: what the figures could not decide.
-    """
-
-    on: str
-    frames: int
-    mean_deg: float
-    p99_deg: float
-    max_deg: float
-    mae_increase: Interval | None
-    misses: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

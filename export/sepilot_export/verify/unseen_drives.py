@@ -9,48 +9,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.record.exports import EXPORT_NAME, SeenDrive, SeenDrives, read_export
 from sepilot_export.verify.raw_frames import frame_count, resized
-from sepilot_export.verify.reference import EXPORT_NAME, Reference
-from sepilot_runtime.base.documents import parse
+from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import DriveError, FrameError, RunError, UsageError
-from sepilot_runtime.base.files import read_json
 from sepilot_runtime.contract.contract import FrameInput, Picture
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
-from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import load_pictures
 from sepilot_train.run.request import standing_still_left_out, wanted_frames
 from sepilot_train.run.run import read_request, read_split
 
-__all__ = ["SeenDrive", "SeenDrives", "reference_on", "seen_drives"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenDrive:
-    """A drive of a run. `train` and `validation` are numbers of frames."""
-
-    id: str
-    fingerprint: str
-    train: int
-    validation: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenDrives:
-    """`drives` of export.json: what a run has seen, and how its recordings were read."""
-
-    reader: ReaderOptions
-    filter: DriveFilter
-    seen: tuple[SeenDrive, ...]
+__all__ = ["reference_on", "seen_drives"]
 
 
 def seen_drives(run: Path) -> SeenDrives:
@@ -79,11 +57,13 @@ def reference_on(
         DriveError: a drive cannot be read, or has no frames.
         RunError: it is one that the model was trained on or already judged on.
     """
-    where = folder / EXPORT_NAME
-    record = read_json(where, RunError)
-    min_throttle = float(record["min_throttle"])
-    drives = [standing_still_left_out(d, min_throttle) for d in open_drives(paths, options)]
-    _require_unseen(paths, record, where, known.contract.picture, min_throttle, progress=progress)
+    record = read_export(folder)
+    if record.drives is None:
+        raise RunError(
+            f"{folder / EXPORT_NAME}: drives: missing, so nobody knows what the model was trained on; export again"
+        )
+    drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options)]
+    _require_unseen(paths, record.drives, known.contract.picture, record.min_throttle, progress=progress)
     for drive in drives:
         if drive.full_scale_deg != known.contract.outputs[0].scale:
             raise RunError(
@@ -110,11 +90,8 @@ def reference_on(
 
 
 def _require_unseen(
-    paths: Sequence[Path], record: dict[str, Any], where: Path, picture: Picture, min_throttle: float, *, progress: bool
+    paths: Sequence[Path], known: SeenDrives, picture: Picture, min_throttle: float, *, progress: bool
 ) -> None:
-    if record.get("drives") is None:
-        raise RunError(f"{where}: drives: missing, so nobody knows what the model was trained on; export again")
-    known = parse(SeenDrives, record["drives"], f"{where}: drives", RunError, complete=True)
     seen = {drive.fingerprint: drive for drive in known.seen}
     for drive in _as_the_run_reads(paths, known.reader):
         try:

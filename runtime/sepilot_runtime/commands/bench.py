@@ -15,6 +15,7 @@ from sepilot_runtime.commands.arguments import count, seed
 
 if TYPE_CHECKING:
     from sepilot_runtime.bench.latency_bench import Variant
+    from sepilot_runtime.bench.record import Benchmark
     from sepilot_runtime.bench.tables import Report
     from sepilot_runtime.engine.engines import Engine
     from sepilot_runtime.engine.model_file import ModelFile
@@ -101,7 +102,7 @@ class _Plan:
     settings: Mapping[str, Any]
 
 
-def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _Plan:
+def _planned(arguments: argparse.Namespace, old: Benchmark | None) -> _Plan:
     """Everything is read, and whatever can be told beforehand is said, before minutes go into measuring."""
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.base.unique_names import names_of
@@ -144,7 +145,7 @@ def _planned(arguments: argparse.Namespace, old: Mapping[str, Any] | None) -> _P
     return plan
 
 
-def _require_comparable(old: Mapping[str, Any], plan: _Plan) -> None:
+def _require_comparable(old: Benchmark, plan: _Plan) -> None:
     from sepilot_runtime.bench.regression import require_comparable
 
     keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
@@ -254,15 +255,17 @@ def _frame_size(files: Sequence[ModelFile]) -> tuple[int, int]:
     return next(iter(sizes), (480, 640))
 
 
-def _say(report: Report, old: Mapping[str, Any] | None, arguments: argparse.Namespace) -> int:
+def _say(report: Report, old: Benchmark | None, arguments: argparse.Namespace) -> int:
     """Print what was measured, or how it compares; the exit code."""
+    from dataclasses import asdict
+
     from sepilot_runtime.bench.tables import document
 
     new = document(report)
     if old is not None:
         return _compare(old, new, arguments)
     if arguments.json:
-        print(json.dumps(new, indent=2))
+        print(json.dumps(asdict(new), indent=2))
     else:
         _print(report, arguments)
     return 0
@@ -288,7 +291,7 @@ def _print(report: Report, arguments: argparse.Namespace) -> None:
         print(paced_table(report))
 
 
-def _compare(old: Mapping[str, Any], new: Mapping[str, Any], arguments: argparse.Namespace) -> int:
+def _compare(old: Benchmark, new: Benchmark, arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from sepilot_runtime.bench.regression import compare
@@ -297,7 +300,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], arguments: argparse
     found, remarks = compare(old, new, tolerance=arguments.tolerance)
     failed = any(row.failed for row in found)
     if arguments.json:
-        print(json.dumps({**new, "against": [asdict(row) for row in found], "remarks": remarks}, indent=2))
+        print(json.dumps({**asdict(new), "against": [asdict(row) for row in found], "remarks": remarks}, indent=2))
     else:
         print(comparison_table(found))
         print("".join(f"\n{remark}" for remark in remarks).removeprefix("\n"))

@@ -86,9 +86,10 @@ def draw_scatter(
     ax.set_xlim(-limit, limit)
     ax.set_ylim(-limit, limit)
     ax.set_aspect("equal")
+    r2 = "n/a" if metrics.r2 is None else f"{metrics.r2:.3f}"
     ax.text(
         0.03, 0.97,
-        f"R² {metrics.r2:.3f}\nMAE {metrics.mae * scale_deg:.2f}°\nconstant {metrics.constant_mae * scale_deg:.2f}°\n"
+        f"R² {r2}\nMAE {metrics.mae * scale_deg:.2f}°\nconstant {metrics.constant_mae * scale_deg:.2f}°\n"
         f"n {metrics.count:,}",
         transform=ax.transAxes, va="top", fontsize=9, color=INK,
     )  # fmt: skip
@@ -116,7 +117,7 @@ def draw_bins(metrics: SteeringMetrics, scale_deg: float, path: Path) -> None:
     fig = figure()
     ax = axes(fig, "Error by steering", "driver's steering [deg], left to right", "MAE [deg]")
     names = [f"{b.low * scale_deg:.0f}…{b.high * scale_deg:.0f}" for b in metrics.bins]
-    heights = [0.0 if np.isnan(b.mae) else b.mae * scale_deg for b in metrics.bins]
+    heights = [(b.mae or 0.0) * scale_deg for b in metrics.bins]
     bars = ax.bar(names, heights, color=ACCENT, width=0.7)
     ax.bar_label(bars, [f"n {b.count:,}" for b in metrics.bins], fontsize=8, color=INK, padding=2)
     ax.axhline(metrics.constant_mae * scale_deg, color=SECOND, linewidth=1, label="constant prediction, all frames")

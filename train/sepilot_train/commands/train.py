@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sepilot_train.run.recipe import Recipe
     from sepilot_train.run.request import Request
     from sepilot_train.run.run import Run
+    from sepilot_train.run.validation import Validation
 
 __all__ = ["main"]
 
@@ -150,8 +151,9 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
     from sepilot_train.run.material import gather
-    from sepilot_train.run.run import open_sides, summary
+    from sepilot_train.run.run import open_sides
     from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
+    from sepilot_train.run.validation import read_validation
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
     if resume:
@@ -169,10 +171,11 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
         start_run(out, request, recipe, command)
     on_epoch = None if progress else functools.partial(_say, of=recipe.training.epochs)
     run = train_run(out, request, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
+    found = read_validation(run.path)
     if as_json:
-        print(json.dumps(summary(run), indent=2))
+        print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
-        _report(run, summary(run))
+        _report(run, found)
     return 0
 
 
@@ -204,13 +207,13 @@ def _say(row: dict[str, float], *, of: int) -> None:
     )
 
 
-def _report(run: Run, figures: dict) -> None:  # type: ignore[type-arg]
+def _report(run: Run, found: Validation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    m, leak, scale = figures["metrics"], figures["leak"], figures["full_scale_deg"]
+    m, leak, scale = found.metrics, found.leak, found.full_scale_deg
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, title=f"{m['count']:,} held-out frames", title_justify="left")
+    table = Table(box=None, pad_edge=False, title=f"{m.count:,} held-out frames", title_justify="left")
     for name, justify in (
         ("", "left"),
         ("R²", "right"),
@@ -219,21 +222,17 @@ def _report(run: Run, figures: dict) -> None:  # type: ignore[type-arg]
         ("MAE label≠0", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_row(
-        run.recipe.name, _number(m["r2"]), _number(m["mae"]), _number(m["mae"], scale, 2), _number(m["mae_nonzero"])
-    )
-    table.add_row(
-        "constant", _number(m["constant_r2"]), _number(m["constant_mae"]), _number(m["constant_mae"], scale, 2), ""
-    )
-    table.add_row("look-up (leak figure)", "", _number(leak["lookup_mae"]), _number(leak["lookup_mae"], scale, 2), "")
+    table.add_row(run.recipe.name, _number(m.r2), _number(m.mae), _number(m.mae, scale, 2), _number(m.mae_nonzero))
+    table.add_row("constant", _number(m.constant_r2), _number(m.constant_mae), _number(m.constant_mae, scale, 2), "")
+    table.add_row("look-up (leak figure)", "", _number(leak.lookup_mae), _number(leak.lookup_mae, scale, 2), "")
     console.print(table)
-    if leak["lookup_mae"] < m["mae"]:
+    if leak.lookup_mae < m.mae:
         console.print(
             "warning: looking up the nearest training picture beats the model: the split leaks, or the model is poor",
             style="yellow",
         )
     console.print(
-        f"\n{figures['epochs']} epochs in {figures['seconds']:.0f} s, epoch {figures['kept_epoch']} kept\n"
+        f"\n{found.epochs} epochs in {found.seconds:.0f} s, epoch {found.kept_epoch} kept\n"
         f"run directory: {run.path}\n"
         f"next: sepilot export {run.path} --out {run.path.parent / (run.path.name + '-export')}"
     )

@@ -18,8 +18,9 @@ from sepilot_train.fit.settings import Samples
 from sepilot_train.run import split
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request
-from sepilot_train.run.run import Run, load_sets, open_sides, summary
+from sepilot_train.run.run import Run, load_sets, open_sides
 from sepilot_train.run.split import Split
+from sepilot_train.run.validation import read_validation
 
 __all__ = ["Material", "gather", "material_of"]
 
@@ -98,7 +99,7 @@ def material_of(
         drives=tuple(d.drive for d in drives),
         sets=tuple(d.pictures for d in drives),
         split=Split(
-            kind=summary(run)["split"],
+            kind=read_validation(run.path).split,
             train=tuple(d.train for d in drives),
             validation=tuple(d.validation for d in drives),
         ),

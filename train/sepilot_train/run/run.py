@@ -21,15 +21,15 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.caps import CONTRACT_BYTES
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import DriveError, RunError
-from sepilot_runtime.base.files import atomic_file, read_json
+from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.base.reading import read_regular, require_regular
 from sepilot_runtime.contract.contract import Contract, Picture
 from sepilot_runtime.recording.drive import Drive
@@ -40,10 +40,9 @@ from sepilot_train.base.stored import StoredPictures
 from sepilot_train.run.frame_set import FrameSet, Predictions
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, wanted_frames
+from sepilot_train.run.split import DriveSplit, SplitRecord
 
-__all__ = ["Run", "RunDrive", "load_sets", "open_run", "open_sides", "read_split", "summary"]
-
-T = TypeVar("T")
+__all__ = ["Run", "RunDrive", "load_sets", "open_run", "open_sides", "read_split"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -207,35 +206,12 @@ def open_run(path: Path) -> Run:
 
 def read_request(path: Path) -> Request:
     """The request of a run directory, finished or not."""
-    return _parsed(Request, path / "request.json")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriveSplit:
-    """One drive of split.json: the names of its frames on each side."""
-
-    id: str
-    fingerprint: str
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SplitRecord:
-    kind: str
-    drives: tuple[DriveSplit, ...]
+    return read_document(Request, path / "request.json", RunError)
 
 
 def read_split(path: Path) -> tuple[DriveSplit, ...]:
     """The split of a run directory. Raises RunError."""
-    return _parsed(_SplitRecord, path / "split.json").drives
-
-
-def _parsed(kind: type[T], where: Path) -> T:
-    try:
-        return parse(kind, read_json(where, RunError), "", RunError, complete=True)
-    except RunError as e:
-        raise RunError(f"{where}: {e}" if str(where) not in str(e) else str(e)) from e
+    return read_document(SplitRecord, path / "split.json", RunError).drives
 
 
 def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
@@ -287,8 +263,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def summary(run: Run) -> dict[str, Any]:
-    """validation.json of a run."""
-    return dict(read_json(run.path / "validation.json", RunError))

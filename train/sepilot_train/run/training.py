@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sepilot_runtime import __version__
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
 from sepilot_runtime.contract.contract import Contract, Output, Provenance
+from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
@@ -31,8 +31,12 @@ from sepilot_train.run.recipe import Recipe, load_recipe, to_toml
 from sepilot_train.run.request import Request, first_difference
 from sepilot_train.run.run import Run, open_run, read_request, write_text
 from sepilot_train.run.split import Leak
+from sepilot_train.run.validation import VALIDATION_NAME, Validation
 
 __all__ = ["complete_run", "require_buildable", "require_same", "start_run", "train_run"]
+
+PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless")
+"""Their versions stand in the contract."""
 
 
 def start_run(out: Path, request: Request, recipe: Recipe, command: str) -> None:
@@ -106,7 +110,7 @@ def complete_run(
         net: Keras 3 Functional, pictures of `recipe` in, one output of shape (n, 1).
         seconds: that the training took.
     """
-    write_json(out / "split.json", split.to_json(material.sets, material.split))
+    write_json(out / "split.json", dataclasses.asdict(split.record_of(material.sets, material.split)))
     train, validation = material.samples("train"), material.samples("validation")
     answers = predict(net, validation.pictures)
     metrics = steering_metrics(validation.labels, answers, float(train.labels.mean()))
@@ -137,25 +141,22 @@ def _write_judgement(
         predictions=answers,
     ).save(out / "predictions.npz")
     frames = material.split.counts()
-    write_json(
-        out / "validation.json",
-        {
-            "split": material.split.kind,
-            "train_frames": frames[0],
-            "validation_frames": frames[1],
-            "train_drives": material.ids("train"),
-            "validation_drives": material.ids("validation"),
-            "full_scale_deg": material.drives[0].full_scale_deg,
-            "metrics": metrics.to_json(),
-            "leak": dataclasses.asdict(leak),
-            "epochs": len(history.rows),
-            "kept_epoch": history.kept_epoch,
-            "stopped_early": history.stopped_early,
-            # Of this process: a resumed training counts from where it went on.
-            "seconds": round(seconds, 2),
-            "skipped": {s.drive_id: dict(s.skipped) for s in material.sets},
-        },
+    found = Validation(
+        split=material.split.kind,
+        train_frames=frames[0],
+        validation_frames=frames[1],
+        train_drives=material.ids("train"),
+        validation_drives=material.ids("validation"),
+        full_scale_deg=material.drives[0].full_scale_deg,
+        metrics=metrics,
+        leak=leak,
+        epochs=len(history.rows),
+        kept_epoch=history.kept_epoch,
+        stopped_early=history.stopped_early,
+        seconds=round(seconds, 2),
+        skipped={s.drive_id: dict(s.skipped) for s in material.sets},
     )
+    write_json(out / VALIDATION_NAME, dataclasses.asdict(found))
 
 
 def _contract(
@@ -184,23 +185,13 @@ def _contract(
             dataset_fingerprint=hashlib.sha256("".join(fingerprints).encode()).hexdigest(),
             drives=material.ids("train"),
             validation_drives=material.ids("validation"),
-            validation={k: round(v, 6) for k, v in figures_.items() if np.isfinite(v)},
-            versions=_versions(),
+            validation={k: round(v, 6) for k, v in figures_.items() if v is not None},
+            versions={"sepilot": __version__} | versions(PACKAGES),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
         statistics=dataclasses.replace(statistics_of(train.pictures), frame_size=_frame_size(material)),
         golden=golden_frames(material, recipe.picture, net, answers),
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"sepilot": __version__}
-    for package in ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _frame_size(material: Material) -> tuple[int, int] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 
-from sepilot_export.quantize.calibration import MINIMUM, manifest, select
+from sepilot_export.quantize.calibration import MINIMUM, select
+from sepilot_export.quantize.calibration_manifest import manifest
 from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_train.run.frame_set import FrameSet
 
@@ -78,7 +80,7 @@ def short(count: int) -> tuple[FrameSet, np.ndarray]:
 def test_the_manifest_says_which_frames_and_why() -> None:
     training, predictions = drive()
     chosen = select(training, predictions, count=60, seed=4)
-    found = manifest(training, predictions, chosen, 4)
+    found = dataclasses.asdict(manifest(training, predictions, chosen, 4))
     assert found["count"] == len(found["frames"]) == 60
     assert {f["name"] for f in found["frames"]} == {training.names[i] for i in chosen.index}
     assert found["sha256_of_pictures"] == hashlib.sha256(training.pictures[chosen.index].tobytes()).hexdigest()

@@ -28,7 +28,7 @@ def told(found: PerSampleRanges, drives: tuple[str, ...] | None = None) -> str:
 def test_steady_frames_give_no_warning() -> None:
     found = reaches()
     assert stability_warnings(found, ("a",) * 100, NAMES) == []
-    assert stability(found)["worst"] < 0.06
+    assert stability(found).worst < 0.06
 
 
 def test_a_tensor_that_is_always_zero_disagrees_with_nothing() -> None:
