@@ -22,13 +22,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sepilot_runtime.source.camera_request import PixelFormat
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.images import decode_image
-from sepilot_runtime.engine.pilot import Pilot, load_pilot
-from sepilot_runtime.source.pixel_formats import Take, jpeg_reduction, taker_of
 from sepilot_runtime.contract.preprocess import LimitedLuma
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.source.camera_request import PixelFormat
 from sepilot_runtime.source.opening import open_source
+from sepilot_runtime.source.pixel_formats import Take, jpeg_reduction, taker_of
 
 JPEG_QUALITY = 90
 
@@ -88,26 +88,26 @@ def _ways(
     jpegs = [cv2.imencode(".jpg", f, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].reshape(1, -1) for f in frames]
 
     def converted(code: int, raw: Any) -> Any:
-        return pilot.steer(np.asarray(cv2.cvtColor(raw, code), np.uint8))
+        return pilot.predict(np.asarray(cv2.cvtColor(raw, code), np.uint8))
 
     held = Held()
 
     def taken(take: Take, raw: Any) -> Any:
         held.frame = raw
-        return pilot.steer(take(held))
+        return pilot.predict(take(held))
 
     def way(format: PixelFormat) -> Callable[[Any], Any]:
         return partial(taken, taker_of(format, picture, width, height))
 
     return {
-        "BGR in memory": (pilot.steer, frames),
+        "BGR in memory": (pilot.predict, frames),
         "NV12 by way of BGR": (partial(converted, cv2.COLOR_YUV2BGR_NV12), nv12),
         "NV12, luma only": (way(PixelFormat.NV12), nv12),
-        "NV12 luma in memory": (pilot.steer, [raw.view(LimitedLuma)[:height] for raw in nv12]),
+        "NV12 luma in memory": (pilot.predict, [raw.view(LimitedLuma)[:height] for raw in nv12]),
         "YUYV by way of BGR": (partial(converted, cv2.COLOR_YUV2BGR_YUYV), yuyv),
         "YUYV, luma only": (way(PixelFormat.YUYV), yuyv),
-        "MJPG by way of BGR": (lambda raw: pilot.steer(decode_image(raw.tobytes(), "")), jpegs),
-        "MJPG, gray": (lambda raw: pilot.steer(decode_image(raw.tobytes(), "", cv2.IMREAD_GRAYSCALE)), jpegs),
+        "MJPG by way of BGR": (lambda raw: pilot.predict(decode_image(raw.tobytes(), "")), jpegs),
+        "MJPG, gray": (lambda raw: pilot.predict(decode_image(raw.tobytes(), "", cv2.IMREAD_GRAYSCALE)), jpegs),
         "MJPG, gray, reduced": (way(PixelFormat.MJPG), jpegs),
     }
 
@@ -117,9 +117,9 @@ def _difference(
 ) -> tuple[int, float, float]:
     levels, degrees = [], []
     for frame, raw in zip(frames, sent, strict=True):
-        wanted = pilot.steer(frame).steering_deg
+        wanted = pilot.predict(frame).in_unit("steering")
         picture = pilot.seen.astype(int)
-        degrees.append(abs(steer(raw).steering_deg - wanted))
+        degrees.append(abs(steer(raw).in_unit("steering") - wanted))
         levels.append(np.abs(pilot.seen - picture))
     return int(max(level.max() for level in levels)), float(np.mean(levels)), float(np.mean(degrees))
 

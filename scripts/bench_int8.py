@@ -30,17 +30,17 @@ from processor_runs import ask
 from processors import processor_named, python_under, why_not
 
 from sepilot_export.convert import deploy
-from sepilot_export.quantize import pair_sums
 from sepilot_export.convert.embed import embed_onnx
-from sepilot_export.pipeline.export import source_of
 from sepilot_export.convert.formats import FORMATS, format_named, limits_of
-from sepilot_export.quantize.int8 import Int8, Int8Options
 from sepilot_export.convert.inputs import ExportInputs
+from sepilot_export.pipeline.export import source_of
+from sepilot_export.quantize import pair_sums
+from sepilot_export.quantize.int8 import Int8, Int8Options
 from sepilot_export.verify.timing import time_pilots
+from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.device.conditions import conditions_now
 from sepilot_runtime.engine.engines import EngineName
-from sepilot_runtime.base.errors import SepilotError
-from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import open_run
 
@@ -117,7 +117,7 @@ def report(source: ExportInputs, files: Mapping[str, Path], folder: Path, argume
     here = [load_pilot(path, verify=False) for path in files.values()]
     pictures = np.asarray(source.held_out.pictures)
     errors = np.array(
-        [[abs(pilot.infer_picture(p) - s) for p, s in zip(pictures, source.saved, strict=True)] for pilot in here]
+        [np.abs(answers_to(pilot.infer_picture, pictures)["steering"].astype(float) - source.saved) for pilot in here]
     )
     hardest = hardest_frames(errors, source.saved, arguments.frames)
     np.savez(folder / "frames.npz", inputs=pictures[hardest])

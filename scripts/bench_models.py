@@ -27,9 +27,9 @@ import numpy as np
 from sepilot_export.convert.deploy import deploy_graph
 from sepilot_export.convert.embed import embed_tflite
 from sepilot_export.convert.tflite import convert, save_graph
-from sepilot_runtime.engine.engines import Engine, open_engine
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.files import write_json
+from sepilot_runtime.engine.engines import Engine, open_engine
 from sepilot_train.commands.train import main as train_command
 from sepilot_train.inspect.keras import keras_nodes
 from sepilot_train.inspect.table import layer_table
@@ -158,7 +158,7 @@ def latencies(runs: Mapping[str, Run], *, rounds: int, calls: int = 8) -> dict[s
             picture.input_tensor()[...] = random.random(picture.input_tensor().shape)
         for _ in range(rounds):
             for name in random.permutation(list(engines)):
-                invoke = engines[name].invoke
+                invoke = engines[name].run
                 invoke()  # not counted: it finds the other nets' weights in the caches
                 for _ in range(calls):
                     begin = time.perf_counter_ns()

@@ -25,13 +25,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
-from sepilot_runtime.contract.contract import Contract, FrameStatistics, Output, Picture, Provenance
 from sepilot_runtime.base.errors import SepilotError
-from sepilot_runtime.drive.novelty import NoveltyMonitor, statistics_of
+from sepilot_runtime.contract.contract import Contract, FrameStatistics, Picture, Provenance, Scalar
 from sepilot_runtime.contract.preprocess import picture_of
-from sepilot_runtime.source.opening import open_source
+from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
+from sepilot_runtime.drive.novelty import NoveltyMonitor, statistics_of
 from sepilot_runtime.drive.supervisor import Limits
+from sepilot_runtime.source.opening import open_source
 
 Image = NDArray[np.uint8]
 
@@ -132,8 +132,9 @@ def contract_of(statistics: FrameStatistics) -> Contract:
         recipe="", recipe_sha256="", dataset_fingerprint="", drives=(), validation_drives=(), validation={}, versions={}
     )
     return Contract(
-        task="steering", picture=PICTURE, outputs=(Output(),), provenance=provenance, statistics=statistics
-    )
+        inputs=(PICTURE,), outputs=(Scalar(name="steering"),), tolerance={"steering": 1e-3},
+        provenance=provenance, statistics=statistics,
+    )  # fmt: skip
 
 
 def scores_of(monitor: NoveltyMonitor, images: Sequence[Image]) -> NDArray[np.float64]:

@@ -46,7 +46,7 @@ from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import load_pictures
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.fit.fit import compiled_training, feed
-from sepilot_train.fit.settings import Samples
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.models import build_model
 from sepilot_train.run.recipe import Recipe, load_recipe
 
@@ -138,20 +138,20 @@ def net_of(recipe: Recipe) -> Any:
     return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
 
 
-def decoded(drive: Drive, recipe: Recipe) -> Samples:
+def decoded(drive: Drive, recipe: Recipe) -> FrameSet:
     begin = time.perf_counter()
     pictures = load_pictures(drive, recipe.picture, progress=False)
-    print(f"decoding {len(pictures.steering):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-    return Samples(pictures=np.array(pictures.pictures), labels=pictures.steering.astype(np.float32))
+    print(f"decoding {len(pictures.names):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    return FrameSet(pictures=np.array(pictures.pictures), labels={"steering": pictures.labels["steering"].astype(np.float32)})
 
 
-def synthetic(recipe: Recipe, count: int) -> Samples:
+def synthetic(recipe: Recipe, count: int) -> FrameSet:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (count, *recipe.picture.shape), np.uint8)
-    return Samples(pictures=pictures, labels=rng.uniform(-1, 1, count).astype(np.float32))
+    return FrameSet(pictures=pictures, labels={"steering": rng.uniform(-1, 1, count).astype(np.float32)})
 
 
-def ours(samples: Samples, recipe: Recipe, steps: int) -> Run:
+def ours(samples: FrameSet, recipe: Recipe, steps: int) -> Run:
     """sepilot's own training step, timed over `steps` batches."""
     model, data = compiled_training(net_of(recipe), samples, recipe.training, recipe.augmentation)
     return timed(model, feed(FirstSteps(data, steps)), steps)
@@ -194,8 +194,8 @@ def augmented_frames(drive: Drive, recipe: Recipe) -> Iterator[tuple[Any, Any]]:
     """Frames in random order without end: a picture and its label (1,) each."""
     rng = np.random.default_rng(0)
     while True:
-        row = int(rng.integers(0, len(drive.steering)))
-        picture, label = augmented(drive.read(row), float(drive.steering[row]), recipe.picture, rng)
+        row = int(rng.integers(0, len(drive.labels["steering"])))
+        picture, label = augmented(drive.read(row), float(drive.labels["steering"][row]), recipe.picture, rng)
         yield picture, np.array([label], np.float32)
 
 
@@ -242,13 +242,13 @@ def augmented(frame: Any, label: float, picture: Picture, rng: np.random.Generat
 
 def jpegs(drive: Drive, folder: Path, count: int = 4000) -> tuple[list[str], Any]:
     """Frames of the drive as JPEG files of their own, and their labels (n,)."""
-    rows = np.linspace(0, len(drive.steering) - 1, min(count, len(drive.steering))).astype(int)
+    rows = np.linspace(0, len(drive.labels["steering"]) - 1, min(count, len(drive.labels["steering"]))).astype(int)
     paths = []
     for row in rows:
         path = folder / f"{row}.jpg"
         cv2.imwrite(str(path), drive.read(int(row)), [cv2.IMWRITE_JPEG_QUALITY, 95])
         paths.append(str(path))
-    return paths, drive.steering[rows].astype(np.float32)
+    return paths, drive.labels["steering"][rows].astype(np.float32)
 
 
 def image_data_generator(paths: list[str], labels: Any, recipe: Recipe, steps: int) -> Run:

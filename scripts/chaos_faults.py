@@ -16,8 +16,8 @@ from chaos_world import PERIOD_NS, Arrival, Chip, Clock, Image, ReplayedCamera, 
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.contract import Contract
-from sepilot_runtime.engine.engines import Engine
 from sepilot_runtime.drive.supervisor import Control
+from sepilot_runtime.engine.engines import Engine
 
 __all__ = ["KINDS", "START_PERIODS", "Kind", "Stage", "TroubledEngine"]
 
@@ -44,17 +44,15 @@ class TroubledEngine:
     contract: Contract
     input_dtype: np.dtype[Any]
 
-    def input_tensor(self) -> NDArray[Any]:
-        return self._engine.input_tensor()
+    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
+        return self._engine.input_tensor(name)
 
-    def invoke(self) -> None:
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
         self._clock.now_ns += 90_000_000 if "slow" in self.troubles else 500_000
         if "raises" in self.troubles:
             raise RuntimeError("chaos: the interpreter failed")
-        self._engine.invoke()
-
-    def output(self, name: str) -> float:
-        return float("nan") if "nan" in self.troubles else self._engine.output(name)
+        answers = self._engine.run()
+        return {name: a * np.nan for name, a in answers.items()} if "nan" in self.troubles else answers
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract.contract import Contract
-from sepilot_runtime.engine.engines import engine_named
 from sepilot_runtime.base.errors import SepilotError
-from sepilot_runtime.engine.pilot import load_pilot, verify_golden
+from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.preprocess import Preprocessor
+from sepilot_runtime.engine.engines import engine_named
+from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.pilot import answers_to, load_pilot
 
 USUAL = "usual"
 
@@ -48,7 +49,7 @@ def answers(job: str, inputs: NDArray[np.uint8]) -> dict[str, Any]:
         pilot = load_pilot(Path(file), verify=False, engine=None if engine == USUAL else engine_named(engine))
         golden = _golden_fault(pilot)
         infer = pilot.infer if pilot.contract.frame else pilot.infer_picture
-        return {"answers": [infer(one) for one in inputs], "golden": golden}
+        return {"answers": answers_to(infer, inputs)["steering"].astype(float).tolist(), "golden": golden}
     except SepilotError as e:
         return {"error": str(e).removeprefix(f"{file}: ")}
 

@@ -14,14 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract.contract import METADATA_KEY, Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.contract.contract import METADATA_KEY, Contract, Picture, Provenance, Scalar, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal, signed_bytes, with_signature
 
 PICTURE = Picture(height=12, width=20, crop_top=0.25)
+STEERING = Scalar(name="steering", unit="deg", scale=25.0, positive="right")
 BIAS = 0.05
 OUTPUT_SCALE, OUTPUT_ZERO_POINT = 2.0 / 255.0, 3
 INT8_TOLERANCE = 0.03
+
+
+def steering_output(**changes: Any) -> Scalar:
+    """The factory's output, or another one like it."""
+    return dataclasses.replace(STEERING, **changes)
 
 
 def weights_of(picture: Picture) -> NDArray[np.float32]:
@@ -59,9 +65,8 @@ def write_frames(folder: Path, count: int) -> Path:
 def contract_of(picture: Picture = PICTURE, *, golden: int = 3, **changes: Any) -> Contract:
     """A contract whose golden frames the factory's models fulfil."""
     contract = Contract(
-        task="steering",
-        picture=picture,
-        outputs=(Output(),),
+        inputs=(picture,),
+        outputs=(STEERING,),
         provenance=Provenance(
             recipe="ramp",
             recipe_sha256="0" * 64,
@@ -75,7 +80,7 @@ def contract_of(picture: Picture = PICTURE, *, golden: int = 3, **changes: Any) 
             golden_from(frame, {"steering": steering_of(picture_of(frame, picture), picture)})
             for frame in frames(golden, seed=7)
         ),
-        tolerance=1e-4,
+        tolerance={"steering": 1e-4},
     )
     return dataclasses.replace(contract, **changes)
 
@@ -83,7 +88,9 @@ def contract_of(picture: Picture = PICTURE, *, golden: int = 3, **changes: Any) 
 def with_precision(contract: Contract, precision: str) -> Contract:
     """The contract of the int8 file: another precision and a wider tolerance."""
     provenance = dataclasses.replace(contract.provenance, precision=precision)  # type: ignore[arg-type]
-    return dataclasses.replace(contract, provenance=provenance, tolerance=INT8_TOLERANCE)
+    return dataclasses.replace(
+        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, INT8_TOLERANCE)
+    )
 
 
 def write_tflite(

@@ -9,16 +9,15 @@ Exit codes: 0 done, 1 a gate failed, 2 a user's mistake or a missing thing, 130 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from sepilot_runtime import __version__
-from sepilot_runtime.base.errors import MissingExtraError, OutputError, SepilotError, UsageError
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.exit_codes import run_verb
 from sepilot_runtime.base.safe_path import leave_out_working_directory
-from sepilot_runtime.base.terminal import legible_streams, one_line
+from sepilot_runtime.base.terminal import legible_streams
 
 __all__ = ["main", "run_verb"]
 
@@ -58,32 +57,6 @@ RUNTIME_VERBS = {
 }
 """For `runtime/` copied alone to a device, where no package metadata says what is installed."""
 
-EXTRA_OF = {
-    "keras": "train",
-    "tensorflow": "train",
-    "matplotlib": "train",
-    "rich": "train",
-    "jax": "train-jax",
-    "jinja2": "export",
-    "onnx": "export",
-    "tf2onnx": "export",
-    "tf_keras": "export",
-    "tensorflow_model_optimization": "export",
-    "ai_edge_quantizer": "export",
-    "onnxruntime": "onnx",
-    "openvino": "openvino",
-    "cryptography": "signing",
-    "serial": "serial",
-    "smbus2": "servo",
-    "paho": "mqtt",
-    "h11": "web",
-    "gymnasium": "sim",
-    "panda3d": "sim3d",
-    "sepilot_train": "train",
-    "sepilot_export": "export",
-}
-"""Top-level import name to the extra of pyproject.toml that brings it."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `sepilot` with `argv` (default: the process's) and give the exit code."""
@@ -109,50 +82,6 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"sepilot: unknown verb {name!r}; known: {', '.join(verbs)}", file=sys.stderr)
         return 2
     return run_verb(lambda: _load(verbs[name])(arguments[1:]))
-
-
-def run_verb(call: Callable[[], int]) -> int:
-    """Run one verb; errors of the user become one line on stderr and exit code 2, Ctrl-C 130."""
-    try:
-        code = call()
-        _flush_stdout()
-        return code
-    except SepilotError as e:
-        print(f"sepilot: {one_line(str(e))}", file=sys.stderr)
-        if isinstance(e, OutputError):
-            _forget_stdout()
-        return e.exit_code
-    except ModuleNotFoundError as e:
-        package = (e.name or "").split(".")[0]
-        # A module missing inside a package that is there is our own fault, and keeps its traceback.
-        if package not in EXTRA_OF or (e.name != package and importlib.util.find_spec(package) is not None):
-            raise
-        print(f"sepilot: {MissingExtraError(package, EXTRA_OF[package])}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sepilot: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader (`| head`) has gone.
-        _forget_stdout()
-        return 0
-
-
-def _flush_stdout() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        raise OutputError(f"standard output: cannot be written: {e.strerror or e}") from e
-
-
-def _forget_stdout() -> None:
-    """Where stdout cannot be written: keep Python from complaining once more when it flushes at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _verbs() -> dict[str, str]:

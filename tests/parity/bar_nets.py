@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_factory import steering_output
 from sepilot_export.convert.embed import embed_onnx, embed_tflite
 from sepilot_export.convert.formats import FORMATS, choose_formats, format_named
 from sepilot_export.convert.inputs import ExportInputs
@@ -23,10 +24,10 @@ from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.verify.check import candidates_of, check_file
 from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.reference import Reference, read_reference
-from sepilot_runtime.contract.contract import Contract, Output, Picture, Provenance, golden_from
+from sepilot_runtime.contract.contract import Contract, Picture, Provenance, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.quiet import quiet
-from sepilot_train.run.frame_set import FrameSet
 
 MADE = tuple(form for form in FORMATS if form.name != "sparse.tflite")
 """What `all` makes of a net whose weights are not zero."""
@@ -52,7 +53,7 @@ def frame_set(frames: NDArray[np.uint8], labels: NDArray[np.float32], picture: P
         pictures=np.stack([picture_of(f, picture) for f in frames]),
         drives=(drive,) * len(frames),
         names=tuple(f"{drive}-{i:04d}.jpg" for i in range(len(frames))),
-        labels=labels,
+        labels={"steering": labels},
     )
 
 
@@ -60,7 +61,7 @@ def contract_for(picture: Picture, recipe: str) -> Contract:
     return Contract(
         task="steering",
         picture=picture,
-        outputs=(Output(),),
+        outputs=(steering_output(),),
         provenance=Provenance(
             recipe=recipe, recipe_sha256=recipe.ljust(64, "0"), dataset_fingerprint="f" * 64, drives=("train",),
             validation_drives=("held",), validation={}, versions={},

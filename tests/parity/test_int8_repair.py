@@ -166,11 +166,7 @@ def test_a_gate_that_nothing_holds_is_told(v27: Bench, tmp_path: Path) -> None:
 
 def test_too_few_frames_to_decide_on_are_refused(v27: Bench, tmp_path: Path) -> None:
     training = v27.source.training
-    part = dataclasses.replace(
-        training, pictures=training.pictures[:120], drives=training.drives[:120], names=training.names[:120],
-        labels=training.labels[:120],
-    )  # fmt: skip
-    source = dataclasses.replace(v27.source, training=part)
+    source = dataclasses.replace(v27.source, training=training.take(range(120)))
     with pytest.raises(RunError, match=r"--max-drop: 64 training frames beside the calibration frames expected"):
         export_source(
             source, choose_formats(["int8.onnx"]), tmp_path / "out",

@@ -150,7 +150,7 @@ class Export:
             patch.setattr(frame_input, "_difference", difference)
             files = frame_input.FrameFiles(self.model, self.source, self.raw)
             for name in ("float32.tflite", "float32.onnx", "int8.tflite"):
-                content, _ = files.put_in(self.plain[name], self.plain_contract(name), format_named(name))
+                content, *_ = files.put_in(self.plain[name], self.plain_contract(name), format_named(name))
                 honest = self.candidate(name)
                 path = self.write(self.scratch / f"planted-{name}", content, read_contract(honest.path))
                 checks.append(check_file(dataclasses.replace(honest, path=path), self.reference))

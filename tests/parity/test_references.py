@@ -11,7 +11,8 @@ from model_factory import BIAS, PICTURE, contract_of, frames, steering_of, weigh
 from sepilot_export.verify.keras_engine import keras_engines
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Picture
-from sepilot_runtime.engine.pilot import Pilot, verify_golden
+from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.pilot import Pilot
 
 
 def ramp_model(path: Path) -> Path:
@@ -33,7 +34,7 @@ def test_all_three_answer_as_the_file_would(tmp_path: Path) -> None:
     for engine in engines:
         assert verify_golden(engine) < 1e-5
         pilot = Pilot(engine)
-        assert pilot.steer(frames(1)[0]).raw == pytest.approx(steering_of(pilot.seen), abs=1e-5)
+        assert pilot.predict(frames(1)[0]).raw == pytest.approx(steering_of(pilot.seen), abs=1e-5)
 
 
 def test_what_does_not_compare_is_refused(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_wrong_crop(v27: Bench) -> None:
 def test_calibration_on_straight_frames(v27: Bench, name: str) -> None:
     """A calibration set in which nothing turns: the file cannot either."""
     source = v27.source
-    straight = source.training.pictures[np.argsort(np.abs(source.training.labels))[:60]]
+    straight = source.training.pictures[np.argsort(np.abs(source.training.labels["steering"]))[:60]]
     with quiet("calibration"):
         if name == "int8.tflite":
             float32 = raw_float32(v27)

@@ -23,9 +23,9 @@ from sepilot_export.compress.recipe import Compression, Finetune, Prune, Quantiz
 from sepilot_export.compress.step import StepOutcome, Work
 from sepilot_export.convert.embed import tflite_model, tflite_weights
 from sepilot_export.quantize.pair_sums import LARGEST_PAIR, largest_pairs, tflite_kernels
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.predict import predict
-from sepilot_train.fit.settings import Samples
 
 FOLDER = Path(__file__).parent
 SHORT = Finetune(epochs=3, min_epoch_frames=0, batch_size=32, learning_rate=0.001)
@@ -108,9 +108,9 @@ class Compressed:
         options = {"stem": 8, "widths": (8, 16), "repeats": (1, 1), "dense": (8,), "dropout": 0.0}
         self.net = fitted("swift", GRAY, options, seed=3)
         frames, labels = bar_frames(800, 30)
-        train = Samples(pictures=frame_set(frames, labels, GRAY, "t").pictures, labels=labels)
+        train = frame_set(frames, labels, GRAY, "t")
         frames, labels = bar_frames(300, 31)
-        self.held = Samples(pictures=frame_set(frames, labels, GRAY, "h").pictures, labels=labels)
+        self.held = frame_set(frames, labels, GRAY, "h")
         folder.joinpath("job").mkdir()
         work = Work(
             train=train, validation=self.held, augmentation=Augmentation(mirror=0.0), seed=0, folder=folder / "job",
@@ -140,7 +140,7 @@ def test_pruned_net_and_its_notes(compressed: Compressed) -> None:
         is_pruned = kernel.kind != "depthwise" and kernel.values.size >= 100
         assert kernel.sparsity == pytest.approx(0.6 if is_pruned else 0.0, abs=0.5 / kernel.values.size + 1e-6)
         assert note.action.endswith("; int8") and note.action.startswith("60% zeros" if is_pruned else "dense: ")
-    labels = compressed.held.labels
+    labels = only(compressed.held.labels)
     after = predict(outcome.model, compressed.held.pictures)
     assert np.abs(after - labels).mean() < 0.4 * np.abs(labels).mean()
 

@@ -18,7 +18,6 @@ from parity.bar_nets import GRAY, bar_frames, frame_set
 from sepilot_export.compress.recipe import Cluster, Compression, Finetune, Prune, Quantize
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.settings import Samples
 
 SHORT = Finetune(epochs=2, min_epoch_frames=0, batch_size=32, learning_rate=0.002)
 
@@ -27,9 +26,8 @@ def course() -> Any:
     from sepilot_export.compress.finetune import Course
 
     frames, labels = bar_frames(256, 5)
-    pictures = frame_set(frames, labels, GRAY, "train").pictures
     return Course(
-        train=Samples(pictures=pictures, labels=labels),
+        train=frame_set(frames, labels, GRAY, "train"),
         augmentation=Augmentation(shift_y=0.05, brightness=0.1),
         seed=0,
         begin=lambda label, total: None,

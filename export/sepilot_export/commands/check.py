@@ -41,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_export.verify.check import candidates_of, check_files
     from sepilot_export.verify.reference import read_reference
     from sepilot_runtime.base.files import require_place
+    from sepilot_runtime.commands.reader_arguments import reader_options
     from sepilot_runtime.recording.opening import open_drives
-    from sepilot_runtime.recording.options import reader_options
 
     folder: Path = arguments.directory
     candidates = candidates_of(folder, arguments.gate)
@@ -109,7 +109,7 @@ def _say(
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.recording.options import add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot check",
@@ -160,7 +160,7 @@ def _on_other_drives(
 ) -> tuple[list[FileCheck], Reference]:
     from sepilot_export.verify.check import check_files, stand_in
     from sepilot_export.verify.unseen_drives import reference_on
-    from sepilot_runtime.recording.options import reader_options
+    from sepilot_runtime.commands.reader_arguments import reader_options
 
     model = stand_in(checks).candidate.path
     other = reference_on(

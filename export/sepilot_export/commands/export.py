@@ -70,11 +70,11 @@ def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: s
     from sepilot_train.run.run import open_run
 
     run = open_run(arguments.run)
-    drop = drop_from(arguments.max_drop, run.contract.outputs[0]) if arguments.max_drop else None
+    output = run.contract.outputs[0]
     int8 = Int8Options(
         calibration_frames=arguments.calibration_frames,
         choice=arguments.calibration,
-        max_drop=drop,
+        max_drop=drop_from(arguments.max_drop, output) if arguments.max_drop else None,
         seed=arguments.seed,
     )
     size = frame_input(arguments.with_preprocessing) if arguments.with_preprocessing else None
@@ -83,15 +83,7 @@ def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: s
     if arguments.with_preprocessing is not None:
         raw = read_raw_frames(run, source, size, moved_to=arguments.drives)
     with _progress(len(formats)) as step:
-        written = export_source(
-            source,
-            formats,
-            arguments.out,
-            int8=int8,
-            raw=raw,
-            command=command,
-            step=step,
-        )
+        written = export_source(source, formats, arguments.out, int8=int8, raw=raw, command=command, step=step)
     for warning in written.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for line in written.left_out:
@@ -100,7 +92,7 @@ def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: s
         files, failed = ([dataclasses.asdict(f) for f in found] for found in (written.files, written.failed))
         print(json.dumps({"files": files, "failed": failed}, indent=2))
     else:
-        print_files(written.files, written.failed, arguments.out, run.contract.outputs[0])
+        print_files(written.files, written.failed, arguments.out, output)
         if arguments.layers:
             print_layers(arguments.out)
     return 1 if written.failed else 0
@@ -138,26 +130,30 @@ def _parser() -> argparse.ArgumentParser:
         help="names, or groups such as tflite, onnx, int8 (default: all; see --list-formats)",
     )  # fmt: skip
     parser.add_argument(
-        "--drives",
-        metavar="PATH",
-        nargs="+",
-        type=Path,
-        default=[],
+        "--drives", metavar="PATH", nargs="+", type=Path, default=[],
         help="where the run's drives are now, if they moved",
-    )
+    )  # fmt: skip
+    parser.add_argument("--seed", type=seed, default=0, help="of the choice of calibration frames (0)")
+    parser.add_argument("--list-formats", action="store_true", help="print the formats with their gates, and stop")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    _add_int8(parser)
     parser.add_argument(
-        "--calibration-frames",
-        metavar="N",
-        type=int,
-        default=300,
+        "--with-preprocessing", metavar="HxW", nargs="?", const="",
+        help="files that take the camera's raw frame, uint8 BGR of this one size (default: that of the run's drives), "
+        "and crop and resize it by themselves",
+    )  # fmt: skip
+    return parser
+
+
+def _add_int8(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibration-frames", metavar="N", type=int, default=300,
         help="training frames that int8 is calibrated on (300)",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--calibration",
-        choices=("tails", "random", "first"),
-        default="tails",
+        "--calibration", choices=("tails", "random", "first"), default="tails",
         help="how they are chosen: with the extremes of predictions, labels and brightness, at random, or the first",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--max-drop",
         metavar="X",
@@ -168,15 +164,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--layers", action="store_true", help="print what int8 does to each layer (int8-layers.json has it in any case)"
     )  # fmt: skip
-    parser.add_argument(
-        "--with-preprocessing", metavar="HxW", nargs="?", const="",
-        help="files that take the camera's raw frame, uint8 BGR of this one size (default: that of the run's drives), "
-        "and crop and resize it by themselves",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=seed, default=0, help="of the choice of calibration frames (0)")
-    parser.add_argument("--list-formats", action="store_true", help="print the formats with their gates, and stop")
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
-    return parser
 
 
 @contextlib.contextmanager

@@ -50,9 +50,8 @@ def reestimate(model: Any, pictures: NDArray[np.uint8], batch: int = 256, *, see
             chosen = np.sort(order[start : start + batch])
             model(pictures[chosen] * np.float32(1 / 255), training=True)
             for layer, total in zip(norms, sums, strict=True):
-                mean, variance = (
-                    np.asarray(ops.convert_to_numpy(v), np.float64) for v in (layer.moving_mean, layer.moving_variance)
-                )
+                moving = layer.moving_mean, layer.moving_variance
+                mean, variance = (np.asarray(ops.convert_to_numpy(value), np.float64) for value in moving)
                 total += len(chosen) * np.stack([mean, variance + mean**2])
     for layer, total in zip(norms, sums, strict=True):
         mean, square = total / len(order)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sepilot_export.compress.channels import KERNELS, MERGES, nodes_of
+from sepilot_export.compress.channels import KERNELS, MERGES
+from sepilot_train.inspect.keras_graph import graph_of
 
 __all__ = ["Block", "bypass", "find_blocks"]
 
@@ -34,19 +35,19 @@ def find_blocks(model: Any) -> tuple[Block, ...]:
     A block begins and ends behind an activation or where branches meet, and has a kernel. A residual branch goes
     together with its addition.
     """
-    nodes = nodes_of(model)
-    place = {id(node): i for i, node in enumerate(nodes)}
-    parents = [[place[id(p)] for p in node.parent_nodes] for node in nodes]
-    children = [[j for j, above in enumerate(parents) if i in above] for i in range(len(nodes))]
-    ends = [i for i, node in enumerate(nodes) if _is_boundary(node.operation)]
+    calls = graph_of(model).calls
+    place = {call: i for i, call in enumerate(calls)}
+    parents = [[place[parent] for parent in call.parents] for call in calls]
+    children = [[j for j, above in enumerate(parents) if i in above] for i in range(len(calls))]
+    ends = [i for i, call in enumerate(calls) if _is_boundary(call.layer)]
     found = [
         inside
         for first in ends
         for last in ends
         if first < last
-        and nodes[first].outputs[0].shape == nodes[last].outputs[0].shape
+        and calls[first].outputs[0].shape == calls[last].outputs[0].shape
         and (inside := _between(first, last, parents, children))
-        and any(type(nodes[i].operation).__name__ in KERNELS for i in inside)
+        and any(calls[i].kind in KERNELS for i in inside)
     ]
     taken: set[int] = set()
     blocks = []
@@ -54,7 +55,7 @@ def find_blocks(model: Any) -> tuple[Block, ...]:
         if not taken.intersection(inside):
             taken.update(inside)
             blocks.append(inside)
-    return tuple(Block(layers=tuple(nodes[i].operation.name for i in inside)) for inside in sorted(blocks))
+    return tuple(Block(layers=tuple(calls[i].layer.name for i in inside)) for inside in sorted(blocks))
 
 
 def bypass(model: Any, blocks: Sequence[Block]) -> Any:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sepilot_export.compress.tfmot_support import SAME_ACTIVATIONS
 from sepilot_export.convert.deploy import FLOAT_PARITY
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.inspect.keras_graph import graph_of, run_through
 
 __all__ = ["carry_back", "require_parity", "to_tf_keras"]
 
@@ -70,8 +71,7 @@ def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
     bridge = _Bridge(fused=_relus_after_kernels(model) if fuse_relu else {})
     (image,) = model.inputs
     copied = tf_keras.Input(image.shape[1:], dtype="float32", name=image.name)
-    # The one way to walk a Functional model with its arguments; tests keep an eye on it.
-    outputs = model._run_through_graph([copied], operation_fn=bridge.call)
+    outputs = run_through(model, [copied], bridge.call)
     flat = list(outputs.values()) if isinstance(outputs, dict) else outputs
     bridged = tf_keras.Model(copied, flat[0] if isinstance(flat, list | tuple) else flat, name=model.name)
     for name, parts in bridge.split.items():
@@ -183,17 +183,11 @@ def _plain(value: Any) -> Any:
 
 def _relus_after_kernels(model: Any) -> dict[str, str]:
     """ReLU layers that stand right behind a linear kernel and nowhere else, each with that kernel's layer."""
-    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
-    found = {}
-    for node in nodes:
-        if type(node.operation).__name__ != "ReLU":
-            continue
-        (parent,) = node.parent_nodes
-        source = parent.operation
-        consumers = sum(parent in n.parent_nodes for n in nodes)
-        uses = sum(n.operation in (source, node.operation) for n in nodes)
-        if type(source).__name__ in ("Conv2D", "DepthwiseConv2D", "Dense") and consumers == 1 and uses == 2:
-            relu, linear = node.operation, source.activation.__name__ == "linear"
-            if linear and relu.max_value is None and not relu.negative_slope and not relu.threshold:
-                found[relu.name] = source.name
-    return found
+    graph = graph_of(model)
+    return {
+        call.layer.name: call.parents[0].layer.name
+        for call in graph.calls
+        if call.kind == "ReLU"
+        and (call.layer.max_value, call.layer.negative_slope, call.layer.threshold) == (None, 0, 0)
+        and not graph.reason_apart(call, ("Conv2D", "DepthwiseConv2D", "Dense"))
+    }

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.inspect.keras_graph import Call, Graph, graph_of
 
-__all__ = ["KERNELS", "MERGES", "MIXING", "Group", "Kernel", "Mask", "Wiring", "nodes_of", "remove", "wire"]
+__all__ = ["KERNELS", "MERGES", "MIXING", "Group", "Kernel", "Mask", "Wiring", "remove", "wire"]
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -95,12 +96,6 @@ class Wiring:
         return sum(kernel.uses * kernel.weights(kept) for kernel in self.kernels)
 
 
-def nodes_of(model: Any) -> list[Any]:
-    """The applications of layers in a Functional model, in the order of computation."""
-    by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-
-
 def wire(model: Any) -> Wiring:
     """The channels of a Functional Keras 3 model.
 
@@ -108,9 +103,10 @@ def wire(model: Any) -> Wiring:
         RunError: a layer for which it is not known what cutting channels around it means.
     """
     tracer = _Tracer()
-    for node in nodes_of(model):
-        tracer.follow(node)
-    return tracer.finish(model)
+    graph = graph_of(model)
+    for call in graph.calls:
+        tracer.follow(call)
+    return tracer.finish(graph)
 
 
 def remove(model: Any, wiring: Wiring, kept: Mask) -> Any:
@@ -153,16 +149,16 @@ class _Tracer:
 
     def __init__(self) -> None:
         self._parents: list[int] = []
-        self._tensors: dict[int, Numbers] = {}
+        self._channels: dict[Call, Numbers] = {}
         self._reads: dict[str, Numbers] = {}
         self._makes: dict[str, Numbers] = {}
         self._fixed: dict[str, Numbers] = {}
         self._layers: dict[str, tuple[Any, tuple[int, ...]]] = {}
 
-    def follow(self, node: Any) -> None:
-        layer, kind = node.operation, type(node.operation).__name__
-        inputs = [self._tensors[id(t)] for t in node.input_tensors]
-        shape = tuple(int(d or 0) for d in node.outputs[0].shape)
+    def follow(self, call: Call) -> None:
+        layer, kind = call.layer, call.kind
+        inputs = [self._channels[parent] for parent in call.parents]
+        shape = tuple(int(d or 0) for d in call.outputs[0].shape)
         if kind == "InputLayer":
             numbers = self._fixed[layer.name] = self._new(shape[-1])
         elif kind in MIXING:
@@ -184,23 +180,24 @@ class _Tracer:
         self._require(layer, kind, shape)
         if getattr(getattr(layer, "activation", None), "__name__", "") in _ACROSS_CHANNELS:
             self._fixed[layer.name] = numbers
-        self._tensors[id(node.outputs[0])] = numbers
+        self._channels[call] = numbers
         if layer.weights:
             if layer.name in self._layers:
                 raise _unsupported(layer, "it is used more than once")
             self._layers[layer.name] = (layer, shape)
             self._reads[layer.name], self._makes[layer.name] = inputs[0], numbers
 
-    def finish(self, model: Any) -> Wiring:
-        outputs = {id(t) for t in model.outputs}
+    def finish(self, graph: Graph) -> Wiring:
         roots = np.array([self._root(i) for i in range(len(self._parents))], np.int64)
         _, numbers = np.unique(roots, return_inverse=True)
         fixed = np.zeros(int(numbers.max()) + 1, bool)
-        for tensor in (*self._fixed.values(), *(self._tensors[o] for o in outputs)):
+        for tensor in (*self._fixed.values(), *(self._channels[call] for call in graph.outputs)):
             fixed[numbers[tensor]] = True
         reads = {name: numbers[value] for name, value in self._reads.items()}
         makes = {name: numbers[value] for name, value in self._makes.items()}
-        of_outputs = {name for name, value in self._makes.items() if any(value is self._tensors[o] for o in outputs)}
+        of_outputs = {
+            name for name, value in self._makes.items() if any(value is self._channels[c] for c in graph.outputs)
+        }
         kernels = tuple(
             kernel for name, (layer, shape) in self._layers.items() for kernel in _kernels(layer, shape, reads, makes)
         )

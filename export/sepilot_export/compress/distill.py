@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sepilot_export.compress.recipe import Distill
 from sepilot_runtime.base.errors import RunError, UsageError
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit.data import Answers, AugmentedPictures, Epoch
-from sepilot_train.fit.settings import Samples
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.run import Run, read_split
@@ -48,7 +48,7 @@ def require_fair(teachers: Sequence[Run], material: Material) -> None:
                 )
 
 
-def answers_of(teachers: Sequence[Run], samples: Samples, recipe: Recipe, settings: Distill) -> Answers:
+def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, settings: Distill) -> Answers:
     """What the teachers say to augmented pictures, mixed with the labels, for `learner.fit`.
 
     Args:
@@ -60,11 +60,12 @@ def answers_of(teachers: Sequence[Run], samples: Samples, recipe: Recipe, settin
     for teacher in teachers:
         _require_same_view(teacher, recipe)
     model = _teaching_model([teacher.load_model() for teacher in teachers], samples, recipe)
+    labels = only(samples.labels)
     weight = np.float32(settings.teacher_weight)
 
     def answer(epoch: Epoch) -> NDArray[np.float32]:
         said = [model(index, uniforms) for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)]
-        return np.asarray(weight * np.stack(said) + (1 - weight) * samples.labels[epoch.index], np.float32)
+        return np.asarray(weight * np.stack(said) + (1 - weight) * labels[epoch.index], np.float32)
 
     return answer
 
@@ -79,7 +80,7 @@ def _require_same_view(teacher: Run, recipe: Recipe) -> None:
             )
 
 
-def _teaching_model(teachers: Sequence[Any], samples: Samples, recipe: Recipe) -> Any:
+def _teaching_model(teachers: Sequence[Any], samples: FrameSet, recipe: Recipe) -> Any:
     """(index (n,), uniforms (n, k)) to the teachers' mean answer (n,) to the augmented frames, taken back to them."""
     import keras
     import tensorflow as tf

@@ -15,12 +15,12 @@ from sepilot_export.convert.formats import format_named
 from sepilot_export.record.compressions import Evaluation
 from sepilot_export.verify.fidelity import task_increase
 from sepilot_runtime.contract.contract import Contract
-from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.engine.pilot import answers_to, load_pilot
+from sepilot_train.base.frame_set import Answers, only
 from sepilot_train.base.metrics import steering_metrics
 from sepilot_train.base.stored import Pictures
 from sepilot_train.inspect.keras import keras_nodes
 from sepilot_train.inspect.table import layer_table
-from sepilot_train.run.frame_set import Predictions
 from sepilot_train.run.run import Run
 
 __all__ = ["Int8Figures", "judge_int8", "judge_net"]
@@ -34,7 +34,7 @@ class Int8Figures:
     max_deviation: float
 
 
-def judge_net(name: str, model: Any, run: Run, before: Predictions | None = None) -> Evaluation:
+def judge_net(name: str, model: Any, run: Run, before: Answers | None = None) -> Evaluation:
     """Judge the Keras 3 net of a run by the answers that the run has saved.
 
     Args:
@@ -47,7 +47,7 @@ def judge_net(name: str, model: Any, run: Run, before: Predictions | None = None
     )  # fmt: skip
 
 
-def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before: Predictions) -> Int8Figures:
+def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before: Answers) -> Int8Figures:
     """Judge an int8 TFLite file, through the interpreter; it is written to `path` with the run's contract inside.
 
     Args:
@@ -55,23 +55,26 @@ def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before:
     """
     form, contract, own = format_named("int8.tflite"), run.contract, run.predictions()
     provenance = dataclasses.replace(contract.provenance, precision=form.precision)
-    told = dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)
+    told = dataclasses.replace(
+        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, form.tolerance)
+    )
     path.write_bytes(embed_tflite(content, told))
     pilot = load_pilot(path)
-    answers = np.array([pilot.infer_picture(picture) for picture in pictures], np.float32)
+    answers = answers_to(pilot.infer_picture, pictures)[contract.outputs[0].name]
     output = contract.outputs[0]
-    said, expected = (np.clip(v, output.low, output.high) for v in (answers, own.predictions))
+    said, expected = (np.clip(v, output.low, output.high) for v in (answers, only(own.values)))
     return Int8Figures(
-        figures=_figures(path.name, dataclasses.replace(own, predictions=answers), contract, before),
+        figures=_figures(path.name, dataclasses.replace(own, values={output.name: answers}), contract, before),
         max_deviation=float(np.abs(said - expected).max()),
     )
 
 
-def _figures(name: str, found: Predictions, contract: Contract, before: Predictions | None, **net: Any) -> Evaluation:
+def _figures(name: str, found: Answers, contract: Contract, before: Answers | None, **net: Any) -> Evaluation:
+    labels, said = only(found.frames.labels), only(found.values)
     # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
-    metrics = steering_metrics(found.labels, found.predictions, 0.0)
+    metrics = steering_metrics(labels, said, 0.0)
     increase = None
     if before is not None:
         output = contract.outputs[0]
-        increase = task_increase(found.predictions, before.predictions, found.labels, found.drives, output)
+        increase = task_increase(said, only(before.values), labels, found.frames.drives, output)
     return Evaluation(name=name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)

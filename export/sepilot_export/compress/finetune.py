@@ -13,10 +13,10 @@ import numpy as np
 
 from sepilot_export.compress.recipe import Finetune
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit import augment
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
-from sepilot_train.fit.settings import Samples
 
 __all__ = ["Course", "finetune"]
 
@@ -30,7 +30,7 @@ class Course:
         advance: told how many steps were done.
     """
 
-    train: Samples
+    train: FrameSet
     augmentation: Augmentation
     seed: int
     begin: Callable[[str, int], None]
@@ -40,10 +40,10 @@ class Course:
         """The batches of one epoch after the other."""
         return Batches(
             self.train.pictures,
-            self.train.labels,
+            only(self.train.labels),
             batch_size=settings.batch_size,
             seed=self.seed,
-            straight=np.zeros(len(self.train.labels), bool),
+            straight=np.zeros(len(self.train), bool),
             straight_keep=1.0,
             min_frames=settings.min_epoch_frames,
         )

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.compress.channels import MIXING, Mask, Wiring, nodes_of
+from sepilot_export.compress.channels import MIXING, Mask, Wiring
 from sepilot_export.compress.recipe import Slim
-from sepilot_train.fit.settings import Samples
+from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_train.inspect.keras_graph import graph_of
 
 __all__ = ["choose", "cost", "taylor"]
 
@@ -29,11 +30,11 @@ _DEPTHWISE_COST = 6.0
 and 8 µs per pointwise million."""
 
 
-def taylor(model: Any, wiring: Wiring, samples: Samples, *, limit: int = 4096, batch: int = 64) -> Worth:
+def taylor(model: Any, wiring: Wiring, samples: FrameSet, *, limit: int = 4096, batch: int = 64) -> Worth:
     """The worth of every channel (wiring.count,), over at most `limit` frames, evenly spaced. TensorFlow only."""
     import tensorflow as tf
 
-    frames = np.unique(np.linspace(0, len(samples.labels) - 1, min(limit, len(samples.labels))).astype(int))
+    frames = np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def gradients(pictures: Any, labels: Any, gates: Any) -> Any:
@@ -47,7 +48,7 @@ def taylor(model: Any, wiring: Wiring, samples: Samples, *, limit: int = 4096, b
     for start in range(0, len(frames), batch):
         chosen = frames[start : start + batch]
         pictures = samples.pictures[chosen] * np.float32(1 / 255)
-        found = gradients(pictures, samples.labels[chosen], np.ones((len(chosen), wiring.count), np.float32))
+        found = gradients(pictures, only(samples.labels)[chosen], np.ones((len(chosen), wiring.count), np.float32))
         total += np.square(found.numpy().astype(np.float64)).sum(axis=0)
     return total / len(frames)
 
@@ -57,16 +58,16 @@ def _gated(model: Any, wiring: Wiring, pictures: Any, gates: Any) -> Any:
     import tensorflow as tf
 
     tensors = {id(model.inputs[0]): pictures}
-    for node in nodes_of(model):
-        layer = node.operation
-        if not node.input_tensors:
+    for call in graph_of(model).calls:
+        layer = call.layer
+        if not call.inputs:
             continue
-        values = [tensors[id(t)] for t in node.input_tensors]
-        if type(layer).__name__ in MIXING:
+        values = [tensors[id(t)] for t in call.inputs]
+        if call.kind in MIXING:
             gate = tf.gather(gates, wiring.reads[layer.name], axis=1)
             ones = (1,) * (len(values[0].shape) - 2)
             values = [values[0] * tf.reshape(gate, (-1, *ones, len(wiring.reads[layer.name])))]
-        tensors[id(node.outputs[0])] = layer(values[0] if len(values) == 1 else values)
+        tensors[id(call.outputs[0])] = layer(values[0] if len(values) == 1 else values)
     return tensors[id(model.outputs[0])]
 
 

@@ -31,11 +31,11 @@ from sepilot_export.record.exports import TOOLS
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.device.conditions import versions
+from sepilot_train.base.frame_set import Answers, only
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.settings import History
 from sepilot_train.models import build_model
-from sepilot_train.run.frame_set import Predictions
-from sepilot_train.run.material import Material, material_of
+from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
@@ -129,7 +129,7 @@ def compress_run(
         figures = [judge_net(run.recipe.name, model, run), judge_net(name, task.model, made, before)]
         deviation = None
         if int8 is not None:
-            pictures = task.material.samples("validation").pictures
+            pictures = task.material.frames("validation").pictures
             file = judge_int8(Path(scratch) / INT8_NAME, int8, made, pictures, before)
             (part / INT8_NAME).write_bytes(int8)
             figures.append(file.figures)
@@ -191,8 +191,8 @@ class _Task:
     def work(self, folder: Path, log: Path) -> Work:
         folder.mkdir()
         return Work(
-            train=self.material.samples("train"),
-            validation=self.material.samples("validation"),
+            train=self.material.frames("train"),
+            validation=self.material.frames("validation"),
             augmentation=self.recipe.augmentation,
             seed=self.request.seed,
             folder=folder,
@@ -224,11 +224,11 @@ def _distill(task: _Task, settings: Distill, work: Work) -> StepOutcome:
         student = load_recipe(settings.student)
         seeded = dataclasses.replace(student.training, seed=work.seed)
         task.recipe = dataclasses.replace(student, data=task.run.recipe.data, training=seeded)
-        task.material = material_of(task.run, moved_to=task.moved_to, picture=student.picture, progress=task.progress)
+        task.material = task.run.material(moved_to=task.moved_to, picture=student.picture, progress=task.progress)
         training = dataclasses.replace(student.training, epochs=settings.epochs, seed=work.seed)
         keras.utils.set_random_seed(work.seed)
         net = build_model(student.model.builder, student.picture.shape, student.model.options)
-    samples, validation = task.material.samples("train"), task.material.samples("validation")
+    samples, validation = task.material.frames("train"), task.material.frames("validation")
     task.history = fit(
         net, samples, validation, training, task.recipe.augmentation, work.folder,
         show_progress=task.progress, views=settings.views,
@@ -251,16 +251,16 @@ def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:
         earlier += compression.sections
 
 
-def _material(run: Run, before: Predictions, moved_to: Sequence[Path], *, progress: bool) -> Material:
+def _material(run: Run, before: Answers, moved_to: Sequence[Path], *, progress: bool) -> Material:
     """The run's frames, split as they were.
 
     Raises:
         RunError: a drive is gone or has changed since the training.
     """
-    material = material_of(run, moved_to=moved_to, progress=progress)
+    material = run.material(moved_to=moved_to, progress=progress)
     # A drive that is no longer known by its fingerprint is known by its name, which another one may have.
-    held = material.samples("validation")
-    if not np.array_equal(held.labels, before.labels):
+    held = material.frames("validation")
+    if not np.array_equal(only(held.labels), only(before.frames.labels)):
         raise RunError(
             f"{run.path}: the labels of {', '.join(material.ids('validation'))} have changed since the training; "
             "train again"

@@ -36,8 +36,9 @@ from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.contract import Scalar
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
-from sepilot_train.run.frame_set import FrameSet
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
 
@@ -60,7 +61,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     with in_order():
         net = quantized_copy(bridged, settings)
     require_wiring(model, net, pictures[:32])
-    seed_ranges(net, pictures, asked_range(course.train.labels))
+    seed_ranges(net, pictures, asked_range(only(course.train.labels)))
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.
@@ -81,9 +82,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
 def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
     """Training pictures as `sepilot export` chooses them: with the tails, which a range must hold."""
     train = course.train
-    names = tuple(map(str, range(len(train.labels))))
-    frames = FrameSet(pictures=train.pictures, drives=("",) * len(names), names=names, labels=train.labels)
-    chosen = select(frames, predict(model, train.pictures), count=count, seed=course.seed)
+    chosen = select(train, predict(model, train.pictures), Scalar(name="answer"), count=count, seed=course.seed)
     return np.asarray(train.pictures[chosen.index])
 
 

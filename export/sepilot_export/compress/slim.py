@@ -15,6 +15,7 @@ from sepilot_export.compress.recipe import Slim
 from sepilot_export.compress.step import StepOutcome, Work, training_settings
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RecipeError, RunError
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
 
@@ -83,12 +84,12 @@ def _expendable(model: Any, settings: Slim, work: Work) -> tuple[Block, ...]:
         return blocks[:count]
     whole = _whole_cost(model)
     pictures = augmented(work.train.pictures, work.augmentation, seed=work.seed, limit=1024)
-    chosen = np.unique(np.linspace(0, len(work.train.labels) - 1, min(1024, len(work.train.labels))).astype(int))
+    chosen = np.unique(np.linspace(0, len(work.train) - 1, min(1024, len(work.train))).astype(int))
     harms = []
     for block in blocks:
         without = bypass(model, [block])
         reestimate(without, pictures)
-        error = predict(without, work.train.pictures[chosen]) - work.train.labels[chosen]
+        error = predict(without, work.train.pictures[chosen]) - only(work.train.labels)[chosen]
         harms.append(float(np.square(error).mean()) / (whole - _whole_cost(without)))
     gone = {blocks[i].name for i in np.argsort(harms, kind="stable")[:count]}
     return tuple(block for block in blocks if block.name in gone)

@@ -9,8 +9,9 @@ from typing import Any
 from sepilot_export.compress.recipe import Finetune
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.settings import Samples, TrainingSettings
+from sepilot_train.fit.settings import TrainingSettings
 
 __all__ = ["StepOutcome", "Work", "WorkFailed", "training_settings"]
 
@@ -24,15 +25,15 @@ class Work:
     """What a step works with.
 
     Attributes:
-        train, validation: pictures uint8 (n, h, w, c) and targets (n,); the validation frames are looked at, never
+        train, validation: the validation frames are looked at, never
             trained on and never chosen by.
         folder: an empty folder for what the step needs to write; removed in the end.
         log: where a process of its own writes what it has to say.
         progress: draw bars on stderr.
     """
 
-    train: Samples
-    validation: Samples
+    train: FrameSet
+    validation: FrameSet
     augmentation: Augmentation
     seed: int
     folder: Path

@@ -15,7 +15,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def compress(model: Any, compression: Compression, work: Work) -> StepOutcome:
 def _write_job(model: Any, compression: Compression, work: Work) -> None:
     model.save(work.folder / "model.keras")
     np.save(work.folder / "pictures.npy", work.train.pictures)
-    np.save(work.folder / "labels.npy", work.train.labels)
+    np.savez(work.folder / "labels.npz", **cast(dict[str, Any], work.train.labels))
     job = {
         "seed": work.seed,
         "augmentation": dataclasses.asdict(work.augmentation),

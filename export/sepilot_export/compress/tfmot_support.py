@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -11,6 +10,7 @@ from sepilot_export.compress.recipe import Compression
 from sepilot_export.convert.deploy import foldable_norms
 from sepilot_export.quantize.calibration import MINIMUM
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.inspect.keras_graph import graph_of
 
 __all__ = ["SAME_ACTIVATIONS", "require_supported"]
 
@@ -45,9 +45,9 @@ def require_supported(model: Any, compression: Compression, earlier: Collection[
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise RunError(f"one input and one output expected, found {len(model.inputs)} and {len(model.outputs)}")
-    places = Counter(id(node.operation) for depth in model._nodes_by_depth.values() for node in depth)
-    for operation in model.operations:
-        _require_bridged(operation, places[id(operation)])
+    graph = graph_of(model)
+    for call in graph.calls:
+        _require_bridged(call.layer, graph.uses(call.layer))
     if compression.prune is not None:
         _require_prunable(model, compression)
     if compression.cluster is not None:

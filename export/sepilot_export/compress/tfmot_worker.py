@@ -23,8 +23,8 @@ from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import RecipeError, RunError, SepilotError
 from sepilot_runtime.base.files import read_json, write_json
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.settings import Samples
 
 __all__ = ["main"]
 
@@ -56,7 +56,10 @@ def _work(folder: Path, tell: Any) -> None:
     job = read_json(folder / "job.json", RunError)
     compression = _parsed(Compression, job["compression"])
     course = Course(
-        train=Samples(pictures=np.load(folder / "pictures.npy", mmap_mode="r"), labels=np.load(folder / "labels.npy")),
+        train=FrameSet(
+            pictures=np.load(folder / "pictures.npy", mmap_mode="r"),
+            labels=dict(np.load(folder / "labels.npz")),
+        ),
         augmentation=_parsed(Augmentation, job["augmentation"]),
         seed=job["seed"],
         begin=lambda label, total: tell(label=label, total=total),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sepilot_export.convert.embed import tflite_model
+from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.inspect.table import PREPROCESSING
 
@@ -22,8 +22,6 @@ def join_tflite(front: bytes, rest: bytes) -> bytes:
     Raises:
         RunError: the two do not fit together.
     """
-    import flatbuffers
-
     first, model = tflite_model(front), tflite_model(rest)
     for part in (first, model):
         if len(part.subgraphs) != 1 or len(part.signatureDefs or ()) != 1:
@@ -41,9 +39,7 @@ def join_tflite(front: bytes, rest: bytes) -> bytes:
     signature, entry = model.signatureDefs[0], first.signatureDefs[0].inputs[0]
     entry.tensorIndex += index
     signature.inputs = [entry]
-    builder = flatbuffers.Builder(len(front) + len(rest) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return tflite_content(model)
 
 
 def _append(first: Any, model: Any) -> int:

@@ -16,6 +16,7 @@ Weights travel by layer name. `require_parity` then compares the two models and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
+from sepilot_train.inspect.keras_graph import graph_of
 
 __all__ = [
     "FLOAT_PARITY",
@@ -86,44 +88,86 @@ def plain_graph(model: Any, image_name: str, output_names: Sequence[str], *, fol
     """
     import keras
 
-    foldable = foldable_norms(model)
-    folded = foldable if fold else {}
-    scales = {
-        layer.name: _scale_and_shift(layer)
-        for layer in model.layers
-        if _is_norm(layer) and (fold or layer.name not in foldable)
-    }
-    split = {
-        layer.name: _separated(layer, use_bias=layer.use_bias or layer.name in folded.values())
-        for layer in model.layers
-        if type(layer).__name__ == "SeparableConv2D"
-    }
+    rewriting = _Rewriting.of(model, fold=fold)
+    image = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]), dtype="float32", name=image_name)
+    inputs = keras.tree.pack_sequence_as(model.input, [image])
+    copy = keras.models.clone_model(
+        model, input_tensors=inputs, clone_function=rewriting.clone, call_function=rewriting.call
+    )
+    deployed = keras.Model(image, dict(zip(output_names, copy.outputs, strict=True)), name=model.name)
+    rewriting.carry_weights(model, deployed)
+    return deployed
 
-    def clone(layer: Any) -> Any:
-        if layer.name in folded or layer.name in split or type(layer).__name__ in _DROPPED:
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Rewriting:
+    """What becomes of a model's layers, by name.
+
+    Attributes:
+        folded: batch normalizations that fold, each with the layer that it folds into.
+        scales: scale and shift of each batch normalization that does not stay as it is.
+        split: the two convolutions of each separable one.
+    """
+
+    folded: Mapping[str, str]
+    scales: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    split: Mapping[str, tuple[Any, Any]]
+
+    @classmethod
+    def of(cls, model: Any, *, fold: bool) -> _Rewriting:
+        foldable = foldable_norms(model)
+        folded = foldable if fold else {}
+        norms = [x for x in model.layers if _is_norm(x) and (fold or x.name not in foldable)]
+        separable = [x for x in model.layers if type(x).__name__ == "SeparableConv2D"]
+        return cls(
+            folded=folded,
+            scales={norm.name: _scale_and_shift(norm) for norm in norms},
+            split={x.name: _separated(x, use_bias=x.use_bias or x.name in folded.values()) for x in separable},
+        )
+
+    def clone(self, layer: Any) -> Any:
+        """The layer's counterpart, without weights."""
+        import keras
+
+        if layer.name in self.folded or layer.name in self.split or type(layer).__name__ in _DROPPED:
             return keras.layers.Identity(name=layer.name)
-        if layer.name in scales and len(layer.output.shape) == 4:
+        if layer.name in self.scales and len(layer.output.shape) == 4:
             return keras.layers.DepthwiseConv2D(1, use_bias=True, name=layer.name)
         config = layer.get_config()
-        if layer.name in folded.values():
+        if layer.name in self.folded.values():
             config["use_bias"] = True
         return type(layer).from_config(config)
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        # Keras passes `mask` on to layers that take none. An identity is not called, so it leaves no operation behind.
+    def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the counterpart makes of its inputs. An identity is not called, so it leaves no operation behind."""
+        import keras
+
+        # Keras passes `mask` on to layers that take none.
         kwargs.pop("mask", None)
-        if layer.name in split:
-            depthwise, pointwise = split[layer.name]
+        if layer.name in self.split:
+            depthwise, pointwise = self.split[layer.name]
             return pointwise(depthwise(*args))
         return args[0] if isinstance(layer, keras.layers.Identity) else layer(*args, **kwargs)
 
-    image = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]), dtype="float32", name=image_name)
-    inputs = keras.tree.pack_sequence_as(model.input, [image])
-    copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, call_function=call)
-    outputs = dict(zip(output_names, copy.outputs, strict=True))
-    deployed = keras.Model(image, outputs, name=model.name)
-    _carry_weights(model, deployed, scales, folded, split)
-    return deployed
+    def carry_weights(self, model: Any, deployed: Any) -> None:
+        """Set the weights of the rewritten model by those of the original."""
+        norm_of = {source: norm for norm, source in self.folded.items()}
+        copies = {layer.name: layer for layer in deployed.layers}
+        for source in model.layers:
+            if not source.weights or source.name in self.folded:
+                continue
+            weights = source.get_weights()
+            if source.name in self.scales and type(copies[source.name]).__name__ == "DepthwiseConv2D":
+                scale, shift = self.scales[source.name]
+                weights = [scale.reshape(1, 1, -1, 1), shift]
+            elif source.name in norm_of:
+                weights = _folded_weights(source, *self.scales[norm_of[source.name]])
+            if source.name in self.split:
+                depthwise, pointwise = self.split[source.name]
+                depthwise.set_weights(weights[:1])
+                pointwise.set_weights(weights[1:])
+            else:
+                copies[source.name].set_weights(weights)
 
 
 def _separated(layer: Any, *, use_bias: bool) -> tuple[Any, Any]:
@@ -160,47 +204,12 @@ def _scale_and_shift(norm: Any) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 def foldable_norms(model: Any) -> dict[str, str]:
     """Batch normalizations that fold, each with the layer that it folds into."""
-    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
-    folded = {}
-    for node in nodes:
-        layer = node.operation
-        if not _is_norm(layer) or sum(n.operation is layer for n in nodes) > 1:
-            continue
-        (parent,) = node.parent_nodes
-        source = parent.operation
-        linear = type(source).__name__ in _FOLDS_INTO and source.activation.__name__ == "linear"
-        consumers = sum(parent in n.parent_nodes for n in nodes)
-        uses = sum(n.operation is source for n in nodes)
-        is_output = any(parent.outputs[0] is tensor for tensor in model.outputs)
-        if linear and consumers == 1 and uses == 1 and not is_output:
-            folded[layer.name] = source.name
-    return folded
-
-
-def _carry_weights(
-    model: Any,
-    deployed: Any,
-    scales: Mapping[str, Any],
-    folded: Mapping[str, str],
-    split: Mapping[str, tuple[Any, Any]],
-) -> None:
-    norm_of = {source: norm for norm, source in folded.items()}
-    copies = {layer.name: layer for layer in deployed.layers}
-    for source in model.layers:
-        if not source.weights or source.name in folded:
-            continue
-        weights = source.get_weights()
-        if source.name in scales and type(copies[source.name]).__name__ == "DepthwiseConv2D":
-            scale, shift = scales[source.name]
-            weights = [scale.reshape(1, 1, -1, 1), shift]
-        elif source.name in norm_of:
-            weights = _folded_weights(source, *scales[norm_of[source.name]])
-        if source.name in split:
-            depthwise, pointwise = split[source.name]
-            depthwise.set_weights(weights[:1])
-            pointwise.set_weights(weights[1:])
-        else:
-            copies[source.name].set_weights(weights)
+    graph = graph_of(model)
+    return {
+        call.layer.name: call.parents[0].layer.name
+        for call in graph.calls
+        if _is_norm(call.layer) and not graph.reason_apart(call, _FOLDS_INTO)
+    }
 
 
 def _folded_weights(layer: Any, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> list[NDArray[np.float64]]:

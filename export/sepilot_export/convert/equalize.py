@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert.ranges import as_input
+from sepilot_train.inspect.keras_graph import Call, graph_of
 
 __all__ = ["equalize"]
 
@@ -60,30 +61,23 @@ def equalize(deployed: Any, pictures: NDArray[np.uint8], *, into_dense: bool = T
 
 
 def _pairs(deployed: Any) -> Iterator[_Pair]:
-    nodes = [node for depth in deployed._nodes_by_depth.values() for node in depth]
-    consumers: dict[int, list[Any]] = {}
-    uses: dict[int, int] = {}
-    for node in nodes:
-        uses[id(node.operation)] = uses.get(id(node.operation), 0) + 1
-        for parent in node.parent_nodes:
-            consumers.setdefault(id(parent), []).append(node)
+    graph = graph_of(deployed)
 
-    def follower(node: Any) -> Any:
-        found = consumers.get(id(node), [])
-        return found[0] if len(found) == 1 and uses[id(found[0].operation)] == 1 else None
+    def follower(call: Call) -> Call | None:
+        found = graph.consumers(call)
+        return found[0] if len(found) == 1 and graph.uses(found[0].layer) == 1 else None
 
-    for node in nodes:
-        layer = node.operation
-        if type(layer).__name__ not in _SOURCES or uses[id(layer)] > 1:
+    # From the outputs back: a layer's weights say what its input is worth once its own output was rescaled.
+    for call in reversed(graph.calls):
+        layer = call.layer
+        if call.kind not in _SOURCES or graph.uses(layer) > 1 or layer.activation.__name__ not in ("linear", "relu"):
             continue
-        if layer.activation.__name__ not in ("linear", "relu"):
-            continue
-        seen, after = node, follower(node)
-        while after is not None and _is_transparent(after.operation):
-            seen = after if type(after.operation).__name__ == "ReLU" else seen
+        seen, after = call, follower(call)
+        while after is not None and _is_transparent(after.layer):
+            seen = after if after.kind == "ReLU" else seen
             after = follower(after)
-        if after is not None and _takes_channels(after.operation):
-            yield _Pair(source=layer, seen=seen.outputs[0], sink=after.operation)
+        if after is not None and _takes_channels(after.layer):
+            yield _Pair(source=layer, seen=seen.outputs[0], sink=after.layer)
 
 
 def _is_transparent(layer: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.contract import Contract
-from sepilot_train.run.frame_set import FrameSet
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.run.recipe import Gate
 
 __all__ = ["ExportInputs", "Step"]

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import onnx_file
-from sepilot_export.convert.embed import tflite_model
+from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.in_memory import pilot_of
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
+from sepilot_runtime.engine.pilot import answers_to
 
 __all__ = ["ALLOWED_STEPS", "Twin", "output_step", "to_onnx", "twin_gap"]
 
@@ -51,8 +52,8 @@ class Twin:
         return round(float(gap) / self.output_step, 3)
 
 
-def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> bytes:
-    """The twin of an int8 TFLite file.
+def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tuple[bytes, Twin]:
+    """The twin of an int8 TFLite file, and how it stands to it.
 
     Args:
         pictures: on which the two are held against each other.
@@ -74,7 +75,8 @@ def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> byt
         raise RunError(
             f"int8-twin.onnx: at most {ALLOWED_STEPS} output steps from the int8 TFLite file expected, found {gap:.0f}"
         )
-    return content
+    twin = Twin(of="int8.tflite", output_step=output_step(int8), steps=gap, allowed_steps=ALLOWED_STEPS)
+    return content, twin
 
 
 def _as_tf2onnx_reads(int8: bytes) -> bytes:
@@ -83,7 +85,6 @@ def _as_tf2onnx_reads(int8: bytes) -> bytes:
     It names the tensors between int8 and float32 operations as tf2onnx names its own, and leaves the older of two
     fields with an operation's code empty, where a zero means an addition.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = tflite_model(int8)
@@ -91,16 +92,15 @@ def _as_tf2onnx_reads(int8: bytes) -> bytes:
         tensor.name = tensor.name.replace(b"_dequant", b"_real").replace(b"_prequant", b"_raw")
     for code in model.operatorCodes:
         code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
-    builder = flatbuffers.Builder(len(int8))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return tflite_content(model)
 
 
 def twin_gap(int8: bytes, twin: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> float:
     """Largest distance of the two files' answers, in steps of the output; in 1/1000 where that is float32."""
     pilots = pilot_of(int8, "tflite", contract), pilot_of(twin, "onnx", contract)
-    gaps = [abs(pilots[0].infer_picture(p) - pilots[1].infer_picture(p)) for p in pictures]
-    return round(max(gaps) / output_step(int8), 3)
+    name = contract.outputs[0].name
+    ours, theirs = (answers_to(pilot.infer_picture, pictures)[name].astype(np.float64) for pilot in pilots)
+    return round(float(np.abs(ours - theirs).max()) / output_step(int8), 3)
 
 
 def output_step(int8: bytes) -> float:

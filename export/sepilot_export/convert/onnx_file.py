@@ -154,17 +154,6 @@ def quantize(
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    overrides: dict[str, list[dict[str, Any]]] = {
-        name: [{"quant_type": QuantType.QInt8, "rmin": np.float32(low), "rmax": np.float32(high)}]
-        for name, (low, high) in ranges.items()
-    }
-    overrides[contract.picture.name] = [
-        {
-            "quant_type": QuantType.QInt8,
-            "scale": np.array(INT8_INPUT.scale, np.float32),
-            "zero_point": np.array(INT8_INPUT.zero_point, np.int8),
-        }
-    ]
     with tempfile.TemporaryDirectory(prefix="sepilot-onnx-") as folder:
         source, result = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(prepared)
@@ -179,11 +168,25 @@ def quantize(
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_quantize=list(alone),
             nodes_to_exclude=list(keep_float),
-            extra_options={"TensorQuantOverrides": overrides},
+            extra_options={"TensorQuantOverrides": _overrides(contract, ranges)},
         )
         model = onnx.load(str(result))
     keep_float_nodes(model)
     return _checked(model)
+
+
+def _overrides(contract: Contract, ranges: Mapping[str, Range]) -> dict[str, list[dict[str, Any]]]:
+    """What the quantizer must not find out by itself: the ranges, and the scale of the picture."""
+    from onnxruntime.quantization import QuantType
+
+    settings: dict[str, dict[str, Any]] = {
+        name: {"rmin": np.float32(low), "rmax": np.float32(high)} for name, (low, high) in ranges.items()
+    }
+    settings[contract.picture.name] = {
+        "scale": np.array(INT8_INPUT.scale, np.float32),
+        "zero_point": np.array(INT8_INPUT.zero_point, np.int8),
+    }
+    return {name: [{"quant_type": QuantType.QInt8, **setting}] for name, setting in settings.items()}
 
 
 def keep_float_nodes(model: Any) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, onnx_file, tflite
 from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
-from sepilot_export.convert.int8_as_onnx import ALLOWED_STEPS, Twin, output_step, to_onnx, twin_gap
+from sepilot_export.convert.int8_as_onnx import Twin, to_onnx
 from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.pipeline import sparse
 from sepilot_export.pipeline.frame_input import FrameFiles
-from sepilot_export.quantize.int8 import Int8, Int8Options
+from sepilot_export.quantize.int8 import Int8, Int8File
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
 from sepilot_export.record.exports import TOOLS, ExportedFile
 from sepilot_runtime.base.errors import ContractError, ModelFileError
@@ -29,33 +31,55 @@ from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
-__all__ = ["Converter", "ExportInputs", "Step"]
+__all__ = ["Converter", "Made"]
+
+CUT_OFF = (
+    "int8.tflite: trained by an earlier version; ONNX Runtime and OpenVINO cut off sums of its kernels on processors "
+    "without VNNI, so that its twin steers otherwise there; compress again"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Made:
+    """A file without its contract, and what was decided about it.
+
+    Attributes:
+        int8: of a file that was quantized here, or of the one that this one was made from.
+        twin: of a twin, how it stands to its TFLite file.
+        answers: of one that takes frames, what it said to the pictures without the preprocessing in front.
+        warnings: one line each.
+    """
+
+    content: bytes
+    int8: Int8File | None = None
+    twin: Twin | None = None
+    answers: NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Converter:
-    """Makes the formats of one model. `int8` tells about the calibration, where there was one."""
+    """Makes the formats of one model; what several of them are made from is made once."""
 
     def __init__(
-        self, source: ExportInputs, model: Any, deployed: Any, work: Path, limits: Mapping[str, GateLimits],
-        options: Int8Options, step: Step, frames: FrameFiles | None = None,
+        self, source: ExportInputs, deployed: Any, int8: Int8, work: Path, limits: Mapping[str, GateLimits],
+        step: Step, frames: FrameFiles | None = None,
     ) -> None:  # fmt: skip
         """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files."""
-        self._frames = frames
-        self.int8 = Int8(source, model, work, limits, options, step)
+        self._frames, self._int8 = frames, int8
         self._source, self._deployed, self._work, self._limits, self._step = source, deployed, work, limits, step
-        self._made: dict[str, bytes] = {}
-        self._makers: dict[str, Callable[[], bytes]] = {
-            "float32.tflite": lambda: tflite.convert(self._saved(), "float32"),
-            "float16.tflite": lambda: tflite.convert(self._saved(), "float16"),
-            "dynamic.tflite": lambda: tflite.convert(self._saved(), "dynamic"),
-            "sparse.tflite": lambda: sparse.convert_sparse(self._saved()),
+        self._made: dict[str, Made] = {}
+        self._makers: dict[str, Callable[[], Made]] = {
+            "float32.tflite": lambda: Made(content=tflite.convert(self._saved(), "float32")),
+            "float16.tflite": lambda: Made(content=tflite.convert(self._saved(), "float16")),
+            "dynamic.tflite": lambda: Made(content=tflite.convert(self._saved(), "dynamic")),
+            "sparse.tflite": lambda: Made(content=sparse.convert_sparse(self._saved())),
             "int8.tflite": self._trained_int8
             if source.trained_int8
-            else lambda: self.int8.content("int8.tflite", "tflite"),
-            "int8-float-head.tflite": lambda: self.int8.content("int8-float-head.tflite", "tflite", float_head=True),
-            "float32.onnx": lambda: onnx_file.convert_float32(deployed, source.contract),
-            "float16.onnx": lambda: onnx_file.to_float16(self._content("float32.onnx")),
-            "int8.onnx": lambda: self.int8.content("int8.onnx", "onnx"),
+            else lambda: self._quantized("int8.tflite", "tflite"),
+            "int8-float-head.tflite": lambda: self._quantized("int8-float-head.tflite", "tflite", float_head=True),
+            "float32.onnx": lambda: Made(content=onnx_file.convert_float32(deployed, source.contract)),
+            "float16.onnx": lambda: Made(content=onnx_file.to_float16(self._make("float32.onnx").content)),
+            "int8.onnx": lambda: self._quantized("int8.onnx", "onnx"),
             "int8-twin.onnx": self._twin,
         }
 
@@ -67,8 +91,11 @@ class Converter:
             return ""
         return f"{form.name}: left out, as no kernel has {sparse.ENOUGH:.0%} zeros that it could leave out"
 
-    def write(self, form: Format, folder: Path) -> ExportedFile:
+    def write(self, form: Format, folder: Path) -> tuple[ExportedFile, Made]:
         """Make a file and, once it is proved, put it into `folder`.
+
+        Returns:
+            What export.json says about it, and what was decided.
 
         Raises:
             RunError: it cannot be converted.
@@ -76,18 +103,16 @@ class Converter:
         """
         self._step(form.name)
         begin = time.perf_counter()
-        content = self._content(form.name)
+        made = self._make(form.name)
+        content = made.content
         seconds = time.perf_counter() - begin
         weights = (embed.tflite_weights if form.suffix == "tflite" else embed.onnx_weights)(content)
         share = round(embed.sparsity(weights), 4)
         contract = _contract_for(self._source.contract, form, share)
         if self._frames is not None:
-            content, contract = self._frames.put_in(content, contract, form)
-        put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
-        stem = _file_stem(contract.provenance.recipe) + ("-frame" if contract.frame else "")
-        path = self._work / f"{stem}-{form.name}"
-        path.write_bytes(put(content, contract))
-        _require_loadable(path, form)
+            content, contract, answers = self._frames.put_in(content, contract, form)
+            made = dataclasses.replace(made, answers=answers)
+        path = self._proved(content, contract, form)
         data = path.read_bytes()
         exported = ExportedFile(
             file=path.name,
@@ -101,13 +126,22 @@ class Converter:
             seconds=round(seconds, 2),
             limits=self._limits[form.name],
             of_training=self._source.trained_int8 is not None and "int8.tflite" in (form.name, form.made_from),
-            **self._decisions(form),
+            **_decisions(made),
         )
         (folder / path.name).write_bytes(data)
-        return exported
+        return exported, made
 
-    def _content(self, name: str) -> bytes:
-        """The file called `name`, without its contract; made on first use."""
+    def _proved(self, content: bytes, contract: Contract, form: Format) -> Path:
+        """A file that carries its contract and has passed its golden frames."""
+        put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
+        stem = _file_stem(contract.provenance.recipe) + ("-frame" if contract.frame else "")
+        path = self._work / f"{stem}-{form.name}"
+        path.write_bytes(put(content, contract))
+        _require_loadable(path, form)
+        return path
+
+    def _make(self, name: str) -> Made:
+        """The file called `name`, made on first use."""
         if name not in self._made:
             with quiet(f"conversion to {name}"):
                 self._made[name] = self._makers[name]()
@@ -119,41 +153,33 @@ class Converter:
             tflite.save_graph(self._deployed, self._source.contract, folder)
         return folder
 
-    def _trained_int8(self) -> bytes:
+    def _quantized(self, name: str, suffix: Suffix, *, float_head: bool = False) -> Made:
+        file = self._int8.file(name, suffix, float_head=float_head)
+        return Made(content=file.content, int8=file, warnings=file.warnings)
+
+    def _trained_int8(self) -> Made:
         assert self._source.trained_int8 is not None
         content = self._source.trained_int8.read_bytes()
         tflite.require_exact_input(content, self._source.contract)
-        if not all_fit(tflite_kernels(content)):
-            self.int8.warnings.append(
-                "int8.tflite: trained by an earlier version; ONNX Runtime and OpenVINO cut off sums of its kernels on "
-                "processors without VNNI, so that its twin steers otherwise there; compress again"
-            )
-        return content
+        warnings = () if all_fit(tflite_kernels(content)) else (CUT_OFF,)
+        return Made(content=content, warnings=warnings)
 
-    def _twin(self) -> bytes:
-        return to_onnx(self._content("int8.tflite"), self._source.contract, self._twin_pictures())
-
-    def _twin_pictures(self) -> NDArray[np.uint8]:
+    def _twin(self) -> Made:
         pictures = self._source.training.pictures
-        return pictures[np.linspace(0, len(pictures) - 1, min(64, len(pictures))).astype(np.int64)]
+        few = pictures[np.linspace(0, len(pictures) - 1, min(64, len(pictures))).astype(np.int64)]
+        origin = self._make("int8.tflite")
+        content, twin = to_onnx(origin.content, self._source.contract, few)
+        return Made(content=content, int8=origin.int8, twin=twin)
 
-    def _decisions(self, form: Format) -> dict[str, Any]:
-        """What was decided about a file, for export.json."""
-        found: dict[str, Any] = {}
-        origin = "int8.tflite" if form.name == "int8-twin.onnx" else form.name
-        if made := self.int8.mixed.get(origin):
-            found = {"kept_float": made.kept, "kept_because": made.reasons if made.kept else ()}
-            found["cost"] = made.cost if origin == form.name else None
-            found["figures"] = self.int8.figures[origin] if origin == form.name else ()
-        if origin != form.name:
-            one, other = self._content(origin), self._content(form.name)
-            found["twin"] = Twin(
-                of=origin,
-                output_step=output_step(one),
-                steps=twin_gap(one, other, self._source.contract, self._twin_pictures()),
-                allowed_steps=ALLOWED_STEPS,
-            )
-        return found
+
+def _decisions(made: Made) -> dict[str, Any]:
+    """What was decided about a file, for export.json. Cost and figures are the quantized file's, not its twin's."""
+    found: dict[str, Any] = {"twin": made.twin}
+    if made.int8 and (mixed := made.int8.mixed):
+        found |= {"kept_float": mixed.kept, "kept_because": mixed.reasons if mixed.kept else ()}
+        if made.twin is None:
+            found |= {"cost": mixed.cost, "figures": made.int8.figures}
+    return found
 
 
 def _kernels(layer: Any) -> list[NDArray[Any]]:
@@ -181,4 +207,6 @@ def _contract_for(contract: Contract, form: Format, share: float) -> Contract:
         sparsity=share,
         versions={**contract.provenance.versions, **versions(TOOLS)},
     )
-    return dataclasses.replace(contract, provenance=provenance, tolerance=form.tolerance)
+    return dataclasses.replace(
+        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, form.tolerance)
+    )

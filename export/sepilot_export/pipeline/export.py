@@ -19,43 +19,30 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sepilot_export.convert import deploy, support
-from sepilot_export.convert.failures import Failure, lines_of, way_out
-from sepilot_export.convert.formats import FORMATS, Format, limits_of
+from sepilot_export.convert.failures import Failure, way_out
+from sepilot_export.convert.formats import Format
 from sepilot_export.convert.inputs import ExportInputs, Step
-from sepilot_export.pipeline.converter import Converter
+from sepilot_export.pipeline.converter import Converter, Made
 from sepilot_export.pipeline.frame_input import FrameFiles
+from sepilot_export.pipeline.ready import make_ready, nothing_made
 from sepilot_export.quantize.int8 import Int8, Int8Options
-from sepilot_export.quantize.mixed_precision import Sensitivity
+from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.sqnr import FRAMES, Noise, draw_noise
 from sepilot_export.record.exports import EXPORT_NAME, TOOLS, Export, ExportedFile, Processor
 from sepilot_export.verify.raw_frames import RawFrames
-from sepilot_export.verify.reference import REFERENCE_NAME, Reference
+from sepilot_export.verify.reference import REFERENCE_NAME
 from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
 from sepilot_runtime.device.conditions import versions
+from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
-from sepilot_train.base.stored import Pictures
-from sepilot_train.fit.predict import predict
 from sepilot_train.run.run import Run
 from sepilot_train.run.validation import read_validation
 
 __all__ = ["LAYERS_NAME", "Layers", "Written", "export_source", "source_of"]
-
-AGREEMENT = 0.01
-"""Largest difference between the answers saved by the training and the same model's answers here, in output values.
-
-A training on a GPU in reduced precision differs by a thousandth; another crop or a changed drive by far more.
-"""
-
-MAX_REFERENCE_FRAMES = 20_000
 
 LAYERS_NAME = "int8-layers.json"
 
@@ -106,7 +93,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         raise RunError(f"{run.path}: contract.json and recipe.toml disagree about the picture; train again")
     held_out = run.frames("validation", moved_to=moved_to, progress=progress)
     saved = run.predictions()
-    if list(zip(saved.drives, saved.names, strict=True)) != list(zip(held_out.drives, held_out.names, strict=True)):
+    if (saved.frames.drives, saved.frames.names) != (held_out.drives, held_out.names):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
     return ExportInputs(
         model_path=run.model_path,
@@ -114,7 +101,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         gates=run.recipe.gates,
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
-        saved=saved.predictions,
+        saved=only(saved.values),
         constant=read_validation(run.path).metrics.constant,
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
@@ -142,87 +129,84 @@ def export_source(
         OutputError: `out` exists or cannot be written.
     """
     require_new(out)
-    limits = {form.name: limits_of(form, source.gates, int8.max_drop) for form in FORMATS}
-    step("loading the model")
-    model = deploy.load_training_model(source.model_path, source.contract)
-    broken = support.unsupported(model, formats, repaired=int8.max_drop is not None)
-    if len(broken) == len(formats):
-        raise _nothing_made(source, broken)
-    step("deploy graph")
-    with quiet("deploy graph"):
-        reference = _reference(source, model)
-        deployed = deploy.deploy_graph(model, source.contract)
-        parity = deploy.require_parity(model, deployed, _spread(source.held_out.pictures, reference.predictions))
-    frames = None
-    if raw is not None:
-        step("preprocessing")
-        frames = FrameFiles(model, source, raw)
-        limits = {name: frames.limits(limit) for name, limit in limits.items()}
+    ready = make_ready(source, formats, int8, raw, step)
+    frames = ready.frames
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-export-") as work:
-        converter = Converter(source, model, deployed, Path(work), limits, int8, step, frames)
-        skipped = [reason for form in formats if (reason := converter.reason_to_skip(form))]
-        wanted = [form for form in formats if not converter.reason_to_skip(form)]
-        files, failed = _write_files(converter, wanted, part, broken, repairable=int8.max_drop is None)
-        if failed and not files:
-            raise _nothing_made(source, failed)
-        if not files:
-            raise RunError(f"{source.model_path}: nothing to export: {'; '.join(skipped)}")
-        warnings = converter.int8.warnings
-        if converter.int8.manifest is not None:
-            write_json(part / "calibration.json", dataclasses.asdict(converter.int8.manifest))
-            step(LAYERS_NAME)
-            warnings += _write_layers(converter.int8, part)
-        if int8.max_drop is not None and any(f.format == "int8.tflite" and f.of_training for f in files):
+        quantized = Int8(source, ready.model, Path(work), ready.limits, int8, step)
+        converter = Converter(source, ready.deployed, quantized, Path(work), ready.limits, step, frames)
+        written, made = _write_files(converter, formats, part, ready.broken, repairable=int8.max_drop is None)
+        if not written.files:
+            raise nothing_made(source, written.failed, written.left_out)
+        warnings = [*_write_calibration(quantized, made, part, step), *written.warnings]
+        if int8.max_drop is not None and any(f.format == "int8.tflite" and f.of_training for f in written.files):
             warnings.append("int8.tflite: was made by the training, so --max-drop does not change it")
+        written = dataclasses.replace(written, warnings=tuple(warnings))
         step(REFERENCE_NAME)
-        (frames.reference(reference) if frames else reference).save(part / REFERENCE_NAME)
+        plain = {name: found.answers for name, found in made.items() if found.answers is not None}
+        (frames.reference(ready.reference, plain) if frames else ready.reference).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        record = _record(source, files, failed, parity, warnings, int8, frames)
-        write_json(part / EXPORT_NAME, dataclasses.asdict(record))
-    return Written(files=tuple(files), warnings=tuple(warnings), left_out=tuple(skipped), failed=tuple(failed))
+        write_json(part / EXPORT_NAME, dataclasses.asdict(_record(source, written, ready.parity, int8, frames)))
+    return written
 
 
 def _write_files(
     converter: Converter, formats: Sequence[Format], folder: Path, broken: Sequence[Failure], *, repairable: bool
-) -> tuple[list[ExportedFile], list[Failure]]:
-    """The files that can be made, and why the others cannot.
+) -> tuple[Written, dict[str, Made]]:
+    """The files that can be made, why the others cannot, and what was decided about each.
 
     Args:
         broken: formats that need not be tried.
         repairable: layers may be kept in float32, and have not been.
     """
-    files: list[ExportedFile] = []
+    files: dict[str, tuple[ExportedFile, Made]] = {}
     failed = {failure.format: failure for failure in broken}
     judged: set[str] = set()
-    for form in formats:
+    skipped = {form.name: reason for form in formats if (reason := converter.reason_to_skip(form))}
+    wanted = [form for form in formats if form.name not in skipped]
+    for form in wanted:
         if origin := failed.get(form.made_from):
             failed[form.name] = dataclasses.replace(origin, format=form.name)
         if form.name in failed:
             continue
         # What a converter raises, of whatever kind, `quiet` has made a RunError, and kept its traceback in a log.
         try:
-            files.append(converter.write(form, folder))
+            files[form.name] = converter.write(form, folder)
         except (RunError, ModelFileError, ContractError) as e:
             failed[form.name] = Failure(format=form.name, reason=str(e).removeprefix(f"{form.name}: "), way_out="")
             if not isinstance(e, RunError):
                 judged.add(form.name)
-    made = [form for form in formats if form.name in {f.format for f in files}]
-    lost = [form for form in formats if form.name in failed]
-    for form in lost:
-        if not failed[form.name].way_out:
+    written = [form for form in wanted if form.name in files]
+    for form in wanted:
+        if form.name in failed and not failed[form.name].way_out:
             repair = repairable and form.needs_calibration and form.name in judged
-            way = way_out(form, made, failed, repairable=repair)
+            way = way_out(form, written, failed, repairable=repair)
             failed[form.name] = dataclasses.replace(failed[form.name], way_out=way)
-    return files, [failed[form.name] for form in lost]
+    return Written(
+        files=tuple(exported for exported, _ in files.values()),
+        warnings=tuple(warning for _, made in files.values() for warning in made.warnings),
+        left_out=tuple(skipped.values()),
+        failed=tuple(failed[form.name] for form in wanted if form.name in failed),
+    ), {name: made for name, (_, made) in files.items()}
 
 
-def _nothing_made(source: ExportInputs, failed: Sequence[Failure]) -> RunError:
-    lines = [f"{names}: {reason}" + (f"; {way}" if way else "") for names, reason, way in lines_of(failed)]
-    return RunError(f"{source.model_path}: no file could be made: {'; '.join(lines)}")
+def _write_calibration(int8: Int8, made: Mapping[str, Made], folder: Path, step: Step) -> list[str]:
+    """calibration.json and int8-layers.json where anything was calibrated; a line for each warning about them."""
+    found = int8.calibration()
+    if found is None:
+        return []
+    write_json(folder / "calibration.json", dataclasses.asdict(found.manifest))
+    step(LAYERS_NAME)
+    # A twin has the layers of the file that it was made from.
+    mixed = {name: m.int8.mixed for name, m in made.items() if m.int8 and m.int8.mixed and m.twin is None}
+    return [*found.warnings, *_write_layers(int8, mixed, folder)]
 
 
-def _write_layers(int8: Int8, folder: Path) -> list[str]:
-    """`int8-layers.json` and its plot; a line for each kind of file that has no figures."""
+def _write_layers(int8: Int8, mixed: Mapping[str, Mixed], folder: Path) -> list[str]:
+    """`int8-layers.json` and its plot; a line for each kind of file that has no figures.
+
+    Args:
+        mixed: which layers stayed in float32, by format.
+    """
     noise: dict[str, tuple[Noise, ...]] = {}
     bits: dict[str, dict[str, float]] = {}
     missing: list[str] = []
@@ -239,50 +223,18 @@ def _write_layers(int8: Int8, folder: Path) -> list[str]:
         frames=FRAMES,
         sqnr_db=noise,
         kernel_bits=bits,
-        kept_float={form: mixed.kept for form, mixed in int8.mixed.items()},
-        damage_alone={form: mixed.damage for form, mixed in int8.mixed.items() if mixed.damage},
+        kept_float={form: m.kept for form, m in mixed.items()},
+        damage_alone={form: m.damage for form, m in mixed.items() if m.damage},
     )
     write_json(folder / LAYERS_NAME, dataclasses.asdict(found))
     draw_noise(noise, found.kept_float, folder / "int8-layers.png")
     return missing
 
 
-def _reference(source: ExportInputs, model: Any) -> Reference:
-    """The held-out frames with the model's answers, computed here and held against those that the training saved."""
-    held = source.held_out
-    answers = predict(model, held.pictures)
-    worst = float(np.abs(answers - source.saved).max())
-    if not worst <= AGREEMENT:
-        place = int(np.nanargmax(np.abs(answers - source.saved)))
-        raise RunError(
-            f"{source.model_path}: does not answer as it did in training: frame {held.names[place]} of drive "
-            f"{held.drives[place]}: {source.saved[place]:.4f} then, {answers[place]:.4f} now; the drive, the picture's "
-            "definition or the model has changed"
-        )
-    index = np.linspace(0, len(answers) - 1, min(len(answers), MAX_REFERENCE_FRAMES)).astype(np.int64)
-    return Reference(
-        pictures=held.pictures[index],
-        drives=tuple(held.drives[i] for i in index),
-        names=tuple(held.names[i] for i in index),
-        labels=held.labels[index],
-        predictions=answers[index],
-        constant=source.constant,
-        contract=source.contract,
-    )
-
-
-def _spread(pictures: Pictures, predictions: NDArray[np.float32], count: int = 32) -> NDArray[np.uint8]:
-    """Pictures from the lowest to the highest prediction."""
-    order = np.argsort(predictions, kind="stable")
-    return pictures[order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64)]]
-
-
 def _record(
     source: ExportInputs,
-    files: Sequence[ExportedFile],
-    failed: Sequence[Failure],
+    written: Written,
     parity: float,
-    warnings: Sequence[str],
     int8: Int8Options,
     frames: FrameFiles | None,
 ) -> Export:
@@ -301,7 +253,7 @@ def _record(
         drives=seen_drives(source.run) if source.run else None,
         deploy_graph_difference=parity,
         preprocessing=frames.record() if frames else None,
-        warnings=tuple(warnings),
-        files=tuple(files),
-        failed=tuple(failed),
+        warnings=written.warnings,
+        files=written.files,
+        failed=written.failed,
     )

@@ -13,12 +13,12 @@ from sepilot_export.quantize.sqnr import print_noise
 from sepilot_export.record.exports import ExportedFile
 from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
-from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.contract import Scalar
 
 __all__ = ["print_files", "print_layers"]
 
 
-def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: Path, output: Output) -> None:
+def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: Path, output: Scalar) -> None:
     """A row for each file, what was decided about it, and which formats are missing."""
     from rich.console import Console
     from rich.table import Table
@@ -42,7 +42,7 @@ def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: P
     console.print(f"\n-> {out}\nnext: sepilot check {out}", soft_wrap=True)
 
 
-def _decisions(file: ExportedFile, output: Output) -> list[str]:
+def _decisions(file: ExportedFile, output: Scalar) -> list[str]:
     lines = []
     if file.kept_float and file.cost:
         cost = file.cost

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Golden, golden_frame
 from sepilot_runtime.contract.preprocess import enlarge_frame, picture_of
-from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.engine.pilot import answers_to, load_pilot
+from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
@@ -73,7 +75,7 @@ class FrameFiles:
         """
         contract, picture = source.contract, source.contract.picture
         self._held_out = source.held_out
-        self._raw, self._plain = raw, dict[str, NDArray[np.float32]]()
+        self._raw = raw
         self._graph = preprocessing.picture_graph(picture, raw.input)
         self._pictures = np.stack([picture_of(frame, picture) for frame in raw.frames])
         self._predictions = predict(model, self._pictures)
@@ -92,35 +94,40 @@ class FrameFiles:
             limits, max_error=limits.max_error + ROUNDING_ERROR, mae_increase=limits.mae_increase + ROUNDING_MAE
         )
 
-    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract]:
-        """A finished file that takes pictures, as one that takes frames, with its contract."""
-        self._plain[form.name] = self._answers(content, contract, form)
+    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract, NDArray[np.float32]]:
+        """A finished file that takes pictures, as one that takes frames, with its contract; what it said before."""
+        answers = self._answers(content, contract, form)
         with quiet(f"preprocessing in front of {form.name}"):
             if form.suffix == "tflite":
                 joined = join_tflite(self._tflite, content)
             else:
                 joined = join_onnx(self._front_onnx(), content, contract.picture.name)
+        looser = ROUNDING_ERROR if self.difference.levels else 0.0
         changed = dataclasses.replace(
             contract,
             frame=self._contract.frame,
             golden=self._contract.golden,
-            tolerance=contract.tolerance + (ROUNDING_ERROR if self.difference.levels else 0.0),
+            tolerance={name: tolerance + looser for name, tolerance in contract.tolerance.items()},
         )
-        return joined, changed
+        return joined, changed, answers
 
-    def reference(self, whole: Reference) -> Reference:
-        """The frames with OpenCV's pictures of them and the training model's answers to those."""
-        held, index = self._held_out, self._raw.index
+    def reference(self, whole: Reference, plain: Mapping[str, NDArray[np.float32]]) -> Reference:
+        """The frames with OpenCV's pictures of them and the training model's answers to those.
+
+        Args:
+            plain: what the files said to these pictures without the preprocessing, by format.
+        """
+        held = self._held_out.take(self._raw.index)
         return dataclasses.replace(
             whole,
             pictures=self._pictures,
-            drives=tuple(held.drives[i] for i in index),
-            names=tuple(held.names[i] for i in index),
-            labels=held.labels[index],
+            drives=held.drives,
+            names=held.names,
+            labels=only(held.labels),
             predictions=self._predictions,
             contract=self._contract,
             frames=self._raw.frames,
-            plain=dict(self._plain),
+            plain=plain,
         )
 
     def record(self) -> Preprocessing:
@@ -140,7 +147,7 @@ class FrameFiles:
             path = Path(folder) / f"plain.{form.suffix}"
             path.write_bytes(put(content, contract))
             pilot = load_pilot(path, verify=False)
-        return np.array([pilot.infer_picture(picture) for picture in self._pictures], np.float32)
+        return answers_to(pilot.infer_picture, self._pictures)[contract.outputs[0].name]
 
     def _front_onnx(self) -> bytes:
         if not self._onnx:
@@ -188,6 +195,6 @@ def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...
     answers = predict(model, np.stack([picture_of(frame, contract.picture) for frame in frames]))
     name = contract.outputs[0].name
     return tuple(
-        dataclasses.replace(golden, expected={name: float(answer)}, picture_crc32=0)
+        dataclasses.replace(golden, expected={name: (float(answer),)}, picture_crc32=0)
         for golden, answer in zip(contract.golden, answers, strict=True)
     )

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RunError, UsageError
+from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.base.stored import Pictures
-from sepilot_train.run.frame_set import FrameSet
 
 __all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "select", "spared"]
 
@@ -55,6 +57,7 @@ class Selection:
 def select(
     training: FrameSet,
     predictions: NDArray[np.float32],
+    output: Output,
     *,
     count: int,
     seed: int,
@@ -73,7 +76,7 @@ def select(
     """
     if count < MINIMUM:
         raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {count}")
-    total = len(training.labels)
+    total = len(training)
     if total < MINIMUM:
         raise RunError(f"calibration: at least {MINIMUM} training frames expected, found {total}")
     shared = set(zip(training.drives, training.names, strict=True)) & set(held_out)
@@ -86,7 +89,7 @@ def select(
         return Selection(index=order, reasons=("first",) * len(order))
     chosen: dict[int, str] = {}
     quotas = _QUOTAS if choice == "tails" else ()
-    for (reason, share), order in zip(quotas, _orders(training, predictions, rng), strict=False):
+    for (reason, share), order in zip(quotas, _orders(training, predictions, output, rng), strict=False):
         fresh = (int(i) for i in order if int(i) not in chosen)
         for _, i in zip(range(int(share * count)), fresh, strict=False):
             chosen[i] = reason
@@ -103,12 +106,14 @@ def spared(total: int, taken: Collection[int], most: int) -> NDArray[np.int64]:
     return free[index]
 
 
-def _orders(training: FrameSet, predictions: NDArray[np.float32], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+def _orders(
+    training: FrameSet, predictions: NDArray[np.float32], output: Output, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
     """For each quota, all frames from the most to the least wanted; ties in random order."""
-    ties = rng.permutation(len(predictions))
-    brightness = _brightness(training.pictures)
-    keys = (predictions, -predictions, -np.abs(np.nan_to_num(training.labels)), brightness, -brightness)
-    return [np.lexsort((ties, key)) for key in keys]
+    mixed = np.argsort(rng.permutation(len(predictions)))
+    brightness = _brightness(training.pictures)[mixed]
+    tails = task_of(output).tails(predictions[mixed], only(training.labels)[mixed])
+    return [mixed[order] for order in (*tails, *(np.argsort(k, kind="stable") for k in (brightness, -brightness)))]
 
 
 def _brightness(pictures: Pictures) -> NDArray[np.float64]:

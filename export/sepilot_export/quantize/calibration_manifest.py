@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sepilot_export.quantize.calibration import Choice, Selection
 from sepilot_export.quantize.calibration_choice import ChoiceError
 from sepilot_export.quantize.calibration_stability import Halves
-from sepilot_train.run.frame_set import FrameSet
+from sepilot_train.base.frame_set import FrameSet, only
 
 __all__ = ["Choices", "Manifest", "manifest"]
 
@@ -79,7 +79,7 @@ def manifest(
 ) -> Manifest:
     """What `calibration.json` says before anything was quantized."""
     edges = np.linspace(-1.0, 1.0, 21)
-    chosen = predictions[selection.index]
+    chosen, labels = predictions[selection.index], only(training.labels)
     pixels = np.ascontiguousarray(training.pictures[selection.index])
 
     def counts(values: NDArray[np.float32]) -> tuple[int, ...]:
@@ -103,7 +103,7 @@ def manifest(
                 drive=training.drives[i],
                 name=training.names[i],
                 reason=reason,
-                label=round(float(training.labels[i]), 6),
+                label=round(float(labels[i]), 6),
                 prediction=round(float(predictions[i]), 6),
             )
             for i, reason in zip(selection.index.tolist(), selection.reasons, strict=True)

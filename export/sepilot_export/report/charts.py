@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.record.checks import ErrorHistogram
+from sepilot_train.base.frame_set import Answers, only
 from sepilot_train.base.metrics import BinError
 from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND, axes
 from sepilot_train.closed_loop.evaluation import ClosedLoopResult
 from sepilot_train.closed_loop.tables import ClosedLoop
-from sepilot_train.run.frame_set import Predictions
 
 __all__ = [
     "Chart",
@@ -79,17 +79,18 @@ def draw_history(history: Mapping[str, Sequence[float]], kept_epoch: int) -> Cha
     return draw_twice("history", f"loss over {len(epochs)} epochs", draw, COLUMN)
 
 
-def draw_scatter(predictions: Predictions, scale_deg: float) -> Chart:
+def draw_scatter(predictions: Answers, scale_deg: float) -> Chart:
     """Prediction against label, one dot per held-out frame."""
     limit = scale_deg * 1.05
+    labels, said = only(predictions.frames.labels), only(predictions.values)
 
     def draw(fig: Any) -> None:
         ax = axes(fig, "", "driver [°], + = right", "model [°]")
         ax.plot([-limit, limit], [-limit, limit], color=SECOND, linewidth=1)
         # Thousands of dots as one picture inside the SVG: as elements they would weigh megabytes.
         ax.scatter(
-            predictions.labels * scale_deg,
-            predictions.predictions * scale_deg,
+            labels * scale_deg,
+            said * scale_deg,
             s=5,
             alpha=0.3,
             color=ACCENT,
@@ -100,20 +101,21 @@ def draw_scatter(predictions: Predictions, scale_deg: float) -> Chart:
         ax.set_ylim(-limit, limit)
         ax.set_aspect("equal")
 
-    return draw_twice("scatter", f"model against driver on {len(predictions.labels):,} held-out frames", draw, COLUMN)
+    return draw_twice("scatter", f"model against driver on {len(labels):,} held-out frames", draw, COLUMN)
 
 
-def draw_driving(predictions: Predictions, scale_deg: float) -> Chart:
+def draw_driving(predictions: Answers, scale_deg: float) -> Chart:
     """Driver and model over the held-out stretch where the driver steered most."""
-    start = _liveliest(predictions.labels, STRETCH)
+    labels, said = only(predictions.frames.labels), only(predictions.values)
+    start = _liveliest(labels, STRETCH)
     part = slice(start, start + STRETCH)
-    x = np.arange(len(predictions.labels[part])) + start
+    x = np.arange(len(labels[part])) + start
 
     def draw(fig: Any) -> None:
         ax = axes(fig, "", "held-out frame", "steering [°]")
         ax.axhline(0, color=FAINT, linewidth=0.8)
-        ax.plot(x, predictions.labels[part] * scale_deg, color=SECOND, linewidth=1.3)
-        ax.plot(x, predictions.predictions[part] * scale_deg, color=ACCENT, linewidth=1.6)
+        ax.plot(x, labels[part] * scale_deg, color=SECOND, linewidth=1.3)
+        ax.plot(x, said[part] * scale_deg, color=ACCENT, linewidth=1.6)
         ax.margins(x=0.01)
 
     return draw_twice("driving", f"steering of driver and model over {len(x)} held-out frames", draw, FULL)

@@ -14,10 +14,10 @@ from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import DriveError, RunError
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.bench.record import Benchmark
+from sepilot_train.base.frame_set import Answers
 from sepilot_train.base.quiet import quiet
 from sepilot_train.closed_loop.tables import ClosedLoop
 from sepilot_train.inspect.table import LayerTable, layer_table
-from sepilot_train.run.frame_set import Predictions
 from sepilot_train.run.run import Run, open_run
 from sepilot_train.run.validation import Validation, read_validation
 
@@ -37,7 +37,7 @@ class PageContent:
     recipe_toml: str
     validation: Validation
     history: Mapping[str, Sequence[float]]
-    predictions: Predictions
+    predictions: Answers
     table: LayerTable
     export_path: Path | None
     export: Export | None
@@ -67,7 +67,7 @@ def gather(
     run = open_run(run_path)
     validation = read_validation(run_path)
     predictions = run.predictions()
-    if not len(predictions.labels):
+    if not len(predictions.frames):
         raise RunError(f"{run_path / 'predictions.npz'}: at least one held-out frame expected, found none")
     export, check = _read_export_directory(export_path)
     if export is not None and export.model_sha256 != (own := sha256_of(run.model_path)):
@@ -138,9 +138,7 @@ def _layers(run: Run) -> LayerTable:
     return layer_table(keras_nodes(model), keras_warnings(model))
 
 
-def _samples(
-    run: Run, predictions: Predictions, scale_deg: float, moved_to: Sequence[Path]
-) -> tuple[list[Sample], str]:
+def _samples(run: Run, predictions: Answers, scale_deg: float, moved_to: Sequence[Path]) -> tuple[list[Sample], str]:
     try:
         return held_out_samples(run, predictions, scale_deg, moved_to), ""
     except DriveError as e:

@@ -18,7 +18,7 @@ from sepilot_runtime.base.errors import DriveError, FrameError
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.contract import golden_frame
 from sepilot_runtime.contract.preprocess import shrink_frame
-from sepilot_train.run.frame_set import Predictions
+from sepilot_train.base.frame_set import Answers, only
 from sepilot_train.run.run import Run
 
 __all__ = ["Sample", "golden_samples", "held_out_samples"]
@@ -61,9 +61,7 @@ class Sample:
         return round(x + length * math.sin(angle), 2), round(y - length * math.cos(angle), 2)
 
 
-def held_out_samples(
-    run: Run, predictions: Predictions, scale_deg: float, moved_to: Sequence[Path] = ()
-) -> list[Sample]:
+def held_out_samples(run: Run, predictions: Answers, scale_deg: float, moved_to: Sequence[Path] = ()) -> list[Sample]:
     """A few held-out frames: spread over the driver's steering, and where the model is furthest off.
 
     Raises:
@@ -75,10 +73,10 @@ def held_out_samples(
     if gone := [p for p in paths if not p.exists()]:
         raise DriveError(f"{gone[0]}: the drive is no longer there")
     drives = {drive.id: drive for drive in open_drives(paths, run.request.reader)}
-    chosen = _choose(predictions)
+    chosen, frames = _choose(predictions), predictions.frames
     samples = []
     for index, worst in chosen:
-        drive, name = drives.get(predictions.drives[index]), predictions.names[index]
+        drive, name = drives.get(frames.drives[index]), frames.names[index]
         if drive is None or name not in drive.names:
             continue
         try:
@@ -90,8 +88,8 @@ def held_out_samples(
                 frame,
                 drive=drive.id,
                 name=name,
-                label_deg=float(predictions.labels[index]) * scale_deg,
-                prediction_deg=float(predictions.predictions[index]) * scale_deg,
+                label_deg=float(only(frames.labels)[index]) * scale_deg,
+                prediction_deg=float(only(predictions.values)[index]) * scale_deg,
                 worst=worst,
             )
         )
@@ -108,20 +106,21 @@ def golden_samples(run: Run, scale_deg: float) -> list[Sample]:
             drive="golden frame",
             name=f"{number}",
             label_deg=None,
-            prediction_deg=float(golden.expected["steering"]) * scale_deg,
+            prediction_deg=golden.expected["steering"][0] * scale_deg,
             worst=False,
         )
         for number, golden in enumerate(run.contract.golden, start=1)
     ]
 
 
-def _choose(predictions: Predictions) -> list[tuple[int, bool]]:
+def _choose(predictions: Answers) -> list[tuple[int, bool]]:
     """Indices, and whether each is there for its error."""
-    error = np.abs(predictions.predictions - predictions.labels)
-    order = np.argsort(predictions.labels, kind="stable")
+    labels = only(predictions.frames.labels)
+    error = np.abs(only(predictions.values) - labels)
+    order = np.argsort(labels, kind="stable")
     # Most frames go straight; evenly spaced angles show more of the road than evenly spaced ranks.
-    wanted = np.linspace(predictions.labels.min(), predictions.labels.max(), SPREAD)
-    places = np.searchsorted(predictions.labels[order], wanted).clip(0, len(order) - 1)
+    wanted = np.linspace(labels.min(), labels.max(), SPREAD)
+    places = np.searchsorted(labels[order], wanted).clip(0, len(order) - 1)
     spread = list(dict.fromkeys(int(order[p]) for p in places))
     worst = [int(i) for i in np.argsort(error)[::-1] if int(i) not in spread]
     apart: list[int] = []

@@ -30,8 +30,9 @@ from sepilot_export.verify.gates import (
 )
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
+from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES
-from sepilot_runtime.engine.pilot import Pilot, load_pilot, verify_golden
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
 
 __all__ = ["candidates_of", "check_file", "check_files", "stand_in"]
 
@@ -120,7 +121,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
     faults = [Fault(kind=Kind.CONTRACT, text=text) for text in found]
     golden = None
     try:
-        golden = verify_golden(pilot.engine)
+        golden = max(verify_golden(pilot.engine).values())
     except (ModelFileError, ContractError) as e:
         faults.append(_fault(Kind.GOLDEN, e, path))
     if pilot.contract.input_shape != reference.contract.input_shape:
@@ -146,7 +147,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
             *faults_of(fidelity, candidate.limits, output, len(answers)),
             *(Fault(kind=Kind.PREPROCESSING, text=text) for text in inside),
         ),
-        notes=tuple(remarks(fidelity, candidate.limits)),
+        notes=tuple(remarks(fidelity, candidate.limits, output)),
     )
 
 
@@ -166,9 +167,10 @@ def _failed(candidate: Candidate, faults: Sequence[Fault], *, opened: bool) -> F
 
 def _run(pilot: Pilot, reference: Reference, tick: Tick) -> NDArray[np.float32]:
     answers = np.empty(len(reference.pictures), np.float32)
+    name = pilot.contract.outputs[0].name
     infer = pilot.infer_picture if reference.frames is None else pilot.infer
     for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
-        answers[i] = infer(pixels)
+        answers[i] = infer(pixels)[name].item()
         tick()
     return answers
 

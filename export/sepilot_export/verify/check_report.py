@@ -14,7 +14,7 @@ from sepilot_export.record.checks import CheckedFile, ErrorHistogram, ReferenceF
 from sepilot_export.verify.file_check import FileCheck
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
-from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.contract import Scalar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +87,7 @@ def _histogram(check: FileCheck, reference: Reference) -> ErrorHistogram:
     return ErrorHistogram(edges_deg=tuple(ERROR_EDGES.tolist()), counts=tuple(counts.tolist()))
 
 
-def witnesses(checks: Sequence[FileCheck], output: Output) -> list[Witness]:
+def witnesses(checks: Sequence[FileCheck], output: Scalar) -> list[Witness]:
     """For each precision made for two engines, how far the two files are from each other, in the output's unit.
 
     Quantizer and interpreter of one have nothing in common with the other's: where they agree, both are right, or the
@@ -159,7 +159,7 @@ def print_failures(failed: Sequence[Failure], console: Console) -> None:
         console.print(f"     next: {escape(way)}")
 
 
-def _headline(reference: Reference, output: Output) -> str:
+def _headline(reference: Reference, output: Scalar) -> str:
     task = reference.task(reference.predictions)
     drives = list(dict.fromkeys(reference.drives))
     named = ", ".join(drives) if len(", ".join(drives)) <= 30 else f"{len(drives)} drives"

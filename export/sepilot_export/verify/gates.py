@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert.formats import FORMATS, Format, GateLimits
-from sepilot_export.verify.fidelity import Fidelity, Interval
+from sepilot_export.verify.fidelity import Fidelity
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.contract.contract import Contract, Output
+from sepilot_runtime.contract.contract import Contract, Scalar
+from sepilot_runtime.contract.outputs.kinds import task_of
 
 __all__ = ["Fault", "Kind", "contract_reasons", "drop_from", "faults_of", "judge", "override", "preprocessing_reasons",
            "remarks"]  # fmt: skip
@@ -50,43 +51,20 @@ class Fault:
     text: str
 
 
-def judge(fidelity: Fidelity, limits: GateLimits, output: Output, frames: int) -> Iterator[str]:
+def judge(fidelity: Fidelity, limits: GateLimits, output: Scalar, frames: int) -> Iterator[str]:
     """The gates that a file does not keep, one reason each; see `faults_of`."""
     return (fault.text for fault in faults_of(fidelity, limits, output, frames))
 
 
-def faults_of(fidelity: Fidelity, limits: GateLimits, output: Output, frames: int) -> Iterator[Fault]:
-    """The gates that a file does not keep.
-
-    The task's error must stay below its limit with the whole of its interval. Where the frames are too few for that
-    (see `remarks`), only an interval that lies above the limit altogether counts against the file.
-    """
-    if not fidelity.max_error <= limits.max_error * output.scale:
-        text = (
-            f"max error {fidelity.max_error:.4g} {output.unit}, at most {limits.max_error * output.scale:.4g} "
-            f"({limits.max_error:g} of full scale) allowed"
-        )
-        yield Fault(kind=Kind.MAX_ERROR, text=text)
-    increase = fidelity.mae_increase
-    if increase is not None:
-        end = increase.high if _can_tell(increase, limits) else increase.low
-        if not end <= limits.mae_increase:
-            text = (
-                f"task MAE {increase.mean:+.5f}, 95 % within {increase.low:+.5f} to {increase.high:+.5f}, "
-                f"{limits.mae_increase:+.5f} allowed"
-            )
-            yield Fault(kind=Kind.MAE_INCREASE, text=text)
-    # A share of a few frames is rounded up to a whole one; none stays none.
-    if fidelity.sign_flips > math.ceil(limits.sign_flips * frames):
-        text = f"{fidelity.sign_flips} of {frames} frames steered to the other side"
-        yield Fault(kind=Kind.SIGN_FLIPS, text=text)
-    if fidelity.saturated > math.ceil(limits.saturated * frames):
-        text = f"{fidelity.saturated} of {frames} frames saturated: the file cannot steer as far as they ask for"
-        yield Fault(kind=Kind.SATURATED, text=text)
+def faults_of(fidelity: Fidelity, limits: GateLimits, output: Scalar, frames: int) -> Iterator[Fault]:
+    """The gates that a file does not keep, as the output's task judges them."""
+    for rule in task_of(output).gates():
+        if text := rule.fault(getattr(fidelity, rule.name), getattr(limits, rule.name), frames):
+            yield Fault(kind=Kind(rule.name), text=text)
 
 
 def preprocessing_reasons(
-    answers: NDArray[np.float32], plain: NDArray[np.float32] | None, output: Output
+    answers: NDArray[np.float32], plain: NDArray[np.float32] | None, output: Scalar
 ) -> Iterator[str]:
     """Whether a file that takes frames answers as the same file without the preprocessing did to OpenCV's pictures.
 
@@ -106,14 +84,14 @@ def preprocessing_reasons(
         )
 
 
-def remarks(fidelity: Fidelity, limits: GateLimits) -> Iterator[str]:
+def remarks(fidelity: Fidelity, limits: GateLimits, output: Scalar) -> Iterator[str]:
     """What the figures could not decide."""
-    increase = fidelity.mae_increase
-    if increase is not None and not _can_tell(increase, limits):
-        yield "too few held-out frames to judge the change of the task MAE; judged by the errors of single frames"
+    for rule in task_of(output).gates():
+        if text := rule.remark(getattr(fidelity, rule.name), getattr(limits, rule.name)):
+            yield text
 
 
-def drop_from(word: str, output: Output) -> float:
+def drop_from(word: str, output: Scalar) -> float:
     """`--max-drop`: a rise of the task MAE, in label units.
 
     Args:
@@ -134,11 +112,6 @@ def drop_from(word: str, output: Output) -> float:
     if not 0 < value < math.inf:
         raise UsageError(f"--max-drop: a number above 0 expected, found {word!r}")
     return value
-
-
-def _can_tell(increase: Interval, limits: GateLimits) -> bool:
-    """Is the interval narrow enough for the limit: would a file that costs nothing pass?"""
-    return increase.high - increase.low <= limits.mae_increase
 
 
 def contract_reasons(found: Contract, expected: Contract, form: Format) -> Iterator[str]:

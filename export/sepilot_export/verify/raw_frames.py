@@ -51,7 +51,7 @@ def read_raw_frames(
         UsageError: the drives' frames are of several sizes, and none is named.
         RunError: a frame that the run was judged on cannot be read any more.
     """
-    drives = {found.drive.id: found.drive for found in run.drives(moved_to=moved_to, progress=False)}
+    drives = {drive.id: drive for drive in run.material(moved_to=moved_to, progress=False).drives}
     held = source.held_out
     used = {*held.drives, *source.training.drives}
     size = wanted or _common_size({name: drive for name, drive in drives.items() if name in used})

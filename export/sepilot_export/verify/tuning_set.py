@@ -19,6 +19,7 @@ from sepilot_export.verify.fidelity import Fidelity, measure
 from sepilot_export.verify.gates import judge, remarks
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.engine.pilot import answers_to
 from sepilot_train.base.stored import Pictures
 
 __all__ = ["MINIMUM", "MOST", "TuningSet"]
@@ -67,7 +68,7 @@ class TuningSet:
             ModelFileError: it does not run, or answers NaN.
         """
         pilot = pilot_of(content, suffix, self.contract)
-        return np.array([pilot.infer_picture(p) for p in self.pictures], np.float32)
+        return answers_to(pilot.infer_picture, self.pictures)[self.contract.outputs[0].name]
 
     def fidelity(self, content: bytes, suffix: Suffix) -> Fidelity:
         """How far a file is from the training model. Raises what `answers` raises."""
@@ -94,5 +95,5 @@ class TuningSet:
             max_deg=round(found.max_error, 5),
             mae_increase=found.mae_increase,
             misses=tuple(judge(found, limits, self.contract.outputs[0], len(self.pictures))),
-            notes=tuple(remarks(found, limits)),
+            notes=tuple(remarks(found, limits, self.contract.outputs[0])),
         )

@@ -20,7 +20,7 @@ from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import DriveError, FrameError, RunError, UsageError
 from sepilot_runtime.contract.contract import FrameInput, Picture
 from sepilot_runtime.contract.preprocess import picture_of
-from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
@@ -83,8 +83,8 @@ def reference_on(
         pictures=pictures,
         drives=tuple(s.drive_id for s in sets for _ in s.names),
         names=tuple(name for s in sets for name in s.names),
-        labels=np.concatenate([s.steering for s in sets]).astype(np.float32),
-        predictions=np.array([pilot.infer_picture(p) for p in pictures], np.float32),
+        labels=np.concatenate([s.labels["steering"] for s in sets]).astype(np.float32),
+        predictions=answers_to(pilot.infer_picture, pictures)[known.contract.outputs[0].name],
         source=source,
     )
 
@@ -131,6 +131,6 @@ def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: Fr
         plain={},
         drives=tuple(drive.id for drive, _, _ in found),
         names=tuple(drive.names[i] for drive, i, _ in found),
-        labels=np.array([drive.steering[i] for drive, i, _ in found], np.float32),
-        predictions=np.array([pilot.infer(frame) for frame in frames], np.float32),
+        labels=np.array([drive.labels["steering"][i] for drive, i, _ in found], np.float32),
+        predictions=answers_to(pilot.infer, frames)[known.contract.outputs[0].name],
     )

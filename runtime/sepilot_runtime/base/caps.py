@@ -15,6 +15,7 @@ __all__ = [
     "GOLDEN_PNG_BYTES",
     "IMAGE_BYTES",
     "IMAGE_PIXELS",
+    "INPUTS",
     "LIST_ENTRIES",
     "MODEL_BYTES",
     "OUTPUTS",
@@ -25,6 +26,7 @@ __all__ = [
     "SIDE_PIXELS",
     "TABLE_ENTRIES",
     "TEXT_LENGTH",
+    "VECTOR_SIZE",
 ]
 
 MODEL_BYTES = 128 << 20
@@ -51,8 +53,14 @@ FRAME_PIXELS = 1 << 24
 SIDE_PIXELS = 8192
 """Of a picture's or a frame's height and width."""
 
+INPUTS = 8
+"""Of a model: its picture, and vectors."""
+
+VECTOR_SIZE = 4096
+"""Of a vector input: a command has 4 numbers, a lidar's scan 720."""
+
 OUTPUTS = 16
-"""Of a model: "steering" is the only one that drives."""
+"""Of a model: two of them drive."""
 
 LIST_ENTRIES = 10_000
 """Of a list or table inside a contract."""

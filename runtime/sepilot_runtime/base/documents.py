@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.files import read_json
 
-__all__ = ["parse", "read_document"]
+__all__ = ["parse", "plain", "read_document"]
 
 T = TypeVar("T")
 
@@ -52,6 +52,22 @@ def read_document(kind: type[T], path: Path, error: type[SepilotError]) -> T:
         return typing.cast(T, _Parser(error, complete=False, later_keys=True).any(kind, value, ""))
     except error as e:
         raise error(f"{path}: {e}") from e
+
+
+def plain(value: Any) -> Any:
+    """What `parse` reads back: dataclasses as tables, those of a `kind` with it, tuples as lists."""
+    if dataclasses.is_dataclass(value):
+        table = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return table if (tag := _tag_of(type(value))) is None else {"kind": tag, **table}
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _tag_of(kind: Any) -> str | None:
+    """What a table of a dataclass that is one of several kinds says under "kind": its class attribute `kind`."""
+    tag = getattr(kind, "kind", None)
+    return tag if isinstance(tag, str) else None
 
 
 class _Parser:
@@ -87,6 +103,10 @@ class _Parser:
         if value is None and type(None) in arguments:
             return None
         kinds = [a for a in arguments if a is not type(None)]
+        if isinstance(value, dict) and (tags := {t: k for k in kinds if (t := _tag_of(k))}):
+            if (tag := value.get("kind")) not in tags:
+                raise self.error(f"{key}.kind: one of {', '.join(tags)} expected, found {_describe(tag)}")
+            return self.any(tags[tag], value, key)
         for kind in kinds[:-1]:
             try:
                 return self.any(kind, value, key)
@@ -121,6 +141,10 @@ class _Parser:
         if not isinstance(value, dict):
             raise self.error(f"{key or 'document'}: a table expected, found {_describe(value)}")
         prefix = f"{key}." if key else ""
+        if (tag := _tag_of(kind)) is not None and ("kind" in value or self.complete):
+            if (found := value.get("kind")) != tag:
+                raise self.error(f"{prefix}kind: {tag} expected, found {_describe(found)}")
+            value = {name: inner for name, inner in value.items() if name != "kind"}
         fields = {f.name: f for f in dataclasses.fields(kind)}
         if not self.later_keys and (unknown := sorted(set(value) - set(fields))):
             raise self.error(f"{prefix}{unknown[0]}: unknown key; known: {', '.join(fields)}")

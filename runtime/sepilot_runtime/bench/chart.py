@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.bench.tables import Report
-from sepilot_runtime.view.drawing import Color, text, text_width
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.bench.tables import Report
+from sepilot_runtime.view.drawing import Color, text, text_width
 
 __all__ = ["draw_chart", "write_chart"]
 

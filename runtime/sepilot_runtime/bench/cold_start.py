@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sepilot_runtime.bench.latency_bench import Variant
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.base.processes import own_environment, python_words
+from sepilot_runtime.bench.latency_bench import Variant
 
 __all__ = ["ColdStart", "cold_start", "drive_command", "start_once"]
 

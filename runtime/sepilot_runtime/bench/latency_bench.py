@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.latency import Latency, latency_of
 from sepilot_runtime.device.conditions import last_level_cache_bytes
 from sepilot_runtime.engine.engines import Engine, EngineName
-from sepilot_runtime.base.latency import Latency, latency_of
-from sepilot_runtime.engine.pilot import Pilot, load_pilot, verify_golden
+from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.source.opening import open_source
 
 __all__ = ["Measurement", "Variant", "measure", "read_frames", "synthetic_frames"]
@@ -146,10 +147,10 @@ class _Run:
     ) -> None:
         self.pilot, self.load_ms, self._reference = pilot, load_ms, reference
         start = time.perf_counter()
-        pilot.steer(frames[0])
+        pilot.predict(frames[0])
         self.first_us = (time.perf_counter() - start) * 1e6
         start = time.perf_counter()
-        pilot.steer(frames[0])
+        pilot.predict(frames[0])
         self._most_calls = max(FEWEST_CALLS, int(LONGEST_VISIT_S / (time.perf_counter() - start)))
         self._frames = frames
         self._next = 0
@@ -157,7 +158,7 @@ class _Run:
         self.medians = array("d")
 
     def visit(self, calls: int) -> None:
-        steer, frames, clock_ns = self.pilot.steer, self._frames, time.perf_counter_ns
+        steer, frames, clock_ns = self.pilot.predict, self._frames, time.perf_counter_ns
         calls = min(calls, self._most_calls)
         for call in range(-min(WARM_UP_CALLS, calls), calls):
             frame = frames[self._next % len(frames)]

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.bench.latency_bench import Measurement
 from sepilot_runtime.base.caps import MODEL_BYTES, SETTINGS_BYTES
-from sepilot_runtime.device.checked import CHECK_NAME, rows_of
-from sepilot_runtime.engine.engines import EngineName
+from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import SepilotError, UsageError
 from sepilot_runtime.base.files import read_json, sha256_of, write_json
 from sepilot_runtime.base.unique_names import names_of
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.bench.latency_bench import Measurement
+from sepilot_runtime.device.checked import CHECK_NAME, rows_of
+from sepilot_runtime.engine.engines import EngineName
 
 __all__ = ["Profile", "ineligible", "read_profile", "require_eligible", "write_profile"]
 

@@ -22,7 +22,15 @@ from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.bench.record import Benchmark, BenchRow
 
-__all__ = ["RegressionTest", "Key", "RegressionOutcome", "compare", "ratio_interval", "read_benchmark", "require_comparable"]
+__all__ = [
+    "Key",
+    "RegressionOutcome",
+    "RegressionTest",
+    "compare",
+    "ratio_interval",
+    "read_benchmark",
+    "require_comparable",
+]
 
 DRAWS = 4000
 FEWEST_ROUNDS = 5

@@ -16,8 +16,8 @@ import time
 import numpy as np
 
 from sepilot_runtime.base.errors import ModelFileError
-from sepilot_runtime.engine.model_file import ModelFile, ModelKind
 from sepilot_runtime.base.processes import own_environment, python_words
+from sepilot_runtime.engine.model_file import ModelFile, ModelKind
 from sepilot_runtime.engine.tflite_reader import macs_of
 
 __all__ = ["floor_us", "gemm_rate", "model_macs"]

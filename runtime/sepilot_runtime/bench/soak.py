@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.latency import Latency, LatencyHistogram
 from sepilot_runtime.drive.loop import drive_live
-from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.drive.step import Step
-from sepilot_runtime.source.protocol import Frame, SourceInfo
 from sepilot_runtime.drive.supervisor import Control
+from sepilot_runtime.engine.pilot import Pilot
+from sepilot_runtime.source.protocol import Frame, SourceInfo
 
-__all__ = ["MemoryCamera", "SoakTest", "Resources", "soak_test", "resources_now"]
+__all__ = ["MemoryCamera", "Resources", "SoakTest", "resources_now", "soak_test"]
 
 LOOKS = 128
 """At memory and handles in a rehearsal, at most; when so many are kept, every second one goes."""

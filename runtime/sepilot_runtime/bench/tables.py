@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepilot_runtime.bench.latency_bench import Measurement
 from sepilot_runtime.bench.cold_start import ColdStart
+from sepilot_runtime.bench.latency_bench import Measurement
 from sepilot_runtime.bench.record import BenchConditions, Benchmark, BenchRow
-from sepilot_runtime.device.conditions import Conditions
+from sepilot_runtime.bench.regression import RegressionTest
 from sepilot_runtime.bench.roofline import floor_us
 from sepilot_runtime.bench.soak import SoakTest
-from sepilot_runtime.bench.regression import RegressionTest
+from sepilot_runtime.device.conditions import Conditions
 
 __all__ = ["Report", "comparison_table", "document", "paced_table", "table"]
 

@@ -1,15 +1,33 @@
-"""Types of command line arguments that several verbs take."""
+"""From a command line to the frozen request of a verb, and types of arguments that several verbs take."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from typing import Any, TypeVar
 
 from sepilot_runtime.base.errors import UsageError
 
-__all__ = ["LARGEST_SEED", "count", "horizon", "seed"]
+__all__ = ["LARGEST_SEED", "count", "horizon", "request_of", "seed"]
+
+Request = TypeVar("Request")
 
 LARGEST_SEED = 2**32 - 1
 """That NumPy and Keras both take."""
+
+
+def request_of(kind: type[Request], arguments: argparse.Namespace, **parts: Any) -> Request:
+    """The frozen request (a dataclass) that parsed flags make, field by field by name; lists become tuples.
+
+    Args:
+        parts: fields that are no flag's own.
+
+    Raises:
+        UsageError: what the request's own checks raise.
+    """
+    names = {field.name for field in dataclasses.fields(kind)} - parts.keys()  # type: ignore[arg-type]
+    values = {name: getattr(arguments, name) for name in names}
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}, **parts)
 
 
 def count(text: str) -> int:

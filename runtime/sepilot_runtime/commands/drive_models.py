@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.base.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.device.checked import failure_of
+from sepilot_runtime.drive.actuation import require_drivable
 from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.engine.engines import engine_named, engine_of
@@ -24,6 +25,7 @@ from sepilot_runtime.engine.trial import time_limit, try_model
 if TYPE_CHECKING:
     import subprocess
 
+    from sepilot_runtime.commands.drive_request import DriveRequest
     from sepilot_runtime.device.slot_watcher import ModelReloader
     from sepilot_runtime.drive.shadow import Shadow
 
@@ -39,24 +41,30 @@ MOST_PAUSE_S = 0.05
 class DriveModels:
     """A file, or the active one of a slots directory; and a shadow beside it, if any."""
 
-    def __init__(self, arguments: argparse.Namespace, car: CarConfig) -> None:
+    def __init__(self, request: DriveRequest, car: CarConfig) -> None:
         """
         Raises:
-            UsageError: the arguments contradict each other.
+            UsageError: the flags contradict each other.
             SepilotError: what `load_pilot` and `ModelReloader` raise.
         """
-        if arguments.profile:
-            _use_profile(arguments)
-        self._engine = engine_named(arguments.engine) if arguments.engine else None
-        self._threads = arguments.threads or 1
+        if request.profile:
+            request = _by_profile(request, request.profile)
+        self._engine = engine_named(request.engine) if request.engine else None
+        self._threads = request.threads or 1
         self._limits = car.limits
         self._picture: Picture | None = None
         self._trial: subprocess.Popen[str] | None = None
-        self._follower = self._follow(arguments)
-        self._first = self._follower.loaded if self._follower else self._load_fitting(arguments.file)
-        self._candidate = self._load_candidate(arguments)
-        if arguments.file is not None and (why := failure_of(arguments.file, self._engine)):
-            print(f"warning: {arguments.file.name} steers, though {why}", file=sys.stderr)
+        if request.file and request.slots:
+            raise UsageError(f"--slots {request.slots}: either a FILE or --slots, not both")
+        self._follower: ModelReloader[Pilot] | None = None
+        if request.file:
+            self._first = self._load_fitting(request.file)
+        else:
+            self._follower = self._follow(request.slots)
+            self._first = self._follower.loaded
+        self._candidate = self._load_candidate(request)
+        if request.file and (why := failure_of(request.file, self._engine)):
+            print(f"warning: {request.file.name} steers, though {why}", file=sys.stderr)
 
     def driving(self) -> Pilot:
         """What steers now."""
@@ -117,7 +125,7 @@ class DriveModels:
         pilot = Pilot(engine_of(file, threads=self._threads, engine=self._engine))
         # The first answer takes longer than others: not in the drive's loop.
         pilot.engine.input_tensor().fill(0)
-        pilot.engine.invoke()
+        pilot.engine.run()
         return self._fitting(pilot, path)
 
     def _keep_trial(self, process: subprocess.Popen[str]) -> None:
@@ -127,24 +135,21 @@ class DriveModels:
         """The same, where this drive can go on with it.
 
         Raises:
-            ContractError: limits.max_novelty is set and the model has no statistics.
+            ContractError: it does not steer; limits.max_novelty is set and the model has no statistics.
             UsageError: it needs other frames than the camera was asked for.
         """
         if self._limits.max_novelty not in ("auto", "off"):
             from sepilot_runtime.drive.novelty import NoveltyMonitor
 
             NoveltyMonitor(pilot.contract)
+        require_drivable(pilot.contract, path)
         if self._picture is not None and _picture_alone(pilot) != self._picture:
             raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
         return pilot
 
-    def _follow(self, arguments: argparse.Namespace) -> ModelReloader[Pilot] | None:
+    def _follow(self, slots: Path | None) -> ModelReloader[Pilot]:
         """What drives by the slots directory, where no file is named."""
-        if arguments.file is not None:
-            if arguments.slots:
-                raise UsageError(f"--slots {arguments.slots}: either a FILE or --slots, not both")
-            return None
-        if not arguments.slots:
+        if slots is None:
             raise UsageError("FILE, --slots DIR or --profile JSON expected")
         from sepilot_runtime.device.slot_watcher import ModelReloader
 
@@ -153,22 +158,22 @@ class DriveModels:
             if importlib.util.find_spec(package):
                 importlib.import_module(package)
         return ModelReloader(
-            arguments.slots,
+            slots,
             self._load_fitting,
             load_beside=self._load_beside,
             warn=lambda line: print(f"warning: {line}", file=sys.stderr),
         )
 
-    def _load_candidate(self, arguments: argparse.Namespace) -> Pilot | None:
+    def _load_candidate(self, request: DriveRequest) -> Pilot | None:
         """What runs as a shadow: the file that was named, or the one that was installed so."""
-        if arguments.shadow is not None:
-            return self._load(arguments.shadow)
-        if not arguments.slots:
+        if request.shadow is not None:
+            return self._load(request.shadow)
+        if not request.slots:
             return None
         from sepilot_runtime.device.slots import shadow_model
 
         try:
-            path = shadow_model(arguments.slots)
+            path = shadow_model(request.slots)
             return self._load(path) if path is not None else None
         except SepilotError as e:
             # The car drives without it.
@@ -181,13 +186,13 @@ def _picture_alone(pilot: Pilot) -> Picture | None:
     return None if pilot.contract.frame else pilot.contract.picture
 
 
-def _use_profile(arguments: argparse.Namespace) -> None:
-    """File, engine and threads as `sepilot bench --write-profile` chose them."""
+def _by_profile(request: DriveRequest, path: Path) -> DriveRequest:
+    """With file, engine and threads as `sepilot bench --write-profile` chose them. Raises UsageError."""
     from sepilot_runtime.bench.profile import read_profile
 
-    given = {"FILE": arguments.file, "--slots": arguments.slots, "--engine": arguments.engine}
-    for name, value in {**given, "--threads": arguments.threads}.items():
+    given = {"FILE": request.file, "--slots": request.slots, "--engine": request.engine, "--threads": request.threads}
+    for name, value in given.items():
         if value is not None:
-            raise UsageError(f"--profile {arguments.profile}: it says which {name}; leave that out")
-    profile, arguments.file = read_profile(arguments.profile)
-    arguments.engine, arguments.threads = profile.engine, profile.threads
+            raise UsageError(f"--profile {path}: it says which {name}; leave that out")
+    profile, file = read_profile(path)
+    return dataclasses.replace(request, file=file, engine=profile.engine, threads=profile.threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import writing
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.drive.supervisor import Control
@@ -26,6 +26,7 @@ from sepilot_runtime.output.udp import UdpSink
 from sepilot_runtime.source.protocol import Source
 
 if TYPE_CHECKING:
+    from sepilot_runtime.commands.drive_request import DriveRequest
     from sepilot_runtime.view.video import OverlaySink
 
 __all__ = ["open_sinks", "require_absent", "steps_hz"]
@@ -35,14 +36,14 @@ OVERLAY_CLOSE_S = 20.0
 
 
 def open_sinks(
-    arguments: argparse.Namespace,
+    request: DriveRequest,
     car: CarConfig,
     pilot: Pilot,
     source: Source,
     control: Control,
     stack: contextlib.ExitStack,
 ) -> list[Sink]:
-    """Open everything that the arguments and the car name; `stack` closes it, and then tells what went wrong.
+    """Open everything that the request and the car name; `stack` closes it, and then tells what went wrong.
 
     In a live drive what may block runs in the background, and what does not steer and cannot be opened is told and
     keeps nobody from driving; a recording is gone through without losing a step.
@@ -54,34 +55,42 @@ def open_sinks(
     live = source.info.live
     sinks: list[Sink] = []
     stack.callback(_tell_of_background, sinks)
-    if arguments.output:
-        sinks.append(_log(arguments.output, live, stack))
+    if request.output:
+        sinks.append(_log(request.output, live, stack))
     else:
         lines = JsonLinesSink(sys.stdout, frames_only=not live)
         sinks.append(Background(lines, keep="newest") if live else lines)
-    if arguments.overlay:
-        with _optional(live):
-            video = stack.enter_context(_video(arguments, pilot, source))
-            sinks.append(Background(video, keep="all", close_s=OVERLAY_CLOSE_S) if live else video)
-    if arguments.record:
-        scale_deg = pilot.contract.output("steering").scale
-        with _optional(live):
-            recorder = TubRecorder(
-                arguments.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe
-            )
-            sinks.append(Background(recorder, keep="all", depth=256, close_s=10) if live else recorder)
+    sinks += _recordings(request, pilot, source, control, stack)
     if "NOTIFY_SOCKET" in os.environ:
         sinks += filter(None, [open_systemd()])
     for sink in sinks:
         stack.callback(sink.close)
-    for spec in (*car.outputs, *arguments.to):
+    for spec in (*car.outputs, *request.to):
         # The car itself comes first: what is drawn and written may take its time.
         sinks.insert(0, open_output(spec, car.actuation.straight))
         stack.callback(sinks[0].close)
     return sinks
 
 
-def require_absent(arguments: argparse.Namespace) -> None:
+def _recordings(
+    request: DriveRequest, pilot: Pilot, source: Source, control: Control, stack: contextlib.ExitStack
+) -> Iterator[Sink]:
+    """The video and the tub, where they are asked for and can be opened."""
+    live = source.info.live
+    if request.overlay:
+        with _optional(live):
+            video = stack.enter_context(_video(request.overlay, request, pilot, source))
+            yield Background(video, keep="all", close_s=OVERLAY_CLOSE_S) if live else video
+    if request.record:
+        scale_deg = pilot.contract.output(STEERING).scale
+        with _optional(live):
+            recorder = TubRecorder(
+                request.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe
+            )
+            yield Background(recorder, keep="all", depth=256, close_s=10) if live else recorder
+
+
+def require_absent(request: DriveRequest) -> None:
     """Refuse files of the command line that exist, before any work is done.
 
     Whether they can be written is found when they are opened: a live drive goes on without.
@@ -90,18 +99,18 @@ def require_absent(arguments: argparse.Namespace) -> None:
         UsageError: an overlay of another suffix than a video's.
         OutputError: there is something at one of the paths.
     """
-    if arguments.overlay:
+    if request.overlay:
         from sepilot_runtime.view.video import require_video_suffix
 
-        require_video_suffix(arguments.overlay)
-    for path in (arguments.output, arguments.overlay, arguments.record):
+        require_video_suffix(request.overlay)
+    for path in (request.output, request.overlay, request.record):
         if path is not None and os.path.lexists(path):
             raise OutputError(f"{path}: exists already; name a new path or remove it first")
 
 
-def steps_hz(arguments: argparse.Namespace, source: Source) -> float:
+def steps_hz(request: DriveRequest, source: Source) -> float:
     """At what rate steps are expected. A live source knows of --rate-hz."""
-    return source.info.rate_hz if source.info.live else arguments.rate_hz or source.info.rate_hz
+    return source.info.rate_hz if source.info.live else request.rate_hz or source.info.rate_hz
 
 
 def _tell_of_background(sinks: Sequence[Sink]) -> None:
@@ -125,14 +134,14 @@ def _optional(live: bool) -> Iterator[None]:
 
 
 def _video(
-    arguments: argparse.Namespace, pilot: Pilot, source: Source
+    path: Path, request: DriveRequest, pilot: Pilot, source: Source
 ) -> contextlib.AbstractContextManager[OverlaySink]:
     from sepilot_runtime.view.overlay import Overlay
     from sepilot_runtime.view.video import overlay_video
 
-    rate_hz = steps_hz(arguments, source)
-    overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=arguments.horizon)
-    return overlay_video(arguments.overlay, overlay, rate_hz=rate_hz)
+    rate_hz = steps_hz(request, source)
+    overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=request.horizon)
+    return overlay_video(path, overlay, rate_hz=rate_hz)
 
 
 def _log(path: Path, live: bool, stack: contextlib.ExitStack) -> Sink:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.base.errors import UsageError
 
 if TYPE_CHECKING:
+    from sepilot_runtime.commands.drive_request import DriveRequest
     from sepilot_runtime.drive.car_config import CarConfig
     from sepilot_runtime.drive.step import Sink
     from sepilot_runtime.drive.supervisor import Control
@@ -18,52 +18,32 @@ if TYPE_CHECKING:
     from sepilot_runtime.output.web.page import WebPage
     from sepilot_runtime.source.protocol import Source
 
-__all__ = ["add_web_arguments", "bind_page", "serve_page"]
-
-DEFAULT_ADDRESS = "127.0.0.1:8887"
+__all__ = ["bind_page", "serve_page"]
 
 
-def add_web_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--web` and `--web-token`."""
-    group = parser.add_argument_group("web page (docs/web.md)")
-    group.add_argument(
-        "--web",
-        nargs="?",
-        const=DEFAULT_ADDRESS,
-        metavar="HOST:PORT",
-        help=f"serve a page that shows this drive and, with a token, stops it (default {DEFAULT_ADDRESS})",
-    )
-    group.add_argument(
-        "--web-token",
-        metavar="TOKEN",
-        help="what the page needs to stop, start and record, and from another machine to look as well; it is safer in "
-        "the environment, as SEPILOT_WEB_TOKEN",
-    )
-
-
-def bind_page(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> WebPage | None:
+def bind_page(request: DriveRequest, stack: contextlib.ExitStack) -> WebPage | None:
     """Take the page's port, before anything moves; None without `--web`.
 
     Raises:
         UsageError: a wrong address or token, or the port is taken.
     """
-    if arguments.web is None:
-        if arguments.web_token is not None:
+    if request.web is None:
+        if request.web_token is not None:
             raise UsageError("--web-token: --web expected beside it")
         return None
     from sepilot_runtime.output.web.address import web_address
     from sepilot_runtime.output.web.page import WebPage
 
-    page = WebPage(web_address(arguments.web, arguments.web_token))
+    page = WebPage(web_address(request.web, request.web_token))
     stack.callback(page.close)
-    if not arguments.quiet:
+    if not request.quiet:
         print(f"page at {page.url}" + ("" if page.controls else ", only to look at: no token is set"), file=sys.stderr)
     return page
 
 
 def serve_page(
     page: WebPage,
-    arguments: argparse.Namespace,
+    request: DriveRequest,
     car: CarConfig,
     driving: Callable[[], Pilot],
     source: Source,
@@ -78,7 +58,7 @@ def serve_page(
     return page.serving(
         Watched(
             pilot=driving, control=control, lost=lambda: source.lost, outputs=sinks, supervised=source.info.live,
-            recorder=arguments.record is not None, horizon=arguments.horizon,
-            deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(arguments, source),
+            recorder=request.record is not None, horizon=request.horizon,
+            deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(request, source),
         )
     )  # fmt: skip

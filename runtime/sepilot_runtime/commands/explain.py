@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepilot_runtime.commands.arguments import count
+from sepilot_runtime.drive.actuation import STEERING
 
 if TYPE_CHECKING:
     from sepilot_runtime.engine.pilot import Pilot
@@ -138,7 +139,7 @@ def _document(
                 "frame": e.frame.id,
                 "time_s": round(e.frame.time_s, 4),
                 "chosen_for": e.why,
-                "steering_deg": round(e.saliency.prediction.steering_deg, 4),
+                "steering_deg": round(e.saliency.prediction.in_unit(STEERING), 4),
                 "novelty": None if e.novelty is None else round(e.novelty, 4),
                 "largest_influence_deg": round(float(abs(e.saliency.degrees).max()), 4),
             }

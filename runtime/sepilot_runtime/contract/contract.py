@@ -10,7 +10,6 @@ files carry it in `metadata_props`, TFLite files in a metadata buffer, both unde
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -18,13 +17,17 @@ from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sepilot_runtime.base.caps import CONTRACT_BYTES, GOLDEN_FRAMES, LIST_ENTRIES, OUTPUTS, TEXT_LENGTH
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.caps import CONTRACT_BYTES, GOLDEN_FRAMES, INPUTS, LIST_ENTRIES, OUTPUTS, TEXT_LENGTH
+from sepilot_runtime.base.documents import parse, plain
 from sepilot_runtime.base.errors import ContractError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.golden import Golden, golden_frame, golden_from
+from sepilot_runtime.contract.older import of_version_2
+from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.picture import FrameInput, Picture
 from sepilot_runtime.contract.statistics import FrameStatistics, PictureDistribution, WhitenedGaussian
+from sepilot_runtime.contract.vector import Vector
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -37,56 +40,31 @@ __all__ = [
     "Picture",
     "PictureDistribution",
     "Provenance",
+    "Scalar",
+    "Vector",
     "WhitenedGaussian",
     "golden_frame",
     "golden_from",
     "require_contract_size",
 ]
 
-CONTRACT_VERSION = "1.2"
-"""Major.minor. A reader refuses another major; an unknown key or value of a newer minor is refused by name.
+CONTRACT_VERSION = "2.0"
+"""Major.minor. A reader refuses a newer major; an unknown key or value of a newer minor is refused by name.
 
 1.1: `picture.resize` may be "exact".
 1.2: `statistics.frame_size`, `statistics.flat_rows`, `statistics.likeness.limit`.
+2.0: several inputs and outputs, each of a kind; a tolerance for each output. What is of 1.x is read as 2.0.
 """
 
 METADATA_KEY = "sepilot.contract"
 
-FULL_TURN_DEG = 360.0
-"""Recordings tell the steering wheel's angle in some cases, which turns further than wheels do."""
+MOST_TOLERANCE = 0.2
+"""Of an answer's magnitude: a wider one proves nothing."""
 
 Precision = Literal["float32", "float16", "dynamic", "int8", "int8-float-head"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """What one output tensor means.
-
-    Attributes:
-        name: the model's output tensor.
-        unit, scale: `value * scale` is in `unit` ("deg": full scale 1.0 is `scale` degrees).
-        low, high: the range of meaningful values; the runtime clips to it and `check` counts saturation. Steering lies
-            in [-1, 1], with straight ahead inside and neither side more than twice the other.
-        positive: the direction of a positive value; the runtime knows no other than "right".
-    """
-
-    name: str = "steering"
-    unit: Literal["deg"] = "deg"
-    scale: float = 25.0
-    low: float = -1.0
-    high: float = 1.0
-    positive: Literal["right"] = "right"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale <= FULL_TURN_DEG:
-            raise ContractError(f"outputs.{self.name}.scale: must be in (0, {FULL_TURN_DEG:g}], found {self.scale}")
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ContractError(f"outputs.{self.name}: low must lie below high, found {self.low} and {self.high}")
-        if self.name == "steering" and not (-1 <= self.low < 0 < self.high <= 1 and 0.5 <= -self.low / self.high <= 2):
-            raise ContractError(
-                f"outputs.{self.name}: a range around 0 within [-1, 1] expected, neither side more than twice the "
-                f"other, found {self.low} to {self.high}"
-            )
+Input = Picture | Vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,31 +103,49 @@ class Contract:
     """Everything that a model file promises.
 
     Attributes:
-        task: what the outputs are for; "steering" so far.
-        tolerance: largest deviation from `golden` expectations that this precision may show, in output values.
+        inputs: one picture, and vectors.
+        tolerance: of each output, by name: the largest deviation from `golden` expectations that this precision may
+            show, in output values.
         frame: what the file takes in place of the picture, which it then makes by itself; None where it takes the
-            picture. A file without it says nothing about it, as files did before there was such a thing.
+            picture.
     """
 
-    task: str
-    picture: Picture
+    inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     provenance: Provenance
+    tolerance: Mapping[str, float]
     statistics: FrameStatistics | None = None
     golden: tuple[Golden, ...] = ()
-    tolerance: float = 1e-3
     frame: FrameInput | None = None
     version: str = field(default=CONTRACT_VERSION)
 
     def __post_init__(self) -> None:
+        if sum(isinstance(i, Picture) for i in self.inputs) != 1:
+            raise ContractError("inputs: one picture expected")
+        _require_count("inputs", self.inputs, INPUTS)
         if not self.outputs:
             raise ContractError("outputs: at least one is needed, found none")
         _require_count("outputs", self.outputs, OUTPUTS)
         _require_count("golden", self.golden, GOLDEN_FRAMES)
-        if len({o.name for o in self.outputs}) != len(self.outputs):
-            raise ContractError("outputs: names must differ")
-        if not (math.isfinite(self.tolerance) and 0 < self.tolerance <= 0.2):
-            raise ContractError(f"tolerance: must be in (0, 0.2], found {self.tolerance}")
+        for what, entries in (("inputs", self.inputs), ("outputs", self.outputs)):
+            if len({entry.name for entry in entries}) != len(entries):
+                raise ContractError(f"{what}: names must differ")
+        if set(self.tolerance) != {o.name for o in self.outputs}:
+            raise ContractError(f"tolerance: one for each of {', '.join(o.name for o in self.outputs)} expected")
+        for output in self.outputs:
+            found, most = self.tolerance[output.name], MOST_TOLERANCE * output.magnitude
+            if not (math.isfinite(found) and 0 < found <= most):
+                raise ContractError(f"tolerance.{output.name}: must be in (0, {most:g}], found {found}")
+
+    @property
+    def picture(self) -> Picture:
+        """The input that is one."""
+        return next(i for i in self.inputs if isinstance(i, Picture))
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """The other inputs."""
+        return tuple(i for i in self.inputs if isinstance(i, Vector))
 
     @property
     def input_name(self) -> str:
@@ -174,11 +170,7 @@ class Contract:
 
     def to_json(self) -> str:
         """Canonical JSON with its digest."""
-        body = dataclasses.asdict(self)
-        if self.frame is None:
-            del body["frame"]
-        if self.statistics:
-            body["statistics"] = _without_none(body["statistics"])
+        body = plain(self)
         return _canonical({**body, "digest": _digest(body)})
 
     @classmethod
@@ -210,7 +202,9 @@ class Contract:
             )
         try:
             _require_plain(body, "")
-            return parse(cls, _with_later_keys(body), "", ContractError, complete=True)
+            if body["version"].split(".")[0] == "1":
+                body = of_version_2(body, CONTRACT_VERSION)
+            return parse(cls, body, "", ContractError, complete=True)
         except ContractError as e:
             raise ContractError(f"{where}: contract: {e}") from e
         except RecursionError as e:
@@ -247,21 +241,6 @@ def _require_plain(value: Any, key: str) -> None:
             _require_plain(inner, f"{key}.{name}" if key else name)
 
 
-def _with_later_keys(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that came later, as files have them that do not say."""
-    whole = {"frame": None, **body}
-    if isinstance(statistics := body.get("statistics"), dict):
-        whole["statistics"] = found = {"likeness": None, "frame_size": None, "flat_rows": None, **statistics}
-        if isinstance(likeness := found["likeness"], dict):
-            found["likeness"] = {"limit": None, **likeness}
-    return whole
-
-
-def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    """What is None was not there in files from before there was such a thing, and is not written."""
-    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in table.items() if v is not None}
-
-
 def _canonical(body: Mapping[str, Any]) -> str:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -274,9 +253,8 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def _require_version(found: object, where: str) -> None:
-    expected_major = CONTRACT_VERSION.split(".")[0]
-    if not isinstance(found, str) or found.split(".")[0] != expected_major:
+    if not isinstance(found, str) or found.split(".")[0] not in ("1", CONTRACT_VERSION.split(".")[0]):
         raise ContractError(
-            f"{where}: contract version {CONTRACT_VERSION} expected, found {found!r}; export the model again with this "
-            "sepilot, or install the one that made the file"
+            f"{where}: contract version {CONTRACT_VERSION} or 1.x expected, found {found!r}; export the model again "
+            "with this sepilot, or install the one that made the file"
         )

@@ -7,10 +7,10 @@ import binascii
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sepilot_runtime.base.caps import GOLDEN_PIXELS, GOLDEN_PNG_BYTES
 from sepilot_runtime.base.errors import ContractError, FrameError
@@ -24,14 +24,16 @@ class Golden:
 
     Attributes:
         frame_png: the BGR frame as PNG, base64; its size is asked of its header, before anybody decodes it.
-        expected: output name to value, in the output's own numbers (before `Output.scale`).
+        expected: output name to its numbers, as the model gives them (before any scale).
+        vectors: of each vector input, by name, what was given beside the frame.
         picture_crc32: of the picture that training made of the frame; 0 when it was not recorded. Where the picture is
             resized "linear", an OpenCV of another build may round a pixel differently, which is no fault but moves the
             answer; "exact" pictures are the same everywhere.
     """
 
     frame_png: str
-    expected: Mapping[str, float]
+    expected: Mapping[str, tuple[float, ...]]
+    vectors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     picture_crc32: int = 0
 
     def __post_init__(self) -> None:
@@ -57,9 +59,16 @@ class Golden:
 
 
 def golden_from(
-    frame: NDArray[np.uint8], expected: Mapping[str, float], pixels: NDArray[np.uint8] | None = None
+    frame: NDArray[np.uint8],
+    expected: Mapping[str, ArrayLike],
+    pixels: NDArray[np.uint8] | None = None,
+    vectors: Mapping[str, ArrayLike] | None = None,
 ) -> Golden:
-    """Pack a BGR frame (h, w, 3), its expected outputs, and the mark of the picture that they were given to."""
+    """Pack a BGR frame (h, w, 3), its expected outputs, the mark of the picture that they were given to, and vectors.
+
+    Args:
+        expected, vectors: a number, or numbers of any shape, by the output's or input's name.
+    """
     from sepilot_runtime.base.opencv import cv2
 
     ok, png = cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 9])
@@ -67,9 +76,14 @@ def golden_from(
         raise ContractError("golden: the frame cannot be encoded as PNG")
     return Golden(
         frame_png=base64.b64encode(png.tobytes()).decode("ascii"),
-        expected=dict(expected),
+        expected={name: _numbers(values) for name, values in expected.items()},
+        vectors={name: _numbers(values) for name, values in (vectors or {}).items()},
         picture_crc32=0 if pixels is None else zlib.crc32(pixels.tobytes()),
     )
+
+
+def _numbers(values: ArrayLike) -> tuple[float, ...]:
+    return tuple(np.asarray(values, np.float64).reshape(-1).tolist())
 
 
 def golden_frame(golden: Golden) -> NDArray[np.uint8]:

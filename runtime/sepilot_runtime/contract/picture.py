@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sepilot_runtime.base.caps import FRAME_PIXELS, PICTURE_PIXELS, SIDE_PIXELS
 from sepilot_runtime.base.errors import ContractError
@@ -29,6 +29,8 @@ class Picture:
             scale 1/255 and zero point -128, which is exact: `uint8 - 128`.
         layout: of the input tensor; the batch is always 1.
     """
+
+    kind: ClassVar[Literal["picture"]] = "picture"
 
     height: int
     width: int

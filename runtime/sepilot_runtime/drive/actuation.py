@@ -7,10 +7,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.errors import ContractError, UsageError
 
-__all__ = ["Actuation", "Actuator"]
+# For its type alone: the watchdog's process imports this module, and shall neither wait for numpy nor hold it.
+if TYPE_CHECKING:
+    from sepilot_runtime.contract.contract import Contract
+
+__all__ = ["STEERING", "Actuation", "Actuator", "require_drivable"]
+
+STEERING = "steering"
+"""Name of the output that a car is steered by."""
+
+
+def require_drivable(contract: Contract, path: Path) -> None:
+    """A model that a car can be driven by says where to go, and by its picture alone.
+
+    Raises:
+        ContractError: it does not.
+    """
+    names = [output.name for output in contract.outputs if output.kind == "scalar" and output.positive == "right"]
+    if STEERING not in names:
+        found = ", ".join(output.name for output in contract.outputs)
+        raise ContractError(f"{path}: a number {STEERING!r} with + = right expected among its outputs, found {found}")
+    if contract.vectors:
+        found = ", ".join(vector.name for vector in contract.vectors)
+        raise ContractError(f"{path}: it takes {found} beside the picture, which no source of a drive gives")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,8 @@ class FrameChecks:
     def judge(self, image: NDArray[np.uint8], picture: NDArray[np.uint8], now_ns: int, *, moving: bool) -> Verdict:
         """The verdict on a frame (H, W[, 3]) and the model's picture of it (h, w, c).
 
+        Long because the order of the checks is what it says, and because it runs for every frame.
+
         Args:
             moving: throttle was not 0 when the frame was taken.
         """

@@ -6,13 +6,14 @@ supervisor (`supervisor.py`): whatever goes wrong leads to neutral within two fr
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
 from sepilot_runtime.contract.frame_shape import FrameShape
-from sepilot_runtime.drive.actuation import Actuation, Actuator
+from sepilot_runtime.drive.actuation import STEERING, Actuation, Actuator
 from sepilot_runtime.drive.delivery import Delivery
 from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
 from sepilot_runtime.drive.recorded import stopped_step
@@ -64,24 +65,30 @@ def drive_live(
         pilot, sinks, limits or Limits(), actuation or Actuation(), control or Control(), novelty,
         1.0 / source.info.rate_hz, clock_ns,
     )  # fmt: skip
-    # Collections in the middle of a drive take longer than a frame; nothing here makes cycles.
+    ended = "stopped by an error"
+    with _no_collections():
+        try:
+            ended = drive.run(source, new_pilot, max_frames)
+        except KeyboardInterrupt:
+            ended = "interrupted"
+        finally:
+            drive.finish(ended)
+    return drive.tally.result(source.lost, ended, drive.delivery.unwritten)
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Collections in the middle of a drive take longer than a frame; nothing in it makes cycles."""
     gc.collect()
     gc.freeze()
     collecting = gc.isenabled()
     gc.disable()
-    ended = "stopped by an error"
     try:
-        ended = drive.run(source, new_pilot, max_frames)
-    except KeyboardInterrupt:
-        ended = "interrupted"
+        yield
     finally:
-        try:
-            drive.finish(ended)
-        finally:
-            if collecting:
-                gc.enable()
-            gc.unfreeze()
-    return drive.tally.result(source.lost, ended, drive.delivery.unwritten)
+        if collecting:
+            gc.enable()
+        gc.unfreeze()
 
 
 class _LiveDrive:
@@ -195,7 +202,7 @@ class _LiveDrive:
         return Step(
             frame=frame,
             prediction=prediction,
-            steering=self._actuator.steer(prediction.steering, now_ns),
+            steering=self._actuator.steer(prediction.values[STEERING], now_ns),
             throttle=throttle if state is State.DRIVING else throttle * self._actuation.degraded_throttle,
             state=state,
             reason=self._supervisor.reason,
@@ -216,7 +223,7 @@ class _LiveDrive:
             self.tally.refused["another size"] += 1
             return Verdict(Level.TROUBLE, other), None
         try:
-            prediction = self._pilot.steer(frame.image)
+            prediction = self._pilot.predict(frame.image)
         except FrameError as e:
             self.tally.refused[e.reason] += 1
             return Verdict(Level.TROUBLE, e.reason), None

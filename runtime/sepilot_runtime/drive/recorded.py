@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.drive.actuation import Actuation, Actuator
+from sepilot_runtime.drive.actuation import STEERING, Actuation, Actuator
 from sepilot_runtime.drive.delivery import tell_all
 from sepilot_runtime.drive.step import Sink, Step, neutral_step
 from sepilot_runtime.drive.summary import DriveSummary, Tally
@@ -50,7 +50,7 @@ def drive_frames(
         for frame in pace(source):
             start = time.perf_counter_ns()
             try:
-                prediction = pilot.steer(frame.image)
+                prediction = pilot.predict(frame.image)
             except FrameError as e:
                 tally.refused[e.reason] += 1
                 continue
@@ -60,7 +60,7 @@ def drive_frames(
                 frame=frame,
                 prediction=prediction,
                 # The time of a recording is that of its frames, however fast they are gone through.
-                steering=actuator.steer(prediction.steering, round(frame.time_s * 1e9)),
+                steering=actuator.steer(prediction.values[STEERING], round(frame.time_s * 1e9)),
                 throttle=actuation.throttle,
                 decided_ns=now_ns,
                 total_us=total_us,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.latency import Latency, LatencyHistogram
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 
@@ -153,13 +154,13 @@ class Shadow:
     def _compare(self, active: Prediction) -> None:
         try:
             start = time.perf_counter_ns()
-            found = self._pilot.steer(self._frame)
+            found = self._pilot.predict(self._frame)
             total_us = (time.perf_counter_ns() - start) / 1000
         except SepilotError as e:
             with self._lock:
                 self._failed, self._failure = self._failed + 1, str(e)
             return
-        difference = abs(found.steering_deg - active.steering_deg)
+        difference = abs(found.in_unit(STEERING) - active.in_unit(STEERING))
         with self._lock:
             self._total.add(total_us)
             self._active_total.add(active.preprocess_us + active.infer_us)

@@ -1,8 +1,8 @@
 """Engines: a model file ready to run. LiteRT for .tflite, ONNX Runtime for .onnx, OpenVINO for both where asked for.
 
 Opening one holds the file against its own contract: names, shapes, number types and the quantization of the input. What
-passes can be driven with `preprocess.write_input` and read with `Engine.output`, and nobody else needs to know which
-interpreter works behind it.
+passes can be driven with `preprocess.write_input` and `Engine.run`, and nobody else needs to know which interpreter
+works behind it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.engine.buffers import input_buffers
 from sepilot_runtime.engine.model_file import ModelFile, ModelKind, read_model_file
 
 __all__ = ["ENGINES", "ConstantEngine", "Engine", "EngineName", "engine_named", "engine_of", "open_engine"]
@@ -51,14 +52,19 @@ class Engine(Protocol):
     @property
     def input_dtype(self) -> np.dtype[Any]: ...
 
-    def input_tensor(self) -> NDArray[Any]:
-        """The input (1, h, w, c) to write into. Ask for it anew for every picture and let it go before `invoke`."""
+    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
+        """An input to write into: by default the picture or frame (1, h, w, c), or the vector (1, size) of that name.
 
-    def invoke(self) -> None:
-        """Run the model on what stands in the input tensor."""
+        Ask for it anew for every picture and let it go before `run`.
+        """
 
-    def output(self, name: str) -> float:
-        """An output of the last `invoke` as a number, dequantized with the tensor's own scale and zero point."""
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
+        """Run the model on what stands in its inputs.
+
+        Returns:
+            Each output by its name in the file's signature, dequantized, of the shape that the contract's output has.
+            They are the same arrays at every call.
+        """
 
 
 def open_engine(path: Path, *, threads: int = 1, engine: EngineName | None = None) -> Engine:
@@ -112,21 +118,26 @@ def engine_named(word: str) -> EngineName:
 
 
 class ConstantEngine:
-    """Gives the same number for every picture. For tests, and as the control that a working model must beat."""
+    """Gives the same answers for every picture. For tests, and as the control that a working model must beat.
+
+    Attributes:
+        answers: of each output; to be written into.
+    """
 
     name = "constant"
 
     def __init__(self, contract: Contract, value: float = 0.0, *, path: Path = Path("constant")) -> None:
+        """
+        Args:
+            value: of every number of every output.
+        """
         self.path, self.contract, self.threads = path, contract, 1
         self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if contract.frame else np.float32)
-        self.value = value
-        self._input = np.zeros(contract.input_shape, self.input_dtype)
+        self.answers = {output.name: np.full(output.shape, value, np.float32) for output in contract.outputs}
+        self._inputs = input_buffers(contract, self.input_dtype)
 
-    def input_tensor(self) -> NDArray[Any]:
-        return self._input
+    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
+        return self._inputs[name]
 
-    def invoke(self) -> None:
-        """Nothing to run."""
-
-    def output(self, name: str) -> float:
-        return self.value
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
+        return self.answers

@@ -13,9 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import ModelFileError, SepilotError
+from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.quantization import Affine
 from sepilot_runtime.engine.model_file import ModelFile
-from sepilot_runtime.engine.validation import first_line, require_input, require_names, require_scalar
+from sepilot_runtime.engine.validation import (
+    first_line,
+    require_input,
+    require_names,
+    require_output,
+    require_stored,
+    require_vector,
+)
 
 __all__ = ["LiteRtEngine"]
 
@@ -40,25 +48,38 @@ class LiteRtEngine:
             raise ModelFileError(f"{file.path}: LiteRT cannot open it: {first_line(e)}") from e
         picture = require_names(file, inputs, outputs)
         self.input_dtype: np.dtype[Any] = np.dtype(picture["dtype"])
-        require_input(file, tuple(int(n) for n in picture["shape"]), self.input_dtype, _affine_of(picture))
-        # A tensor's memory may move, so LiteRT refuses to run while a view of it is alive. The functions below give a
-        # fresh view (0.4 us) and may be kept.
-        self._input: Callable[[], NDArray[Any]] = self._interpreter.tensor(picture["index"])
-        self._outputs = {
-            name: _OutputTensor(file, name, self._interpreter.tensor(t["index"]), t) for name, t in outputs.items()
-        }
+        require_input(file, _shape(picture), self.input_dtype, _affine_of(picture))
+        for vector in self.contract.vectors:
+            require_vector(file, vector, _shape(inputs[vector.name]), np.dtype(inputs[vector.name]["dtype"]))
+        # A tensor's memory may move, so LiteRT refuses to run while a view of it is alive. These functions give a fresh
+        # view (0.4 us) and may be kept.
+        self._inputs = {name: self._interpreter.tensor(tensor["index"]) for name, tensor in inputs.items()}
+        self._input: Callable[[], NDArray[Any]] = self._inputs[self.contract.input_name]
+        self._answers = {output.name: np.zeros(output.shape, np.float32) for output in self.contract.outputs}
+        self._readers = tuple(self._reader(file, output, outputs[output.name]) for output in self.contract.outputs)
 
-    def input_tensor(self) -> NDArray[Any]:
-        return self._input()
+    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
+        return self._input() if name is None else self._inputs[name]()
 
-    def invoke(self) -> None:
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
         try:
             self._interpreter.invoke()
         except RuntimeError as e:
             raise ModelFileError(f"{self.path}: LiteRT cannot run it: {first_line(e)}") from e
+        for read in self._readers:
+            read()
+        return self._answers
 
-    def output(self, name: str) -> float:
-        return self._outputs[name].value()
+    def _reader(self, file: ModelFile, output: Output, tensor: Mapping[str, Any]) -> Callable[[], None]:
+        """What copies one output from the interpreter's memory into its array."""
+        affine, answer = _affine_of(tensor), self._answers[output.name]
+        require_output(file, output, _shape(tensor))
+        require_stored(file, output, np.dtype(tensor["dtype"]), affine)
+        view: Callable[[], NDArray[Any]] = self._interpreter.tensor(tensor["index"])
+        if affine is not None:
+            return affine.reader(view, answer)
+        whole = answer.reshape(_shape(tensor))
+        return lambda: np.copyto(whole, view())
 
     def _tensors(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Inputs and outputs by name: those of the signature, or of the tensors where a file has no signature."""
@@ -70,24 +91,6 @@ class LiteRtEngine:
             {t["name"]: t for t in self._interpreter.get_input_details()},
             {t["name"]: t for t in self._interpreter.get_output_details()},
         )
-
-
-class _OutputTensor:
-    """Reads one LiteRT output that holds one number."""
-
-    def __init__(self, file: ModelFile, name: str, view: Callable[[], NDArray[Any]], tensor: Mapping[str, Any]) -> None:
-        require_scalar(file, name, tuple(int(n) for n in tensor["shape"]))
-        self._view = view
-        self._affine = _affine_of(tensor)
-        if np.dtype(tensor["dtype"]) != np.float32 and self._affine is None:
-            raise ModelFileError(
-                f"{file.path}: output {name!r}: float32 or a quantized integer expected, "
-                f"found {np.dtype(tensor['dtype'])} without a scale"
-            )
-
-    def value(self) -> float:
-        stored = self._view().item()
-        return float(stored) if self._affine is None else self._affine.dequantize_one(stored)
 
 
 @contextlib.contextmanager
@@ -102,6 +105,10 @@ def _native_stderr_closed() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _shape(tensor: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(n) for n in tensor["shape"])
 
 
 def _affine_of(tensor: Mapping[str, Any]) -> Affine | None:

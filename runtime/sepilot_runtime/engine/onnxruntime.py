@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError
+from sepilot_runtime.engine.buffers import input_buffers
 from sepilot_runtime.engine.model_file import ModelFile
-from sepilot_runtime.engine.validation import first_line, require_input, require_names, require_scalar
+from sepilot_runtime.engine.validation import (
+    first_line,
+    require_input,
+    require_names,
+    require_output,
+    require_vector,
+)
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -49,27 +56,31 @@ class OnnxRuntimeEngine:
         _require_type(file, picture, "tensor(uint8)" if file.contract.frame else "tensor(float)")
         self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if file.contract.frame else np.float32)
         require_input(file, tuple(picture.shape), self.input_dtype, None)
+        for vector in file.contract.vectors:
+            _require_type(file, inputs[vector.name], "tensor(float)")
+            require_vector(file, vector, tuple(inputs[vector.name].shape), np.dtype(np.float32))
         self._binding = self._session.io_binding()
-        self._input = np.zeros(file.contract.input_shape, self.input_dtype)
-        self._bind(self._binding.bind_input, picture.name, self._input)
-        self._outputs: dict[str, NDArray[Any]] = {}
-        for name, tensor in outputs.items():
-            require_scalar(file, name, tuple(tensor.shape))
+        self._inputs = input_buffers(file.contract, self.input_dtype)
+        for name in inputs:
+            self._bind(self._binding.bind_input, name, self._inputs[name])
+        self._answers: dict[str, NDArray[np.float32]] = {}
+        for output in file.contract.outputs:
+            tensor = outputs[output.name]
+            require_output(file, output, tuple(tensor.shape))
             _require_type(file, tensor, "tensor(float)")
-            self._outputs[name] = np.zeros(tensor.shape, np.float32)
-            self._bind(self._binding.bind_output, name, self._outputs[name])
+            whole = np.zeros(tensor.shape, np.float32)
+            self._bind(self._binding.bind_output, output.name, whole)
+            self._answers[output.name] = whole.reshape(output.shape)
 
-    def input_tensor(self) -> NDArray[Any]:
-        return self._input
+    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
+        return self._inputs[name]
 
-    def invoke(self) -> None:
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
         try:
             self._session.run_with_iobinding(self._binding)
         except self._failures as e:
             raise ModelFileError(f"{self.path}: ONNX Runtime cannot run it: {first_line(e)}") from e
-
-    def output(self, name: str) -> float:
-        return float(self._outputs[name].item())
+        return self._answers
 
     @staticmethod
     def _bind(bind: Callable[..., None], name: str, buffer: NDArray[Any]) -> None:

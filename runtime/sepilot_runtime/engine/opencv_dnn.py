@@ -5,6 +5,7 @@ It is none of the engines to drive with: it runs only float files, and is slower
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.opencv import cv2, silenced
+from sepilot_runtime.engine.buffers import input_buffers
 from sepilot_runtime.engine.model_file import ModelFile, ModelKind
 from sepilot_runtime.engine.validation import first_line
 
@@ -34,22 +36,22 @@ class OpenCvDnnEngine:
         self.input_dtype: np.dtype[Any] = np.dtype(np.float32)
         if file.kind is not ModelKind.ONNX or file.contract.frame:
             raise ModelFileError(f"{file.path}: OpenCV runs .onnx files that take pictures")
-        self._input = np.zeros(file.contract.input_shape, np.float32)
-        self._outputs = [output.name for output in file.contract.outputs]
-        self._values: tuple[Any, ...] = ()
+        self._inputs = input_buffers(file.contract, self.input_dtype)
+        self._answers = {output.name: np.zeros(output.shape, np.float32) for output in file.contract.outputs}
         try:
             with silenced():
                 self._net = cv2.dnn.readNetFromONNX(np.frombuffer(file.content, np.uint8))
-            self.invoke()
-        except cv2.error as e:
+            self.run()
+        except (cv2.error, ValueError) as e:
             raise ModelFileError(f"{file.path}: OpenCV cannot load it: {first_line(e)}") from e
 
-    def input_tensor(self) -> NDArray[Any]:
-        return self._input
+    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
+        return self._inputs[name]
 
-    def invoke(self) -> None:
-        self._net.setInput(self._input, self.contract.input_name)
-        self._values = tuple(self._net.forward(self._outputs))
-
-    def output(self, name: str) -> float:
-        return float(np.asarray(self._values[self._outputs.index(name)]).item())
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
+        for name, value in self._inputs.items():
+            if name is not None:
+                self._net.setInput(value, name)
+        for answer, found in zip(self._answers.values(), self._net.forward(list(self._answers)), strict=True):
+            np.copyto(answer, np.asarray(found).reshape(answer.shape))
+        return self._answers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, UsageError
-from sepilot_runtime.contract.quantization import Affine
+from sepilot_runtime.engine.buffers import input_buffers
 from sepilot_runtime.engine.model_file import ModelFile, ModelKind
 from sepilot_runtime.engine.tflite_reader import Signature, SignatureTensor, signature_of
-from sepilot_runtime.engine.validation import first_line, require_input, require_names, require_scalar
+from sepilot_runtime.engine.validation import (
+    first_line,
+    require_input,
+    require_names,
+    require_output,
+    require_stored,
+    require_vector,
+)
 
 __all__ = ["OpenVinoEngine"]
 
@@ -49,32 +57,38 @@ class OpenVinoEngine:
         self.input_dtype: np.dtype[Any] = np.dtype(port.element_type.to_dtype())
         affine = signature.inputs[file.contract.input_name].affine
         require_input(file, _shape(port), self.input_dtype, affine)
-        self._input = np.zeros(file.contract.input_shape, self.input_dtype)
-        self._request.set_tensor(port, openvino.Tensor(self._input, shared_memory=True))
-        self._outputs: dict[str, tuple[NDArray[Any], Affine | None]] = {}
-        for name, port in outputs.items():
-            require_scalar(file, name, _shape(port))
-            found, affine = np.zeros(_shape(port), port.element_type.to_dtype()), signature.outputs[name].affine
-            if found.dtype != np.float32 and affine is None:
-                raise ModelFileError(
-                    f"{file.path}: output {name!r}: float32 or a quantized integer expected, "
-                    f"found {found.dtype} without a scale"
-                )
-            self._request.set_tensor(port, openvino.Tensor(found, shared_memory=True))
-            self._outputs[name] = found, affine
+        for vector in file.contract.vectors:
+            require_vector(file, vector, _shape(inputs[vector.name]), inputs[vector.name].element_type.to_dtype())
+        self._inputs = input_buffers(file.contract, self.input_dtype)
+        for name, port in inputs.items():
+            self._request.set_tensor(port, openvino.Tensor(self._inputs[name], shared_memory=True))
+        self._answers: dict[str, NDArray[np.float32]] = {}
+        self._readers: list[Callable[[], None]] = []
+        for output in file.contract.outputs:
+            port, affine = outputs[output.name], signature.outputs[output.name].affine
+            require_output(file, output, _shape(port))
+            stored = np.zeros(_shape(port), port.element_type.to_dtype())
+            require_stored(file, output, stored.dtype, affine)
+            self._request.set_tensor(port, openvino.Tensor(stored, shared_memory=True))
+            self._answers[output.name] = stored.reshape(output.shape).astype(np.float32, copy=False)
+            if affine is not None:
+                self._readers.append(affine.reader(_always(stored), self._answers[output.name]))
 
-    def input_tensor(self) -> NDArray[Any]:
-        return self._input
+    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
+        return self._inputs[name]
 
-    def invoke(self) -> None:
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
         try:
             self._request.infer(share_outputs=True)
         except _FAILURES as e:
             raise ModelFileError(f"{self.path}: OpenVINO cannot run it: {_reason(e)}") from e
+        for read in self._readers:
+            read()
+        return self._answers
 
-    def output(self, name: str) -> float:
-        stored, affine = self._outputs[name]
-        return float(stored.item()) if affine is None else affine.dequantize_one(stored.item())
+
+def _always(array: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+    return lambda: array
 
 
 def _settings(threads: int, bf16: bool) -> dict[str, Any]:
@@ -107,7 +121,10 @@ def _signature(file: ModelFile) -> Signature:
     if file.kind is ModelKind.ONNX:
         contract = file.contract
         return Signature(
-            inputs={contract.input_name: SignatureTensor(name=contract.input_name, affine=None)},
+            inputs={
+                name: SignatureTensor(name=name, affine=None)
+                for name in (contract.input_name, *(v.name for v in contract.vectors))
+            },
             outputs={o.name: SignatureTensor(name=o.name, affine=None) for o in contract.outputs},
         )
     try:

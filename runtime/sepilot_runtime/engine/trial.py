@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.base.exit_codes import run_verb
 from sepilot_runtime.base.processes import SAFE_FOLDER, own_environment, python_words
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.engine.engines import EngineName, engine_named, engine_of
@@ -85,16 +86,19 @@ def try_model(
             raise ModelFileError(f"{shown}: it did not answer within {limit_s:g} s") from e
         finally:
             process.kill()
-    code = process.returncode
-    if code == 0:
-        checksum, opening_s = found.split()[-2:]
-        return Proof(checksum=checksum, opening_s=float(opening_s))
+    if process.returncode:
+        raise ModelFileError(f"{shown}: {_failure(process.returncode, said.strip(), path)}")
+    checksum, opening_s = found.split()[-2:]
+    return Proof(checksum=checksum, opening_s=float(opening_s))
+
+
+def _failure(code: int, said: str, path: Path) -> str:
+    """Why the process failed the file, by its exit code and what it said."""
     if code == 2 and said.startswith("sepilot: "):
-        reason = said.strip().removeprefix("sepilot: ").removeprefix(f"{path.absolute()}: ")
-        raise ModelFileError(f"{shown}: {reason}")
-    last = (said.strip().splitlines() or [""])[-1][:200]
+        return said.removeprefix("sepilot: ").removeprefix(f"{path.absolute()}: ")
+    last = (said.splitlines() or [""])[-1][:200]
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    raise ModelFileError(f"{shown}: it ended its process with {how}{': ' if last else ''}{last}")
+    return f"it ended its process with {how}{': ' if last else ''}{last}"
 
 
 @contextlib.contextmanager
@@ -129,10 +133,10 @@ def _give_way() -> None:
 
 
 def _prove(path: Path, threads: int, engine: EngineName | None) -> int:
-    from sepilot_runtime.engine.pilot import Pilot, verify_golden
+    from sepilot_runtime.engine.golden import verify_golden
 
     file = read_model_file(path)
-    verify_golden(Pilot(engine_of(file, threads=threads, engine=engine)).engine)
+    verify_golden(engine_of(file, threads=threads, engine=engine))
     start = time.process_time()
     engine_of(file, threads=threads, engine=engine)
     print(file.checksum, time.process_time() - start)
@@ -141,8 +145,6 @@ def _prove(path: Path, threads: int, engine: EngineName | None) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """The process's own part: PATH THREADS ENGINE, an empty ENGINE for the usual one."""
-    from sepilot_runtime.cli import run_verb
-
     _give_way()
     path, threads, engine = argv
     return run_verb(lambda: _prove(Path(path), int(threads), engine_named(engine) if engine else None))

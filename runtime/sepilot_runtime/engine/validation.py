@@ -8,25 +8,29 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.contract.contract import Output, Vector
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.model_file import ModelFile
 
-__all__ = ["first_line", "require_input", "require_names", "require_scalar"]
+__all__ = ["first_line", "require_input", "require_names", "require_output", "require_stored",
+           "require_vector"]  # fmt: skip
 
 T = TypeVar("T")
 
 
 def require_names(file: ModelFile, inputs: Mapping[str, T], outputs: Mapping[str, Any]) -> T:
-    """The input tensor that takes the picture, or the frame."""
-    expected = [file.contract.input_name]
-    if list(inputs) != expected:
-        raise ModelFileError(f"{file.path}: input {expected[0]!r} expected by its contract, found {_listed(inputs)}")
-    expected = sorted(o.name for o in file.contract.outputs)
-    if sorted(outputs) != expected:
-        raise ModelFileError(
-            f"{file.path}: output {_listed(expected)} expected by its contract, found {_listed(sorted(outputs))}"
-        )
-    return inputs[file.contract.input_name]
+    """Inputs and outputs are those of the contract, in whatever order. The input that takes the picture, or frame."""
+    contract = file.contract
+    for what, found, expected in (
+        ("input", inputs, [contract.input_name, *(v.name for v in contract.vectors)]),
+        ("output", outputs, [o.name for o in contract.outputs]),
+    ):
+        if sorted(found) != sorted(expected):
+            raise ModelFileError(
+                f"{file.path}: {what} {_listed(sorted(expected))} expected by its contract, found "
+                f"{_listed(sorted(found))}"
+            )
+    return inputs[contract.input_name]
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
@@ -55,9 +59,31 @@ def require_input(file: ModelFile, shape: tuple[Any, ...], dtype: np.dtype[Any],
         raise ModelFileError(f"{where}: scale 1/255 and zero point {zero_point} expected, found {found}")
 
 
-def require_scalar(file: ModelFile, name: str, shape: tuple[Any, ...]) -> None:
-    if any(n != 1 for n in shape):
-        raise ModelFileError(f"{file.path}: output {name!r}: one number per picture expected, found shape {shape}")
+def require_vector(file: ModelFile, vector: Vector, shape: tuple[Any, ...], dtype: np.dtype[Any]) -> None:
+    """Shape and number type of a vector input."""
+    where = f"{file.path}: input {vector.name!r}"
+    if shape != (1, vector.size):
+        raise ModelFileError(f"{where}: shape {(1, vector.size)} expected by its contract, found {shape}")
+    if dtype != np.float32:
+        raise ModelFileError(f"{where}: float32 expected, found {dtype}")
+
+
+def require_output(file: ModelFile, output: Output, shape: tuple[Any, ...]) -> None:
+    """One answer of the contract's shape per picture; lengths of 1 do not count."""
+    if [n for n in shape if n != 1] != [n for n in output.shape if n != 1]:
+        expected = "one number" if output.shape == (1,) else f"shape {output.shape}"
+        raise ModelFileError(
+            f"{file.path}: output {output.name!r}: {expected} per picture expected, found shape {shape}"
+        )
+
+
+def require_stored(file: ModelFile, output: Output, dtype: np.dtype[Any], affine: Affine | None) -> None:
+    """An output is stored as float32, or as integers that say what they mean."""
+    if dtype != np.float32 and affine is None:
+        raise ModelFileError(
+            f"{file.path}: output {output.name!r}: float32 or a quantized integer expected, found {dtype} without a "
+            "scale"
+        )
 
 
 def first_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, UsageError
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.novelty import NoveltyMonitor
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain.saliency import Influence, Occlusion, Saliency, influence_of, saliency_of
@@ -89,7 +90,7 @@ def survey(pilot: Pilot, spec: str, *, max_frames: int | None = None) -> Survey:
     rows = []
     with open_recording(spec) as source:
         for frame in first_frames(source, max_frames):
-            steering = pilot.steer(frame.image).steering
+            steering = pilot.predict(frame.image).values[STEERING]
             novelty = monitor.score(pilot.picture_of(frame.image)) if monitor else 0.0
             rows.append((frame.id, frame.time_s, steering, novelty))
     if not rows:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import atomic_file
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain import heatmap
 from sepilot_runtime.explain.explanation import Explained, Explanation
@@ -134,7 +135,7 @@ def _frame_words(explained: Explained) -> list[contact_sheet.Words]:
 
 
 def _recorded_deg(frame: Frame, pilot: Pilot) -> float | None:
-    return None if frame.label is None else frame.label * pilot.contract.output("steering").scale
+    return None if frame.label is None else frame.label * pilot.contract.output(STEERING).scale
 
 
 def _cuts(pilot: Pilot) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import crop_box
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.explain.saliency import Influence, Saliency
 from sepilot_runtime.view import contact_sheet, drawing
 from sepilot_runtime.view.drawing import Canvas, Color
@@ -78,7 +79,7 @@ def draw_legend(canvas: Canvas, at: tuple[int, int], scale_deg: float, *, width:
 
 def angle_words(saliency: Saliency, recorded_deg: float | None) -> list[contact_sheet.Words]:
     """What the model says to the frame, and what was recorded."""
-    degrees = saliency.prediction.steering_deg
+    degrees = saliency.prediction.in_unit(STEERING)
     words = [(f"steers {_side(degrees)}", RIGHT_COLOR if degrees > 0 else LEFT_COLOR)]
     if recorded_deg is not None:
         words.append((f"recorded {_side(recorded_deg)}", RECORDED_COLOR))

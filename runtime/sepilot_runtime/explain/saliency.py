@@ -28,6 +28,7 @@ from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import crop_box
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 
 __all__ = ["Fill", "Influence", "Occlusion", "Saliency", "influence_of", "occlusion_for", "saliency_of"]
@@ -89,7 +90,7 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion) ->
             f"--patch: at most the {min(picture.height, picture.width)} pixels of the picture's shorter side expected, "
             f"found {occlusion.patch}"
         )
-    prediction = pilot.steer(frame)
+    prediction = pilot.predict(frame)
     given = pilot.seen.copy()
     # In the model's input: the whole of a picture, or the part of a frame that the picture is made of.
     top, bottom, left, right = (
@@ -106,10 +107,10 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion) ->
         for column, given_columns in columns:
             kept = given[given_rows, given_columns].copy()
             given[given_rows, given_columns] = cover[given_rows, given_columns]
-            total[row, column] += prediction.raw - pilot.infer_picture(given)
+            total[row, column] += prediction.raw[STEERING] - pilot.infer_picture(given)[STEERING].item()
             times[row, column] += 1
             given[given_rows, given_columns] = kept
-    scale = pilot.contract.output("steering").scale
+    scale = pilot.contract.output(STEERING).scale
     return Saliency(degrees=total / times * scale, prediction=prediction, inferences=1 + len(rows) * len(columns))
 
 

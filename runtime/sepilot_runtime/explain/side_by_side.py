@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.base.latency import Latency, latency_of
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 from sepilot_runtime.source.protocol import Frame
 
@@ -109,18 +110,18 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
     """
     rows: list[tuple[int, float, float]] = []
     said: list[tuple[Prediction, Prediction]] = []
-    scale = first.contract.output("steering").scale
+    scale = first.contract.output(STEERING).scale
     for turn, frame in enumerate(frames):
         if not turn:
             # The first call of an interpreter is no example of those that follow.
-            first.steer(frame.image)
-            second.steer(frame.image)
+            first.predict(frame.image)
+            second.predict(frame.image)
         if turn % 2:
-            b = second.steer(frame.image)
-            a = first.steer(frame.image)
+            b = second.predict(frame.image)
+            a = first.predict(frame.image)
         else:
-            a = first.steer(frame.image)
-            b = second.steer(frame.image)
+            a = first.predict(frame.image)
+            b = second.predict(frame.image)
         rows.append((frame.id, frame.time_s, np.nan if frame.label is None else frame.label * scale))
         said.append((a, b))
     if not rows:
@@ -129,7 +130,7 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
     return Answers(
         ids=np.array(ids, np.int64),
         times_s=np.array(times_s),
-        degrees=np.array([[p.steering_deg for p in side] for side in zip(*said, strict=True)]),
+        degrees=np.array([[p.in_unit(STEERING) for p in side] for side in zip(*said, strict=True)]),
         latency_us=np.array([[p.preprocess_us + p.infer_us for p in side] for side in zip(*said, strict=True)]),
         recorded_deg=np.array(recorded_deg, np.float64),
     )

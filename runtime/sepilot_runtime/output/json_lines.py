@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, TextIO
 
 from sepilot_runtime.base.errors import OutputError
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.step import Step
 
 # For its types alone: the watchdog's process imports this module, and shall neither wait for numpy nor hold it.
@@ -56,8 +57,8 @@ def line_of(step: Step) -> dict[str, float | str]:
         line["reason"] = step.reason
     if prediction is not None:
         line |= {
-            "steering_deg": round(prediction.steering_deg, 4),
-            "raw": round(prediction.raw, 6),
+            "steering_deg": round(prediction.in_unit(STEERING), 4),
+            "raw": round(prediction.raw[STEERING], 6),
             "preprocess_us": round(prediction.preprocess_us, 1),
             "infer_us": round(prediction.infer_us, 1),
         }

@@ -16,6 +16,7 @@ from typing import TextIO
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Prediction
@@ -104,7 +105,7 @@ class TubRecorder:
         (self._path / tub_format.IMAGES / tub_format.image_name(self.count)).write_bytes(data.tobytes())
         line = tub_format.row(
             self.count, session=self._sessions[-1], time_s=self._offset_s + frame.arrived_ns / 1e9,
-            steering=prediction.steering, throttle=step.throttle, mode=step.state.value, servo=step.steering,
+            steering=prediction.values[STEERING], throttle=step.throttle, mode=step.state.value, servo=step.steering,
         )  # fmt: skip
         self._catalog.write(line)
         self._catalog.flush()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.recording.options import DriveFilter
+from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 
 __all__ = ["LABEL_TOLERANCE", "NOMINAL_RATE_HZ", "Drive", "Frames", "Rows", "frames_of"]
 
@@ -60,8 +60,8 @@ class Drive:
         id: unique among the drives that were opened together.
         kind: "tub-v2", "tub-v1", "udacity", "filename-angle", "video-csv", "images" or "video".
         time_s: float64, seconds from the first frame, never falling; steps of over ten minutes are closed up.
-        steering: float32 in [-1, 1], + = right; NaN where there is none.
-        throttle: float32, NaN where there is none.
+        labels: what was recorded beside the frames, float32 by the column's name, NaN where there is none: "steering"
+            in [-1, 1], + = right, "throttle", and what `ReaderOptions.labels` asks for.
         camera: int8; 0 centre, -1 left, +1 right.
         names: of the frames, for messages and manifests.
         frames: the whole recording's; `rows` says which of them are the kept ones.
@@ -74,8 +74,7 @@ class Drive:
     path: Path
     kind: str
     time_s: NDArray[np.float64]
-    steering: NDArray[np.float32]
-    throttle: NDArray[np.float32]
+    labels: Mapping[str, NDArray[np.float32]]
     camera: NDArray[np.int8]
     names: tuple[str, ...]
     rows: NDArray[np.int64]
@@ -87,10 +86,9 @@ class Drive:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def labelled(self) -> bool:
-        """Every frame has a steering."""
-        return bool(np.isfinite(self.steering).all())
+    def has(self, label: str) -> bool:
+        """Every frame has this label."""
+        return bool(np.isfinite(self.labels[label]).all())
 
     @property
     def duration_s(self) -> float:
@@ -121,7 +119,7 @@ class Drive:
         """
         keep = np.ones(len(self), bool)
         if wanted.min_throttle is not None:
-            keep &= np.nan_to_num(self.throttle, nan=-np.inf) > wanted.min_throttle
+            keep &= np.nan_to_num(self.labels["throttle"], nan=-np.inf) > wanted.min_throttle
         if wanted.from_s is not None:
             keep &= self.time_s >= wanted.from_s
         if wanted.to_s is not None:
@@ -138,8 +136,9 @@ class Drive:
 
     def taken(self, index: NDArray[np.int64]) -> Drive:
         """The frames at `index`, in that order."""
-        arrays = {key: getattr(self, key)[index] for key in ("time_s", "steering", "throttle", "camera", "rows")}
-        return dataclasses.replace(self, names=tuple(self.names[i] for i in index), **arrays)
+        arrays = {key: getattr(self, key)[index] for key in ("time_s", "camera", "rows")}
+        labels = {name: values[index] for name, values in self.labels.items()}
+        return dataclasses.replace(self, names=tuple(self.names[i] for i in index), labels=labels, **arrays)
 
 
 LABEL_TOLERANCE = 1e-6
@@ -149,13 +148,19 @@ LABEL_TOLERANCE = 1e-6
 class Rows:
     """Collects rows while a reader goes through a recording; what cannot be taken is counted with its reason."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ReaderOptions) -> None:
         self.path = path
+        self._labels = ("steering", "throttle", *(n for n in options.labels if n not in ("steering", "throttle")))
         self.skipped: Counter[str] = Counter()
         self._sources: list[Any] = []
         # A name stands for one frame ever after: in splits, manifests and messages.
         self._names: dict[str, None] = {}
-        self._values = array("d")  # Four a row, as in `add`.
+        self._values = array("d")  # Time, camera and labels of each row.
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The labels that were asked for besides steering and throttle."""
+        return self._labels[2:]
 
     def skip(self, reason: str, count: int = 1) -> None:
         self.skipped[reason] += count
@@ -169,10 +174,13 @@ class Rows:
         steering: float | None = None,
         throttle: float = float("nan"),
         camera: int = 0,
+        further: Sequence[float] = (),
     ) -> None:
         """Take a row, unless its label is no number in [-1, 1] or its frame was taken before.
 
-        `steering` None is a row without a label.
+        Args:
+            steering: None for a row without a label.
+            further: values of the labels in `self.further`; none of them where the recording has no such columns.
         """
         if steering is not None and not math.isfinite(steering):
             self.skip("label is not a number")
@@ -186,7 +194,8 @@ class Rows:
         label = float("nan") if steering is None else min(1.0, max(-1.0, steering))
         self._sources.append(source)
         self._names[name] = None
-        self._values.extend((time_s, label, throttle, camera))
+        others = further or [math.nan] * len(self.further)
+        self._values.extend((time_s, camera, label, throttle, *others))
 
     @property
     def sources(self) -> list[Any]:
@@ -204,16 +213,15 @@ class Rows:
         if not self._names:
             why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common()) or "it is empty"
             raise DriveError(f"{self.path}: no usable frame in this {kind} drive ({why})")
-        table = np.array(self._values).reshape(-1, 4)
-        time_s, time_notes = _usable_time(table[:, 0], several_cameras=bool(table[:, 3].any()))
+        table = np.array(self._values).reshape(len(self._names), -1)
+        time_s, time_notes = _usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
         return Drive(
             id=name or self.path.name,
             path=self.path,
             kind=kind,
             time_s=time_s,
-            steering=table[:, 1].astype(np.float32),
-            throttle=table[:, 2].astype(np.float32),
-            camera=table[:, 3].astype(np.int8),
+            labels={name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)},
+            camera=table[:, 1].astype(np.int8),
             names=tuple(self._names),
             rows=np.arange(len(table)),
             frames=frames,

@@ -103,8 +103,8 @@ def _open_folder(path: Path, options: ReaderOptions, depth: int) -> list[Drive]:
     pictures = images_in(path)
     beside = read_pictures(path, pictures, options) if pictures else []
     # A contact sheet or a photograph of the track beside recordings is none itself.
-    if any(d.labelled for d in drives):
-        beside = [d for d in beside if d.labelled]
+    if any(d.has("steering") for d in drives):
+        beside = [d for d in beside if d.has("steering")]
     return beside + drives
 
 

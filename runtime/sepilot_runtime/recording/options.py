@@ -1,23 +1,14 @@
-"""How recordings are to be understood where the files do not say, which frames to take, and the flags for both."""
+"""How recordings are to be understood where the files do not say, and which frames to take."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 from sepilot_runtime.base.errors import UsageError
 
-__all__ = [
-    "DriveFilter",
-    "ReaderOptions",
-    "add_filter_arguments",
-    "add_reader_arguments",
-    "drive_filter",
-    "reader_options",
-]
+__all__ = ["DriveFilter", "ReaderOptions"]
 
 ANGLE_PATTERN = r"(?P<drive>.+)_(?P<frame>\d+)_(?P<angle>\d+(\.\d+)?)"
 
@@ -35,6 +26,8 @@ class ReaderOptions:
     positive: direction of growing angles in file names and CSV files.
     csv_steering, csv_time, csv_frame: columns of the CSV beside a video; "" finds them by name.
     csv_unit: of the steering column; "auto" tells by the column's name and values.
+    labels: columns of numbers to read beside steering and throttle, as they stand there; `brake` finds a tub's
+        `user/brake`, too.
     """
 
     full_scale_deg: float | None = None
@@ -47,6 +40,7 @@ class ReaderOptions:
     csv_time: str = ""
     csv_frame: str = ""
     csv_unit: Literal["auto", "rad", "deg", "full-scale"] = "auto"
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.full_scale_deg is not None and not 0.0 < self.full_scale_deg <= 180.0:
@@ -80,48 +74,3 @@ class DriveFilter:
     to_s: float | None = None
     first: int | None = None
     last: int | None = None
-
-
-def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags for `ReaderOptions`, one per field."""
-    group = parser.add_argument_group("how to read the recordings")
-
-    def add(flag: str, says: str, **settings: object) -> None:
-        default = getattr(ReaderOptions(), flag.removeprefix("--").replace("-", "_"))
-        group.add_argument(flag, default=default, help=says, **settings)  # type: ignore[arg-type]
-
-    add("--full-scale-deg", "wheel angle of full steering (default: the format's)", type=float, metavar="DEG")
-    add("--cameras", "of a three-camera log (default: centre)", choices=("centre", "all"))
-    add(
-        "--side-camera-correction",
-        "steering added for the left and taken for the right camera (default: 0.2)",
-        type=float,
-        metavar="X",
-    )
-    add("--angle-pattern", "file names with groups drive, frame, angle; or none", metavar="REGEX")
-    add("--angle-straight-deg", "angle that means straight (default: 90)", type=float, metavar="DEG")
-    add("--positive", "side of growing angles in names and CSV files (default: right)", choices=("right", "left"))
-    add("--csv-steering", "steering column beside a video (default: found by name)", metavar="COLUMN")
-    add("--csv-time", "time column beside a video", metavar="COLUMN")
-    add("--csv-frame", "frame number column beside a video", metavar="COLUMN")
-    add("--csv-unit", "of the steering column", choices=("auto", "rad", "deg", "full-scale"))
-
-
-def reader_options(arguments: argparse.Namespace) -> ReaderOptions:
-    """The options of parsed flags. Raises UsageError."""
-    return ReaderOptions(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ReaderOptions)})
-
-
-def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags for `DriveFilter`."""
-    group = parser.add_argument_group("which frames to take, of each drive")
-    group.add_argument("--min-throttle", type=float, metavar="X", help="leave out frames at or below")
-    group.add_argument("--from-s", type=float, metavar="S", help="seconds from the first frame")
-    group.add_argument("--to-s", type=float, metavar="S", help="seconds from the first frame, not included")
-    group.add_argument("--first", type=int, metavar="N", help="first frame, counted from 0")
-    group.add_argument("--last", type=int, metavar="N", help="last frame, included")
-
-
-def drive_filter(arguments: argparse.Namespace) -> DriveFilter:
-    """The filter of parsed flags."""
-    return DriveFilter(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(DriveFilter)})

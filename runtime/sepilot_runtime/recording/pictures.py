@@ -60,7 +60,7 @@ def read_pictures(folder: Path, paths: list[Path], options: ReaderOptions) -> li
 def read_video(path: Path, options: ReaderOptions) -> Drive:
     """A video without labels: to drive over, not to train on."""
     info = look_through(path)
-    rows = Rows(path)
+    rows = Rows(path, options)
     rate_hz = info.rate_hz or NOMINAL_RATE_HZ
     for number in range(info.frames):
         rows.add(str(number), number, time_s=number / rate_hz)
@@ -100,7 +100,7 @@ def _read_angles(
     groups: dict[str, Rows] = {}
     taken: set[tuple[str, str]] = set()
     for path, match in sorted(matches, key=_by_frame):
-        rows = groups.setdefault(match["drive"] or "", Rows(folder))
+        rows = groups.setdefault(match["drive"] or "", Rows(folder, options))
         # A pattern of the user's own may find frame numbers that start over, or none.
         if options.angle_pattern == ANGLE_PATTERN and (match["drive"], match["frame"]) in taken:
             rows.skip("second picture of a frame number")
@@ -129,7 +129,7 @@ def _by_frame(item: tuple[Path, re.Match[str]]) -> tuple[str, int, str]:
 
 def _read_unlabelled(folder: Path, paths: list[Path], options: ReaderOptions, *, note: str = "") -> Drive:
     """Pictures without labels: to drive over, not to train on."""
-    rows = Rows(folder)
+    rows = Rows(folder, options)
     for path in paths:
         rows.add(path.name, path)
     full_scale_deg = options.full_scale(UNLABELLED_FULL_SCALE_DEG)

@@ -51,7 +51,7 @@ def read_tub_v2(path: Path, options: ReaderOptions) -> Drive:
     """Raises DriveError: no manifest, or a catalog that it names is missing or lies outside."""
     table, recorded_scale = _manifest(path)
     deleted = {i for i in table["deleted_indexes"] if isinstance(i, int)}
-    rows = Rows(path)
+    rows = Rows(path, options)
     finder = FileFinder(path)
     for name in table["paths"]:
         catalog = finder.find(name)
@@ -67,7 +67,7 @@ def read_tub_v2(path: Path, options: ReaderOptions) -> Drive:
 
 def read_tub_v1(path: Path, options: ReaderOptions) -> Drive:
     """Raises DriveError: no usable record."""
-    rows = Rows(path)
+    rows = Rows(path, options)
     finder = FileFinder(path)
     records = (re.fullmatch(r"record_(\d{1,18})\.json", p.name) for p in path.glob("record_*.json"))
     for match in sorted((m for m in records if m), key=lambda m: int(m[1])):
@@ -139,6 +139,7 @@ def _take(rows: Rows, finder: FileFinder, text: str, deleted: set[int], *, image
         time_s=_number(record, "_timestamp_ms", "milliseconds") / 1000.0,
         steering=_number(record, ANGLE),
         throttle=_number(record, THROTTLE),
+        further=[_number(record, name, f"user/{name}") for name in rows.further],
     )
 
 

@@ -37,7 +37,7 @@ def read_udacity(log: Path, options: ReaderOptions) -> Drive:
         columns = [name.lower() for name in table.pop(0)]
         if missing := [name for name in ("center", "steering") if name not in columns]:
             raise DriveError(f"{log}: column {missing[0]!r} expected, found {', '.join(columns)}")
-    rows = Rows(folder)
+    rows = Rows(folder, options)
     finder = FileFinder(folder)
     for row in table:
         _take(rows, finder, dict(zip(columns, row, strict=False)), options)
@@ -76,6 +76,7 @@ def _take(rows: Rows, finder: FileFinder, row: dict[str, str], options: ReaderOp
             steering=min(1.0, max(-1.0, steering)),
             throttle=to_number(row.get("throttle", "")),
             camera=side,
+            further=[to_number(row.get(name, "")) for name in rows.further],
         )
 
 

@@ -53,10 +53,14 @@ def read_video_csv(video: Path, table: Path, options: ReaderOptions) -> Drive:
     info = look_through(video)
     numbers, number_note = _frame_numbers(columns, len(steering), info.frames, table, options)
     seconds, time_note = _seconds(columns, table, options, numbers, info.rate_hz)
-    rows = Rows(video)
-    for number, angle, time_s in zip(numbers, steering, seconds, strict=True):
+    rows = Rows(video, options)
+    nothing = [""] * len(steering)
+    further = zip(*(columns.get(name, nothing) for name in rows.further), strict=True) if rows.further else nothing
+    for number, angle, time_s, others in zip(numbers, steering, seconds, further, strict=True):
         if 0 <= number < info.frames:
-            rows.add(str(number), number, time_s=float(time_s), steering=options.sign * float(angle) / scale)
+            label = options.sign * float(angle) / scale
+            values = [to_number(cell) for cell in others]
+            rows.add(str(number), number, time_s=float(time_s), steering=label, further=values)
         else:
             rows.skip("row names a frame that the video lacks")
     if without_row := info.frames - len(set(numbers) & set(range(info.frames))):

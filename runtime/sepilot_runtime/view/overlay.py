@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.latency import RollingLatency
 from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Pilot, Prediction
@@ -68,7 +69,7 @@ class Overlay:
         threads = f"{pilot.engine.threads} thread{'s' if pilot.engine.threads > 1 else ''}"
         self._subtitle = f"{pilot.contract.provenance.precision} · {pilot.engine.name} · {threads}"
         self._horizon = horizon
-        self._full_scale_deg = pilot.contract.output("steering").scale
+        self._full_scale_deg = pilot.contract.output(STEERING).scale
         self._latency = RollingLatency()
         self._trace: deque[tuple[float, float | None]] = deque(maxlen=max(20, round(TRACE_SECONDS * rate_hz)))
         self._wheel, self._wheel_mask = _wheel_sprite(WHEEL_SIZE)
@@ -80,7 +81,7 @@ class Overlay:
         if frame is None or prediction is None:
             raise ValueError("a step with a frame and a prediction expected")
         self._latency.add(step.total_us)
-        self._trace.append((prediction.steering, frame.label))
+        self._trace.append((prediction.values[STEERING], frame.label))
         canvas = _enlarged(frame.image)
         layout = _layout(canvas.shape[1])
         self._draw_scrim(canvas)
@@ -96,7 +97,7 @@ class Overlay:
 
     def _draw_path(self, canvas: Canvas, frame: Frame, prediction: Prediction) -> None:
         view = RoadView(width=canvas.shape[1], height=canvas.shape[0], horizon=self._horizon)
-        edges = ribbon(prediction.steering_deg, view)
+        edges = ribbon(prediction.in_unit(STEERING), view)
         recorded = None
         if frame.label is not None:
             recorded = ribbon(frame.label * self._full_scale_deg, view).mean(axis=0)
@@ -186,7 +187,7 @@ class Overlay:
 
     def _draw_wheel(self, canvas: Canvas, layout: _Layout, frame: Frame, prediction: Prediction) -> None:
         x, y = layout.wheel
-        steering = prediction.steering
+        steering = prediction.values[STEERING]
         turn = cv2.getRotationMatrix2D(((WHEEL_SIZE - 1) / 2,) * 2, -WHEEL_TURN_DEG * steering, 1.0)
         wheel = cv2.warpAffine(self._wheel, turn, (WHEEL_SIZE, WHEEL_SIZE), flags=cv2.INTER_LINEAR)
         mask = cv2.warpAffine(self._wheel_mask, turn, (WHEEL_SIZE, WHEEL_SIZE), flags=cv2.INTER_LINEAR)
@@ -203,7 +204,7 @@ class Overlay:
 
     def _draw_angle(self, canvas: Canvas, layout: _Layout, prediction: Prediction) -> None:
         x, y = layout.angle
-        degrees = prediction.steering_deg
+        degrees = prediction.in_unit(STEERING)
         side = "straight" if abs(degrees) < 0.05 else "right" if degrees > 0 else "left"
         drawing.text(canvas, f"{abs(degrees):.1f}°", (x, y), size=46, weight=600, align="right")
         drawing.text(canvas, side, (x, y + 28), size=19, color=MODEL_COLOR, weight=600, align="right")

@@ -54,7 +54,7 @@ def test_it_drives_a_servo_under_its_own_watchdog(
     device.blocker.mkdir()
     (device.blocker / "smbus2.py").write_text(f"LOG = {str(log)!r}\n{BUS}")
     # A watchdog of another sepilot on this machine would say the other word.
-    watchdog = device.runtime / "sepilot_runtime" / "watchdog.py"
+    watchdog = device.runtime / "sepilot_runtime" / "output" / "watchdog.py"
     watchdog.write_text(watchdog.read_text().replace('UP = b"watchdog: up', 'UP = b"copy: up'))
     done = device.sepilot("drive", str(files["int8.tflite"]), "--source", str(images), "--to", "pca9685:", "--quiet")
     assert done.returncode == 0 and not done.stderr, done.stderr

@@ -327,11 +327,11 @@ def test_a_mistake_of_the_user_is_no_fault_of_the_file(slots: Path) -> None:
 STARTING = """
 import os, signal, sys
 from pathlib import Path
-from sepilot_runtime import following
+from sepilot_runtime.device import slot_watcher
 from sepilot_runtime.base.errors import ModelFileError
 
 slots, how = Path(sys.argv[1]), sys.argv[2]
-following._TRY_LIMIT_S = 1
+slot_watcher._TRY_LIMIT_S = 1
 
 def load(path):
     if path.name.endswith("-b.tflite"):
@@ -346,7 +346,7 @@ def load(path):
             sys.stdin.read()
     return path.name
 
-print(following.ModelReloader(slots, load, warn=print).loaded)
+print(slot_watcher.ModelReloader(slots, load, warn=print).loaded)
 """
 
 
@@ -426,7 +426,7 @@ KILLER = """
 import os, signal, shutil, sys
 from pathlib import Path
 
-from sepilot_runtime import installation, slots
+from sepilot_runtime.device import installation, slots
 
 installation.try_model = lambda *_, **__: None
 base, work, fresh = map(Path, sys.argv[1:4])

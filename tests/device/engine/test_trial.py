@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.processes import own_environment
 from sepilot_runtime.commands import drive_models
 from sepilot_runtime.commands.drive_models import DriveModels
+from sepilot_runtime.commands.drive_request import drive_request
 from sepilot_runtime.device import installation
 from sepilot_runtime.device.installation import install_model
 from sepilot_runtime.device.slots import read_slots
@@ -33,9 +33,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DriveMod
     monkeypatch.setattr(installation, "try_model", lambda *_, **__: None)
     slots = tmp_path / "slots"
     install_model(write_tflite(tmp_path / "good.tflite"), slots)
-    models = DriveModels(
-        argparse.Namespace(profile=None, engine=None, threads=None, file=None, slots=slots, shadow=None), load_car(None)
-    )
+    models = DriveModels(drive_request(["--slots", str(slots), "--source", "0"]), load_car(None))
     yield models
     models.close()
 
@@ -47,7 +45,7 @@ def steps_until_it_ends(models: DriveModels) -> list[float]:
     end = last + 60
     begun = False
     while last < end:
-        pilot.steer(frame)
+        pilot.predict(frame)
         new = models.newer()
         now = time.perf_counter()
         gaps.append(now - last)
@@ -139,7 +137,9 @@ def test_a_drive_does_not_begin_with_an_endless_file(tmp_path: Path) -> None:
 
 IMPATIENT = """
 import sys
-from sepilot_runtime import cli, drive_models, trial
+from sepilot_runtime import cli
+from sepilot_runtime.commands import drive_models
+from sepilot_runtime.engine import trial
 drive_models.time_limit = lambda path: trial.time_limit(path, 1.0)
 raise SystemExit(cli.main(sys.argv[1:]))
 """

@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_factory import PICTURE, contract_of, frames, steering_of, weights_of, write_onnx, write_tflite
+from model_factory import (
+    PICTURE,
+    contract_of,
+    frames,
+    steering_of,
+    steering_output,
+    weights_of,
+    write_onnx,
+    write_tflite,
+)
 from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.commands.explain import main
-from sepilot_runtime.contract.contract import FrameInput, FrameStatistics, Output, Picture
+from sepilot_runtime.contract.contract import FrameInput, FrameStatistics, Picture
 from sepilot_runtime.contract.preprocess import crop_box, picture_of
 from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
@@ -80,10 +89,10 @@ def test_every_pixel_is_covered(files: dict[str, Path]) -> None:
 
 def test_the_picture_of_the_pilot_is_left_as_it_was(files: dict[str, Path]) -> None:
     pilot = load_pilot(files["int8.tflite"])
-    before = pilot.steer(FRAMES[0]).raw
+    before = pilot.predict(FRAMES[0]).raw
     frame = FRAMES[0].copy()
     saliency_of(pilot, frame, occlusion_for(PICTURE))
-    assert pilot.steer(FRAMES[0]).raw == before
+    assert pilot.predict(FRAMES[0]).raw == before
     np.testing.assert_array_equal(frame, FRAMES[0])
 
 
@@ -124,9 +133,9 @@ def test_a_model_that_ignores_its_picture_has_no_map() -> None:
 
 
 def test_degrees_go_by_the_contract() -> None:
-    contract = contract_of(outputs=(Output(scale=50.0),))
+    contract = contract_of(outputs=(steering_output(scale=50.0),))
     pilot = Pilot(ConstantEngine(contract, 0.5))
-    assert saliency_of(pilot, FRAMES[0], occlusion_for(PICTURE)).prediction.steering_deg == 25.0
+    assert saliency_of(pilot, FRAMES[0], occlusion_for(PICTURE)).prediction.in_unit("steering") == 25.0
 
 
 def test_shares_add_up(files: dict[str, Path]) -> None:

@@ -32,7 +32,7 @@ DRIVE = """
 import sys, time
 sys.path[:0] = sys.argv[2:]
 from test_watchdog import step
-from sepilot_runtime.output.opening import open_bare
+from sepilot_runtime.output.registry import open_bare
 from sepilot_runtime.output.watchdog import Guarded
 spec = "jsonl:" + sys.argv[1]
 sink = Guarded(open_bare(spec, 0.0), spec, 0.0, timeout_ms=150)

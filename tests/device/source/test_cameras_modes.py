@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 import cv2
@@ -14,10 +15,11 @@ from fake_capture import FakeCamera, black, frames, nv12_of, yuyv_of
 from model_factory import frames as road_frames
 from sepilot_runtime.base.errors import FrameError
 from sepilot_runtime.base.images import decode_image
+from sepilot_runtime.commands.camera_arguments import add_camera_arguments, camera_request
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor, picture_of
 from sepilot_runtime.source.camera import CameraSource, open_camera
-from sepilot_runtime.source.camera_request import CameraRequest, PixelFormat, add_camera_arguments, camera_request
+from sepilot_runtime.source.camera_request import CameraRequest, PixelFormat
 from sepilot_runtime.source.pixel_formats import Buffers, color_of, jpeg_reduction
 from sepilot_runtime.source.protocol import Frame
 
@@ -107,7 +109,7 @@ def test_the_format_it_opened_with_is_set_again_when_no_other_is_better() -> Non
 def parsed(*argv: str) -> CameraRequest:
     parser = argparse.ArgumentParser()
     add_camera_arguments(parser)
-    return camera_request(parser.parse_args(argv), GRAY)
+    return dataclasses.replace(camera_request(parser.parse_args(argv)), picture=GRAY)
 
 
 def test_the_flags_make_the_request() -> None:

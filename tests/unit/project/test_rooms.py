@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -32,6 +33,13 @@ def test_every_file_lies_in_a_room(package: str) -> None:
     rooms = rooms_of(package)
     assert not astray(PACKAGES[package], rooms), "neither a room of pyproject.toml nor a file in one"
     assert all((PACKAGES[package] / room / "__init__.py").is_file() for room in rooms)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_picture_shows_the_rooms(package: str) -> None:
+    picture = (ROOT / "docs" / "rooms.svg").read_text()
+    column = picture.split(f">{package.removeprefix('sepilot_')}/<")[1].split('class="t"')[0]
+    assert set(re.findall(r'class="n"[^>]*>(\w+)<', column)) == rooms_of(package)
 
 
 def test_a_file_outside_a_room_is_noticed(tmp_path: Path) -> None:

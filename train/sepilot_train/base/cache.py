@@ -17,7 +17,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,16 +49,16 @@ class PictureSet:
 
     Attributes:
         pictures: uint8 (n, height, width, channels), in the cache.
-        time_s, steering, throttle, camera, names: as in `Drive`, (n,) each.
+        time_s, labels, camera, names: as in `Drive`, (n,) each.
         skipped: reason to count, of the reader and of the decoder together.
-        fingerprint: SHA-256 over the frames' names, labels and file sizes; the same wherever the drive lies.
+        fingerprint: SHA-256 over the frames' names, file sizes and the labels that `load_pictures` was asked for; the
+            same wherever the drive lies.
     """
 
     drive_id: str
     pictures: StoredPictures
     time_s: NDArray[np.float64]
-    steering: NDArray[np.float32]
-    throttle: NDArray[np.float32]
+    labels: Mapping[str, NDArray[np.float32]]
     camera: NDArray[np.int8]
     names: tuple[str, ...]
     skipped: Mapping[str, int]
@@ -96,9 +96,19 @@ def usable_cache() -> Path:
 
 
 def load_pictures(
-    drive: Drive, picture: Picture, *, cache_dir: Path | None = None, progress: bool = True, workers: int | None = None
+    drive: Drive,
+    picture: Picture,
+    *,
+    labels: Sequence[str] = ("steering",),
+    cache_dir: Path | None = None,
+    progress: bool = True,
+    workers: int | None = None,
 ) -> PictureSet:
-    """Pictures of a drive's frames, from the cache or decoded into it by `workers` threads (default: one per core).
+    """Pictures of a drive's frames, from the cache or decoded into it.
+
+    Args:
+        labels: names of those that a net learns or is judged by: they are part of the fingerprint.
+        workers: threads that decode; one per core by default.
 
     Raises:
         DriveError: not one frame can be read.
@@ -121,12 +131,11 @@ def load_pictures(
         drive_id=drive.id,
         pictures=StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
         time_s=kept.time_s,
-        steering=kept.steering,
-        throttle=kept.throttle,
+        labels=kept.labels,
         camera=kept.camera,
         names=kept.names,
         skipped=dict(skipped),
-        fingerprint=_fingerprint(kept),
+        fingerprint=_fingerprint(kept, labels),
         full_scale_deg=kept.full_scale_deg,
         rate_hz=kept.rate_hz,
     )
@@ -142,9 +151,12 @@ def _key(frames: Frames, picture: Picture) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + frames.stamp()).hexdigest()[:32]
 
 
-def _fingerprint(drive: Drive) -> str:
+def _fingerprint(drive: Drive, labels: Sequence[str]) -> str:
     digest = hashlib.sha256(os.fsencode("\n".join(drive.names)))
-    digest.update(drive.steering.tobytes())
+    for name in labels:
+        # Steering goes without its name: drives keep the fingerprint that they had while there was no other label.
+        digest.update(name.encode() if name != "steering" else b"")
+        digest.update(drive.labels[name].tobytes())
     digest.update(drive.camera.tobytes())
     digest.update(drive.frames.sizes()[drive.rows].tobytes())
     return digest.hexdigest()

@@ -76,8 +76,8 @@ def _draw_drive(drive: Drive, rows: int, width: int) -> NDArray[np.uint8]:
         x = MARGIN + (place % COLUMNS) * (TILE_WIDTH + MARGIN)
         y = HEAD + (place // COLUMNS) * (tile_height + FOOT + MARGIN)
         tile = sheet[y : y + tile_height, x : x + TILE_WIDTH]
-        _draw_tile(tile, frame, float(drive.steering[index]))
-        label = f"   {drive.steering[index]:+.2f}" if math.isfinite(drive.steering[index]) else ""
+        _draw_tile(tile, frame, float(drive.labels["steering"][index]))
+        label = f"   {drive.labels['steering'][index]:+.2f}" if math.isfinite(drive.labels["steering"][index]) else ""
         text = f"{drive.time_s[index]:.1f} s{label}"
         cv2.putText(sheet, text, (x, y + tile_height + 16), FONT, 0.42, INK, 1, cv2.LINE_AA)
     return sheet

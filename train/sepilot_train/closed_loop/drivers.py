@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.unique_names import names_of
 from sepilot_runtime.contract.preprocess import Preprocessor, write_input
-from sepilot_runtime.engine.pilot import STEERING, Pilot, load_pilot
+from sepilot_runtime.drive.actuation import STEERING, require_drivable
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.engine.trial import time_limit
 from sepilot_train.closed_loop.evaluation import DriverKind
 
@@ -38,7 +39,7 @@ class FileDriver:
         self._pilot = pilot
 
     def steer(self, frame: NDArray[np.uint8]) -> float:
-        return self._pilot.steer(frame).steering
+        return float(self._pilot.predict(frame).values[STEERING])
 
     def reset(self) -> None:
         """A pilot keeps nothing between frames."""
@@ -53,7 +54,9 @@ def open_file_drivers(paths: Sequence[Path]) -> list[FileDriver]:
     drivers = []
     for path, name in zip(paths, names_of(paths), strict=True):
         with time_limit(path):
-            drivers.append(FileDriver(load_pilot(path), name))
+            pilot = load_pilot(path)
+        require_drivable(pilot.contract, path)
+        drivers.append(FileDriver(pilot, name))
     return drivers
 
 

@@ -28,7 +28,7 @@ BINS = 21
 
 
 def main(argv: Sequence[str]) -> int:
-    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot drives",
@@ -44,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     add_filter_arguments(parser)
     arguments = parser.parse_args(argv)
 
+    from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_runtime.recording.opening import open_drives
-    from sepilot_runtime.recording.options import drive_filter, reader_options
 
     if arguments.sheet is not None:
         from sepilot_train.base.contact_sheet import require_sheet_path
@@ -101,8 +101,7 @@ def _corrupt(drive: Drive) -> dict[str, int]:
 def _row(drive: Drive, corrupt: Mapping[str, int]) -> dict[str, Any]:
     import numpy as np
 
-    labels = drive.steering[np.isfinite(drive.steering)]
-    throttle = drive.throttle[np.isfinite(drive.throttle)]
+    labels, throttle = (drive.labels[name][np.isfinite(drive.labels[name])] for name in ("steering", "throttle"))
     skipped = dict(drive.skipped)
     for reason, count in corrupt.items():
         skipped[reason] = skipped.get(reason, 0) + count
@@ -117,7 +116,7 @@ def _row(drive: Drive, corrupt: Mapping[str, int]) -> dict[str, Any]:
         "pauses_s": round(float(drive.pauses_s.sum()), 3),
         "rate_hz": round(drive.rate_hz, 3),
         "full_scale_deg": drive.full_scale_deg,
-        "labelled": drive.labelled,
+        "labelled": drive.has("steering"),
         "zero_share": float((labels == 0).mean()) if labels.size else None,
         "mean_steering": float(labels.mean()) if labels.size else None,
         "throttle": [float(throttle.min()), float(throttle.max())] if throttle.size else None,

@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.recording.options import add_filter_arguments, add_reader_arguments
+    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
 
     parser = argparse.ArgumentParser(
         prog="sepilot train",
@@ -117,7 +117,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
-    from sepilot_runtime.recording.options import drive_filter, reader_options
+    from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_train.run.recipe import load_recipe
     from sepilot_train.run.request import Request
 
@@ -150,8 +150,7 @@ def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides:
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
-    from sepilot_train.run.material import gather
-    from sepilot_train.run.run import open_sides
+    from sepilot_train.run.material import gather, open_sides
     from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
     from sepilot_train.run.validation import read_validation
 
@@ -250,6 +249,6 @@ def _preview(path: Path, request: Request, recipe: Recipe) -> int:
     require_preview_path(path)
     material = gather(request, recipe, progress=sys.stderr.isatty())
     start_keras()
-    draw_preview(material.samples("train"), recipe.augmentation, path, seed=request.seed)
+    draw_preview(material.frames("train"), recipe.augmentation, path, seed=request.seed)
     print(path)
     return 0

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
 from sepilot_train.fit.predict import predict
-from sepilot_train.fit.settings import History, OnEpoch, Samples, TrainingSettings
+from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
 Arrays = list[NDArray[Any]]
 
@@ -49,7 +50,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         model: Any,
         net: Any,
         data: Batches,
-        validation: Samples,
+        validation: FrameSet,
         settings: TrainingSettings,
         augmentation: Augmentation,
         workdir: Path,
@@ -71,7 +72,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._identity = {
             "settings": asdict(settings),
             "augmentation": asdict(augmentation),
-            "frames": [len(data), len(validation.labels)],
+            "frames": [len(data), len(validation)],
             "shapes": [list(variable.shape) for variable in net.variables],
             "backend": keras.backend.backend(),
         }
@@ -113,7 +114,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         if self._settings.ema:
             # On JAX the net now shares its arrays with the optimizer, and predicting would consume them.
             _assign(self._net.variables, self._candidate)
-        labels = self._validation.labels
+        labels = only(self._validation.labels)
         predicted = predict(self._net, self._validation.pictures)
         loss = float(keras.ops.convert_to_numpy(self._loss(labels[:, None], predicted[:, None])))
         if self._settings.ema:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sepilot_runtime.base.errors import RecipeError
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.predict import compiles
-from sepilot_train.fit.settings import History, OnEpoch, Samples, TrainingSettings
+from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
 if TYPE_CHECKING:
     from sepilot_train.fit.data import Answers
@@ -20,8 +21,8 @@ __all__ = ["compiled_training", "feed", "fit"]
 
 def fit(
     net: Any,
-    train: Samples,
-    validation: Samples,
+    train: FrameSet,
+    validation: FrameSet,
     settings: TrainingSettings,
     augmentation: Augmentation,
     workdir: Path,
@@ -63,7 +64,7 @@ def fit(
 
 def compiled_training(
     net: Any,
-    train: Samples,
+    train: FrameSet,
     settings: TrainingSettings,
     augmentation: Augmentation,
     *,
@@ -74,13 +75,14 @@ def compiled_training(
     from sepilot_train.fit.data import Batches, training_model
 
     on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
-    straight = np.abs(train.labels) <= settings.straight_band if settings.straight_keep < 1 else None
+    labels = only(train.labels)
+    straight = np.abs(labels) <= settings.straight_band if settings.straight_keep < 1 else None
     data = Batches(
         None if on_device else train.pictures,
-        train.labels,
+        labels,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        straight=np.zeros(len(train.labels), bool) if straight is None else straight,
+        straight=np.zeros(len(train), bool) if straight is None else straight,
         straight_keep=settings.straight_keep,
         min_frames=settings.min_epoch_frames,
         answers=answers,
@@ -88,7 +90,7 @@ def compiled_training(
     )
     if len(data) == 0:
         raise RecipeError(
-            f"training.straight_keep: {settings.straight_keep} leaves none of {len(train.labels)} frames to train on"
+            f"training.straight_keep: {settings.straight_keep} leaves none of {len(train)} frames to train on"
         )
     model = training_model(
         net, augmentation, np.asarray(train.pictures) if on_device else None, train.pictures.shape[1:]

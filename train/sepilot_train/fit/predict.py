@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_train.base.stored import Pictures
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["compiles", "predict"]
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal, Protocol
 
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.ranges import require_in
-from sepilot_train.base.stored import Pictures
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["History", "OnEpoch", "Samples", "TrainingSettings"]
+__all__ = ["History", "OnEpoch", "TrainingSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +83,6 @@ _RANGES = (
     ("straight_band", 0, 1),
     ("device_limit_mb", 0, 1e9),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Samples:
-    """Pictures uint8 (n, height, width, channels), as the contract makes them, may lie in files; labels (n,)."""
-
-    pictures: Pictures
-    labels: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sepilot_runtime.base.errors import ModelFileError
+from sepilot_train.inspect.keras_graph import Call, graph_of
 from sepilot_train.inspect.shapes import keeps_places, pair_of
 from sepilot_train.inspect.table import Node, Role
 
@@ -22,29 +22,7 @@ _GLOBAL = {
     "Matmul", "MultiHeadAttention",
 }  # fmt: skip
 _POOLS = {"MaxPooling2D", "AveragePooling2D"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """One use of a Keras layer.
-
-    Attributes:
-        name: of the layer, behind those of the models that it lies in; with a number where the layer is used again.
-        inputs: names of the calls whose results it takes.
-        taken, made: shapes without the batch, of its first input and of its result.
-        again: the layer was used before.
-    """
-
-    layer: Any
-    name: str
-    inputs: tuple[str, ...]
-    taken: tuple[int, ...]
-    made: tuple[int, ...]
-    again: bool
-
-    @property
-    def kind(self) -> str:
-        return type(self.layer).__name__
+_FOLDED_INTO = ("Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D", "SeparableConv2D")
 
 
 def keras_nodes(model: Any) -> list[Node]:
@@ -56,60 +34,7 @@ def keras_nodes(model: Any) -> list[Node]:
     Raises:
         ModelFileError: a model of another kind, or one whose sizes are not fixed.
     """
-    return [_keras_node(call) for call in _calls(model)]
-
-
-def _calls(model: Any) -> list[_Call]:
-    calls: list[_Call] = []
-    _list_calls(model, "", {}, calls)
-    return calls
-
-
-def _list_calls(model: Any, place: str, made: dict[int, str], calls: list[_Call]) -> None:
-    """Put the calls inside `model` behind `calls`.
-
-    Args:
-        place: goes before the layers' names.
-        made: which call made a tensor, by the tensor's id; for a model inside another it has those that are taken.
-    """
-    import keras
-
-    graph = _graph_of(model)
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            layer = node.operation
-            if all(id(t) in made for t in node.outputs):
-                continue
-            inputs = tuple(made[id(t)] for t in node.input_tensors)
-            if isinstance(layer, keras.Model):
-                inner = _graph_of(layer)
-                inside = {id(t): name for t, name in zip(inner.inputs, inputs, strict=True)}
-                _list_calls(layer, f"{place}{layer.name}/", inside, calls)
-                made.update({id(t): inside[id(own)] for t, own in zip(node.outputs, inner.outputs, strict=True)})
-                continue
-            used = sum(call.layer is layer for call in calls)
-            name = f"{place}{layer.name}"
-            call = _Call(
-                layer=layer,
-                name=f"{name}#{used + 1}" if used else name,
-                inputs=inputs,
-                taken=_fixed(name, node.input_tensors[0].shape) if node.input_tensors else (),
-                made=_fixed(name, node.outputs[0].shape),
-                again=used > 0,
-            )
-            calls.append(call)
-            made.update({id(t): call.name for t in node.outputs})
-
-
-def _graph_of(model: Any) -> Any:
-    """What knows the order of computation: the model itself, or what a Sequential model keeps inside."""
-    graph = getattr(model, "_functional", None) or model
-    if not hasattr(graph, "_nodes_by_depth"):
-        raise ModelFileError(
-            f"{model.name}: a Functional or Sequential Keras model that knows its input's size expected, found "
-            f"{type(model).__name__}"
-        )
-    return graph
+    return [_keras_node(call) for call in graph_of(model, inside=True).calls]
 
 
 def _fixed(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:
@@ -118,8 +43,9 @@ def _fixed(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:
     return tuple(int(d) for d in shape[1:] if d is not None)
 
 
-def _keras_node(call: _Call) -> Node:
-    layer, kind = call.layer, call.kind
+def _keras_node(call: Call) -> Node:
+    layer, kind, made = call.layer, call.kind, _fixed(call.name, call.outputs[0].shape)
+    taken = _fixed(call.name, call.inputs[0].shape) if call.inputs else ()
     role: Role = "pointwise"
     kernel, stride, dilation = (1, 1), (1, 1), (1, 1)
     if kind == "InputLayer":
@@ -131,24 +57,24 @@ def _keras_node(call: _Call) -> Node:
         dilation = (1, 1) if kind in _POOLS else pair_of(layer.dilation_rate)
     elif kind in ("UpSampling2D", "Conv2DTranspose"):
         role, stride = "upsample", pair_of(layer.size if kind == "UpSampling2D" else layer.strides)
-    elif kind in _GLOBAL or (kind in ("Flatten", "Reshape") and not keeps_places(call.taken, call.made)):
+    elif kind in _GLOBAL or (kind in ("Flatten", "Reshape") and not keeps_places(taken, made)):
         role = "global"
     return Node(
         name=call.name,
         kind=kind,
         role=role,
-        inputs=call.inputs,
-        output_shape=call.made,
+        inputs=tuple(parent.name for parent in call.parents),
+        output_shape=made,
         parameters=int(layer.count_params()) if not call.again and hasattr(layer, "count_params") else 0,
-        macs=_keras_macs(call),
+        macs=_keras_macs(layer, taken, made),
         kernel=kernel,
         stride=stride,
         dilation=dilation,
     )
 
 
-def _keras_macs(call: _Call) -> int:
-    layer, kind, shape = call.layer, call.kind, call.made
+def _keras_macs(layer: Any, taken: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    kind = type(layer).__name__
     if kind in ("Conv2D", "DepthwiseConv2D"):
         # The kernel is (rows, columns, in / groups, out), a depthwise one (rows, columns, in, multiplier): in both
         # cases each of its weights is used once per output place.
@@ -159,7 +85,7 @@ def _keras_macs(call: _Call) -> int:
         )
         return shape[0] * shape[1] * weights
     if kind == "Conv2DTranspose":
-        return call.taken[0] * call.taken[1] * math.prod(int(d) for d in layer.kernel.shape)
+        return taken[0] * taken[1] * math.prod(int(d) for d in layer.kernel.shape)
     if kind == "Dense":
         places = math.prod(shape[:-1])
         return places * math.prod(int(d) for d in layer.kernel.shape)
@@ -174,11 +100,11 @@ def keras_warnings(model: Any) -> list[str]:
     """What will cost latency or accuracy once the net is deployed, one line each."""
     found: list[str] = []
     unfoldable: list[str] = []
-    calls = _calls(model)
-    for call in sorted(calls, key=lambda c: c.name):
+    graph = graph_of(model, inside=True)
+    for call in sorted(graph.calls, key=lambda c: c.name):
         layer = call.layer
         if call.kind == "BatchNormalization":
-            reason = _unfoldable(call, calls)
+            reason = graph.reason_apart(call, _FOLDED_INTO)
             if reason:
                 unfoldable.append(f"{call.name} ({reason})")
         activation = getattr(getattr(layer, "activation", None), "__name__", "")
@@ -196,16 +122,6 @@ def keras_warnings(model: Any) -> list[str]:
             "value, and int8 conversion must rewrite it. Put it before the activation",
         )
     return found + _starved_warning(model)
-
-
-def _unfoldable(call: _Call, calls: Sequence[_Call]) -> str:
-    (parent,) = (c for c in calls if c.name in call.inputs)
-    if parent.kind not in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "Conv2DTranspose"):
-        return f"it follows {parent.kind} {parent.name}"
-    if parent.layer.activation.__name__ != "linear":
-        return f"it follows the {parent.layer.activation.__name__} of {parent.name}"
-    consumers = sum(parent.name in c.inputs for c in calls)
-    return f"{parent.name} feeds {consumers} layers" if consumers > 1 else ""
 
 
 def _starved_warning(model: Any) -> list[str]:

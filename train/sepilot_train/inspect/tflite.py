@@ -42,15 +42,9 @@ def _tflite_nodes(data: bytes) -> list[Node]:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
     graph = model.subgraphs[0]
     kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    inputs = [graph.tensors[i] for i in graph.inputs]
     nodes = [
-        Node(
-            name=text_of(graph.tensors[i].name),
-            kind="INPUT",
-            role="input",
-            inputs=(),
-            output_shape=layer_tail(graph.tensors[i]),
-        )
-        for i in graph.inputs
+        Node(name=text_of(t.name), kind="INPUT", role="input", inputs=(), output_shape=layer_tail(t)) for t in inputs
     ]
     constants = {
         i: tuple(int(d) for d in tensor.shape)

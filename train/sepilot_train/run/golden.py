@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.contract.contract import Golden, Picture, golden_from
+from sepilot_runtime.contract.contract import Golden, Picture, Scalar, golden_from
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.fit.predict import predict
@@ -22,7 +23,7 @@ def golden_frames(
 ) -> tuple[Golden, ...]:
     """Small copies of held-out frames from hardest left to hardest right, with the training model's answers."""
     owners = [(d, int(j)) for d, i in _validation_frames(material) for j in i]
-    order = np.argsort(answers, kind="stable")
+    order = task_of(Scalar(name="steering")).tails(answers, None)[0]
     frames = []
     for place in np.linspace(0, len(order) - 1, min(count, len(order))).astype(int):
         drive, index = owners[order[place]]

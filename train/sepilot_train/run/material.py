@@ -6,23 +6,25 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from sepilot_runtime.base.errors import DriveError
-from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.recording.drive import Drive
-from sepilot_train.base.cache import PictureSet
+from sepilot_runtime.recording.opening import open_apart
+from sepilot_runtime.recording.options import DriveFilter
+from sepilot_train.base.cache import PictureSet, load_pictures
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.stored import StoredPictures
-from sepilot_train.fit.settings import Samples
 from sepilot_train.run import split
 from sepilot_train.run.recipe import Recipe
-from sepilot_train.run.request import Request
-from sepilot_train.run.run import Run, load_sets, open_sides
+from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
-from sepilot_train.run.validation import read_validation
 
-__all__ = ["Material", "gather", "material_of"]
+__all__ = ["Material", "Side", "gather", "load_sets", "open_sides"]
+
+Side = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -33,15 +35,17 @@ class Material:
     sets: tuple[PictureSet, ...]
     split: Split
 
-    def samples(self, side: str) -> Samples:
-        """Pictures and labels of one side ("train" or "validation") in a row."""
+    def frames(self, side: Side) -> FrameSet:
+        """The frames of one side in a row."""
         parts = [(s, i) for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)]
-        return Samples(
+        return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
-            labels=np.concatenate([s.steering[i] for s, i in parts]).astype(np.float32),
+            labels={"steering": np.concatenate([s.labels["steering"][i] for s, i in parts]).astype(np.float32)},
+            drives=tuple(s.drive_id for s, i in parts for _ in i),
+            names=tuple(s.names[j] for s, i in parts for j in i),
         )
 
-    def ids(self, side: str) -> tuple[str, ...]:
+    def ids(self, side: Side) -> tuple[str, ...]:
         """The drives that have frames on one side."""
         return tuple(s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
 
@@ -62,7 +66,7 @@ def gather(
     _require_usable(everything)
     sets = [s for _, s in everything]
     if given:
-        frames = [np.arange(len(s.steering)) for s in sets]
+        frames = [np.arange(len(s.names)) for s in sets]
         # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
         centre = [np.flatnonzero(s.camera == 0) for s in sets]
         nothing = np.arange(0)
@@ -82,28 +86,22 @@ def gather(
     return Material(drives=tuple(d for d, _ in everything), sets=tuple(sets), split=parts)
 
 
-def material_of(
-    run: Run, *, moved_to: Sequence[Path] = (), picture: Picture | None = None, progress: bool = False
-) -> Material:
-    """The material of a finished run, split as it was.
-
-    Args:
-        moved_to: where the run's drives are now, when not where they were at training.
-        picture: of another net; the run's own where there is none.
+def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
+    """The drives to train on and those to judge on; named apart together, as every later verb opens them together.
 
     Raises:
-        RunError: a drive is gone or has changed since the training.
+        DriveError: a recording cannot be read, or stands on both sides.
     """
-    drives = run.drives(moved_to=moved_to, picture=picture, progress=progress)
-    return Material(
-        drives=tuple(d.drive for d in drives),
-        sets=tuple(d.pictures for d in drives),
-        split=Split(
-            kind=read_validation(run.path).split,
-            train=tuple(d.train for d in drives),
-            validation=tuple(d.validation for d in drives),
-        ),
-    )
+    train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
+    return open_apart(train, judge, request.reader)
+
+
+def load_sets(
+    drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool
+) -> list[tuple[Drive, PictureSet]]:
+    """Filter and decode drives; each with its pictures."""
+    kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
+    return [(drive, load_pictures(drive, recipe.picture, progress=progress)) for drive in kept]
 
 
 def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
@@ -115,7 +113,7 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
                 f"{drive.path}: a copy of {first.path}; a drive must not train and judge, give one of them"
             )
     for drive, pictures in everything:
-        if not drive.labelled or not np.isfinite(pictures.steering).all():
+        if not drive.has("steering") or not np.isfinite(pictures.labels["steering"]).all():
             raise DriveError(f"{drive.path}: has no steering labels; it can be driven over but not trained on")
     scales = {d.full_scale_deg for d, _ in everything}
     if len(scales) > 1:

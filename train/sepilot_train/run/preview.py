@@ -10,8 +10,8 @@ import numpy as np
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_train.base import plots
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply
-from sepilot_train.fit.settings import Samples
 
 __all__ = ["draw_preview", "require_preview_path"]
 
@@ -41,11 +41,11 @@ def require_preview_path(path: Path) -> None:
     require_new(path)
 
 
-def draw_preview(samples: Samples, settings: Augmentation, path: Path, *, seed: int) -> None:
+def draw_preview(frames: FrameSet, settings: Augmentation, path: Path, *, seed: int) -> None:
     """Write the sheet as PNG. Pictures, chances and labels are those that training sees; chances are raised to 1."""
     rng = np.random.default_rng([seed, 7])
-    chosen = rng.choice(len(samples.labels), COLUMNS, replace=len(samples.labels) < COLUMNS)
-    pictures, labels = samples.pictures[chosen], samples.labels[chosen]
+    chosen = rng.choice(len(frames), COLUMNS, replace=len(frames) < COLUMNS)
+    pictures, labels = frames.pictures[chosen], only(frames.labels)[chosen]
     rows = [(name, _only(settings, fields)) for name, fields in KINDS.items()] + [("all of them", settings)]
     fig = plots.figure(1.8 * COLUMNS, 1.35 * len(rows))
     grid = fig.subplots(len(rows), COLUMNS, squeeze=False)

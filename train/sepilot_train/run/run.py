@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,31 +31,18 @@ from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.base.reading import read_regular, require_regular
 from sepilot_runtime.contract.contract import Contract, Picture
 from sepilot_runtime.recording.drive import Drive
-from sepilot_runtime.recording.opening import open_apart, open_drives
-from sepilot_runtime.recording.options import DriveFilter
+from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.base.cache import PictureSet, load_pictures
-from sepilot_train.base.stored import StoredPictures
-from sepilot_train.run.frame_set import FrameSet, Predictions
+from sepilot_train.base.frame_set import Answers, FrameSet, read_answers
+from sepilot_train.run.material import Material, Side
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, wanted_frames
-from sepilot_train.run.split import DriveSplit, SplitRecord
+from sepilot_train.run.split import DriveSplit, Split, SplitRecord
 
-__all__ = ["Run", "RunDrive", "load_sets", "open_run", "open_sides", "read_split"]
+__all__ = ["Run", "open_run", "read_split"]
 
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class RunDrive:
-    """A drive of a finished run, read where it is now.
-
-    Attributes:
-        drive, pictures: under the name that the drive had in training.
-        train, validation: places among `pictures`, in the order of split.json.
-    """
-
-    drive: Drive
-    pictures: PictureSet
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
+Found = tuple[Drive, PictureSet, NDArray[np.int64], NDArray[np.int64]]
+"""A drive and its pictures, and which of these are on the training and on the validation side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +64,12 @@ class Run:
 
         return load_keras(self.model_path)
 
-    def predictions(self) -> Predictions:
-        """The held-out frames' labels and predictions, as training left them."""
-        path = self.path / "predictions.npz"
-        try:
-            with np.load(path) as data:
-                return Predictions(
-                    drives=tuple(data["drives"].tolist()),
-                    names=tuple(data["names"].tolist()),
-                    labels=data["labels"],
-                    predictions=data["predictions"],
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-            raise RunError(f"{path}: cannot be read: {e}") from e
+    def predictions(self) -> Answers:
+        """What the training model said to the held-out frames, as training left it. Raises RunError."""
+        return read_answers(self.path / "predictions.npz", self.contract.outputs[0].name)
 
-    def frames(self, side: str, *, moved_to: Sequence[Path] = (), progress: bool = True) -> FrameSet:
-        """The frames that trained the model (`side` "train") or judged it ("validation").
+    def frames(self, side: Side, *, moved_to: Sequence[Path] = (), progress: bool = True) -> FrameSet:
+        """The frames that trained the model, or those that judged it.
 
         Args:
             moved_to: where the drives are now, when not where they were at training.
@@ -102,39 +77,37 @@ class Run:
         Raises:
             RunError: a drive is missing or has changed since training.
         """
-        here = self._drives_now(moved_to)
-        drives = [
-            self._found(entry, here, self.recipe.picture, progress=progress)
-            for entry in read_split(self.path)
-            if getattr(entry, side)
-        ]
-        if not drives:
-            raise RunError(f"{self.path / 'split.json'}: drives: frames of {side} expected, found none")
-        places = [getattr(d, side) for d in drives]
-        return FrameSet(
-            pictures=StoredPictures.joined([(d.pictures.pictures, i) for d, i in zip(drives, places, strict=True)]),
-            drives=tuple(d.drive.id for d, i in zip(drives, places, strict=True) for _ in i),
-            names=tuple(d.pictures.names[j] for d, i in zip(drives, places, strict=True) for j in i),
-            labels=np.concatenate([d.pictures.steering[i] for d, i in zip(drives, places, strict=True)]),
-        )
+        return self.material(side=side, moved_to=moved_to, progress=progress).frames(side)
 
-    def drives(
-        self, *, moved_to: Sequence[Path] = (), picture: Picture | None = None, progress: bool = True
-    ) -> list[RunDrive]:
-        """All drives of the run in the order of split.json, with the split of the training.
+    def material(
+        self,
+        *,
+        side: Side | None = None,
+        moved_to: Sequence[Path] = (),
+        picture: Picture | None = None,
+        progress: bool = True,
+    ) -> Material:
+        """The drives of the run in the order of split.json, under the names and split as they were in training.
 
         Args:
+            side: only the drives with frames on this side; at least one.
             moved_to: as in `frames`.
             picture: of another net; the run's own where there is none.
 
         Raises:
             RunError: a drive is missing or has changed since training.
         """
+        split = read_document(SplitRecord, self.path / "split.json", RunError)
         here = self._drives_now(moved_to)
-        return [
+        found = [
             self._found(entry, here, picture or self.recipe.picture, progress=progress)
-            for entry in read_split(self.path)
+            for entry in split.drives
+            if side is None or getattr(entry, side)
         ]
+        if not found:
+            raise RunError(f"{self.path / 'split.json'}: drives: frames of {side or 'any side'} expected, found none")
+        drives, sets, train, validation = zip(*found, strict=True)
+        return Material(drives=drives, sets=sets, split=Split(kind=split.kind, train=train, validation=validation))
 
     def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
         """Refuse drives that are no longer there or cannot be read, before any work is done for them.
@@ -154,7 +127,7 @@ class Run:
             raise RunError(f"{gone[0]}: the drive is no longer there; say where it is now with --drives")
         return open_drives(list(moved_to) or paths, self.request.reader)
 
-    def _found(self, entry: DriveSplit, here: Sequence[Drive], picture: Picture, *, progress: bool) -> RunDrive:
+    def _found(self, entry: DriveSplit, here: Sequence[Drive], picture: Picture, *, progress: bool) -> Found:
         """The drive of an entry of split.json.
 
         Known by its fingerprint, as its name depends on the folders that it lies in and on the drives beside it. A
@@ -214,25 +187,7 @@ def read_split(path: Path) -> tuple[DriveSplit, ...]:
     return read_document(SplitRecord, path / "split.json", RunError).drives
 
 
-def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
-    """The drives to train on and those to judge on; named apart together, as every later verb opens them together.
-
-    Raises:
-        DriveError: a recording cannot be read, or stands on both sides.
-    """
-    train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
-    return open_apart(train, judge, request.reader)
-
-
-def load_sets(
-    drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool
-) -> list[tuple[Drive, PictureSet]]:
-    """Filter and decode drives; each with its pictures."""
-    kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
-    return [(drive, load_pictures(drive, recipe.picture, progress=progress)) for drive in kept]
-
-
-def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) -> RunDrive:
+def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) -> Found:
     place = {name: i for i, name in enumerate(pictures.names)}
     missing = [name for name in (*entry.train, *entry.validation) if name not in place]
     if missing:
@@ -243,8 +198,7 @@ def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) 
     train, validation = (
         np.array([place[name] for name in getattr(entry, side)], dtype=np.int64) for side in ("train", "validation")
     )
-    pictures = dataclasses.replace(pictures, drive_id=drive.id)
-    return RunDrive(drive=drive, pictures=pictures, train=train, validation=validation)
+    return drive, dataclasses.replace(pictures, drive_id=drive.id), train, validation
 
 
 def _require_files(run: Path) -> None:

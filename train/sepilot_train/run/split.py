@@ -94,10 +94,10 @@ def split_frames(sets: Sequence[PictureSet], *, fraction: float, block_s: float,
     Raises:
         DriveError: too few frames to leave any on one of the sides.
     """
-    held = _held_out([len(s.steering) for s in sets], fraction, seed) if len(sets) >= MIN_DRIVES else set()
+    held = _held_out([len(s.names) for s in sets], fraction, seed) if len(sets) >= MIN_DRIVES else set()
     split = _by_drive(sets, held) if held else _by_blocks(sets, fraction, block_s, guard_s, seed)
     if 0 in split.counts():
-        total = sum(len(s.steering) for s in sets)
+        total = sum(len(s.names) for s in sets)
         raise DriveError(
             f"{', '.join(s.drive_id for s in sets)}: {total} usable frames are too few to hold any out with "
             f"{guard_s:g} s of guard; name a validation drive with --val or record more"
@@ -136,7 +136,7 @@ def _total(places: Iterable[int], frames: Sequence[int]) -> int:
 
 
 def _by_drive(sets: Sequence[PictureSet], held: set[int]) -> Split:
-    everything = [np.arange(len(s.steering)) for s in sets]
+    everything = [np.arange(len(s.names)) for s in sets]
     nothing = np.arange(0)
     return Split(
         kind="drives",
@@ -188,7 +188,7 @@ def measure_leak(sets: Sequence[PictureSet], split: Split, *, limit: int = 2000,
 
 def _side(sets: Sequence[PictureSet], indices: Sequence[Indices]) -> tuple[StoredPictures, NDArray[np.float32]]:
     pictures = StoredPictures.joined([(s.pictures, i) for s, i in zip(sets, indices, strict=True)])
-    return pictures, np.concatenate([s.steering[i] for s, i in zip(sets, indices, strict=True)])
+    return pictures, np.concatenate([s.labels["steering"][i] for s, i in zip(sets, indices, strict=True)])
 
 
 def _thumbnails(pictures: StoredPictures, chosen: Indices) -> Iterator[tuple[int, NDArray[np.float32]]]:

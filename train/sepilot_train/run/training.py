@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from sepilot_runtime import __version__
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
-from sepilot_runtime.contract.contract import Contract, Output, Provenance
+from sepilot_runtime.contract.contract import Contract, Provenance, Scalar
 from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
+from sepilot_train.base.frame_set import Answers, FrameSet
 from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
-from sepilot_train.fit.settings import History, OnEpoch, Samples
+from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.models import build_model
 from sepilot_train.run import split
-from sepilot_train.run.frame_set import Predictions
 from sepilot_train.run.golden import golden_frames
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe, load_recipe, to_toml
@@ -89,7 +89,7 @@ def train_run(
     settings = dataclasses.replace(recipe.training, seed=request.seed)
     keras.utils.set_random_seed(request.seed)
     net = build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
-    train, validation = material.samples("train"), material.samples("validation")
+    train, validation = material.frames("train"), material.frames("validation")
     begin = time.perf_counter()
     # A training that was killed in its first epoch has nothing to go on from, and starts over.
     resume = resume and (out / "checkpoint" / "state.npz").exists()
@@ -111,9 +111,9 @@ def complete_run(
         seconds: that the training took.
     """
     write_json(out / "split.json", dataclasses.asdict(split.record_of(material.sets, material.split)))
-    train, validation = material.samples("train"), material.samples("validation")
+    train, validation = material.frames("train"), material.frames("validation")
     answers = predict(net, validation.pictures)
-    metrics = steering_metrics(validation.labels, answers, float(train.labels.mean()))
+    metrics = steering_metrics(validation.labels["steering"], answers, float(train.labels["steering"].mean()))
     leak = split.measure_leak(material.sets, material.split)
     _write_judgement(out, material, validation, answers, metrics, leak, history, seconds)
     write_text(out / "contract.json", _contract(recipe, material, train, net, answers, metrics).to_json())
@@ -126,20 +126,14 @@ def complete_run(
 def _write_judgement(
     out: Path,
     material: Material,
-    validation: Samples,
+    validation: FrameSet,
     answers: NDArray[np.float32],
     metrics: SteeringMetrics,
     leak: Leak,
     history: History,
     seconds: float,
 ) -> None:
-    parts = [(s, i) for s, i in zip(material.sets, material.split.validation, strict=True) if len(i)]
-    Predictions(
-        drives=tuple(s.drive_id for s, i in parts for _ in i),
-        names=tuple(s.names[j] for s, i in parts for j in i),
-        labels=validation.labels,
-        predictions=answers,
-    ).save(out / "predictions.npz")
+    Answers(frames=validation, values={"steering": answers}).save(out / "predictions.npz")
     frames = material.split.counts()
     found = Validation(
         split=material.split.kind,
@@ -162,7 +156,7 @@ def _write_judgement(
 def _contract(
     recipe: Recipe,
     material: Material,
-    train: Samples,
+    train: FrameSet,
     net: Any,
     answers: NDArray[np.float32],
     metrics: SteeringMetrics,
@@ -176,9 +170,9 @@ def _contract(
         "frames": float(metrics.count),
     }
     return Contract(
-        task=recipe.task,
-        picture=recipe.picture,
-        outputs=(Output(name="steering", scale=material.drives[0].full_scale_deg),),
+        inputs=(recipe.picture,),
+        outputs=(Scalar(name="steering", unit="deg", scale=material.drives[0].full_scale_deg, positive="right"),),
+        tolerance={"steering": 1e-3},
         provenance=Provenance(
             recipe=recipe.name,
             recipe_sha256=recipe.sha256,
@@ -210,7 +204,7 @@ def _frame_size(material: Material) -> tuple[int, int] | None:
 def _draw(
     out: Path,
     material: Material,
-    validation: Samples,
+    validation: FrameSet,
     answers: NDArray[np.float32],
     metrics: SteeringMetrics,
     history: History,
@@ -220,6 +214,6 @@ def _draw(
     columns = {key: [row[key] for row in history.rows] for key in (history.rows[0] if history.rows else {})}
     if columns:
         plots.draw_history(columns, folder / "training.png")
-    plots.draw_scatter(validation.labels, answers, metrics, scale, folder / "scatter.png")
-    plots.draw_driving(validation.labels, answers, scale, folder / "driving.png")
+    plots.draw_scatter(validation.labels["steering"], answers, metrics, scale, folder / "scatter.png")
+    plots.draw_driving(validation.labels["steering"], answers, scale, folder / "driving.png")
     plots.draw_bins(metrics, scale, folder / "bins.png")

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.drive.supervisor import Control
-from sepilot_runtime.engine.pilot import STEERING, Pilot
+from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.web.feed import WebSink
 from sepilot_runtime.output.web.pictures import put_frame
@@ -127,7 +128,7 @@ def model_card(pilot: Pilot) -> dict[str, Any]:
         "frame": [contract.frame.width, contract.frame.height] if contract.frame else None,
         "full_scale_deg": output.scale,
         "golden": len(contract.golden),
-        "tolerance": contract.tolerance,
+        "tolerance": contract.tolerance[STEERING],
     }
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
 
@@ -117,8 +118,8 @@ class WebSink:
             step.late,
             step.steering,
             step.throttle,
-            NOTHING if prediction is None else prediction.steering,
-            NOTHING if prediction is None else prediction.steering_deg,
+            NOTHING if prediction is None else prediction.values[STEERING],
+            NOTHING if prediction is None else prediction.in_unit(STEERING),
             NOTHING if frame is None or frame.label is None else frame.label,
             step.total_us,
             NOTHING if step.age_ms is None else step.age_ms,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.output.web.feed import small_enough
 from sepilot_runtime.source.pixel_formats import color_of
@@ -57,7 +58,7 @@ def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[
             "number": number,
             "id": step.frame.id,
             "time_s": round(step.frame.time_s, 2),
-            "deg": round(step.prediction.steering_deg, 2) if step.prediction else None,
+            "deg": round(step.prediction.in_unit(STEERING), 2) if step.prediction else None,
             "recorded": step.frame.label,
             "steers": step.state.steers,
         },

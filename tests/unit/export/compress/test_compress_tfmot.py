@@ -20,8 +20,8 @@ from sepilot_export.compress.kernels import dense_reason, joined, kernels_of, no
 from sepilot_export.compress.recipe import Cluster, Compression, Finetune, Prune, Quantize, load_compression
 from sepilot_export.compress.step import Work, WorkFailed
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.settings import Samples
 from sepilot_train.models import build_model
 
 SHAPE = (16, 24, 1)
@@ -49,7 +49,7 @@ def net(*layers: Any) -> Any:
 def work_in(folder: Path) -> Work:
     inner = folder / "job"
     inner.mkdir()
-    samples = Samples(pictures=np.zeros((4, *SHAPE), np.uint8), labels=np.zeros(4, np.float32))
+    samples = FrameSet(pictures=np.zeros((4, *SHAPE), np.uint8), labels={"steering": np.zeros(4, np.float32)})
     return Work(
         train=samples, validation=samples, augmentation=Augmentation(), seed=0, folder=inner, log=folder / "job.log"
     )

@@ -16,10 +16,11 @@ from sepilot_export.compress.recipe import Finetune, Slim, load_compression
 from sepilot_export.compress.slim import require_supported, slim
 from sepilot_export.compress.step import StepOutcome, Work
 from sepilot_runtime.base.errors import RecipeError, RunError
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
-from sepilot_train.fit.settings import Samples, TrainingSettings
+from sepilot_train.fit.settings import TrainingSettings
 from sepilot_train.models import build_model
 
 SHAPE = (16, 24, 1)
@@ -29,13 +30,13 @@ SETTINGS = Slim(
 )  # fmt: skip
 
 
-def samples(count: int = 256, seed: int = 0) -> Samples:
+def samples(count: int = 256, seed: int = 0) -> FrameSet:
     """A bright column whose place is the label."""
     random = np.random.default_rng(seed)
     place = random.integers(0, 24, count)
     pictures = random.integers(0, 60, (count, *SHAPE), np.uint8)
     pictures[np.arange(count), :, place] += 180
-    return Samples(pictures=pictures, labels=((place - 11.5) / 11.5).astype(np.float32))
+    return FrameSet(pictures=pictures, labels={"steering": ((place - 11.5) / 11.5).astype(np.float32)})
 
 
 def net() -> Any:
@@ -67,7 +68,7 @@ def outcome(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> StepOutco
 
 def error(model: Any) -> float:
     held = samples(200, seed=2)
-    return float(np.abs(predict(model, held.pictures) - held.labels).mean())
+    return float(np.abs(predict(model, held.pictures) - only(held.labels)).mean())
 
 
 def macs(model: Any) -> int:
@@ -131,7 +132,7 @@ def test_worth_is_the_squared_slope_of_the_error_along_the_channel(trained: Any)
         changed[0][channel] *= factor
         changed[1][channel] *= factor
         norm.set_weights(changed)
-        found = (predict(trained, few.pictures).astype(np.float64) - few.labels) ** 2
+        found = (predict(trained, few.pictures).astype(np.float64) - only(few.labels)) ** 2
         norm.set_weights(weights)
         return found
 

@@ -117,12 +117,12 @@ def test_the_frame_goes_in_as_it_is(engine: Any, tmp_path: Path) -> None:
     assert pilot.engine.input_dtype == np.uint8
     said = []
     for frame in frames(9):
-        prediction = pilot.steer(frame)
-        assert prediction.raw == pytest.approx(steering_of(picture_of(frame, COLOUR), COLOUR), abs=1e-5)
-        assert pilot.infer(frame) == prediction.raw
+        prediction = pilot.predict(frame)
+        assert prediction.raw["steering"] == pytest.approx(steering_of(picture_of(frame, COLOUR), COLOUR), abs=1e-5)
+        assert pilot.infer(frame) == prediction.raw["steering"]
         # What a person sees of it is made outside, the same way.
         assert np.array_equal(pilot.picture_of(frame), picture_of(frame, COLOUR))
-        said.append(prediction.raw)
+        said.append(prediction.raw["steering"])
     assert max(said) - min(said) > 0.5
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_frame_is_refused_as_ever() -> None:
     pilot = Pilot(ConstantEngine(frame_contract()))
     for wrong in (np.zeros((48, 64), np.uint8), np.zeros((48, 64, 4), np.uint8), np.zeros((48, 64, 3), np.float32)):
         with pytest.raises(FrameError):
-            pilot.steer(wrong)  # type: ignore[arg-type]
+            pilot.predict(wrong)  # type: ignore[arg-type]
     with pytest.raises(FrameError, match="wrong shape"):
         pilot.infer_picture(np.zeros((12, 20, 1), np.uint8))
 

@@ -11,7 +11,7 @@ import pytest
 from sepilot_export.quantize.calibration import MINIMUM, select
 from sepilot_export.quantize.calibration_manifest import manifest
 from sepilot_runtime.base.errors import RunError, UsageError
-from sepilot_train.run.frame_set import FrameSet
+from sepilot_train.base.frame_set import FrameSet
 
 
 def drive(count: int = 400) -> tuple[FrameSet, np.ndarray]:
@@ -22,7 +22,7 @@ def drive(count: int = 400) -> tuple[FrameSet, np.ndarray]:
     pictures[17], pictures[18] = 0, 255
     labels[23] = -1.0
     names = tuple(f"{i}.jpg" for i in range(count))
-    return FrameSet(pictures=pictures, drives=("a",) * count, names=names, labels=labels), predictions
+    return FrameSet(pictures=pictures, drives=("a",) * count, names=names, labels={"steering": labels}), predictions
 
 
 def test_the_tails_are_in() -> None:
@@ -68,13 +68,7 @@ def test_too_few_frames_are_refused() -> None:
 
 def short(count: int) -> tuple[FrameSet, np.ndarray]:
     training, predictions = drive(30)
-    part = FrameSet(
-        pictures=training.pictures[:count],
-        drives=training.drives[:count],
-        names=training.names[:count],
-        labels=training.labels[:count],
-    )
-    return part, predictions[:count]
+    return training.take(range(count)), predictions[:count]
 
 
 def test_the_manifest_says_which_frames_and_why() -> None:

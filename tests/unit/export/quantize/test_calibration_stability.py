@@ -8,7 +8,7 @@ from sepilot_export.convert.ranges import PerSampleRanges
 from sepilot_export.quantize.calibration import CHOICES, select, spared
 from sepilot_export.quantize.calibration_choice import ChoiceError, choice_warnings
 from sepilot_export.quantize.calibration_stability import stability, stability_warnings
-from sepilot_train.run.frame_set import FrameSet
+from sepilot_train.base.frame_set import FrameSet
 
 NAMES = tuple(f"{i}.jpg" for i in range(200))
 
@@ -89,7 +89,7 @@ def test_choices_of_calibration_frames_and_those_that_are_spared() -> None:
     rng = np.random.default_rng(0)
     names = tuple(f"{i}.jpg" for i in range(300))
     pictures, labels = rng.integers(0, 256, (300, 4, 4, 1), np.uint8), rng.uniform(-1, 1, 300).astype(np.float32)
-    training = FrameSet(pictures=pictures, drives=("a",) * 300, names=names, labels=labels)
+    training = FrameSet(pictures=pictures, drives=("a",) * 300, names=names, labels={"steering": labels})
     taken: set[int] = set()
     for choice in CHOICES:
         found = select(training, labels, count=40, seed=0, choice=choice)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_factory import steering_output
 from sepilot_export.convert.formats import format_named, limits_of
 from sepilot_export.quantize import mixed_precision
 from sepilot_export.quantize.mixed_precision import Cost, Sensitivity
 from sepilot_export.verify.gates import drop_from
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.contract.contract import Output
 
 LIMITS = format_named("int8.tflite").limits
 DAMAGE = {"stem": 0.2, "act": 5.0, "wide": 3.0, "head": 0.4, "pool": 0.0, "late": 0.1}
@@ -97,13 +97,13 @@ def test_layers_that_are_float_anyway_are_not_chosen() -> None:
 
 @pytest.mark.parametrize(("word", "drop"), [("0.5deg", 0.02), ("0.002", 0.002), (" 25 deg ", 1.0), ("1e-3", 0.001)])
 def test_the_drop_is_told_in_degrees_or_labels(word: str, drop: float) -> None:
-    assert drop_from(word, Output()) == pytest.approx(drop)
+    assert drop_from(word, steering_output()) == pytest.approx(drop)
 
 
 @pytest.mark.parametrize("word", ["", "deg", "0.5rad", "0", "-1", "-0.5deg", "nan", "inf", "half"])
 def test_other_drops_are_refused(word: str) -> None:
     with pytest.raises(UsageError, match="--max-drop: a number"):
-        drop_from(word, Output())
+        drop_from(word, steering_output())
 
 
 def test_the_drop_replaces_one_limit_of_int8() -> None:

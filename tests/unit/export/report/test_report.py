@@ -27,8 +27,8 @@ from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.base.metrics import steering_metrics
-from sepilot_train.run.frame_set import Predictions
 from sepilot_train.run.recipe import load_recipe, to_toml
 from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
@@ -58,9 +58,8 @@ def write_run(folder: Path, drive: Path) -> Path:
     predictions = (labels * 0.9).astype(np.float32)
     predictions[40] = -labels[40]
     names = tuple(f"{i}_cam_image_array_.jpg" for i in range(FRAMES))
-    Predictions(drives=(drive.name,) * FRAMES, names=names, labels=labels, predictions=predictions).save(
-        folder / "predictions.npz"
-    )
+    frames = FrameLabels(drives=(drive.name,) * FRAMES, names=names, labels={"steering": labels})
+    Answers(frames=frames, values={"steering": predictions}).save(folder / "predictions.npz")
     with (folder / "history.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["epoch", "loss", "val_loss", "learning_rate"])

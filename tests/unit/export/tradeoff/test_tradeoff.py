@@ -122,7 +122,7 @@ def test_the_frames_that_all_hold_out_are_found_wherever_they_lie() -> None:
     common = common_frames([labels("a", range(500)), labels("b", range(100, 600))])
     assert common.count == 400 and common.left == (100, 100)
     assert common.index[0][0] == 100 and common.index[1][0] == 0
-    assert common.steering_deg[0] == 0.0 and common.steering_deg[1] == 1.0
+    assert common.in_unit("steering")[0] == 0.0 and common.in_unit("steering")[1] == 1.0
 
 
 def test_few_frames_are_enough_where_all_hold_out_the_same() -> None:

@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from model_factory import steering_output
 from sepilot_export.convert.formats import GateLimits
-from sepilot_export.verify.fidelity import measure, saturated_frames
+from sepilot_export.verify.fidelity import measure
 from sepilot_export.verify.gates import judge, remarks
 from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
-from sepilot_runtime.contract.contract import Output
 
-OUTPUT = Output(scale=25.0)
+OUTPUT = steering_output(scale=25.0)
 DRIVES = ("a",) * 400
 PICTURES = np.random.default_rng(9).integers(0, 256, (5000, 2, 3, 1), np.uint8)
 
@@ -48,26 +48,30 @@ def test_sign_flips_count_outside_the_dead_band() -> None:
     assert measure(answers, reference, reference, ("a",) * 5, PICTURES, OUTPUT).sign_flips == 1
 
 
+def saturated(answers: np.ndarray, reference: np.ndarray, pictures: np.ndarray) -> int:
+    return measure(answers, reference, reference, ("a",) * len(answers), pictures, OUTPUT).saturated
+
+
 def test_a_clipped_range_saturates_and_full_lock_does_not() -> None:
     reference = np.linspace(-1.0, 1.0, 201)
-    assert saturated_frames(np.clip(reference, -0.505, 0.505), reference, PICTURES, OUTPUT) == 98
+    assert saturated(np.clip(reference, -0.505, 0.505), reference, PICTURES) == 98
     at_lock = np.clip(reference * 2, -1, 1)
-    assert saturated_frames(at_lock, at_lock, PICTURES, OUTPUT) == 0
+    assert saturated(at_lock, at_lock, PICTURES) == 0
 
 
 def test_a_reference_with_a_dead_head_saturates() -> None:
     reference = np.minimum(np.linspace(-0.9, 0.9, 181), 0.6)
-    assert saturated_frames(reference + 0.001, reference, PICTURES, OUTPUT) == 30
+    assert saturated(reference + 0.001, reference, PICTURES) == 30
     # A car that stands still sees one picture again and again, and that is no fault of the head.
     standing = PICTURES[:181].copy()
     standing[151:] = standing[150]
-    assert saturated_frames(reference, reference, standing, OUTPUT) == 0
+    assert saturated(reference, reference, standing) == 0
 
 
 def test_quantized_answers_do_not_saturate_by_their_steps() -> None:
     reference, _ = world(5000)
     said = np.round(reference * 128) / 128
-    assert saturated_frames(said, reference, PICTURES, OUTPUT) == 0
+    assert saturated(said, reference, PICTURES) == 0
 
 
 def test_the_interval_holds_the_truth_and_knows_of_blocks() -> None:
@@ -184,15 +188,15 @@ def test_frames_without_a_label_take_no_part_in_the_task() -> None:
 
 def test_the_dead_band_and_the_ends_of_a_range_are_where_they_are_said_to_be() -> None:
     edge = np.array([0.02, 0.0201, 0.5, 0.0])
-    found = measure(-edge, edge, edge, ("a",) * 4, PICTURES, Output(scale=10.0))
+    found = measure(-edge, edge, edge, ("a",) * 4, PICTURES, steering_output(scale=10.0))
     assert found.sign_flips == 2
     assert (found.max_error, found.mean_error) == pytest.approx((10.0, 2 * 5.401 / 4 * 1.0), rel=0.01)
     assert found.p99_error == pytest.approx(np.quantile(2 * edge * 10, 0.99))
     # A range of its own: full lock is at its ends, not at -1 and 1.
-    narrow = Output(scale=10.0, low=-0.5, high=0.5)
+    narrow = steering_output(scale=10.0, low=-0.5, high=0.5)
     at_lock = np.clip(np.linspace(-1, 1, 41), -0.5, 0.5)
     assert measure(at_lock, at_lock, at_lock, ("a",) * 41, PICTURES, narrow).saturated == 0
-    assert measure(at_lock, at_lock, at_lock, ("a",) * 41, PICTURES, Output(scale=10.0)).saturated == 20
+    assert measure(at_lock, at_lock, at_lock, ("a",) * 41, PICTURES, steering_output(scale=10.0)).saturated == 20
 
 
 def test_drives_without_labels_are_judged_without_the_task() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import model_factory as factory
+from model_factory import steering_output
 from sepilot_export.convert.formats import GateLimits, format_named
 from sepilot_export.verify.fidelity import Fidelity, Interval
 from sepilot_export.verify.gates import (
@@ -22,9 +23,9 @@ from sepilot_export.verify.gates import (
     remarks,
 )
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.contract.contract import FrameInput, Output, Picture
+from sepilot_runtime.contract.contract import FrameInput, Picture
 
-OUTPUT = Output(scale=25.0)
+OUTPUT = steering_output(scale=25.0)
 LIMITS = GateLimits(max_error=0.02, mae_increase=0.002, sign_flips=0.01, saturated=0.02)
 FORM = format_named("float32.tflite")
 CONTRACT = factory.contract_of()

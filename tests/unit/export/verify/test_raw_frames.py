@@ -19,14 +19,14 @@ from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_runtime.contract.contract import FrameInput
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_train.run.frame_set import FrameSet
+from sepilot_train.base.frame_set import FrameSet
 
 
 def run_over(*tubs: Path) -> Any:
-    def drives(*, moved_to: Sequence[Path], progress: bool) -> list[Any]:
-        return [SimpleNamespace(drive=drive) for drive in open_drives(list(moved_to or tubs), ReaderOptions())]
+    def material(*, moved_to: Sequence[Path], progress: bool) -> Any:
+        return SimpleNamespace(drives=open_drives(list(moved_to or tubs), ReaderOptions()))
 
-    return SimpleNamespace(path=Path("run"), drives=drives)
+    return SimpleNamespace(path=Path("run"), material=material)
 
 
 def source_over(*drives: str, count: int = 40) -> Any:
@@ -35,7 +35,7 @@ def source_over(*drives: str, count: int = 40) -> Any:
         pictures=np.zeros((len(names), *PICTURE.shape), np.uint8),
         drives=tuple(d for d in drives for _ in range(count)),
         names=names,
-        labels=np.zeros(len(names), np.float32),
+        labels={"steering": np.zeros(len(names), np.float32)},
     )
     training = dataclasses.replace(held, drives=held.drives[:1] * len(names))
     saved = np.random.default_rng(0).normal(0, 0.3, len(names)).astype(np.float32)
@@ -80,7 +80,7 @@ def test_drives_of_several_sizes_need_a_word(tmp_path: Path) -> None:
 def test_a_first_frame_that_cannot_be_read_has_no_size(tmp_path: Path) -> None:
     tub, source = tub_with_names(tmp_path / "tub")
     held = source.held_out
-    source.held_out = dataclasses.replace(held, drives=held.drives[1:], names=held.names[1:], labels=held.labels[1:])
+    source.held_out = held.take(range(1, len(held)))
     source.saved = source.saved[1:]
     (tub / "images" / "0_cam_image_array_.jpg").write_bytes(b"broken")
     assert read_raw_frames(run_over(tub), source).input == FrameInput(height=48, width=64)

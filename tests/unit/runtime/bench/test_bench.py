@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from model_factory import contract_of, frames, write_frames, write_onnx, write_tflite
-from sepilot_runtime.bench import latency_bench
 from sepilot_runtime import cli
-from sepilot_runtime.bench.latency_bench import Variant, measure, synthetic_frames
-from sepilot_runtime.device.conditions import conditions_now, last_level_cache_bytes
-from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.bench import latency_bench
+from sepilot_runtime.bench.latency_bench import Variant, measure, synthetic_frames
+from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.device.conditions import conditions_now, last_level_cache_bytes
 
 QUICK = ("--cold-starts", "0")
 """A fresh process takes longer than all the rest."""

@@ -1,4 +1,4 @@
-"""What surrounds the benchmark's figures: the floor, references, cold starts, pacing, the picture and the profile."""
+"""What surrounds the benchmark's figures: the floor, references, cold starts, pacing and the profile."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 
 from model_factory import PICTURE, contract_of, frames, write_onnx, write_tflite
 from sepilot_runtime import cli
-from sepilot_runtime.bench.latency_bench import Variant
-from sepilot_runtime.bench.cold_start import cold_start
-from sepilot_runtime.device.conditions import conditions_now, throttling
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.base.errors import ModelFileError, OutputError, UsageError
 from sepilot_runtime.base.files import sha256_of
+from sepilot_runtime.bench.cold_start import cold_start
+from sepilot_runtime.bench.latency_bench import Variant
+from sepilot_runtime.bench.profile import read_profile, require_eligible
 from sepilot_runtime.bench.roofline import floor_us, gemm_rate, model_macs
+from sepilot_runtime.bench.soak import MemoryCamera, soak_test
+from sepilot_runtime.device.conditions import conditions_now, throttling
+from sepilot_runtime.drive.supervisor import Control
+from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.model_file import read_model_file
 from sepilot_runtime.engine.pilot import Pilot
-from sepilot_runtime.bench.profile import read_profile, require_eligible
-from sepilot_runtime.bench.soak import MemoryCamera, soak_test
-from sepilot_runtime.drive.supervisor import Control
 
 QUICK = ("--rounds", "5", "--calls", "5", "--cold-starts", "0")
 
@@ -121,16 +120,12 @@ def test_a_rehearsal_drives_and_meters_every_turn() -> None:
     assert paced.resources and paced.resources[-1].threads >= 1
 
 
-def test_paced_rows_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, png = write_tflite(tmp_path / "m.tflite"), tmp_path / "bench.png"
-    argv = ["bench", str(file), "--paced", "100", "--minutes", "0.005", "--png", str(png), *QUICK]
-    assert cli.main(argv) == 0
+def test_paced_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_tflite(tmp_path / "m.tflite")
+    assert cli.main(["bench", str(file), "--paced", "100", "--minutes", "0.005", *QUICK]) == 0
     printed = capsys.readouterr().out
     assert "paced at 100 Hz" in printed
     assert max(map(len, printed[printed.index("file ") :].splitlines())) <= 80
-    picture = cv2.imread(str(png))
-    assert picture.shape[1] == 1280 and np.ptp(picture) > 100
-    assert cli.main(argv) == 2, "an existing picture is not overwritten"
 
 
 def checked(file: Path, **changes: Any) -> None:
@@ -240,7 +235,6 @@ def test_a_directory_stands_for_its_model_files(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--png", "chart.txt"], "--png: a file that ends in .png expected, found chart.txt"),
         (["--minutes", "5"], "--minutes: --paced expected with it, found none"),
         (["--tolerance", "0.2"], "--tolerance: --against expected with it, found none"),
     ],

@@ -43,7 +43,8 @@ def outcome(old: Benchmark, new: Benchmark) -> RegressionOutcome:
 
 def test_the_same_machine_twice_is_seldom_called_different() -> None:
     wrong = sum(
-        outcome(benchmark(50, noise=0.05, seed=2 * i), benchmark(50, noise=0.05, seed=2 * i + 1)) is not RegressionOutcome.SAME
+        outcome(benchmark(50, noise=0.05, seed=2 * i), benchmark(50, noise=0.05, seed=2 * i + 1))
+        is not RegressionOutcome.SAME
         for i in range(60)
     )
     assert wrong <= 60 * 0.05
@@ -151,7 +152,7 @@ def test_what_cannot_compare_is_said_before_it_is_measured(
     assert message in said and len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("option", ["--write-profile", "--png", "--frames"])
+@pytest.mark.parametrize("option", ["--write-profile", "--frames"])
 def test_two_documents_measure_nothing(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = written(tmp_path, "old.json", benchmark(50, noise=0.01, seed=0))
     new = written(tmp_path, "new.json", benchmark(50, noise=0.01, seed=1))

@@ -16,14 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_factory import contract_of, frames
+from model_factory import contract_of, frames, steering_output
 from sepilot_runtime.base.errors import ContractError
 from sepilot_runtime.contract.contract import (
     Contract,
     FrameInput,
     FrameStatistics,
     Golden,
-    Output,
     Picture,
     golden_frame,
     golden_from,
@@ -46,7 +45,9 @@ def contracts(draw: st.DrawFn) -> Contract:
     )
     low = draw(st.floats(-1, -0.1))
     outputs = tuple(
-        Output(name=name, scale=draw(st.floats(0.01, 360)), low=low, high=min(1.0, -low * draw(st.floats(0.5, 2))))
+        steering_output(
+            name=name, scale=draw(st.floats(0.01, 360)), low=low, high=min(1.0, -low * draw(st.floats(0.5, 2)))
+        )
         for name in draw(st.lists(st.sampled_from(["steering", "throttle", "brake"]), min_size=1, unique=True))
     )
     values = {output.name: draw(st.floats(-2, 2)) for output in outputs}
@@ -98,7 +99,7 @@ def spoil(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-OUTPUT = dataclasses.asdict(Output())
+OUTPUT = dataclasses.asdict(steering_output())
 PICTURE = dataclasses.asdict(Picture(height=66, width=100))
 FRAME = dataclasses.asdict(FrameInput(height=120, width=160))
 STATISTICS = {"brightness": [1.0, 2.0, 3.0], "contrast": [1.0, 2.0, 3.0], "sharpness": [1.0, 2.0, 3.0]}

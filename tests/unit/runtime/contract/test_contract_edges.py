@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import model_factory as factory
+from model_factory import steering_output
 from sepilot_runtime.base.caps import CONTRACT_BYTES, GOLDEN_PIXELS, GOLDEN_PNG_BYTES, LIST_ENTRIES, TEXT_LENGTH
 from sepilot_runtime.base.errors import ContractError
 from sepilot_runtime.contract import contract
@@ -19,7 +20,6 @@ from sepilot_runtime.contract.contract import (
     Contract,
     FrameInput,
     Golden,
-    Output,
     Provenance,
     golden_frame,
     golden_from,
@@ -30,7 +30,7 @@ CONTRACT = factory.contract_of()
 
 
 def test_what_an_output_means_unless_it_says_otherwise() -> None:
-    plain = Output()
+    plain = steering_output()
     assert (plain.name, plain.unit, plain.positive) == ("steering", "deg", "right")
     assert (plain.scale, plain.low, plain.high) == (25.0, -1.0, 1.0)
 
@@ -38,25 +38,25 @@ def test_what_an_output_means_unless_it_says_otherwise() -> None:
 @pytest.mark.parametrize("scale", [0.0, -25.0, float("inf"), float("nan")])
 def test_a_scale_is_positive_and_finite(scale: float) -> None:
     with pytest.raises(ContractError, match=r"outputs\.steering\.scale"):
-        Output(scale=scale)
-    assert Output(scale=0.5).scale == 0.5
+        steering_output(scale=scale)
+    assert steering_output(scale=0.5).scale == 0.5
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (0.5, -0.5), (float("nan"), 1.0), (-1.0, float("inf"))])
 def test_low_lies_below_high(low: float, high: float) -> None:
     with pytest.raises(ContractError, match=r"outputs\.angle: low must lie below high"):
-        Output(name="angle", low=low, high=high)
+        steering_output(name="angle", low=low, high=high)
 
 
 def test_a_full_turn_is_the_largest_scale() -> None:
-    assert Output(scale=360.0).scale == 360.0
+    assert steering_output(scale=360.0).scale == 360.0
     with pytest.raises(ContractError, match=r"scale: must be in \(0, 360\], found 360\.5"):
-        Output(scale=360.5)
+        steering_output(scale=360.5)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-1.0, 0.5), (-0.5, 1.0), (-0.01, 0.01)])
 def test_steering_lies_around_straight_ahead(low: float, high: float) -> None:
-    assert (Output(low=low, high=high).low, Output(low=low, high=high).high) == (low, high)
+    assert (steering_output(low=low, high=high).low, steering_output(low=low, high=high).high) == (low, high)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_steering_lies_around_straight_ahead(low: float, high: float) -> None:
 )
 def test_a_range_that_steers_one_way_is_refused(low: float, high: float) -> None:
     with pytest.raises(ContractError, match=r"outputs\.steering: a range around 0 within \[-1, 1\] expected"):
-        Output(low=low, high=high)
+        steering_output(low=low, high=high)
 
 
 def sealed(body: dict[str, Any]) -> str:
@@ -148,7 +148,7 @@ def test_outputs_are_some_and_have_names_of_their_own() -> None:
     with pytest.raises(ContractError, match="outputs: at least one is needed"):
         dataclasses.replace(CONTRACT, outputs=())
     with pytest.raises(ContractError, match="outputs: names must differ"):
-        dataclasses.replace(CONTRACT, outputs=(Output(), Output(scale=30.0)))
+        dataclasses.replace(CONTRACT, outputs=(steering_output(), steering_output(scale=30.0)))
     assert CONTRACT.output("steering") is CONTRACT.outputs[0]
     with pytest.raises(ContractError, match="outputs: 'throttle' expected, found steering"):
         CONTRACT.output("throttle")

@@ -60,7 +60,9 @@ def test_every_frame_is_steered_by_once(tmp_path: Path) -> None:
     summary = drive_frames(pilot, ScriptedSource(*given), [sink], clock_ns=lambda: 6_000_000)
     assert [step.frame.id for step in sink.steps[:-1]] == list(range(7))
     for step in sink.steps[:-1]:
-        assert step.prediction.raw == pytest.approx(steering_of(picture_of(step.frame.image, PICTURE)), abs=1e-6)
+        assert step.prediction.raw["steering"] == pytest.approx(
+            steering_of(picture_of(step.frame.image, PICTURE)), abs=1e-6
+        )
         assert step.age_ms == 5.0
         assert step.total_us >= step.prediction.preprocess_us + step.prediction.infer_us
     assert (summary.frames, summary.ended, summary.lost) == (7, "end of source", {"skipped": 1})

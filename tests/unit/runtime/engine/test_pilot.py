@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_factory import PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
+from model_factory import PICTURE, contract_of, frames, steering_of, steering_output, write_onnx, write_tflite
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
-from sepilot_runtime.contract.contract import Contract, Golden, Output, Picture, golden_from
+from sepilot_runtime.contract.contract import Contract, Golden, Picture, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.engines import ConstantEngine
-from sepilot_runtime.engine.pilot import Pilot, load_pilot, verify_golden
+from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
 
 Writer = Callable[..., Path]
 WRITERS = [(write_tflite, "m.tflite"), (write_onnx, "m.onnx")]
@@ -29,13 +30,13 @@ def test_a_good_file_passes_and_steers(write: Writer, name: str, tmp_path: Path)
     pilot = load_pilot(write(tmp_path / name))
     for frame in frames(6):
         expected = steering_of(picture_of(frame, PICTURE))
-        prediction = pilot.steer(frame)
-        assert prediction.raw == pytest.approx(expected, abs=1e-6)
-        assert prediction.steering == pytest.approx(expected, abs=1e-6)
-        assert prediction.steering_deg == pytest.approx(25 * expected, abs=1e-4)
+        prediction = pilot.predict(frame)
+        assert prediction.raw["steering"] == pytest.approx(expected, abs=1e-6)
+        assert prediction.values["steering"] == pytest.approx(expected, abs=1e-6)
+        assert prediction.in_unit("steering") == pytest.approx(25 * expected, abs=1e-4)
         assert prediction.preprocess_us > 0 and prediction.infer_us > 0
-        assert pilot.infer(frame) == prediction.raw
-        assert pilot.infer_picture(picture_of(frame, PICTURE)) == prediction.raw
+        assert pilot.infer(frame) == prediction.raw["steering"]
+        assert pilot.infer_picture(picture_of(frame, PICTURE)) == prediction.raw["steering"]
     assert verify_golden(pilot.engine) < 1e-6
 
 
@@ -175,13 +176,17 @@ def test_a_golden_frame_that_is_no_picture_is_named() -> None:
 
 
 def test_steering_is_clipped_to_the_contract() -> None:
-    contract = dataclasses.replace(contract_of(), outputs=(Output(scale=30.0, low=-0.5, high=0.75),))
+    contract = dataclasses.replace(contract_of(), outputs=(steering_output(scale=30.0, low=-0.5, high=0.75),))
     engine = ConstantEngine(contract, 2.0)
     pilot = Pilot(engine)
-    prediction = pilot.steer(frames(1)[0])
-    assert (prediction.steering, prediction.raw, prediction.steering_deg) == (0.75, 2.0, 22.5)
+    prediction = pilot.predict(frames(1)[0])
+    assert (prediction.values["steering"], prediction.raw["steering"], prediction.in_unit("steering")) == (
+        0.75,
+        2.0,
+        22.5,
+    )
     engine.value = -2.0
-    assert pilot.steer(frames(1)[0]).steering_deg == -15.0
+    assert pilot.predict(frames(1)[0]).in_unit("steering") == -15.0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -194,12 +199,12 @@ def test_contracts_for_something_else_are_refused() -> None:
     with pytest.raises(ContractError, match="'landmarks'"):
         Pilot(ConstantEngine(contract_of(task="landmarks")))
     with pytest.raises(ContractError, match="steering"):
-        Pilot(ConstantEngine(contract_of(outputs=(Output(name="throttle"),))))
+        Pilot(ConstantEngine(contract_of(outputs=(steering_output(name="throttle"),))))
 
 
 def test_impossible_frames_are_refused() -> None:
     pilot = Pilot(ConstantEngine(contract_of()))
     with pytest.raises(FrameError):
-        pilot.steer(np.zeros((4, 4, 4), np.uint8))
+        pilot.predict(np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(FrameError):
         pilot.infer_picture(np.zeros((1, 2, 1), np.uint8))

@@ -32,11 +32,11 @@ class TestTubV2:
     def test_a_whole_tub(self, tmp_path: Path) -> None:
         drive = read(make.write_tub(tmp_path / "tub"))
         assert (drive.kind, drive.id, len(drive), drive.full_scale_deg) == ("tub-v2", "tub", 40, 25.0)
-        assert drive.steering.tolist() == pytest.approx(make.angles(40))
+        assert drive.labels["steering"].tolist() == pytest.approx(make.angles(40))
         assert drive.rate_hz == pytest.approx(20.0) and drive.duration_s == pytest.approx(39 / 20)
-        assert drive.labelled and not drive.skipped and not drive.notes
+        assert drive.has("steering") and not drive.skipped and not drive.notes
         # Frame and label belong together.
-        assert bar_position(drive.read(9)) == pytest.approx(drive.steering[9], abs=0.06)
+        assert bar_position(drive.read(9)) == pytest.approx(drive.labels["steering"][9], abs=0.06)
 
     def test_deleted_missing_and_broken_rows_are_counted(self, tmp_path: Path) -> None:
         folder = make.write_tub(
@@ -188,21 +188,21 @@ class TestTubV2:
 class TestOtherFormats:
     def test_tub_v1_in_the_order_of_its_records(self, tmp_path: Path) -> None:
         drive = read(make.write_tub_v1(tmp_path / "old"))
-        assert drive.kind == "tub-v1" and drive.steering.tolist() == pytest.approx(make.angles(12))
+        assert drive.kind == "tub-v1" and drive.labels["steering"].tolist() == pytest.approx(make.angles(12))
 
     @pytest.mark.parametrize("header", [True, False])
     @pytest.mark.parametrize("prefix", ["IMG/", " /home/someone/data/IMG/", "C:\\Users\\someone\\IMG\\"])
     def test_udacity_log(self, tmp_path: Path, header: bool, prefix: str) -> None:
         drive = read(make.write_udacity(tmp_path / "log", header=header, prefix=prefix))
         assert (drive.kind, len(drive), drive.full_scale_deg) == ("udacity", 10, 25.0)
-        assert drive.steering.tolist() == pytest.approx(make.angles(10))
+        assert drive.labels["steering"].tolist() == pytest.approx(make.angles(10))
         assert drive.rate_hz == pytest.approx(10.0)
 
     def test_udacity_side_cameras_are_corrected(self, tmp_path: Path) -> None:
         folder = make.write_udacity(tmp_path / "log", count=2)
         drive = read(folder, cameras="all", side_camera_correction=0.1)
         assert drive.camera.tolist() == [0, -1, 1] * 2
-        centre, left, right = drive.steering[:3]
+        centre, left, right = drive.labels["steering"][:3]
         # The left camera looks from too far left: from there it goes right.
         assert left == pytest.approx(centre + 0.1) and right == pytest.approx(centre - 0.1)
 
@@ -231,7 +231,7 @@ class TestOtherFormats:
         for frame, angle in ((10, 45), (2, 90), (1, 135)):
             cv2.imwrite(str(tmp_path / f"a{angle}f{frame}.png"), make.frame(0.0))
         drive = read(tmp_path, angle_pattern=r"(?P<drive>a)(?P<angle>\d+)f(?P<frame>\d+)")
-        assert drive.steering.tolist() == [1.0, 0.0, -1.0]
+        assert drive.labels["steering"].tolist() == [1.0, 0.0, -1.0]
 
     @pytest.mark.parametrize("name", ["cam_01_{:04d}.png", "shot_{0}_{0:03d}.png"])
     def test_a_counter_is_no_angle(self, tmp_path: Path, name: str) -> None:
@@ -244,19 +244,19 @@ class TestOtherFormats:
         folder = make.write_angle_names(tmp_path / "frames", degrees=[45 + 7 * i % 90 for i in range(20)])
         cv2.imwrite(str(folder / "video01_010_134.png"), make.frame(1.0))
         drive = read(folder)
-        assert drive.labelled and len(drive) == 20 and drive.skipped == {"second picture of a frame number": 1}
+        assert drive.has("steering") and len(drive) == 20 and drive.skipped == {"second picture of a frame number": 1}
         assert drive.names[10] == "video01_010_115.png"
 
     def test_angle_in_file_name(self, tmp_path: Path) -> None:
         drive = read(make.write_angle_names(tmp_path / "frames"))
         assert (drive.kind, drive.id) == ("filename-angle", "frames/video01")
-        assert drive.steering.tolist() == pytest.approx([-1, -2 / 3, 0, 2 / 3, 1])
+        assert drive.labels["steering"].tolist() == pytest.approx([-1, -2 / 3, 0, 2 / 3, 1])
         flipped = read(tmp_path / "frames", positive="left", full_scale_deg=90.0)
-        assert flipped.steering.tolist() == pytest.approx([0.5, 1 / 3, 0, -1 / 3, -0.5])
+        assert flipped.labels["steering"].tolist() == pytest.approx([0.5, 1 / 3, 0, -1 / 3, -0.5])
 
     def test_angle_names_can_be_switched_off_or_described(self, tmp_path: Path) -> None:
         folder = make.write_angle_names(tmp_path / "frames")
-        assert not read(folder, angle_pattern="none").labelled
+        assert not read(folder, angle_pattern="none").has("steering")
         with pytest.raises(UsageError, match="angle"):
             read(folder, angle_pattern=r"(?P<drive>.+)_(?P<frame>\d+)")
         with pytest.raises(UsageError, match="regular expression"):
@@ -269,11 +269,11 @@ class TestOtherFormats:
         table.write_text("ts_micro,frame,wheel\n" + "\n".join(rows) + "\n")
         drive = read(video)
         assert (drive.kind, len(drive), drive.full_scale_deg) == ("video-csv", 12, 30.0)
-        assert drive.steering.tolist() == pytest.approx(make.angles(12), abs=1e-3)
+        assert drive.labels["steering"].tolist() == pytest.approx(make.angles(12), abs=1e-3)
         assert drive.rate_hz == pytest.approx(20.0)
         # Any order of reading gives the frame of that row.
         for index in (9, 2, 5, 5):
-            assert bar_position(drive.read(index)) == pytest.approx(drive.steering[index], abs=0.08)
+            assert bar_position(drive.read(index)) == pytest.approx(drive.labels["steering"][index], abs=0.08)
         assert len(read(table)) == 12
 
     def test_a_csv_that_names_frames_the_video_lacks(self, tmp_path: Path) -> None:
@@ -303,18 +303,18 @@ class TestOtherFormats:
         (tmp_path / "clip.csv").write_text("time,steering\n" + "\n".join(rows))
         drive = read(video)
         assert drive.skipped == {"label is not a number": 1}
-        assert bar_position(drive.read(8)) == pytest.approx(drive.steering[8], abs=0.08)
+        assert bar_position(drive.read(8)) == pytest.approx(drive.labels["steering"][8], abs=0.08)
 
     def test_an_unclear_unit_asks(self, tmp_path: Path) -> None:
         video = make.write_video(tmp_path / "clip.avi", count=3)
         (tmp_path / "clip.csv").write_text("frame,steering\n0,1.8\n1,-1.8\n2,0\n")
         with pytest.raises(DriveError, match="--csv-unit"):
             read(video)
-        assert read(video, csv_unit="deg").steering.tolist() == pytest.approx([0.06, -0.06, 0.0])
+        assert read(video, csv_unit="deg").labels["steering"].tolist() == pytest.approx([0.06, -0.06, 0.0])
 
     def test_video_and_pictures_without_labels(self, tmp_path: Path) -> None:
         video = read(make.write_video(tmp_path / "a.avi"))
-        assert video.kind == "video" and not video.labelled and len(list(frames_of(video))) == 12
+        assert video.kind == "video" and not video.has("steering") and len(list(frames_of(video))) == 12
         folder = tmp_path / "pictures"
         folder.mkdir()
         for i in (10, 9, 1):
@@ -375,7 +375,7 @@ def test_filters(tmp_path: Path) -> None:
     assert drive.filtered(DriveFilter(from_s=0.5, to_s=1.0)).names[0] == "10_cam_image_array_.jpg"
     assert len(drive.filtered(DriveFilter(first=5, last=9))) == 5
     part = drive.filtered(DriveFilter(first=20))
-    assert bar_position(part.read(3)) == pytest.approx(part.steering[3], abs=0.06)
+    assert bar_position(part.read(3)) == pytest.approx(part.labels["steering"][3], abs=0.06)
     with pytest.raises(DriveError, match=r"no frame is left after min_throttle=0\.9"):
         drive.filtered(DriveFilter(min_throttle=0.9))
 
@@ -440,4 +440,4 @@ def test_real_drives(real_drives: Path) -> None:
         "solidWhiteRight.mp4": 221,
         "warehouse_tub": 1000,
     }
-    assert found["warehouse_tub"].notes and not found["solidWhiteRight.mp4"].labelled
+    assert found["warehouse_tub"].notes and not found["solidWhiteRight.mp4"].has("steering")

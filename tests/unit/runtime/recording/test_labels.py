@@ -42,12 +42,12 @@ def read(path: Path, **options: object) -> Drive:
 
 
 def collected(*labels: float | None, **more: float) -> tuple[list[float], dict[str, int]]:
-    rows = Rows(Path("d"))
+    rows = Rows(Path("d"), ReaderOptions())
     rows.add("first", 0, steering=0.25)
     for i, label in enumerate(labels):
         rows.add(str(i), i, steering=label, **more)  # type: ignore[arg-type]
     drive = rows.drive("tub", ImageFrames([]), full_scale_deg=25.0)
-    return drive.steering.tolist()[1:], dict(drive.skipped)
+    return drive.labels["steering"].tolist()[1:], dict(drive.skipped)
 
 
 def test_a_label_beyond_its_range_by_rounding_is_clipped() -> None:
@@ -63,25 +63,25 @@ def test_a_label_beyond_its_range_is_no_label() -> None:
 def test_a_row_without_a_label_is_kept_and_unlabelled() -> None:
     labels, _ = collected(None, 0.5)
     assert math.isnan(labels[0]) and labels[1] == 0.5
-    rows = Rows(Path("d"))
+    rows = Rows(Path("d"), ReaderOptions())
     rows.add("a", 0, steering=0.1, throttle=0.4, camera=-1, time_s=3.0)
     rows.add("b", 1)
     drive = rows.drive("tub", ImageFrames([]), full_scale_deg=25.0, name="n", notes=("said",))
-    assert drive.throttle.tolist()[0] == pytest.approx(0.4) and math.isnan(drive.throttle[1])
+    assert drive.labels["throttle"].tolist()[0] == pytest.approx(0.4) and math.isnan(drive.labels["throttle"][1])
     assert drive.camera.tolist() == [-1, 0] and drive.names == ("a", "b") and drive.rows.tolist() == [0, 1]
-    assert (drive.id, drive.kind, drive.notes[0], drive.labelled) == ("n", "tub", "said", False)
+    assert (drive.id, drive.kind, drive.notes[0], drive.has("steering")) == ("n", "tub", "said", False)
     assert rows.sources == [0, 1]
 
 
 def test_what_was_skipped_is_counted_and_told_where_nothing_is_left() -> None:
-    rows = Rows(Path("d"))
+    rows = Rows(Path("d"), ReaderOptions())
     rows.skip("missing image")
     rows.skip("broken JSON", 3)
     rows.add("x", 0, steering=7.0)
     with pytest.raises(DriveError, match=r"d: no usable frame in this tub drive \(3 broken JSON, 1 missing image, 1 l"):
         rows.drive("tub", ImageFrames([]), full_scale_deg=25.0)
     with pytest.raises(DriveError, match=r"\(it is empty\)"):
-        Rows(Path("d")).drive("tub", ImageFrames([]), full_scale_deg=25.0)
+        Rows(Path("d"), ReaderOptions()).drive("tub", ImageFrames([]), full_scale_deg=25.0)
 
 
 # --- Time -----------------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_ten_minutes_to_and_fro_are_no_wild_stamp() -> None:
     ("cameras", "notes"), [((0, -1, 1), ()), ((0, 0, 0), ("4 frames have the time stamp of the",))]
 )
 def test_cameras_that_share_a_stamp(cameras: tuple[int, ...], notes: tuple[str, ...]) -> None:
-    rows = Rows(Path("d"))
+    rows = Rows(Path("d"), ReaderOptions())
     for i in range(6):
         rows.add(str(i), i, time_s=0.125 * (i // 3), steering=0.0, throttle=0.5, camera=cameras[i % 3])
     found = rows.drive("udacity", ImageFrames([]), full_scale_deg=25.0).notes
@@ -186,7 +186,7 @@ def test_cameras_that_share_a_stamp(cameras: tuple[int, ...], notes: tuple[str, 
 
 
 def test_duration_pauses_and_rate() -> None:
-    rows = Rows(Path("d"))
+    rows = Rows(Path("d"), ReaderOptions())
     for i, t in enumerate((0.0, 0.25, 0.5, 1.5, 1.75, 3.75)):
         rows.add(str(i), i, time_s=t, steering=0.0)
     drive = rows.drive("tub", ImageFrames([]), full_scale_deg=25.0)
@@ -197,7 +197,7 @@ def test_duration_pauses_and_rate() -> None:
 
 
 def test_filters_to_their_edges() -> None:
-    rows = Rows(Path("d"))
+    rows = Rows(Path("d"), ReaderOptions())
     throttles = (0.05, 0.06, math.nan, 0.5)
     for i, throttle in enumerate(throttles):
         rows.add(str(i), i, time_s=0.25 * i, steering=0.1 * i, throttle=throttle, camera=i % 2)
@@ -269,7 +269,7 @@ def test_every_value_of_a_tubs_row_arrives(tmp_path: Path) -> None:
     catalog = folder / "catalog_0.catalog"
     catalog.write_text(catalog.read_text().replace("\n", "\n \t\n\n"))
     drive = read(folder)
-    assert drive.throttle[10] == pytest.approx(0.11) and len(drive) == 39
+    assert drive.labels["throttle"][10] == pytest.approx(0.11) and len(drive) == 39
     assert drive.skipped == {"deleted by the author": 1}
     assert drive.time_s[3:5] == pytest.approx([0.2, 0.25])
 
@@ -283,7 +283,7 @@ def test_records_of_an_old_tub_are_in_the_order_of_their_numbers(tmp_path: Path)
     assert drive.names == tuple(f"{i}_cam-image_array_.jpg" for i in range(12) if i != 5)
     assert drive.skipped == {"broken JSON": 1} and drive.full_scale_deg == 25.0
     assert drive.time_s.tolist() == pytest.approx([0.05 * i for i in range(12) if i != 5])
-    assert drive.throttle.tolist() == pytest.approx([0.3] * 11)
+    assert drive.labels["throttle"].tolist() == pytest.approx([0.3] * 11)
     assert read(folder, full_scale_deg=30.0).full_scale_deg == 30.0
 
 
@@ -313,7 +313,9 @@ def test_a_picture_is_where_the_log_says_or_where_the_simulator_puts_it(tmp_path
     rows = ["IMG/c.jpg,,,0.1", "/elsewhere/c2.jpg,,,0.2", "sub\\c3.jpg,,,0.3", "D:\\x\\l.jpg,,,0.4", "gone.jpg,,,0.5"]
     drive = read(log(tmp_path / "log", *rows))
     assert drive.names == ("c.jpg", "c2.jpg", "c3.jpg", "l.jpg") and drive.skipped == {"missing image": 1}
-    assert drive.steering.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4]) and set(drive.camera.tolist()) == {0}
+    assert drive.labels["steering"].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4]) and set(drive.camera.tolist()) == {
+        0
+    }
 
 
 def test_side_cameras_are_asked_for_and_clipped(tmp_path: Path) -> None:
@@ -322,10 +324,10 @@ def test_side_cameras_are_asked_for_and_clipped(tmp_path: Path) -> None:
     assert centre == "c.jpg"
     drive = read(folder, cameras="all")
     assert drive.names == ("c.jpg", "l.jpg", "r.jpg") and drive.camera.tolist() == [0, -1, 1]
-    assert drive.steering.tolist() == pytest.approx([0.9, 1.0, 0.7])
-    assert drive.throttle.tolist() == [0.25] * 3
+    assert drive.labels["steering"].tolist() == pytest.approx([0.9, 1.0, 0.7])
+    assert drive.labels["throttle"].tolist() == [0.25] * 3
     other = read(log(tmp_path / "b", "IMG/c.jpg,IMG/l.jpg,IMG/r.jpg,-0.9"), cameras="all", side_camera_correction=0.3)
-    assert other.steering.tolist() == pytest.approx([-0.9, -0.6, -1.0])
+    assert other.labels["steering"].tolist() == pytest.approx([-0.9, -0.6, -1.0])
 
 
 def test_a_row_of_the_log_that_cannot_be_taken(tmp_path: Path) -> None:
@@ -341,12 +343,12 @@ def test_a_row_of_the_log_that_cannot_be_taken(tmp_path: Path) -> None:
     assert drive.skipped == {
         "label out of range": 1, "label is not a number": 1, "row without an image": 1, "frame named a second time": 1,
     }  # fmt: skip
-    assert drive.steering.tolist() == pytest.approx([0.1, -1.0])
+    assert drive.labels["steering"].tolist() == pytest.approx([0.1, -1.0])
 
 
 def test_columns_by_name_in_any_order_and_case(tmp_path: Path) -> None:
     drive = read(log(tmp_path / "log", "0.1,IMG/c.jpg", header="Steering,CENTER"), cameras="all")
-    assert drive.steering.tolist() == pytest.approx([0.1]) and drive.skipped == {}
+    assert drive.labels["steering"].tolist() == pytest.approx([0.1]) and drive.skipped == {}
     assert (
         read(log(tmp_path / "log", "0.1,IMG/c.jpg", header="steering,center"), full_scale_deg=16).full_scale_deg == 16
     )
@@ -467,14 +469,14 @@ def test_rows_and_frames_that_have_no_partner_are_counted(tmp_path: Path) -> Non
         "frame,steering,time\n0,0.5,0\n1,-0.5,0.05\n6,0.1,0.3\n-2,0.1,0.3\n3,0.25,0.15\n"
     )
     drive = read(video)
-    assert drive.names == ("0", "1", "3") and drive.steering.tolist() == [0.5, -0.5, 0.25]
+    assert drive.names == ("0", "1", "3") and drive.labels["steering"].tolist() == [0.5, -0.5, 0.25]
     assert drive.skipped == {"row names a frame that the video lacks": 2, "frame without a row": 3}
     assert drive.time_s.tolist() == pytest.approx([0, 0.05, 0.15]) and (drive.id, drive.full_scale_deg) == (
         "clip",
         30.0,
     )
     flipped = read(video, positive="left", full_scale_deg=15.0)
-    assert flipped.steering.tolist() == [-0.5, 0.5, -0.25]
+    assert flipped.labels["steering"].tolist() == [-0.5, 0.5, -0.25]
     assert flipped.notes[:2] == (
         "steering read from column 'steering' in full-scale, + = left",
         "frames counted from 0",
@@ -500,9 +502,13 @@ def test_more_than_half_of_the_names_make_a_labelled_drive(tmp_path: Path) -> No
     labelled = ("a_1_45.png", "a_3_90.png", "a_2_135.png")
     (drive,) = pictures(tmp_path, *labelled, "photo.png", "sheet.png")
     assert drive.kind == "filename-angle" and drive.skipped == {"name without an angle": 2}
-    assert drive.names == ("a_1_45.png", "a_2_135.png", "a_3_90.png") and drive.steering.tolist() == [-1.0, 1.0, 0.0]
+    assert drive.names == ("a_1_45.png", "a_2_135.png", "a_3_90.png") and drive.labels["steering"].tolist() == [
+        -1.0,
+        1.0,
+        0.0,
+    ]
     (plain,) = pictures(tmp_path, *labelled, "1.png", "2.png", "3.png")
-    assert (plain.kind, plain.labelled, plain.notes, len(plain)) == (
+    assert (plain.kind, plain.has("steering"), plain.notes, len(plain)) == (
         "images",
         False,
         ("no time stamps: 20 Hz assumed",),
@@ -513,7 +519,7 @@ def test_more_than_half_of_the_names_make_a_labelled_drive(tmp_path: Path) -> No
 def test_drives_by_their_prefix(tmp_path: Path) -> None:
     drives = pictures(tmp_path, "b_0_90.png", "a_2_45.png", "a_1_90.png", "x.png", full_scale_deg=90.0)
     assert [d.id.rpartition("/")[2] for d in drives] == ["a", "b"]
-    assert [d.steering.tolist() for d in drives] == [[0.0, -0.5], [0.0]] and drives[0].full_scale_deg == 90.0
+    assert [d.labels["steering"].tolist() for d in drives] == [[0.0, -0.5], [0.0]] and drives[0].full_scale_deg == 90.0
     assert [dict(d.skipped) for d in drives] == [{"name without an angle": 1}, {}]
 
 
@@ -532,12 +538,12 @@ def test_a_last_number_that_only_counts_is_no_angle(tmp_path: Path) -> None:
 def test_a_pattern_of_ones_own_is_believed(tmp_path: Path) -> None:
     own = ANGLE_PATTERN + "()"
     (drive,) = pictures(tmp_path, "a_1_10.png", "a_1_11.png", "a_1_12.png", angle_pattern=own, angle_straight_deg=11.0)
-    assert drive.labelled and drive.steering.tolist() == pytest.approx([-1 / 45, 0, 1 / 45])
+    assert drive.has("steering") and drive.labels["steering"].tolist() == pytest.approx([-1 / 45, 0, 1 / 45])
     (drive,) = pictures(
         tmp_path, "a_1_x.png", "a_2_90.png", "a_3_45.png",
         angle_pattern=r"(?P<drive>.+)_(?P<frame>\d+)_(?P<angle>\w+)", positive="left",
     )  # fmt: skip
-    assert drive.skipped == {"label is not a number": 1} and drive.steering.tolist() == [0.0, 1.0]
+    assert drive.skipped == {"label is not a number": 1} and drive.labels["steering"].tolist() == [0.0, 1.0]
 
 
 def test_frame_numbers_that_no_number_can_hold_count_as_none(tmp_path: Path) -> None:

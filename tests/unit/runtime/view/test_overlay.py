@@ -30,7 +30,7 @@ def step(steering: float, *, label: float | None = None, size: tuple[int, int] =
     pilot = Pilot(ConstantEngine(contract_of(), steering))
     image = np.full((*size, 3), 90, np.uint8)
     frame = Frame(id=at, time_s=at / 20, image=image, arrived_ns=0, label=label)
-    return Step(frame=frame, prediction=pilot.steer(image), steering=steering, total_us=38.0, age_ms=1.0)
+    return Step(frame=frame, prediction=pilot.predict(image), steering=steering, total_us=38.0, age_ms=1.0)
 
 
 def overlay(picture: Picture | None = None) -> Overlay:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def test_corrupt_frames_are_left_out_and_counted(tub: Path, tmp_path: Path) -> N
     truncated = tub / "images" / "9_cam_image_array_.jpg"
     truncated.write_bytes(truncated.read_bytes()[:-100])
     found = load(drive_of(tub), tmp_path / "cache")
-    assert len(found.pictures) == len(found.steering) == len(found.names) == 148
+    assert len(found.pictures) == len(found.labels["steering"]) == len(found.names) == 148
     assert found.skipped == {"empty image": 1, "truncated image": 1}
     assert found.names[5] == "6_cam_image_array_.jpg"
     assert np.array_equal(found.pictures[5], picture_of(drive_of(tub).read(6), PICTURE))
@@ -171,11 +173,49 @@ def test_the_fingerprint_follows_content_not_place(tub: Path, tmp_path: Path) ->
     assert load(drive_of(moved), tmp_path / "cache").fingerprint != first
 
 
-@pytest.mark.parametrize("key", ["steering", "camera"])
-def test_the_fingerprint_follows_each_label_and_camera(key: str, tub: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "asked", "follows"),
+    [
+        ("camera", ("steering",), True),
+        ("steering", ("steering",), True),
+        ("throttle", ("steering",), False),
+        ("throttle", ("steering", "throttle"), True),
+        ("steering", ("throttle",), False),
+    ],
+)
+def test_the_fingerprint_follows_each_label_and_camera(
+    key: str, asked: tuple[str, ...], follows: bool, tub: Path, tmp_path: Path
+) -> None:
     """The same pictures with one label put right are other data: a run must not take them for its own."""
     drive = drive_of(tub)
-    values = getattr(drive, key).copy()
-    values[7] += values.dtype.type(1) / 8 if key == "steering" else 1
-    changed = dataclasses.replace(drive, **{key: values})
-    assert load(changed, tmp_path / "cache").fingerprint != load(drive, tmp_path / "cache").fingerprint
+
+    def fingerprint(of: Drive) -> str:
+        return load_pictures(of, PICTURE, labels=asked, cache_dir=tmp_path / "cache", progress=False).fingerprint
+
+    values = drive.camera.copy() if key == "camera" else drive.labels[key].copy()
+    values[7] += 1 if key == "camera" else values.dtype.type(1) / 8
+    changes = {"camera": values} if key == "camera" else {"labels": {**drive.labels, key: values}}
+    assert (fingerprint(dataclasses.replace(drive, **changes)) != fingerprint(drive)) == follows
+
+
+def test_steering_and_throttle_in_turn_are_other_data_than_throttle_and_steering(tub: Path, tmp_path: Path) -> None:
+    drive = drive_of(tub)
+    same = {"steering": drive.labels["steering"], "throttle": drive.labels["steering"]}
+    found = {
+        load_pictures(
+            dataclasses.replace(drive, labels=same), PICTURE, labels=names, cache_dir=tmp_path / "c", progress=False
+        ).fingerprint
+        for names in (("steering",), ("throttle",), ("steering", "throttle"))
+    }
+    assert len(found) == 3
+
+
+def test_the_fingerprint_of_a_drive_stays_what_it_was(tub: Path, tmp_path: Path) -> None:
+    """Runs name their drives by it: another one, and `export` and `check` would no longer find them."""
+    sized: Any = SimpleNamespace(sizes=lambda: np.array([10, 20, 30]))
+    labels = {"steering": np.array([-0.5, 0, 0.25], np.float32)}
+    drive = dataclasses.replace(drive_of(tub), names=tuple("abc"), rows=np.arange(3), frames=sized, labels=labels)
+    drive = dataclasses.replace(drive, camera=np.array([0, -1, 1], np.int8))
+    assert (
+        cache._fingerprint(drive, ("steering",)) == "5dd2d6939b15b8a81338d2166691ffe991406483e1a82b67c430fc706a77ecca"
+    )

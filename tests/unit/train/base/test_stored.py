@@ -53,7 +53,7 @@ def material(folder: Path, count: int) -> Material:
         sets.append(
             PictureSet(
                 drive_id=name, pictures=StoredPictures(file, np.arange(0, 2 * count, 2)), time_s=np.arange(count) / 20,
-                steering=angles, throttle=angles, camera=np.zeros(count, np.int8), names=(), skipped={},
+                labels={"steering": angles}, camera=np.zeros(count, np.int8), names=("",) * count, skipped={},
                 fingerprint=name, full_scale_deg=25.0, rate_hz=20.0,
             )
         )  # fmt: skip
@@ -68,13 +68,13 @@ def peak_bytes(found: Material) -> int:
 
     net = SimpleNamespace(jit_compile=False, predict_on_batch=lambda pictures: np.zeros((len(pictures), 1), np.float32))
     tracemalloc.start()
-    train, validation = found.samples("train"), found.samples("validation")
+    train, validation = found.frames("train"), found.frames("validation")
     batches = Batches(
         train.pictures,
-        train.labels,
+        train.labels["steering"],
         batch_size=64,
         seed=0,
-        straight=np.zeros(len(train.labels), bool),
+        straight=np.zeros(len(train), bool),
         straight_keep=1.0,
     )
     for step in range(len(batches)):

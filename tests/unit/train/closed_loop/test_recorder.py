@@ -181,8 +181,8 @@ def test_verb_records_what_our_reader_reads(tmp_path: Path, capsys: pytest.Captu
     told = json.loads(capsys.readouterr().out)
     drives = open_drives([tmp_path / "out" / r["name"] for r in told], ReaderOptions())
     assert [r["frames"] for r in told] == [20, 20]
-    assert [len(drive.steering) for drive in drives] == [20, 20]
+    assert [len(drive.labels["steering"]) for drive in drives] == [20, 20]
     for drive, r in zip(drives, told, strict=True):
         _, rows = read_tub(tmp_path / "out" / r["name"])
-        assert drive.steering == pytest.approx([row["user/angle"] for row in rows])
+        assert drive.labels["steering"] == pytest.approx([row["user/angle"] for row in rows])
         assert drive.full_scale_deg == pytest.approx(26.0)

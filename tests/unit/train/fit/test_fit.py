@@ -15,10 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RecipeError, RunError
+from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
-from sepilot_train.fit.settings import History, Samples, TrainingSettings
+from sepilot_train.fit.settings import History, TrainingSettings
 
 FAST = TrainingSettings(epochs=4, batch_size=16, learning_rate=0.01, schedule="cosine", keep="last")
 STRONG = Augmentation(mirror=0.5, shift_x=0.1, shift_x_label=1.0, brightness=0.1, noise=0.02, shadow=0.3)
@@ -28,13 +29,13 @@ class Killed(Exception):
     """Stands for the process being killed between two epochs."""
 
 
-def samples(count: int = 70, seed: int = 0) -> Samples:
+def samples(count: int = 70, seed: int = 0) -> FrameSet:
     """A bright column whose place is the label."""
     random = np.random.default_rng(seed)
     place = random.integers(0, 12, count)
     pictures = random.integers(0, 60, (count, 8, 12, 1), np.uint8)
     pictures[np.arange(count), :, place] += 180
-    return Samples(pictures=pictures, labels=((place - 5.5) / 5.5).astype(np.float32))
+    return FrameSet(pictures=pictures, labels={"steering": ((place - 5.5) / 5.5).astype(np.float32)})
 
 
 def small_net(seed: int = 0) -> Any:
@@ -112,7 +113,7 @@ def test_frames_on_the_device_or_from_the_host_make_no_difference(
 def test_it_learns_under_augmentation(tmp_path: Path) -> None:
     settings = dataclasses.replace(FAST, epochs=20, keep="best")
     _, history = train(tmp_path, settings, Augmentation(mirror=0.5, brightness=0.05))
-    assert history.rows[history.kept_epoch - 1]["val_loss"] < 0.1 * float(np.var(samples().labels))
+    assert history.rows[history.kept_epoch - 1]["val_loss"] < 0.1 * float(np.var(only(samples().labels)))
 
 
 def test_prediction_is_taken_back_through_the_augmentation() -> None:
@@ -127,7 +128,7 @@ def test_prediction_is_taken_back_through_the_augmentation() -> None:
     plain = np.asarray(model({"index": index, "uniforms": uniforms}))[:, 0]
     changed, sign, offset = (np.asarray(v) for v in augment.apply(data.pictures[index], uniforms, STRONG))
     output = np.asarray(net(changed))[:, 0]
-    labels = data.labels[index]
+    labels = only(data.labels)[index]
     np.testing.assert_allclose(np.abs(plain - labels), np.abs(output - (sign * labels + offset)), atol=1e-6)
 
 
@@ -139,7 +140,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     history = fit(net, samples(), validation, settings, STRONG, tmp_path)
     losses = [row["val_loss"] for row in history.rows]
     assert history.kept_epoch == 1 + int(np.argmin(losses))
-    again = float(np.mean((predict(net, validation.pictures) - validation.labels) ** 2))
+    again = float(np.mean((predict(net, validation.pictures) - only(validation.labels)) ** 2))
     assert again == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -270,12 +271,13 @@ def test_answers_take_the_place_of_labels_and_views_come_again() -> None:
 def test_a_student_fits_what_it_is_told_instead_of_the_labels(tmp_path: Path) -> None:
     """The labels are noise; the answers are right, also for mirrored pictures."""
     told = samples()
-    noise = np.random.default_rng(1).uniform(-1, 1, len(told.labels)).astype(np.float32)
+    noise = np.random.default_rng(1).uniform(-1, 1, len(told)).astype(np.float32)
     net = small_net()
     settings = dataclasses.replace(FAST, epochs=24)
+    noisy = dataclasses.replace(told, labels={"steering": noise})
     fit(
-        net, Samples(pictures=told.pictures, labels=noise), told, settings, Augmentation(mirror=0.5), tmp_path,
-        answers=lambda epoch: told.labels[epoch.index], views=3,
+        net, noisy, told, settings, Augmentation(mirror=0.5), tmp_path,
+        answers=lambda epoch: only(told.labels)[epoch.index], views=3,
     )  # fmt: skip
-    error = np.abs(predict(net, told.pictures) - told.labels).mean()
-    assert error < 0.35 * np.abs(told.labels).mean()
+    error = np.abs(predict(net, told.pictures) - only(told.labels)).mean()
+    assert error < 0.35 * np.abs(only(told.labels)).mean()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sepilot_runtime.base.errors import RecipeError
+from sepilot_train.inspect.keras_graph import maker_of
 from sepilot_train.models import BUILDERS, build_model
 
 SHAPES = {"pilotnet": (66, 200, 3), "donkey-linear": (120, 160, 3)}
@@ -46,7 +47,7 @@ def test_batch_normalization_can_be_folded(builder: str) -> None:
     norms = [layer for layer in build_model(builder, shape_of(builder), {}).layers if "Batch" in type(layer).__name__]
     assert norms
     for layer in norms:
-        source = layer.input._keras_history.operation
+        source = maker_of(layer.input)
         assert "Conv" in type(source).__name__
         assert source.activation.__name__ == "linear"
 
@@ -54,7 +55,7 @@ def test_batch_normalization_can_be_folded(builder: str) -> None:
 def test_v27_normalizes_after_the_activation() -> None:
     """That is the source material's order, and what makes it slow; `v27-foldable` exists for the other."""
     norm = build_model("v27", (66, 100, 1), {}).get_layer("block1_norm")
-    assert norm.input._keras_history.operation.activation.__name__ == "relu"
+    assert maker_of(norm.input).activation.__name__ == "relu"
 
 
 def test_options_reach_the_builder() -> None:

@@ -18,8 +18,8 @@ from sepilot_export.compress.distill import require_fair
 from sepilot_export.pipeline.export import source_of
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.base.metrics import steering_metrics
-from sepilot_train.run.frame_set import Predictions
 from sepilot_train.run.material import gather
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import Request
@@ -36,17 +36,17 @@ def run_over(tub: Path, folder: Path) -> Run:
     names = [f"{i}_cam_image_array_.jpg" for i in range(40)]
     drive = {"id": tub.name, "fingerprint": "0", "train": names[:20], "validation": names[20:]}
     (folder / "split.json").write_text(json.dumps({"kind": "blocks", "drives": [drive]}))
-    answers = np.zeros(20, np.float32)
+    zeros = np.zeros(20, np.float32)
     found = Validation(
         split="blocks", train_frames=20, validation_frames=20, train_drives=(tub.name,), validation_drives=(tub.name,),
-        full_scale_deg=25.0, metrics=steering_metrics(answers, answers, 0.25),
+        full_scale_deg=25.0, metrics=steering_metrics(zeros, zeros, 0.25),
         leak=Leak(lookup_mae=0.0, constant_mae=0.0, close_in_time=0.0), epochs=0, kept_epoch=0, stopped_early=False,
         seconds=0.0, skipped={},
     )  # fmt: skip
     (folder / "validation.json").write_text(json.dumps(dataclasses.asdict(found)))
-    Predictions(drives=(tub.name,) * 20, names=tuple(names[20:]), labels=answers, predictions=answers).save(
-        folder / "predictions.npz"
-    )
+    answers = {"steering": zeros}
+    judged = FrameLabels(drives=(tub.name,) * 20, names=tuple(names[20:]), labels=answers)
+    Answers(frames=judged, values=answers).save(folder / "predictions.npz")
     return Run(path=folder, recipe=recipe, contract=contract_of(recipe.picture), request=request)
 
 
@@ -75,7 +75,7 @@ def damage(path: Path) -> None:
 
 def test_a_whole_run_is_a_source(tmp_path: Path) -> None:
     source = source_of(run_over(write_tub(tmp_path / "tub"), tmp_path / "run"))
-    assert source.constant == 0.25 and (len(source.training.labels), len(source.held_out.labels)) == (20, 20)
+    assert source.constant == 0.25 and (len(source.training), len(source.held_out)) == (20, 20)
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,7 @@ def picture_set(name: str, n: int = 1200, rate_hz: float = 20.0, seed: int = 0) 
         drive_id=name,
         pictures=StoredPictures((128 + drift - drift.min()).clip(0, 255).astype(np.uint8), np.arange(n)),
         time_s=np.arange(n) / rate_hz,
-        steering=steering.astype(np.float32),
-        throttle=np.full(n, np.nan, np.float32),
+        labels={"steering": steering.astype(np.float32)},
         camera=np.zeros(n, np.int8),
         names=tuple(f"{i}.jpg" for i in range(n)),
         skipped={},
@@ -71,7 +70,7 @@ def test_many_drives_are_held_out_whole() -> None:
     split = split_of(sets)
     assert split.kind == "drives"
     for s, train, held in zip(sets, split.train, split.validation, strict=True):
-        assert {len(train), len(held)} == {0, len(s.steering)}
+        assert {len(train), len(held)} == {0, len(s.labels["steering"])}
     assert 0 < split.counts()[1] < split.counts()[0]
 
 
@@ -111,7 +110,7 @@ def test_a_drive_too_short_to_split_is_an_error(n: int) -> None:
 
 def shuffled(sets: list[PictureSet]) -> Split:
     """The planted fault: frames dealt at random, as train_test_split does."""
-    n = len(sets[0].steering)
+    n = len(sets[0].labels["steering"])
     order = np.random.default_rng(0).permutation(n)
     return Split(kind="blocks", train=(np.sort(order[n // 5 :]),), validation=(np.sort(order[: n // 5]),))
 
@@ -236,7 +235,9 @@ def thumbnails(pictures: np.ndarray) -> np.ndarray:
 def test_the_look_up_finds_the_picture_that_is_most_alike() -> None:
     """More than 512 on either side, as they are compared in parts of so many."""
     rng = np.random.default_rng(4)
-    drives = [dataclasses.replace(picture_set(f"d{i}", n=700), steering=rng.uniform(-1, 1, 700)) for i in range(2)]
+    drives = [
+        dataclasses.replace(picture_set(f"d{i}", n=700), labels={"steering": rng.uniform(-1, 1, 700)}) for i in range(2)
+    ]
     pictures = rng.integers(0, 256, (1400, 16, 24, 2), np.uint8)
     drives = [
         dataclasses.replace(d, pictures=StoredPictures(pictures[k * 700 :][:700], np.arange(700)))
@@ -244,7 +245,7 @@ def test_the_look_up_finds_the_picture_that_is_most_alike() -> None:
     ]
     even = np.arange(0, 700, 2)
     split = Split(kind="given", train=(even, even), validation=(even + 1, even + 1))
-    labels = np.concatenate([d.steering for d in drives])
+    labels = np.concatenate([d.labels["steering"] for d in drives])
     thumbs = thumbnails(pictures)
     train, held = np.arange(0, 1400, 2), np.arange(1, 1400, 2)
     nearest = train[(thumbs[held] @ thumbs[train].T).argmax(axis=1)]
@@ -262,7 +263,7 @@ def test_another_exposure_is_the_same_place() -> None:
     drive = dataclasses.replace(
         picture_set("a", n=3),
         pictures=StoredPictures(np.concatenate([base, other, 3 * base + 70]).astype(np.uint8), np.arange(3)),
-        steering=np.array([0.5, -0.5, 0.5], np.float32),
+        labels={"steering": np.array([0.5, -0.5, 0.5], np.float32)},
     )
     split = Split(kind="blocks", train=(np.array([0, 1]),), validation=(np.array([2]),))
     assert measure_leak([drive], split).lookup_mae == 0.0

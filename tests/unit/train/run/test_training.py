@@ -20,11 +20,12 @@ from sepilot_runtime.base.errors import DriveError, RunError
 from sepilot_runtime.cli import main
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+from sepilot_train.base.frame_set import only
 from sepilot_train.fit.settings import History
-from sepilot_train.run.material import Material, gather, material_of
+from sepilot_train.run.material import Material, gather, load_sets, open_sides
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, standing_still_left_out
-from sepilot_train.run.run import Run, load_sets, open_run, open_sides
+from sepilot_train.run.run import Run, open_run
 from sepilot_train.run.training import complete_run, require_same
 
 TINY = [
@@ -233,12 +234,16 @@ def test_side_cameras_do_not_judge_in_blocks(tmp_path: Path) -> None:
 def test_a_constant_throttle_says_nothing_about_standing_still(tmp_path: Path) -> None:
     """Not even where some frames have none."""
     drive = open_drives([make.write_tub(tmp_path / "tub", throttle=0.3)], ReaderOptions())[0]
-    some = dataclasses.replace(drive, throttle=np.where(np.arange(40) % 3, np.float32(0.3), np.float32(np.nan)))
+    partly = np.where(np.arange(40) % 3, np.float32(0.3), np.float32(np.nan))
+    some = dataclasses.replace(drive, labels={**drive.labels, "throttle": partly})
     for constant in (drive, some):
         assert standing_still_left_out(constant, 0.05) is constant
     varied = np.where(np.arange(40) % 3, np.float32(0.3), np.float32(0.2))
     varied[::2] = 0.05
-    assert len(standing_still_left_out(dataclasses.replace(drive, throttle=varied), 0.05)) == 20
+    assert (
+        len(standing_still_left_out(dataclasses.replace(drive, labels={**drive.labels, "throttle": varied}), 0.05))
+        == 20
+    )
 
 
 def test_the_constant_to_beat_is_the_mean_that_training_saw(tmp_path: Path) -> None:
@@ -327,7 +332,8 @@ def test_a_tiny_training_from_the_command_line(tmp_path: Path, capsys: pytest.Ca
     run = open_run(tmp_path / "run")
     frames = run.frames("validation", progress=False)
     predictions = run.predictions()
-    assert frames.names == predictions.names and np.array_equal(frames.labels, predictions.labels)
+    assert frames.names == predictions.frames.names
+    assert np.array_equal(only(frames.labels), only(predictions.frames.labels))
     # The golden frames answer as the training model does, through the car's own path.
     from sepilot_runtime.contract.contract import golden_frame
     from sepilot_runtime.contract.preprocess import picture_of
@@ -362,13 +368,15 @@ def finished(drives: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def require_whole(run: Run, moved_to: list[Path]) -> None:
     """The run finds all of its drives, under the names that they had in training."""
-    saved = run.predictions()
+    saved = run.predictions().frames
     found = {side: run.frames(side, moved_to=moved_to, progress=False) for side in ("train", "validation")}
-    assert found["validation"].drives == saved.drives and np.array_equal(found["validation"].labels, saved.labels)
+    assert found["validation"].drives == saved.drives and np.array_equal(
+        only(found["validation"].labels), only(saved.labels)
+    )
     assert [found["train"].drives.count(d) for d in ("mon/data", "fri/data")] == [40, 35]
-    material = material_of(run, moved_to=moved_to)
+    material = run.material(moved_to=moved_to)
     assert material.split.kind == "given" and material.ids("validation") == ("judge/data",)
-    assert np.array_equal(material.samples("train").labels, found["train"].labels)
+    assert np.array_equal(only(material.frames("train").labels), only(found["train"].labels))
 
 
 def test_a_run_finds_its_drives_as_the_training_named_them(finished: Run) -> None:
@@ -389,10 +397,10 @@ def test_a_run_finds_its_drives_where_they_have_moved(finished: Run, drives: Pat
 
 def test_a_run_says_which_drive_is_not_there(finished: Run, drives: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"drive 'fri/data' expected, found mon/data, judge/data"):
-        finished.drives(moved_to=[drives / "d" / "mon" / "data", drives / "judge" / "data"], progress=False)
+        finished.material(moved_to=[drives / "d" / "mon" / "data", drives / "judge" / "data"], progress=False)
     grown = make.write_tub(tmp_path / "judge" / "data", count=33)
     frames = finished.frames("validation", moved_to=[grown, drives / "d"], progress=False)
-    assert frames.names == finished.predictions().names
+    assert frames.names == finished.predictions().frames.names
     shorter = make.write_tub(tmp_path / "shorter" / "judge" / "data", count=20)
     with pytest.raises(RunError, match="drive judge/data has changed since training: 10 of its frames are gone"):
         finished.frames("validation", moved_to=[shorter, drives / "d"], progress=False)

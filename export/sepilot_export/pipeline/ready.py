@@ -1,0 +1,120 @@
+"""What every file of an export is made from and judged by: the training model, its deploy graph, and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.convert import deploy, support
+from sepilot_export.convert.failures import Failure, lines_of
+from sepilot_export.convert.formats import FORMATS, Format, GateLimits, limits_of
+from sepilot_export.convert.inputs import ExportInputs, Step
+from sepilot_export.pipeline.frame_input import FrameFiles
+from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.verify.raw_frames import RawFrames
+from sepilot_export.verify.reference import Reference
+from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.frame_set import only
+from sepilot_train.base.quiet import quiet
+from sepilot_train.base.stored import Pictures
+from sepilot_train.fit.predict import predict
+
+__all__ = ["Ready", "make_ready", "nothing_made"]
+
+AGREEMENT = 0.01
+"""Largest difference between the answers saved by the training and the same model's answers here, in output values.
+
+A training on a GPU in reduced precision differs by a thousandth; another crop or a changed drive by far more.
+"""
+
+MAX_REFERENCE_FRAMES = 20_000
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Ready:
+    """What the files are made from.
+
+    Attributes:
+        parity: largest difference between the training model and the deploy graph.
+        frames: puts the preprocessing into the files, where that was asked.
+        broken: formats that need not be tried.
+    """
+
+    model: Any
+    deployed: Any
+    parity: float
+    reference: Reference
+    frames: FrameFiles | None
+    limits: Mapping[str, GateLimits]
+    broken: Sequence[Failure]
+
+
+def make_ready(
+    source: ExportInputs, formats: Sequence[Format], int8: Int8Options, raw: RawFrames | None, step: Step
+) -> Ready:
+    """Load the model, rewrite it into its deploy graph, and hold both against what the training saved.
+
+    Raises:
+        RunError: it cannot be loaded, answers differently than in training, or none of `formats` can be made of it.
+    """
+    limits = {form.name: limits_of(form, source.gates, int8.max_drop) for form in FORMATS}
+    step("loading the model")
+    model = deploy.load_training_model(source.model_path, source.contract)
+    broken = support.unsupported(model, formats, repaired=int8.max_drop is not None)
+    if len(broken) == len(formats):
+        raise nothing_made(source, broken)
+    step("deploy graph")
+    with quiet("deploy graph"):
+        reference = _reference(source, model)
+        deployed = deploy.deploy_graph(model, source.contract)
+        parity = deploy.require_parity(model, deployed, _spread(source.held_out.pictures, reference.predictions))
+    frames = None
+    if raw is not None:
+        step("preprocessing")
+        frames = FrameFiles(model, source, raw)
+        limits = {name: frames.limits(limit) for name, limit in limits.items()}
+    return Ready(
+        model=model, deployed=deployed, parity=parity, reference=reference, frames=frames, limits=limits, broken=broken
+    )
+
+
+def nothing_made(source: ExportInputs, failed: Sequence[Failure], left_out: Sequence[str] = ()) -> RunError:
+    if not failed:
+        return RunError(f"{source.model_path}: nothing to export: {'; '.join(left_out)}")
+    lines = [f"{names}: {reason}" + (f"; {way}" if way else "") for names, reason, way in lines_of(failed)]
+    return RunError(f"{source.model_path}: no file could be made: {'; '.join(lines)}")
+
+
+def _reference(source: ExportInputs, model: Any) -> Reference:
+    """The held-out frames with the model's answers, computed here and held against those that the training saved."""
+    held = source.held_out
+    answers = predict(model, held.pictures)
+    worst = float(np.abs(answers - source.saved).max())
+    if not worst <= AGREEMENT:
+        place = int(np.nanargmax(np.abs(answers - source.saved)))
+        raise RunError(
+            f"{source.model_path}: does not answer as it did in training: frame {held.names[place]} of drive "
+            f"{held.drives[place]}: {source.saved[place]:.4f} then, {answers[place]:.4f} now; the drive, the picture's "
+            "definition or the model has changed"
+        )
+    index = np.linspace(0, len(answers) - 1, min(len(answers), MAX_REFERENCE_FRAMES)).astype(np.int64)
+    held = held.take(index)
+    return Reference(
+        pictures=np.asarray(held.pictures),
+        drives=held.drives,
+        names=held.names,
+        labels=only(held.labels),
+        predictions=answers[index],
+        constant=source.constant,
+        contract=source.contract,
+    )
+
+
+def _spread(pictures: Pictures, predictions: NDArray[np.float32], count: int = 32) -> NDArray[np.uint8]:
+    """Pictures from the lowest to the highest prediction."""
+    order = np.argsort(predictions, kind="stable")
+    return pictures[order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64)]]

@@ -1,0 +1,1 @@
+"""Latency on this machine: benchmarks, soak test, regressions, profiles."""

@@ -1,0 +1,53 @@
+"""Contracts of version 1, which files of today and run directories carry: read, never written.
+
+Version 1 knew one picture and numbers, one tolerance for all of them, and a task, which was steering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sepilot_runtime.base.errors import ContractError
+
+__all__ = ["of_version_2"]
+
+THE_TASK = "steering"
+
+
+def of_version_2(body: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """A contract of version 1 (without its digest) as one of `version`.
+
+    What is of a wrong type stays as it is, for the reader of version 2 to refuse.
+
+    Raises:
+        ContractError: it has another task.
+    """
+    whole = {**body, "version": version}
+    if (task := whole.pop("task", None)) != THE_TASK:
+        raise ContractError(f"task: {THE_TASK} expected, found {task!r}")
+    whole["inputs"] = [_tagged("picture", whole.pop("picture", None))]
+    outputs = body.get("outputs")
+    if isinstance(outputs, list):
+        whole["outputs"] = [_tagged("scalar", output) for output in outputs]
+        if not isinstance(tolerance := body.get("tolerance"), dict) and "tolerance" in body:
+            whole["tolerance"] = {o["name"]: tolerance for o in outputs if isinstance(o, dict) and "name" in o}
+    if isinstance(golden := body.get("golden"), list):
+        whole["golden"] = [_golden(entry) for entry in golden]
+    # The keys that came with versions 1.1 and 1.2.
+    whole.setdefault("frame", None)
+    if isinstance(statistics := body.get("statistics"), dict):
+        whole["statistics"] = found = {"likeness": None, "frame_size": None, "flat_rows": None, **statistics}
+        if isinstance(likeness := found["likeness"], dict):
+            found["likeness"] = {"limit": None, **likeness}
+    return whole
+
+
+def _tagged(kind: str, value: Any) -> Any:
+    return {"kind": kind, **value} if isinstance(value, dict) else value
+
+
+def _golden(entry: Any) -> Any:
+    if not (isinstance(entry, dict) and isinstance(expected := entry.get("expected"), dict)):
+        return entry
+    return {"vectors": {}, **entry, "expected": {name: [value] for name, value in expected.items()}}

@@ -1,0 +1,1 @@
+"""What a model answers, one folder for each kind of output."""

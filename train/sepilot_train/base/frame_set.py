@@ -1,0 +1,121 @@
+"""Frames of drives in a row, and what a model says to them: what is trained on, judged by, calibrated with, compared.
+
+Every array goes with the frames in their order, so that a part of all of it is taken at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.base.files import atomic_file
+from sepilot_train.base.stored import Pictures, StoredPictures
+
+__all__ = ["Answers", "FrameLabels", "FrameSet", "only", "read_answers"]
+
+T = TypeVar("T")
+
+Index = NDArray[np.integer[Any]] | Sequence[int]
+
+LABEL, ANSWER = "label:", "answer:"
+"""Before the outputs' names in the file of `Answers`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameLabels:
+    """Which frames, and what was to be said to them.
+
+    Attributes:
+        labels: by output, float32 (n,), NaN where none is known.
+        drives, names: id and frame name of each frame; both empty where nobody asks.
+    """
+
+    labels: Mapping[str, NDArray[np.float32]]
+    drives: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.labels.values())))
+
+    def take(self, index: Index) -> Self:
+        """The frames at `index`, in its order."""
+        return dataclasses.replace(self, **self._taken(index))
+
+    def _taken(self, index: Index) -> dict[str, Any]:
+        return {
+            "labels": {name: values[index] for name, values in self.labels.items()},
+            "drives": tuple(self.drives[i] for i in index) if self.drives else (),
+            "names": tuple(self.names[i] for i in index) if self.names else (),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameSet(FrameLabels):
+    """Frames with their pictures, uint8 (n, height, width, channels) as the contract makes them; may lie in files."""
+
+    pictures: Pictures
+
+    def _taken(self, index: Index) -> dict[str, Any]:
+        pictures = self.pictures
+        taken: Pictures = (
+            StoredPictures.joined([(pictures, np.asarray(index))])
+            if isinstance(pictures, StoredPictures)
+            else pictures[index]
+        )
+        return {**FrameLabels._taken(self, index), "pictures": taken}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Answers:
+    """What a model says to frames: `values` by output, float32 (n,), beside the frames' labels."""
+
+    frames: FrameLabels
+    values: Mapping[str, NDArray[np.float32]]
+
+    def save(self, path: Path) -> None:
+        """Write them, without pictures."""
+        arrays: dict[str, Any] = {"drives": self.frames.drives, "names": self.frames.names}
+        arrays |= {f"{LABEL}{name}": values for name, values in self.frames.labels.items()}
+        arrays |= {f"{ANSWER}{name}": values for name, values in self.values.items()}
+        with atomic_file(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+def read_answers(path: Path, output: str) -> Answers:
+    """The answers in a file.
+
+    Args:
+        output: whose answers they are in a file from before there were several, which does not say.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        with np.load(path) as data:
+            found = {key: data[key] for key in data.files}
+            if "predictions" in found:
+                found |= {f"{LABEL}{output}": found["labels"], f"{ANSWER}{output}": found["predictions"]}
+            drives, names = (tuple(found[key].tolist()) for key in ("drives", "names"))
+            frames = FrameLabels(labels=_named(found, LABEL), drives=drives, names=names)
+            return Answers(frames=frames, values=_named(found, ANSWER))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise RunError(f"{path}: cannot be read: {e}") from e
+
+
+def only(by_output: Mapping[str, T]) -> T:
+    """The entry of the one output, for what knows no more than one. Raises ValueError where there are several."""
+    (entry,) = by_output.values()
+    return entry
+
+
+def _named(arrays: Mapping[str, Any], prefix: str) -> dict[str, NDArray[np.float32]]:
+    return {key.removeprefix(prefix): values for key, values in arrays.items() if key.startswith(prefix)}
