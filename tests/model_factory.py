@@ -7,6 +7,7 @@ The model is one dense layer whose weights are a horizontal ramp: a picture that
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.contract.contract import METADATA_KEY, Contract, Picture, Provenance, Scalar, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal, signed_bytes, with_signature
+from sepilot_runtime.engine.pilot import Prediction
 
 PICTURE = Picture(height=12, width=20, crop_top=0.25)
 STEERING = Scalar(name="steering", unit="deg", scale=25.0, positive="right")
@@ -62,11 +64,19 @@ def write_frames(folder: Path, count: int) -> Path:
     return folder
 
 
-def contract_of(picture: Picture = PICTURE, *, golden: int = 3, **changes: Any) -> Contract:
-    """A contract whose golden frames the factory's models fulfil."""
+def prediction_of(steering: float, *, preprocess_us: float = 10.0, infer_us: float = 20.0) -> Prediction:
+    """What a pilot of the factory's output says."""
+    said = {"steering": steering}
+    outputs = {"steering": STEERING}
+    return Prediction(values=said, raw=said, outputs=outputs, preprocess_us=preprocess_us, infer_us=infer_us)
+
+
+def contract_of(picture: Picture = PICTURE, *, golden: int = 3, tolerance: float = 1e-4, **changes: Any) -> Contract:
+    """A contract whose golden frames the factory's models fulfil. `tolerance`: of every output."""
+    outputs: tuple[Scalar, ...] = changes.pop("outputs", (STEERING,))
     contract = Contract(
         inputs=(picture,),
-        outputs=(STEERING,),
+        outputs=outputs,
         provenance=Provenance(
             recipe="ramp",
             recipe_sha256="0" * 64,
@@ -80,9 +90,24 @@ def contract_of(picture: Picture = PICTURE, *, golden: int = 3, **changes: Any) 
             golden_from(frame, {"steering": steering_of(picture_of(frame, picture), picture)})
             for frame in frames(golden, seed=7)
         ),
-        tolerance={"steering": 1e-4},
+        tolerance={output.name: tolerance for output in outputs},
     )
     return dataclasses.replace(contract, **changes)
+
+
+THROTTLE = Scalar(name="throttle", low=0.0, positive="forward")
+THROTTLE_BIAS = 0.4
+
+
+def two_output_contract(*, reverse: bool = False) -> Contract:
+    """Of the ramp model with `more={"throttle": THROTTLE_BIAS}`. `reverse`: the outputs the other way round."""
+    plain = contract_of()
+    golden = tuple(
+        dataclasses.replace(g, expected={**g.expected, "throttle": (g.expected["steering"][0] - BIAS + THROTTLE_BIAS,)})
+        for g in plain.golden
+    )
+    outputs = (THROTTLE, STEERING) if reverse else (STEERING, THROTTLE)
+    return dataclasses.replace(plain, outputs=outputs, golden=golden, tolerance=dict.fromkeys(golden[0].expected, 1e-4))
 
 
 def with_precision(contract: Contract, precision: str) -> Contract:
@@ -104,6 +129,7 @@ def write_tflite(
     input_name: str = "image",
     output_name: str = "steering",
     gain: float = 1.0,
+    more: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the ramp model as .tflite.
 
@@ -111,6 +137,7 @@ def write_tflite(
         contract: goes into the file (its precision is set to int8 with `int8`).
         text: instead of the contract's JSON, "" for a file without a contract.
         input_scale, input_name, output_name, gain, bias: for planted faults.
+        more: further outputs, each of them the ramp with another bias.
     """
     contract = contract or contract_of()
     if int8:
@@ -122,24 +149,31 @@ def write_tflite(
         # As in exported files: two products fit into 16 bits, which processors without VNNI add them up in.
         weight_scale = float(np.abs(weights).max() / 64)
         kernel = np.rint(weights / weight_scale).astype(np.int8)
-        bias_data = np.array([round(bias / (input_scale * weight_scale))], np.int32)
         image = graph.tensor(f"serve_{input_name}:0", shape, "INT8", scale=input_scale, zero_point=-128)
         flat = graph.tensor("flat", [1, weights.size], "INT8", scale=input_scale, zero_point=-128)
         w = graph.tensor("w", [1, weights.size], "INT8", data=kernel, scale=weight_scale, zero_point=0)
-        b = graph.tensor("b", [1], "INT32", data=bias_data, scale=input_scale * weight_scale, zero_point=0)
-        out = graph.tensor("out:0", [1, 1], "INT8", scale=OUTPUT_SCALE, zero_point=OUTPUT_ZERO_POINT)
     else:
         image = graph.tensor(f"serve_{input_name}:0", shape, "FLOAT32")
         flat = graph.tensor("flat", [1, weights.size], "FLOAT32")
         w = graph.tensor("w", [1, weights.size], "FLOAT32", data=weights)
-        b = graph.tensor("b", [1], "FLOAT32", data=np.array([bias], np.float32))
-        out = graph.tensor("out:0", [1, 1], "FLOAT32")
     target = graph.tensor("target", [2], "INT32", data=np.array([1, -1], np.int32))
     graph.reshape(image, target, flat)
-    graph.fully_connected(flat, w, b, out)
+    outputs: dict[str, int] = {}
+    for name, offset in {output_name: bias, **(more or {})}.items():
+        place = len(outputs)
+        if int8:
+            step = input_scale * weight_scale
+            data = np.array([round(offset / step)], np.int32)
+            b = graph.tensor(f"b{place}", [1], "INT32", data=data, scale=step, zero_point=0)
+            scale, zero_point = OUTPUT_SCALE, OUTPUT_ZERO_POINT
+            outputs[name] = graph.tensor(f"out:{place}", [1, 1], "INT8", scale=scale, zero_point=zero_point)
+        else:
+            b = graph.tensor(f"b{place}", [1], "FLOAT32", data=np.array([offset], np.float32))
+            outputs[name] = graph.tensor(f"out:{place}", [1, 1], "FLOAT32")
+        graph.fully_connected(flat, w, b, outputs[name])
     if text is None:
         text = contract.to_json()
-    path.write_bytes(seal(graph.finish({input_name: image}, {output_name: out}, _metadata(text))))
+    path.write_bytes(seal(graph.finish({input_name: image}, outputs, _metadata(text))))
     return path
 
 
@@ -246,24 +280,26 @@ def write_onnx(
     input_name: str = "image",
     output_name: str = "steering",
     gain: float = 1.0,
+    more: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the ramp model as .onnx; the arguments are those of `write_tflite`."""
     from onnx import TensorProto, helper, numpy_helper
 
     contract = contract or contract_of()
     weights = weights_of(contract.picture).reshape(-1, 1) * np.float32(gain)
+    outputs = {output_name: BIAS, **(more or {})}
     graph = helper.make_graph(
         [
             helper.make_node("Reshape", [input_name, "target"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "w", "b"], [output_name]),
+            *(helper.make_node("Gemm", ["flat", "w", f"b_{name}"], [name]) for name in outputs),
         ],
         "ramp",
         [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, [1, *contract.picture.shape])],
-        [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [1, 1])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1]) for name in outputs],
         [
             numpy_helper.from_array(np.array([1, -1], np.int64), "target"),
             numpy_helper.from_array(weights, "w"),
-            numpy_helper.from_array(np.array([BIAS], np.float32), "b"),
+            *(numpy_helper.from_array(np.array([bias], np.float32), f"b_{name}") for name, bias in outputs.items()),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

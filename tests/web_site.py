@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_factory import contract_of, frames
+from model_factory import contract_of, frames, prediction_of
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.engines import ConstantEngine
-from sepilot_runtime.engine.pilot import Pilot, Prediction
+from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.web.address import web_address
 from sepilot_runtime.output.web.drive import Watched
 from sepilot_runtime.output.web.page import WebPage
@@ -35,9 +35,7 @@ def step_of(number: int, steering: float = 0.2, image: NDArray[np.uint8] | None 
     frame, prediction = None, None
     if image is not None:
         frame = Frame(id=number, time_s=number / 20, image=image, arrived_ns=now_ns - 3_000_000, label=-0.1)
-        prediction = Prediction(
-            steering=steering, raw=steering, steering_deg=25 * steering, preprocess_us=20.0, infer_us=50.0
-        )
+        prediction = prediction_of(steering, preprocess_us=20.0, infer_us=50.0)
     step = Step(
         frame=frame, prediction=prediction, steering=steering, throttle=0.25, decided_ns=now_ns,
         total_us=80.0 if frame else 0.0, age_ms=3.0 if frame else None,

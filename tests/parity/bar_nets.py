@@ -59,9 +59,9 @@ def frame_set(frames: NDArray[np.uint8], labels: NDArray[np.float32], picture: P
 
 def contract_for(picture: Picture, recipe: str) -> Contract:
     return Contract(
-        task="steering",
-        picture=picture,
+        inputs=(picture,),
         outputs=(steering_output(),),
+        tolerance={"steering": 1e-3},
         provenance=Provenance(
             recipe=recipe, recipe_sha256=recipe.ljust(64, "0"), dataset_fingerprint="f" * 64, drives=("train",),
             validation_drives=("held",), validation={}, versions={},
@@ -77,10 +77,11 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
     held_frames, held_labels = bar_frames(500, seed + 1)
     held = frame_set(held_frames, held_labels, picture, "held")
     saved = predict(model, held.pictures)
-    chosen = np.argsort(saved)[[0, 150, 350, -1]]
+    chosen = np.argsort(saved["steering"])[[0, 150, 350, -1]]
+    answers = [{name: float(said[i]) for name, said in saved.items()} for i in chosen]
     contract = dataclasses.replace(
         contract_for(picture, recipe),
-        golden=tuple(golden_from(held_frames[i], {"steering": float(saved[i])}) for i in chosen),
+        golden=tuple(golden_from(held_frames[i], said) for i, said in zip(chosen, answers, strict=True)),
     )
     path = folder / f"{recipe}.keras"
     model.save(path)
@@ -91,7 +92,7 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
         training=frame_set(train_frames, train_labels, picture, "train"),
         held_out=held,
         saved=saved,
-        constant=float(train_labels.mean()),
+        constant={"steering": float(train_labels.mean())},
     )
 
 
@@ -139,7 +140,7 @@ class Bench:
             contract = dataclasses.replace(
                 base,
                 provenance=dataclasses.replace(base.provenance, precision=form.precision),
-                tolerance=form.tolerance,
+                tolerance=dict.fromkeys(contract.tolerance, form.tolerance),
             )
         path = self.scratch / f"planted-{name}"
         path.write_bytes((embed_tflite if form.suffix == "tflite" else embed_onnx)(content, contract))

@@ -114,7 +114,7 @@ def test_a_model_that_ignores_its_input_is_refused() -> None:
 
 
 def test_a_model_that_does_not_fit_its_contract_is_refused(v27: Bench, tmp_path: Path) -> None:
-    wide = dataclasses.replace(v27.source.contract, picture=dataclasses.replace(GRAY, width=41))
+    wide = dataclasses.replace(v27.source.contract, inputs=(dataclasses.replace(GRAY, width=41),))
     with pytest.raises(RunError, match=r"one input of \(None, 24, 41, 1\) expected"):
         deploy.load_training_model(v27.source.model_path, wide)
     broken = tmp_path / "model.keras"
@@ -208,7 +208,9 @@ def test_embedding_changes_no_answer(v27: Bench, name: str, tmp_path: Path) -> N
     assert b"laterlater" not in content
     pictures = v27.reference.pictures[:20]
     a, b = load_pilot(v27.folder / f"v27-{name}"), load_pilot(path)
-    assert [a.infer_picture(p) for p in pictures] == [b.infer_picture(p) for p in pictures]
+    assert [a.infer_picture(p)["steering"][0] for p in pictures] == [
+        b.infer_picture(p)["steering"][0] for p in pictures
+    ]
 
 
 def test_zeros_are_counted_in_every_file(tmp_path: Path, v27: Bench) -> None:
@@ -257,7 +259,7 @@ def test_a_model_that_answers_otherwise_than_in_training_is_refused(v27: Bench, 
 def test_a_contract_that_the_file_does_not_keep_is_refused(v27: Bench, tmp_path: Path) -> None:
     """Golden frames that were made with another crop."""
     contract = v27.source.contract
-    wrong = dataclasses.replace(contract, picture=dataclasses.replace(contract.picture, crop_bottom=0.3))
+    wrong = dataclasses.replace(contract, inputs=(dataclasses.replace(contract.picture, crop_bottom=0.3),))
     source = dataclasses.replace(v27.source, contract=wrong)
     with pytest.raises(RunError, match=r"float32\.tflite: the file does not pass its own golden frames"):
         export_source(source, choose_formats(["float32.tflite"]), tmp_path / "out")
@@ -388,5 +390,5 @@ def test_constants_that_lie_behind_the_file_survive_embedding(tmp_path: Path) ->
     pilot = load_pilot(path, verify=False)
     with quiet("prediction"):
         expected = deploy.predict(model, pictures)
-    assert np.abs([pilot.infer_picture(p) for p in pictures] - expected).max() < 0.05 * np.ptp(expected)
+    assert np.abs([pilot.infer_picture(p)["steering"][0] for p in pictures] - expected).max() < 0.05 * np.ptp(expected)
     assert sum(w.size for w in embed.tflite_weights(path.read_bytes())) == 66 * 100 * 160 + 160

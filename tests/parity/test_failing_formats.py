@@ -129,7 +129,7 @@ def test_what_is_no_fault_of_a_format_ends_the_export(
     def stop(self: Int8, *arguments: object, **named: object) -> bytes:
         raise fault
 
-    monkeypatch.setattr(Int8, "content", stop)
+    monkeypatch.setattr(Int8, "file", stop)
     with pytest.raises(fault):
         exported(v27, tmp_path / "out", "float32.tflite", "int8.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -106,8 +106,8 @@ def test_the_plain_file_would_have_failed(soft: Soft) -> None:
         float32 = tflite.convert(soft.folder.parent / "saved", "float32")
         ranges = fit_ranges(tflite.activations_of(float32), soft.source.training.pictures[:100]).ranges
         plain = pilot_of(tflite.quantize(float32, contract, ranges), "tflite", contract)
-        answers = np.array([plain.infer_picture(p) for p in held.pictures])
-    assert np.abs(answers - soft.source.saved).max() > format_named("int8.tflite").limits.max_error
+        answers = np.array([plain.infer_picture(p)["steering"][0] for p in held.pictures])
+    assert np.abs(answers - soft.source.saved["steering"]).max() > format_named("int8.tflite").limits.max_error
 
 
 def test_the_price_and_both_sets_of_frames_are_told(soft: Soft, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +137,7 @@ def test_the_layer_that_loses_most_stands_out(soft: Soft) -> None:
     lowest = min(record["sqnr_db"]["int8.tflite"], key=lambda row: row["sqnr_db"])
     assert lowest["layer"] == "softplus1"
     worst = record["damage_alone"]["int8.tflite"]
-    assert worst[0]["layer"] in ("softplus1", "conv2") and worst[0]["mean_deg"] > 3 * worst[3]["mean_deg"]
+    assert worst[0]["layer"] in ("softplus1", "conv2") and worst[0]["mean"] > 3 * worst[3]["mean"]
     assert (soft.folder / "int8-layers.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -177,7 +177,7 @@ def test_too_few_frames_to_decide_on_are_refused(v27: Bench, tmp_path: Path) -> 
 def test_choices_of_calibration_frames_are_compared(v27: Bench) -> None:
     found = json.loads((v27.folder / "calibration.json").read_text())["choices"]
     assert [e["choice"] for e in found["errors"]] == ["tails", "random", "first"]
-    assert all(0 < e["mean_deg"] <= e["p99_deg"] <= e["max_deg"] for e in found["errors"])
+    assert all(0 < e["mean"] <= e["p99"] <= e["max"] for e in found["errors"])
     assert "training frames that none of the choices holds" in found["on"]
 
 
@@ -293,12 +293,18 @@ def test_a_twin_that_strays_is_not_written(v27: Bench, monkeypatch: pytest.Monke
     from sepilot_export.convert import int8_as_onnx as twin
 
     pictures, content = v27.source.training.pictures[:20], v27.content("int8.tflite")
-    right = twin._output_affine(content)
-    assert right is not None
-    wrong = dataclasses.replace(right, zero_point=right.zero_point + 9)
-    # What the distance is measured in stays as it is.
-    monkeypatch.setattr(twin, "output_step", lambda _: right.scale)
-    monkeypatch.setattr(twin, "_output_affine", lambda _: wrong)
+    read = twin._heads
+
+    def wrong(file: bytes) -> Any:
+        """Nine steps off, where the file is given its names; what the distance is measured in stays as it is."""
+        heads = read(file)
+        if file == content:
+            return heads
+        (name, head), affine = next(iter(heads.items())), next(iter(heads.values())).affine
+        assert affine is not None
+        return {name: dataclasses.replace(head, affine=dataclasses.replace(affine, zero_point=affine.zero_point + 9))}
+
+    monkeypatch.setattr(twin, "_heads", wrong)
     with quiet("conversion"), pytest.raises(RunError, match=r"int8-twin\.onnx: at most 4 output steps.*found 9"):
         to_onnx(content, v27.source.contract, pictures)
 

@@ -166,7 +166,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     model = fitted("swift", GRAY, SMALL_SWIFT, seed=1, epochs=3)
     source = source_for(model, folder, GRAY, "swift")
     frames, _ = bar_frames(500, 1)
-    index = spread(source.saved, 120)
+    index = spread(source.saved["steering"], 120)
     raw = RawFrames(input=FrameInput(height=48, width=64), frames=frames[index], index=index)
     plain: dict[str, bytes] = {}
     put_in = frame_input.FrameFiles.put_in

@@ -179,9 +179,9 @@ def test_wrong_crop(v27: Bench) -> None:
         form = v27.candidate(name).form
         wrong = dataclasses.replace(
             base,
-            picture=dataclasses.replace(base.picture, crop_top=0.0, crop_left=0.2),
+            inputs=(dataclasses.replace(base.picture, crop_top=0.0, crop_left=0.2),),
             provenance=dataclasses.replace(base.provenance, precision=form.precision),
-            tolerance=form.tolerance,
+            tolerance=dict.fromkeys(base.tolerance, form.tolerance),
         )
         check = v27.plant(name, v27.content(name), wrong)
         assert says(check, "picture.crop_top: 0.25 expected, found 0.0")
@@ -212,7 +212,7 @@ def test_swapped_contract(v27: Bench, tmp_path: Any) -> None:
     from sepilot_train.models import build_model
 
     other = source_for(build_model("v27", GRAY.shape, {"filters": (8, 16), "dense": (16,)}), tmp_path, GRAY, "v27")
-    contract = dataclasses.replace(other.contract, tolerance=1e-4)
+    contract = dataclasses.replace(other.contract, tolerance={"steering": 1e-4})
     check = v27.plant("float32.tflite", v27.content("float32.tflite"), contract)
     assert says(check, "golden frame") and says(check, "not this run's")
     # Its answers are still right: only the contract is wrong.

@@ -131,7 +131,7 @@ def quantized(model: Any, *, ordered: bool, fold: bool = False) -> tuple[Any, An
     from sepilot_export.compress import bridge, quantizing
     from sepilot_export.convert.deploy import plain_graph
 
-    bridged = bridge.to_tf_keras(plain_graph(model, "image", ["steering"], fold=fold), fuse_relu=True)
+    bridged = bridge.to_tf_keras(plain_graph(model, "image", fold=fold), fuse_relu=True)
     quantizing.freeze_norms(bridged)
     pictures = course().train.pictures[:60]
     if ordered:

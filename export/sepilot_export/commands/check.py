@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         "--drives", metavar="PATH", nargs="+", type=Path, default=[], help="check on these drives as well"
     )
     parser.add_argument(
-        "--gate", metavar="[PRECISION.]KEY=VALUE", action="append", default=[],
+        "--gate", metavar="[PRECISION.][OUTPUT.]KEY=VALUE", action="append", default=[],
         help="another limit: max_error (of full scale), mae_increase, sign_flips, saturated (shares of frames)",
     )  # fmt: skip
     parser.add_argument(
@@ -180,7 +180,7 @@ def _progress(candidates: Sequence[Candidate], reference: Reference) -> Iterator
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("checking", total=len(candidates) * len(reference.pictures))
+        task = bar.add_task("checking", total=len(candidates) * len(reference))
         yield lambda: bar.advance(task)
 
 

@@ -70,11 +70,10 @@ def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: s
     from sepilot_train.run.run import open_run
 
     run = open_run(arguments.run)
-    output = run.contract.outputs[0]
     int8 = Int8Options(
         calibration_frames=arguments.calibration_frames,
         choice=arguments.calibration,
-        max_drop=drop_from(arguments.max_drop, output) if arguments.max_drop else None,
+        max_drop=drop_from(arguments.max_drop, run.contract.outputs[0]) if arguments.max_drop else None,
         seed=arguments.seed,
     )
     size = frame_input(arguments.with_preprocessing) if arguments.with_preprocessing else None
@@ -92,7 +91,7 @@ def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: s
         files, failed = ([dataclasses.asdict(f) for f in found] for found in (written.files, written.failed))
         print(json.dumps({"files": files, "failed": failed}, indent=2))
     else:
-        print_files(written.files, written.failed, arguments.out, output)
+        print_files(written.files, written.failed, arguments.out, run.contract.outputs)
         if arguments.layers:
             print_layers(arguments.out)
     return 1 if written.failed else 0
@@ -196,6 +195,6 @@ def _list_formats(*, as_json: bool) -> int:
         return 0
     for form in FORMATS:
         calibrated = ", calibrated" if form.needs_calibration else ""
-        print(f"{form.name:<24}{form.engine}{calibrated}; max error {form.limits.max_error:g} of full scale,")
-        print(f"{'':<24}task MAE at most {form.limits.mae_increase:+g}; {form.description}")
+        print(f"{form.name:<24}{form.engine}{calibrated}; max error {form.limits['max_error']:g} of full scale,")
+        print(f"{'':<24}task MAE at most {form.limits['mae_increase']:+g}; {form.description}")
     return 0

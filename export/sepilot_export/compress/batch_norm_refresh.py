@@ -75,7 +75,7 @@ def augmented(pictures: Pictures, augmentation: Augmentation, *, seed: int = 0, 
     made = np.empty((len(chosen), *pictures.shape[1:]), np.uint8)
     for start in range(0, len(chosen), 256):
         part = pictures[chosen[start : start + 256]]
-        changed, _, _ = apply(part, random.random((len(part), UNIFORM_COUNT), dtype=np.float32), augmentation)
+        changed = apply(part, random.random((len(part), UNIFORM_COUNT), dtype=np.float32), augmentation)
         made[start : start + len(part)] = np.rint(np.asarray(ops.convert_to_numpy(changed)) * 255)
     return made
 

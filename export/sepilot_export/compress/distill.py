@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from sepilot_export.compress.recipe import Distill
 from sepilot_runtime.base.errors import RunError, UsageError
-from sepilot_train.base.frame_set import FrameSet, only
-from sepilot_train.fit.data import Answers, AugmentedPictures, Epoch
+from sepilot_train.base.frame_set import FrameSet
+from sepilot_train.fit.data import AugmentedPictures, Epoch, Told, moved
+from sepilot_train.fit.predict import by_name
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.run import Run, read_split
@@ -48,8 +49,8 @@ def require_fair(teachers: Sequence[Run], material: Material) -> None:
                 )
 
 
-def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, settings: Distill) -> Answers:
-    """What the teachers say to augmented pictures, mixed with the labels, for `learner.fit`.
+def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, settings: Distill) -> Told:
+    """What the teachers say to augmented pictures, mixed with the labels, for `fit.fit`.
 
     Args:
         samples: what the student is trained on, pictures as `recipe` says.
@@ -60,12 +61,15 @@ def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, setti
     for teacher in teachers:
         _require_same_view(teacher, recipe)
     model = _teaching_model([teacher.load_model() for teacher in teachers], samples, recipe)
-    labels = only(samples.labels)
     weight = np.float32(settings.teacher_weight)
 
-    def answer(epoch: Epoch) -> NDArray[np.float32]:
+    def answer(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
         said = [model(index, uniforms) for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)]
-        return np.asarray(weight * np.stack(said) + (1 - weight) * labels[epoch.index], np.float32)
+        labels = moved(samples.labels, epoch.index, epoch.uniforms, recipe.targets, recipe.augmentation)
+        return {
+            name: weight * np.stack([step[name] for step in said]) + (1 - weight) * label
+            for name, label in labels.items()
+        }
 
     return answer
 
@@ -81,7 +85,7 @@ def _require_same_view(teacher: Run, recipe: Recipe) -> None:
 
 
 def _teaching_model(teachers: Sequence[Any], samples: FrameSet, recipe: Recipe) -> Any:
-    """(index (n,), uniforms (n, k)) to the teachers' mean answer (n,) to the augmented frames, taken back to them."""
+    """(index (n,), uniforms (n, k)) to the teachers' mean answers (n,) to the augmented frames, by output."""
     import keras
     import tensorflow as tf
 
@@ -89,16 +93,17 @@ def _teaching_model(teachers: Sequence[Any], samples: FrameSet, recipe: Recipe) 
 
     @tf.function  # type: ignore[untyped-decorator]
     def mean_answer(pictures: Any, uniforms: Any) -> Any:
-        changed, sign, offset = augmented({"pictures": pictures, "uniforms": uniforms})
-        total = 0.0
+        changed = augmented({"pictures": pictures, "uniforms": uniforms})
+        total: dict[str, Any] = {}
         for teacher in teachers:
             size = tuple(teacher.input_shape[1:3])
             same = size == recipe.picture.shape[:2]
             seen = changed if same else keras.ops.image.resize(changed, size, interpolation="bilinear")
-            total = total + teacher(seen, training=False)
-        return keras.ops.squeeze(sign * (total / len(teachers) - offset), -1)
+            for name, said in by_name(teacher.output_names, teacher(seen, training=False)).items():
+                total[name] = total.get(name, 0.0) + said
+        return {name: keras.ops.squeeze(said / len(teachers), -1) for name, said in total.items()}
 
-    def answer(index: NDArray[np.int32], uniforms: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(mean_answer(samples.pictures[index], uniforms))
+    def answer(index: NDArray[np.int32], uniforms: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        return {name: np.asarray(said) for name, said in mean_answer(samples.pictures[index], uniforms).items()}
 
     return answer

@@ -17,7 +17,7 @@ from sepilot_export.verify.fidelity import task_increase
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import Answers, only
-from sepilot_train.base.metrics import steering_metrics
+from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.base.stored import Pictures
 from sepilot_train.inspect.keras import keras_nodes
 from sepilot_train.inspect.table import layer_table
@@ -72,7 +72,7 @@ def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before:
 def _figures(name: str, found: Answers, contract: Contract, before: Answers | None, **net: Any) -> Evaluation:
     labels, said = only(found.frames.labels), only(found.values)
     # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
-    metrics = steering_metrics(labels, said, 0.0)
+    metrics = scalar_metrics(labels, said, 0.0)
     increase = None
     if before is not None:
         output = contract.outputs[0]

@@ -5,7 +5,7 @@ Imported by the worker alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit import augment
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
+from sepilot_train.fit.outputs.protocol import Target
 
 __all__ = ["Course", "finetune"]
 
@@ -26,11 +27,13 @@ class Course:
     """What is trained on.
 
     Attributes:
+        targets: what the outputs learn, by name.
         begin: told the name and the number of steps of a training.
         advance: told how many steps were done.
     """
 
     train: FrameSet
+    targets: Mapping[str, Target]
     augmentation: Augmentation
     seed: int
     begin: Callable[[str, int], None]
@@ -40,7 +43,9 @@ class Course:
         """The batches of one epoch after the other."""
         return Batches(
             self.train.pictures,
-            only(self.train.labels),
+            self.train.labels,
+            targets=self.targets,
+            augmentation=self.augmentation,
             batch_size=settings.batch_size,
             seed=self.seed,
             straight=np.zeros(len(self.train), bool),
@@ -76,7 +81,7 @@ def finetune(
         losses = []
         for number in range(len(batches)):
             inputs, labels = batches[number]
-            losses.append(train(inputs["pictures"], inputs["uniforms"], labels))
+            losses.append(train(inputs["pictures"], inputs["uniforms"], only(labels)))
             course.advance(1)
         after_epoch()
         mean = float(np.mean([loss.numpy() for loss in losses]))
@@ -93,9 +98,8 @@ def _step(net: Any, optimizer: Any, augmentation: Augmentation, teacher: Any) ->
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator,unused-ignore]
     def train(pictures: Any, uniforms: Any, labels: Any) -> Any:
-        changed, sign, offset = augment.apply(pictures, uniforms, augmentation)
-        labelled = sign[:, None] * labels + offset[:, None]
-        wanted = labelled if teacher is None else teacher(changed, training=False)
+        changed = augment.apply(pictures, uniforms, augmentation)
+        wanted = labels if teacher is None else teacher(changed, training=False)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(net(changed, training=True) - wanted))
             # Penalties that layers bring along.

@@ -34,8 +34,8 @@ from sepilot_runtime.device.conditions import versions
 from sepilot_train.base.frame_set import Answers, only
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.settings import History
-from sepilot_train.models import build_model
 from sepilot_train.run.material import Material
+from sepilot_train.run.net import build_net
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
@@ -193,6 +193,7 @@ class _Task:
         return Work(
             train=self.material.frames("train"),
             validation=self.material.frames("validation"),
+            targets=self.recipe.targets,
             augmentation=self.recipe.augmentation,
             seed=self.request.seed,
             folder=folder,
@@ -227,12 +228,12 @@ def _distill(task: _Task, settings: Distill, work: Work) -> StepOutcome:
         task.material = task.run.material(moved_to=task.moved_to, picture=student.picture, progress=task.progress)
         training = dataclasses.replace(student.training, epochs=settings.epochs, seed=work.seed)
         keras.utils.set_random_seed(work.seed)
-        net = build_model(student.model.builder, student.picture.shape, student.model.options)
+        net = build_net(student)
     samples, validation = task.material.frames("train"), task.material.frames("validation")
     task.history = fit(
-        net, samples, validation, training, task.recipe.augmentation, work.folder,
+        net, samples, validation, task.recipe.targets, training, task.recipe.augmentation, work.folder,
         show_progress=task.progress, views=settings.views,
-        answers=distill.answers_of(task.teachers, samples, task.recipe, settings),
+        told=distill.answers_of(task.teachers, samples, task.recipe, settings),
     )  # fmt: skip
     return StepOutcome(model=net)
 
@@ -243,7 +244,7 @@ def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:
     for compression in compressions:
         if compression.distill is not None and compression.distill.student:
             recipe = load_recipe(compression.distill.student)
-            model = build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+            model = build_net(recipe)
         if compression.slim is not None:
             slim.require_supported(model)
         if {"prune", "cluster", "quantize"} & set(compression.sections):

@@ -39,6 +39,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Scalar
 from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
+from sepilot_train.inspect.keras_graph import outputs_of
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
 
@@ -52,7 +53,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     # Shared values of a kernel would be a set of their own for each channel once a batch normalization is folded in.
     fold = settings.preserve != "clusters"
     pictures = _calibration(model, course, settings.calibration_frames)
-    graph = plain_graph(model, model.inputs[0].name, model.output_names, fold=fold)
+    graph = plain_graph(model, model.inputs[0].name, fold=fold)
     if fold:
         equalize(graph, pictures, into_dense=False)
     bridged = bridge.to_tf_keras(graph, fuse_relu=True)
@@ -82,7 +83,8 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
 def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
     """Training pictures as `sepilot export` chooses them: with the tails, which a range must hold."""
     train = course.train
-    chosen = select(train, predict(model, train.pictures), Scalar(name="answer"), count=count, seed=course.seed)
+    outputs = [Scalar(name=name) for name in outputs_of(model)]
+    chosen = select(train, predict(model, train.pictures), outputs, count=count, seed=course.seed)
     return np.asarray(train.pictures[chosen.index])
 
 

@@ -15,7 +15,6 @@ from sepilot_export.compress.recipe import Slim
 from sepilot_export.compress.step import StepOutcome, Work, training_settings
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RecipeError, RunError
-from sepilot_train.base.frame_set import only
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
 
@@ -89,8 +88,9 @@ def _expendable(model: Any, settings: Slim, work: Work) -> tuple[Block, ...]:
     for block in blocks:
         without = bypass(model, [block])
         reestimate(without, pictures)
-        error = predict(without, work.train.pictures[chosen]) - only(work.train.labels)[chosen]
-        harms.append(float(np.square(error).mean()) / (whole - _whole_cost(without)))
+        said, labels = predict(without, work.train.pictures[chosen]), work.train.labels
+        harm = sum(t.weight * np.square(said[n] - labels[n][chosen]).mean() for n, t in work.targets.items())
+        harms.append(float(harm) / (whole - _whole_cost(without)))
     gone = {blocks[i].name for i in np.argsort(harms, kind="stable")[:count]}
     return tuple(block for block in blocks if block.name in gone)
 
@@ -116,8 +116,8 @@ def _train(model: Any, settings: Slim, work: Work, *, part: int, epochs: int) ->
     if epochs:
         finetune = replace(settings.finetune, epochs=epochs)
         fit(
-            model, work.train, work.validation, training_settings(finetune, work.seed + part), work.augmentation,
-            work.folder / f"slim{part + 1}", show_progress=work.progress,
+            model, work.train, work.validation, work.targets, training_settings(finetune, work.seed + part),
+            work.augmentation, work.folder / f"slim{part + 1}", show_progress=work.progress,
         )  # fmt: skip
 
 

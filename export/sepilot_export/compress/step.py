@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.settings import TrainingSettings
 
 __all__ = ["StepOutcome", "Work", "WorkFailed", "training_settings"]
@@ -27,6 +29,7 @@ class Work:
     Attributes:
         train, validation: the validation frames are looked at, never
             trained on and never chosen by.
+        targets: what the outputs learn, by name.
         folder: an empty folder for what the step needs to write; removed in the end.
         log: where a process of its own writes what it has to say.
         progress: draw bars on stderr.
@@ -34,6 +37,7 @@ class Work:
 
     train: FrameSet
     validation: FrameSet
+    targets: Mapping[str, AnyTarget]
     augmentation: Augmentation
     seed: int
     folder: Path

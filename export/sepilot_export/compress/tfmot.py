@@ -63,6 +63,7 @@ def _write_job(model: Any, compression: Compression, work: Work) -> None:
     np.savez(work.folder / "labels.npz", **cast(dict[str, Any], work.train.labels))
     job = {
         "seed": work.seed,
+        "targets": {name: dataclasses.asdict(target) for name, target in work.targets.items()},
         "augmentation": dataclasses.asdict(work.augmentation),
         "compression": dataclasses.asdict(compression),
     }

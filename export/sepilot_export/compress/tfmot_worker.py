@@ -25,6 +25,7 @@ from sepilot_runtime.base.errors import RecipeError, RunError, SepilotError
 from sepilot_runtime.base.files import read_json, write_json
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.kinds import AnyTarget
 
 __all__ = ["main"]
 
@@ -60,6 +61,7 @@ def _work(folder: Path, tell: Any) -> None:
             pictures=np.load(folder / "pictures.npy", mmap_mode="r"),
             labels=dict(np.load(folder / "labels.npz")),
         ),
+        targets={name: _parsed(AnyTarget, target) for name, target in job["targets"].items()},
         augmentation=_parsed(Augmentation, job["augmentation"]),
         seed=job["seed"],
         begin=lambda label, total: tell(label=label, total=total),

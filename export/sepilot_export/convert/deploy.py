@@ -15,7 +15,7 @@ Weights travel by layer name. `require_parity` then compares the two models and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.ranges import as_input
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
-from sepilot_train.inspect.keras_graph import graph_of
+from sepilot_train.inspect.keras_graph import graph_of, outputs_of
 
 __all__ = [
     "FLOAT_PARITY",
@@ -68,20 +67,21 @@ def load_training_model(path: Path, contract: Contract) -> Any:
     found = [tuple(t.shape) for t in model.inputs]
     if found != [expected]:
         raise RunError(f"{path}: one input of {expected} expected from the contract, found {found}")
-    if len(model.outputs) != len(contract.outputs):
-        raise RunError(
-            f"{path}: {len(contract.outputs)} outputs expected from the contract, found {len(model.outputs)}"
-        )
+    named, names = outputs_of(model), [output.name for output in contract.outputs]
+    if len(named) == len(names) == 1 and names != list(named):
+        return keras.Model(model.inputs, {names[0]: model.outputs[0]}, name=model.name)
+    if sorted(named) != sorted(names):
+        raise RunError(f"{path}: outputs {', '.join(names)} expected from the contract, found {', '.join(named)}")
     return model
 
 
 def deploy_graph(model: Any, contract: Contract) -> Any:
     """The deploy graph of a Functional `model`: a new Keras model, input (1, h, w, c), outputs a dict by name."""
-    return plain_graph(model, contract.picture.name, [output.name for output in contract.outputs])
+    return plain_graph(model, contract.picture.name)
 
 
-def plain_graph(model: Any, image_name: str, output_names: Sequence[str], *, fold: bool = True) -> Any:
-    """The deploy graph, with names of one's own.
+def plain_graph(model: Any, image_name: str, *, fold: bool = True) -> Any:
+    """The deploy graph, with a name of one's own for the input.
 
     Args:
         fold: fold batch normalizations into their layers where that is possible; else these stay as they are.
@@ -94,7 +94,7 @@ def plain_graph(model: Any, image_name: str, output_names: Sequence[str], *, fol
     copy = keras.models.clone_model(
         model, input_tensors=inputs, clone_function=rewriting.clone, call_function=rewriting.call
     )
-    deployed = keras.Model(image, dict(zip(output_names, copy.outputs, strict=True)), name=model.name)
+    deployed = keras.Model(image, dict(zip(outputs_of(model), copy.outputs, strict=True)), name=model.name)
     rewriting.carry_weights(model, deployed)
     return deployed
 
@@ -227,29 +227,25 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
     Raises:
         RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or one answer to all pictures.
     """
-    expected = predict(model, pictures)
-    found = np.array([_answer(deployed, picture) for picture in pictures], np.float32)
-    if not np.isfinite(expected).all():
-        raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")
-    if np.ptp(expected) < 1e-6:
-        raise RunError(
-            f"the training model answers {expected[0]:.4f} to each of {len(pictures)} pictures: "
-            "it does not depend on its input"
-        )
-    worst = float(np.abs(expected - found).max())
-    if not worst <= FLOAT_PARITY:
-        raise RunError(
-            f"the deploy graph differs from the training model by {worst:.2e}, at most {FLOAT_PARITY:.0e} allowed; "
-            f"first at layer {_first_difference(model, deployed, pictures[:1])}"
-        )
+    expected, found = predict(model, pictures), predict(deployed, pictures, batch=1)
+    for name, answers in expected.items():
+        if not np.isfinite(answers).all():
+            raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")
+        if np.ptp(answers, axis=0).max() < 1e-6:
+            raise RunError(
+                f"the training model answers {name} {answers.flat[0]:.4f} to each of {len(pictures)} pictures: "
+                "it does not depend on its input"
+            )
+    worst = 0.0
+    for name, answers in expected.items():
+        difference = float(np.abs(answers - found[name]).max())
+        if not difference <= FLOAT_PARITY * max(1.0, float(np.abs(answers).max())):
+            raise RunError(
+                f"the deploy graph's {name} differs from the training model's by {difference:.2e}, at most "
+                f"{FLOAT_PARITY:.0e} allowed; first at layer {_first_difference(model, deployed, pictures[:1])}"
+            )
+        worst = max(worst, difference)
     return worst
-
-
-def _answer(deployed: Any, picture: NDArray[np.uint8]) -> float:
-    import keras
-
-    answers = deployed(as_input(picture), training=False)
-    return float(keras.ops.convert_to_numpy(next(iter(answers.values()))).item())
 
 
 def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> str:

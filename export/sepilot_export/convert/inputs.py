@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.run.recipe import Gate
+from sepilot_train.run.recipe import Gates
 
 __all__ = ["ExportInputs", "Step"]
 
@@ -25,19 +25,19 @@ class ExportInputs:
 
     Attributes:
         training, held_out: frames that trained and that judged the model.
-        saved: the answers on `held_out` as the training left them.
-        constant: the mean of the training labels.
+        saved: the answers on `held_out` as the training left them, by output.
+        constant: the mean of the training labels, by output.
         min_throttle: frames at or below it were left out as standing still.
         run: the run directory; its int8.tflite, which a quantization-aware training left there, is that format's file.
     """
 
     model_path: Path
     contract: Contract
-    gates: Mapping[str, Gate]
+    gates: Mapping[str, Gates]
     training: FrameSet
     held_out: FrameSet
-    saved: NDArray[np.float32]
-    constant: float
+    saved: Mapping[str, NDArray[np.float32]]
+    constant: Mapping[str, float]
     min_throttle: float = 0.0
     run: Path | None = None
 

@@ -9,7 +9,8 @@ quantized inside with scale 1/255 and zero point -128, which is exact for pictur
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.pilot import answers_to
 
-__all__ = ["ALLOWED_STEPS", "Twin", "output_step", "to_onnx", "twin_gap"]
+__all__ = ["ALLOWED_STEPS", "Twin", "output_steps", "to_onnx", "twin_gap"]
+
+FLOAT32_STEP = 1e-3
+"""What stands for a step of an output that has none, in output values."""
+
+Answers = Mapping[str, NDArray[np.floating]]
 
 ALLOWED_STEPS = 4
 """Output steps between the twin and its TFLite file. 0 or 1 where it is made; kernels of other machines differ more."""
@@ -36,20 +42,25 @@ class Twin:
 
     Attributes:
         of: the TFLite file's format.
-        output_step: of that file, in output values; 0.001 where its output is float32.
+        output_steps: of that file by output, in output values; 0.001 where an output is float32.
+        output_step: the same, as exports tell it that are from before there were several outputs.
         steps: largest distance between the answers of the two where they were made, in output steps.
         allowed_steps: on any machine.
     """
 
     of: str
-    output_step: float
+    output_steps: Mapping[str, float] = field(default_factory=dict)
+    output_step: float | None = None
     steps: float
     allowed_steps: int
 
-    def distance(self, answers: NDArray[np.floating], others: NDArray[np.floating]) -> float:
-        """Largest distance of (n,) answers in output steps."""
-        gap = np.abs(answers.astype(np.float64) - others).max()
-        return round(float(gap) / self.output_step, 3)
+    def step_of(self, output: str) -> float:
+        """Of an output, in output values."""
+        return self.output_steps.get(output, self.output_step or FLOAT32_STEP)
+
+    def distance(self, answers: Answers, others: Answers) -> float:
+        """Largest distance of answers by output, (n,) or (n, *shape), in output steps."""
+        return _gap(answers, others, {name: self.step_of(name) for name in answers})
 
 
 def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tuple[bytes, Twin]:
@@ -63,11 +74,12 @@ def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tup
     """
     import tf2onnx
 
+    readable = _as_tf2onnx_reads(int8)
     with tempfile.TemporaryDirectory(prefix="sepilot-twin-") as folder:
         path = Path(folder) / "int8.tflite"
-        path.write_bytes(_as_tf2onnx_reads(int8))
+        path.write_bytes(readable)
         model, _ = tf2onnx.convert.from_tflite(str(path), opset=onnx_file.OPSET)
-    _name_ends(model, contract, _output_affine(int8))
+    _name_ends(model, contract, _heads(readable))
     onnx_file.keep_float_nodes(model)
     content = onnx_file.finished(model)
     gap = twin_gap(int8, content, contract, pictures)
@@ -75,7 +87,7 @@ def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tup
         raise RunError(
             f"int8-twin.onnx: at most {ALLOWED_STEPS} output steps from the int8 TFLite file expected, found {gap:.0f}"
         )
-    twin = Twin(of="int8.tflite", output_step=output_step(int8), steps=gap, allowed_steps=ALLOWED_STEPS)
+    twin = Twin(of="int8.tflite", output_steps=output_steps(int8), steps=gap, allowed_steps=ALLOWED_STEPS)
     return content, twin
 
 
@@ -96,34 +108,49 @@ def _as_tf2onnx_reads(int8: bytes) -> bytes:
 
 
 def twin_gap(int8: bytes, twin: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> float:
-    """Largest distance of the two files' answers, in steps of the output; in 1/1000 where that is float32."""
+    """Largest distance of the two files' answers, in steps of the outputs; in 1/1000 where one is float32."""
     pilots = pilot_of(int8, "tflite", contract), pilot_of(twin, "onnx", contract)
-    name = contract.outputs[0].name
-    ours, theirs = (answers_to(pilot.infer_picture, pictures)[name].astype(np.float64) for pilot in pilots)
-    return round(float(np.abs(ours - theirs).max()) / output_step(int8), 3)
+    ours, theirs = (answers_to(pilot.infer_picture, pictures) for pilot in pilots)
+    return _gap(ours, theirs, output_steps(int8))
 
 
-def output_step(int8: bytes) -> float:
-    """The step of a TFLite file's first output, 0.001 where it is float32."""
-    affine = _output_affine(int8)
-    return affine.scale if affine else 1e-3
+def _gap(ours: Answers, theirs: Answers, steps: Mapping[str, float]) -> float:
+    gaps = [np.abs(ours[name].astype(np.float64) - theirs[name]).max() / step for name, step in steps.items()]
+    return round(float(max(gaps)), 3)
 
 
-def _output_affine(int8: bytes) -> Affine | None:
-    model = tflite_model(int8)
+def output_steps(int8: bytes) -> dict[str, float]:
+    """The steps of a TFLite file's outputs, 0.001 where one is float32."""
+    return {name: head.affine.scale if head.affine else FLOAT32_STEP for name, head in _heads(int8).items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """The tensor of an output, and how its answer is stored; None for float32."""
+
+    tensor: str
+    affine: Affine | None
+
+
+def _heads(int8: bytes) -> dict[str, _Head]:
+    """The outputs by their names in the signature: TFLite keeps them in another order than the contract."""
+    model, found = tflite_model(int8), {}
     (signature,) = model.signatureDefs
-    tensor = model.subgraphs[signature.subgraphIndex].tensors[signature.outputs[0].tensorIndex]
-    if tensor.quantization is None or tensor.quantization.scale is None:
-        return None
-    return Affine(scale=float(tensor.quantization.scale[0]), zero_point=int(tensor.quantization.zeroPoint[0]))
+    for entry in signature.outputs:
+        tensor = model.subgraphs[signature.subgraphIndex].tensors[entry.tensorIndex]
+        stored, affine = tensor.quantization, None
+        if stored is not None and stored.scale is not None:
+            affine = Affine(scale=float(stored.scale[0]), zero_point=int(stored.zeroPoint[0]))
+        found[entry.name.decode()] = _Head(tensor=tensor.name.decode(), affine=affine)
+    return found
 
 
-def _name_ends(model: Any, contract: Contract, output: Affine | None) -> None:
-    """Give a converted file the contract's names, and float32 at both ends. `output`: how its answer is stored."""
+def _name_ends(model: Any, contract: Contract, heads: Mapping[str, _Head]) -> None:
+    """Give a converted file the contract's names, and float32 at both ends."""
     from onnx import TensorProto, helper
 
-    graph, name, head = model.graph, contract.picture.name, contract.outputs[0].name
-    (image,), (answer,) = graph.input, graph.output
+    graph, name = model.graph, contract.picture.name
+    (image,), answers = graph.input, {answer.name: answer for answer in graph.output}
 
     def constants(prefix: str, affine: Affine) -> list[str]:
         graph.initializer.append(helper.make_tensor(f"{prefix}_scale", TensorProto.FLOAT, [], [affine.scale]))
@@ -132,11 +159,16 @@ def _name_ends(model: Any, contract: Contract, output: Affine | None) -> None:
 
     quantize = helper.make_node("QuantizeLinear", [name, *constants(name, INT8_INPUT)], [image.name], name="quantize")
     graph.node.insert(0, quantize)
-    if output is None:
-        last = helper.make_node("Identity", [answer.name], [head], name="answer")
-    else:
-        last = helper.make_node("DequantizeLinear", [answer.name, *constants(head, output)], [head], name="dequantize")
-    graph.node.append(last)
+    for output in contract.outputs:
+        head, said = heads[output.name], output.name
+        prefix = f"{said}_" if len(contract.outputs) > 1 else ""
+        answer = answers[head.tensor]
+        if head.affine is None:
+            last = helper.make_node("Identity", [answer.name], [said], name=f"{prefix}answer")
+        else:
+            stored = [answer.name, *constants(said, head.affine)]
+            last = helper.make_node("DequantizeLinear", stored, [said], name=f"{prefix}dequantize")
+        graph.node.append(last)
+        shape = [d.dim_value for d in answer.type.tensor_type.shape.dim]
+        answer.CopyFrom(helper.make_tensor_value_info(said, TensorProto.FLOAT, shape))
     image.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *contract.picture.shape)))
-    shape = [d.dim_value for d in answer.type.tensor_type.shape.dim]
-    answer.CopyFrom(helper.make_tensor_value_info(head, TensorProto.FLOAT, shape))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, onnx_file, tflite
-from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.int8_as_onnx import Twin, to_onnx
@@ -23,7 +23,7 @@ from sepilot_export.pipeline import sparse
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8, Int8File
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
-from sepilot_export.record.exports import TOOLS, ExportedFile
+from sepilot_export.record.exports import TOOLS, ExportedFile, OutputLimits
 from sepilot_runtime.base.errors import ContractError, ModelFileError
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.contract.contract import Contract
@@ -53,7 +53,7 @@ class Made:
     content: bytes
     int8: Int8File | None = None
     twin: Twin | None = None
-    answers: NDArray[np.float32] | None = None
+    answers: Mapping[str, NDArray[np.float32]] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -61,7 +61,7 @@ class Converter:
     """Makes the formats of one model; what several of them are made from is made once."""
 
     def __init__(
-        self, source: ExportInputs, deployed: Any, int8: Int8, work: Path, limits: Mapping[str, GateLimits],
+        self, source: ExportInputs, deployed: Any, int8: Int8, work: Path, limits: Mapping[str, Limits],
         step: Step, frames: FrameFiles | None = None,
     ) -> None:  # fmt: skip
         """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files."""
@@ -124,7 +124,8 @@ class Converter:
             sha256=sha256_of(path),
             sparsity=share,
             seconds=round(seconds, 2),
-            limits=self._limits[form.name],
+            limits=next(iter(self._limits[form.name].values())),
+            outputs={name: OutputLimits(limits=limits) for name, limits in self._limits[form.name].items()},
             of_training=self._source.trained_int8 is not None and "int8.tflite" in (form.name, form.made_from),
             **_decisions(made),
         )
@@ -207,6 +208,5 @@ def _contract_for(contract: Contract, form: Format, share: float) -> Contract:
         sparsity=share,
         versions={**contract.provenance.versions, **versions(TOOLS)},
     )
-    return dataclasses.replace(
-        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, form.tolerance)
-    )
+    tolerance = {output.name: form.tolerance * output.magnitude for output in contract.outputs}
+    return dataclasses.replace(contract, provenance=provenance, tolerance=tolerance)

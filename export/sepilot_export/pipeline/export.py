@@ -37,7 +37,6 @@ from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
 from sepilot_runtime.device.conditions import versions
-from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import Run
 from sepilot_train.run.validation import read_validation
@@ -95,14 +94,15 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
     saved = run.predictions()
     if (saved.frames.drives, saved.frames.names) != (held_out.drives, held_out.names):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
+    validation = read_validation(run.path)
     return ExportInputs(
         model_path=run.model_path,
         contract=run.contract,
         gates=run.recipe.gates,
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
-        saved=only(saved.values),
-        constant=read_validation(run.path).metrics.constant,
+        saved=saved.values,
+        constant={output.name: validation.of(output.name).constant for output in run.contract.outputs},
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
     )

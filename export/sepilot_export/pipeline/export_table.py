@@ -13,12 +13,12 @@ from sepilot_export.quantize.sqnr import print_noise
 from sepilot_export.record.exports import ExportedFile
 from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
-from sepilot_runtime.contract.contract import Scalar
+from sepilot_runtime.contract.contract import Output
 
 __all__ = ["print_files", "print_layers"]
 
 
-def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: Path, output: Scalar) -> None:
+def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: Path, outputs: Sequence[Output]) -> None:
     """A row for each file, what was decided about it, and which formats are missing."""
     from rich.console import Console
     from rich.table import Table
@@ -34,7 +34,7 @@ def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: P
     console = Console(highlight=False)
     console.print(table)
     for f in files:
-        for line in _decisions(f, output):
+        for line in _decisions(f, outputs):
             console.print(escape(line))
     for names, reason, way in lines_of(failed):
         console.print(f"[red]FAIL[/red] {names}: {escape(reason)}", soft_wrap=True)
@@ -42,7 +42,7 @@ def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: P
     console.print(f"\n-> {out}\nnext: sepilot check {out}", soft_wrap=True)
 
 
-def _decisions(file: ExportedFile, output: Scalar) -> list[str]:
+def _decisions(file: ExportedFile, outputs: Sequence[Output]) -> list[str]:
     lines = []
     if file.kept_float and file.cost:
         cost = file.cost
@@ -53,16 +53,15 @@ def _decisions(file: ExportedFile, output: Scalar) -> list[str]:
             f"{cost.bytes / 1000:.1f} kB against {cost.plain_bytes / 1000:.1f} and {cost.float32_bytes / 1000:.1f}"
         )
     for found in file.figures:
+        of = f" {found.output}" if len(outputs) > 1 else ""
         change = f", task MAE {found.mae_increase.mean:+.4f}" if found.mae_increase else ""
         lines.append(
-            f"{file.format} on {found.frames:,} {found.on}: mean {found.mean_deg:.3f}, p99 {found.p99_deg:.3f}, "
-            f"max {found.max_deg:.3f} {output.unit}{change}"
+            f"{file.format}{of} on {found.frames:,} {found.on}: mean {found.mean_deg:.3f}, p99 {found.p99_deg:.3f}, "
+            f"max {found.max_deg:.3f} {found.unit}{change}"
         )
     if file.twin:
-        step = file.twin.output_step * output.scale
-        lines.append(
-            f"{file.format}: {file.twin.steps:g} output steps of {step:.3f} {output.unit} from {file.twin.of} at most"
-        )
+        steps = ", ".join(f"{file.twin.step_of(o.name) * o.scale:.3f} {o.unit}".rstrip() for o in outputs)
+        lines.append(f"{file.format}: {file.twin.steps:g} output steps of {steps} from {file.twin.of} at most")
     return lines
 
 

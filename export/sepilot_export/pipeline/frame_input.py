@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, preprocessing
 from sepilot_export.convert.concatenate import join_onnx, join_tflite
-from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.record.exports import Preprocessing
 from sepilot_export.verify.raw_frames import RawFrames
-from sepilot_export.verify.reference import Reference
+from sepilot_export.verify.reference import Answers, Reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Golden, golden_frame
 from sepilot_runtime.contract.preprocess import enlarge_frame, picture_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
-from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
@@ -86,15 +85,17 @@ class FrameFiles:
         self.difference = _difference(self._tflite, raw, self._pictures, allowed)
         self._contract = dataclasses.replace(contract, frame=raw.input, golden=_golden(model, contract, raw))
 
-    def limits(self, limits: GateLimits) -> GateLimits:
+    def limits(self, limits: Limits) -> Limits:
         """A format's limits, with room for the rounding of an OpenCV that differs from what the files compute."""
         if self.difference.levels == 0:
             return limits
-        return dataclasses.replace(
-            limits, max_error=limits.max_error + ROUNDING_ERROR, mae_increase=limits.mae_increase + ROUNDING_MAE
-        )
+        room = {"max_error": ROUNDING_ERROR, "mae_increase": ROUNDING_MAE}
+        return {
+            output: {gate: limit + room.get(gate, 0.0) for gate, limit in gates.items()}
+            for output, gates in limits.items()
+        }
 
-    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract, NDArray[np.float32]]:
+    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract, Answers]:
         """A finished file that takes pictures, as one that takes frames, with its contract; what it said before."""
         answers = self._answers(content, contract, form)
         with quiet(f"preprocessing in front of {form.name}"):
@@ -111,7 +112,7 @@ class FrameFiles:
         )
         return joined, changed, answers
 
-    def reference(self, whole: Reference, plain: Mapping[str, NDArray[np.float32]]) -> Reference:
+    def reference(self, whole: Reference, plain: Mapping[str, Answers]) -> Reference:
         """The frames with OpenCV's pictures of them and the training model's answers to those.
 
         Args:
@@ -123,7 +124,7 @@ class FrameFiles:
             pictures=self._pictures,
             drives=held.drives,
             names=held.names,
-            labels=only(held.labels),
+            labels=held.labels,
             predictions=self._predictions,
             contract=self._contract,
             frames=self._raw.frames,
@@ -140,14 +141,14 @@ class FrameFiles:
             differing_pixels=self.difference.share,
         )
 
-    def _answers(self, content: bytes, contract: Contract, form: Format) -> NDArray[np.float32]:
+    def _answers(self, content: bytes, contract: Contract, form: Format) -> Answers:
         """What the file without the preprocessing says to OpenCV's pictures."""
         put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
         with tempfile.TemporaryDirectory(prefix="sepilot-preprocessing-") as folder, quiet(f"loading {form.name}"):
             path = Path(folder) / f"plain.{form.suffix}"
             path.write_bytes(put(content, contract))
             pilot = load_pilot(path, verify=False)
-        return answers_to(pilot.infer_picture, self._pictures)[contract.outputs[0].name]
+        return answers_to(pilot.infer_picture, self._pictures)
 
     def _front_onnx(self) -> bytes:
         if not self._onnx:
@@ -193,8 +194,9 @@ def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...
     size = raw.input
     frames = [enlarge_frame(golden_frame(g), size.height, size.width) for g in contract.golden]
     answers = predict(model, np.stack([picture_of(frame, contract.picture) for frame in frames]))
-    name = contract.outputs[0].name
     return tuple(
-        dataclasses.replace(golden, expected={name: (float(answer),)}, picture_crc32=0)
-        for golden, answer in zip(contract.golden, answers, strict=True)
+        dataclasses.replace(
+            golden, expected={name: (float(said[i]),) for name, said in answers.items()}, picture_crc32=0
+        )
+        for i, golden in enumerate(contract.golden)
     )

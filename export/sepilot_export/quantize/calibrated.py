@@ -13,12 +13,11 @@ from sepilot_export.convert import deploy
 from sepilot_export.convert.equalize import equalize
 from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.quantize import calibration
-from sepilot_export.quantize.calibration import Choice
+from sepilot_export.quantize.calibration import Choice, Predictions
 from sepilot_export.quantize.calibration_manifest import Manifest, manifest
 from sepilot_export.verify import tuning_set
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import RunError
-from sepilot_train.base.frame_set import only
 from sepilot_train.fit.predict import predict
 
 __all__ = ["Calibrated", "calibrate"]
@@ -64,13 +63,11 @@ def calibrate(model: Any, source: ExportInputs, *, count: int, seed: int, choice
     Raises:
         RunError: too few frames, or the equalized graph is another function.
     """
-    training, held = source.training, source.held_out
+    training, held, outputs = source.training, source.held_out, source.contract.outputs
     predictions = predict(model, training.pictures)
     known = set(zip(held.drives, held.names, strict=True))
     selections = {
-        each: calibration.select(
-            training, predictions, source.contract.outputs[0], count=count, seed=seed, choice=each, held_out=known
-        )
+        each: calibration.select(training, predictions, outputs, count=count, seed=seed, choice=each, held_out=known)
         for each in calibration.CHOICES
     }
     frames = {each: found.index for each, found in selections.items()}
@@ -84,22 +81,22 @@ def calibrate(model: Any, source: ExportInputs, *, count: int, seed: int, choice
         frames=frames,
         training=training.pictures,
         trial=_trial(source, predictions, frames),
-        manifest=manifest(training, predictions, selections[choice], seed, choice),
+        manifest=manifest(training, predictions, outputs, selections[choice], seed, choice),
     )
 
 
 def _trial(
-    source: ExportInputs, predictions: NDArray[np.float32], frames: Mapping[Choice, NDArray[np.int64]]
+    source: ExportInputs, predictions: Predictions, frames: Mapping[Choice, NDArray[np.int64]]
 ) -> TuningSet | None:
     taken = {int(i) for index in frames.values() for i in index}
-    index = calibration.spared(len(predictions), taken, tuning_set.MOST)
+    index = calibration.spared(len(source.training), taken, tuning_set.MOST)
     if len(index) < tuning_set.MINIMUM:
         return None
     training = source.training.take(index)
     return TuningSet(
         pictures=np.asarray(training.pictures),
         drives=training.drives,
-        labels=only(training.labels),
-        predictions=predictions[index],
+        labels=training.labels,
+        predictions={name: values[index] for name, values in predictions.items()},
         contract=source.contract,
     )

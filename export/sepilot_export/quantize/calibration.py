@@ -8,7 +8,7 @@ seen during calibration is cut off later.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,27 +18,36 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.stored import Pictures
 
-__all__ = ["CHOICES", "MINIMUM", "Choice", "Selection", "select", "spared"]
+__all__ = ["CHOICES", "MINIMUM", "Choice", "Predictions", "Selection", "select", "spared"]
 
 Choice = Literal["tails", "random", "first"]
 """With the tails of predictions, labels and brightness; at random; or the first ones of the first drive."""
+
+Predictions = Mapping[str, NDArray[np.float32]]
+"""By output (n,)."""
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 MINIMUM = 16
 """Fewer frames leave no room for tails."""
 
-_QUOTAS = (
-    ("lowest prediction", 0.13),
-    ("highest prediction", 0.13),
-    ("largest label", 0.06),
-    ("darkest", 0.06),
-    ("brightest", 0.06),
-)
-"""Shares of the set by reason; the rest is drawn at random."""
+_TAILS = (("lowest prediction", 0.13), ("highest prediction", 0.13), ("largest label", 0.06))
+"""Shares of the set by reason, for the tails of all outputs together, in the order of `OutputTask.tails`."""
+
+_BRIGHTNESS = (("darkest", 0.06), ("brightest", 0.06))
+"""And of the pictures. The rest is drawn at random."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Wish:
+    """A share of the set for the first frames of an order."""
+
+    reason: str
+    share: float
+    order: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -56,8 +65,8 @@ class Selection:
 
 def select(
     training: FrameSet,
-    predictions: NDArray[np.float32],
-    output: Output,
+    predictions: Predictions,
+    outputs: Sequence[Output],
     *,
     count: int,
     seed: int,
@@ -67,18 +76,15 @@ def select(
     """Choose `count` training frames.
 
     Args:
-        predictions: of the training model for each frame of `training`.
+        predictions: of the training model for each frame of `training`, by output.
         held_out: (drive, name) of the evaluation frames, none of which may be taken.
 
     Raises:
         UsageError: `count` is below `MINIMUM`.
         RunError: too few frames, or one of them is an evaluation frame.
     """
-    if count < MINIMUM:
-        raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {count}")
     total = len(training)
-    if total < MINIMUM:
-        raise RunError(f"calibration: at least {MINIMUM} training frames expected, found {total}")
+    _require_enough(count, total)
     shared = set(zip(training.drives, training.names, strict=True)) & set(held_out)
     if shared:
         drive, name = sorted(shared)[0]
@@ -88,15 +94,22 @@ def select(
         order = rng.permutation(min(count, total))
         return Selection(index=order, reasons=("first",) * len(order))
     chosen: dict[int, str] = {}
-    quotas = _QUOTAS if choice == "tails" else ()
-    for (reason, share), order in zip(quotas, _orders(training, predictions, output, rng), strict=False):
-        fresh = (int(i) for i in order if int(i) not in chosen)
-        for _, i in zip(range(int(share * count)), fresh, strict=False):
-            chosen[i] = reason
+    mixed = np.argsort(rng.permutation(total))
+    for wish in _wishes(training, predictions, outputs, mixed) if choice == "tails" else ():
+        fresh = (int(i) for i in wish.order if int(i) not in chosen)
+        for _, i in zip(range(int(wish.share * count)), fresh, strict=False):
+            chosen[i] = wish.reason
     rest = [int(i) for i in rng.permutation(total) if int(i) not in chosen]
     chosen.update(dict.fromkeys(rest[: max(0, count - len(chosen))], "random"))
     order = rng.permutation(np.fromiter(chosen, np.int64))
     return Selection(index=order, reasons=tuple(chosen[int(i)] for i in order))
+
+
+def _require_enough(count: int, total: int) -> None:
+    if count < MINIMUM:
+        raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {count}")
+    if total < MINIMUM:
+        raise RunError(f"calibration: at least {MINIMUM} training frames expected, found {total}")
 
 
 def spared(total: int, taken: Collection[int], most: int) -> NDArray[np.int64]:
@@ -106,14 +119,21 @@ def spared(total: int, taken: Collection[int], most: int) -> NDArray[np.int64]:
     return free[index]
 
 
-def _orders(
-    training: FrameSet, predictions: NDArray[np.float32], output: Output, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """For each quota, all frames from the most to the least wanted; ties in random order."""
-    mixed = np.argsort(rng.permutation(len(predictions)))
+def _wishes(
+    training: FrameSet, predictions: Predictions, outputs: Sequence[Output], mixed: NDArray[np.int64]
+) -> list[_Wish]:
+    """What the set shall hold, each with all frames from the most to the least wanted; ties in the order `mixed`."""
+    found = []
+    for output in outputs:
+        name = output.name
+        tails = task_of(output).tails(predictions[name][mixed], training.labels[name][mixed])
+        for (reason, share), order in zip(_TAILS, tails, strict=False):
+            words = f"{reason} of {name}" if len(outputs) > 1 else reason
+            found.append(_Wish(reason=words, share=share / len(outputs), order=mixed[order]))
     brightness = _brightness(training.pictures)[mixed]
-    tails = task_of(output).tails(predictions[mixed], only(training.labels)[mixed])
-    return [mixed[order] for order in (*tails, *(np.argsort(k, kind="stable") for k in (brightness, -brightness)))]
+    for (reason, share), key in zip(_BRIGHTNESS, (brightness, -brightness), strict=True):
+        found.append(_Wish(reason=reason, share=share, order=mixed[np.argsort(key, kind="stable")]))
+    return found
 
 
 def _brightness(pictures: Pictures) -> NDArray[np.float64]:

@@ -1,52 +1,48 @@
-"""calibration.json of an export directory."""
+"""calibration.json: which frames the int8 formats were calibrated on, and how good a choice that was."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.quantize.calibration import Choice, Selection
+from sepilot_export.quantize.calibration import Choice, Predictions, Selection
 from sepilot_export.quantize.calibration_choice import ChoiceError
 from sepilot_export.quantize.calibration_stability import Halves
-from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_runtime.contract.contract import Output
+from sepilot_train.base.frame_set import FrameSet
 
-__all__ = ["Choices", "Manifest", "manifest"]
+__all__ = ["CalibrationFrame", "ChoiceErrors", "Coverage", "Manifest", "manifest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFrame:
-    """One frame: why it was taken, its label, and the training model's prediction."""
+    """One frame: why it was taken, and by output its label and the training model's prediction."""
 
     drive: str
     name: str
     reason: str
-    label: float
-    prediction: float
+    labels: Mapping[str, float]
+    predictions: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionRange:
-    """Lowest and highest prediction of the chosen and of all training frames."""
+class Coverage:
+    """An output's predictions on the chosen and on all training frames: ends, and counts between `edges`."""
 
-    chosen: tuple[float, float]
-    training: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionHistogram:
-    """The chosen and all training frames by prediction; one count less than edges."""
-
+    chosen_range: tuple[float, float]
+    training_range: tuple[float, float]
     edges: tuple[float, ...]
     chosen: tuple[int, ...]
     training: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What other choices of frames would have done: the deviation `of` which file, `on` which frames, in words."""
+class ChoiceErrors:
+    """What of an int8 file's errors with each choice of frames, on what frames."""
 
     of: str
     on: str
@@ -58,54 +54,64 @@ class Manifest:
     """calibration.json: every frame with its reason, and enough to see that the set covers the drive.
 
     Attributes:
-        halves: how much two halves of the frames differ; None before that was looked at.
-        choices: the int8 file's error with other choices of frames; None where no frames are left to see it on.
+        outputs: by name.
+        halves: None before anything was quantized.
+        choices: None where no frames are left to see it on.
     """
 
+    version: int = 2
     seed: int
     choice: Choice
     count: int
     of_training_frames: int
     sha256_of_pictures: str
-    prediction_range: PredictionRange
-    prediction_histogram: PredictionHistogram
+    outputs: Mapping[str, Coverage]
     frames: tuple[CalibrationFrame, ...]
     halves: Halves | None = None
-    choices: Choices | None = None
+    choices: ChoiceErrors | None = None
 
 
 def manifest(
-    training: FrameSet, predictions: NDArray[np.float32], selection: Selection, seed: int, choice: Choice = "tails"
+    training: FrameSet,
+    predictions: Predictions,
+    outputs: Sequence[Output],
+    selection: Selection,
+    seed: int,
+    choice: Choice = "tails",
 ) -> Manifest:
-    """What `calibration.json` says before anything was quantized."""
-    edges = np.linspace(-1.0, 1.0, 21)
-    chosen, labels = predictions[selection.index], only(training.labels)
+    """What is known before anything was quantized."""
     pixels = np.ascontiguousarray(training.pictures[selection.index])
 
-    def counts(values: NDArray[np.float32]) -> tuple[int, ...]:
-        return tuple(np.histogram(np.clip(values, -1, 1), edges)[0].tolist())
+    def at(values: Predictions, i: int) -> dict[str, float]:
+        return {output.name: round(float(values[output.name][i]), 6) for output in outputs}
 
     return Manifest(
         seed=seed,
         choice=choice,
         count=len(selection.index),
-        of_training_frames=len(predictions),
+        of_training_frames=len(training),
         sha256_of_pictures=hashlib.sha256(pixels.tobytes()).hexdigest(),
-        prediction_range=PredictionRange(
-            chosen=(float(chosen.min()), float(chosen.max())),
-            training=(float(predictions.min()), float(predictions.max())),
-        ),
-        prediction_histogram=PredictionHistogram(
-            edges=tuple(round(float(e), 3) for e in edges), chosen=counts(chosen), training=counts(predictions)
-        ),
+        outputs={output.name: _coverage(predictions[output.name], selection, output) for output in outputs},
         frames=tuple(
             CalibrationFrame(
                 drive=training.drives[i],
                 name=training.names[i],
                 reason=reason,
-                label=round(float(labels[i]), 6),
-                prediction=round(float(predictions[i]), 6),
+                labels=at(training.labels, i),
+                predictions=at(predictions, i),
             )
             for i, reason in zip(selection.index.tolist(), selection.reasons, strict=True)
         ),
     )
+
+
+def _coverage(predictions: NDArray[np.float32], selection: Selection, output: Output) -> Coverage:
+    edges = np.linspace(output.low, output.high, 21)
+    ranges, counts = [], []
+    for values in (predictions[selection.index], predictions):
+        ranges.append((float(values.min()), float(values.max())))
+        counts.append(tuple(np.histogram(np.clip(values, output.low, output.high), edges)[0].tolist()))
+    return Coverage(
+        chosen_range=ranges[0], training_range=ranges[1], edges=tuple(round(float(e), 3) for e in edges),
+        chosen=counts[0], training=counts[1],
+    )  # fmt: skip

@@ -24,14 +24,14 @@ MOST_OUTLIERS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halves:
-    """How much two halves of the frames differ about the range of a tensor: typically, and at most."""
+    """How much the ranges differ that two halves of the frames see: of a typical and of the worst tensor."""
 
     median: float
     worst: float
 
 
 def stability(reaches: PerSampleRanges) -> Halves:
-    """How much the two halves differ, for the manifest."""
+    """How much the two halves differ."""
     found = reaches.disagreement()
     return Halves(median=round(float(np.median(found)), 4), worst=round(float(found.max()), 4))
 

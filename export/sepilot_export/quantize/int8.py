@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_export.convert import onnx_file, tflite
-from sepilot_export.convert.formats import GateLimits
+from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.layer_names import names_of
@@ -17,15 +17,14 @@ from sepilot_export.convert.ranges import Activations, Fitted, Range, asked_rang
 from sepilot_export.quantize import calibration, mixed_precision
 from sepilot_export.quantize.calibrated import Calibrated, calibrate
 from sepilot_export.quantize.calibration import Choice
-from sepilot_export.quantize.calibration_choice import choice_error, choice_warnings
-from sepilot_export.quantize.calibration_manifest import Choices, Manifest
+from sepilot_export.quantize.calibration_choice import ChoiceError, choice_errors, choice_warnings
+from sepilot_export.quantize.calibration_manifest import ChoiceErrors, Manifest
 from sepilot_export.quantize.calibration_stability import stability, stability_warnings
 from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.quantizers import OnnxQuantizer, TfliteQuantizer
 from sepilot_export.quantize.sqnr import FRAMES, Noise
 from sepilot_export.record.exports import TuningFigures
 from sepilot_export.verify.tuning_set import TuningSet
-from sepilot_train.base.frame_set import only
 from sepilot_train.inspect.keras_graph import maker_of
 
 __all__ = ["Calibration", "Int8", "Int8File", "Int8Options"]
@@ -82,7 +81,7 @@ class Int8:
         source: ExportInputs,
         model: Any,
         work: Path,
-        limits: Mapping[str, GateLimits],
+        limits: Mapping[str, Limits],
         options: Int8Options,
         step: Step,
     ) -> None:
@@ -126,19 +125,20 @@ class Int8:
         """The figures of the chosen file, also on the held-out frames, which had no say in the choice; warnings."""
         source, limits = self._source, self._limits[name]
         held = TuningSet(
-            pictures=source.held_out.pictures, drives=source.held_out.drives, labels=only(source.held_out.labels),
+            pictures=source.held_out.pictures, drives=source.held_out.drives, labels=source.held_out.labels,
             predictions=source.saved, contract=source.contract, name="held-out frames",
         )  # fmt: skip
         trial = self._calibrate().require_trial()
         decided, judged = (frames.figures(found.content, suffix, limits) for frames in (trial, held))
-        warnings = [f"{name}: {note}" for note in decided.notes]
-        if judged.misses and not decided.misses:
+        notes = dict.fromkeys(f"{name}: {note}" for figures in decided for note in figures.notes)
+        misses = [reason for figures in judged for reason in figures.misses]
+        if misses and not any(figures.misses for figures in decided):
             lost = (
                 f"{name}: keeps its gates on the training frames that decide which layers stay in float32, but not on "
-                f"the held-out frames: {'; '.join(judged.misses)}"
+                f"the held-out frames: {'; '.join(misses)}"
             )
-            warnings = [lost, *warnings]
-        return (decided, judged), tuple(warnings)
+            return (*decided, *judged), (lost, *notes)
+        return (*decided, *judged), tuple(notes)
 
     def calibration(self) -> Calibration | None:
         """What the files made so far were calibrated on; None where none was."""
@@ -168,7 +168,7 @@ class Int8:
                 self._judgement = self._calibration_judged(suffix, make, activations, heads, fitted)
         return self._quantizers[suffix]
 
-    def _tflite_parts(self) -> tuple[Callable[[Mapping[str, Range]], TfliteQuantizer], Activations, list[str]]:
+    def _tflite_parts(self) -> tuple[Callable[[Mapping[str, Range]], TfliteQuantizer], Activations, dict[str, str]]:
         folder, contract = self._work / "equalized", self._source.contract
         tflite.save_graph(self._calibrate().graph, contract, folder)
         content = tflite.convert(folder, "float32")
@@ -178,9 +178,9 @@ class Int8:
         def make(ranges: Mapping[str, Range]) -> TfliteQuantizer:
             return TfliteQuantizer(content, contract, ranges, layers, self._heads(), some)
 
-        return make, tflite.activations_of(content), [tensors[o.name] for o in contract.outputs]
+        return make, tflite.activations_of(content), {o.name: tensors[o.name] for o in contract.outputs}
 
-    def _onnx_parts(self) -> tuple[Callable[[Mapping[str, Range]], OnnxQuantizer], Activations, list[str]]:
+    def _onnx_parts(self) -> tuple[Callable[[Mapping[str, Range]], OnnxQuantizer], Activations, dict[str, str]]:
         contract = self._source.contract
         content = onnx_file.prepare(onnx_file.convert_float32(self._calibrate().graph, contract))
         layers, some = names_of(self._calibrate().graph), self._calibrate().pictures()
@@ -188,14 +188,14 @@ class Int8:
         def make(ranges: Mapping[str, Range]) -> OnnxQuantizer:
             return OnnxQuantizer(content, contract, ranges, layers, some)
 
-        return make, onnx_file.activations_of(content, contract), [o.name for o in contract.outputs]
+        return make, onnx_file.activations_of(content, contract), {o.name: o.name for o in contract.outputs}
 
     def _calibration_judged(
         self,
         suffix: Suffix,
         make: Callable[[Mapping[str, Range]], TfliteQuantizer | OnnxQuantizer],
         activations: Activations,
-        heads: Sequence[str],
+        heads: Mapping[str, str],
         fitted: Fitted,
     ) -> tuple[dict[str, Any], list[str]]:
         """Do the halves agree, and would other frames have done better? For the manifest, and warnings."""
@@ -209,21 +209,22 @@ class Int8:
             return found, warnings
         frames = calibrated.trial.thinned(COMPARISON_FRAMES)
         self._step("calibration: other choices")
-        errors = []
+        errors: list[ChoiceError] = []
         for choice in calibration.CHOICES:
             seen = fitted if choice == chosen else fit_ranges(activations, calibrated.pictures(choice))
             content = make(_ranges(seen, heads, self._asked())).quantize(())
-            errors.append(choice_error(choice, frames.fidelity(content, suffix)))
-        found["choices"] = Choices(
+            errors += choice_errors(choice, frames.fidelity(content, suffix), self._source.contract.outputs)
+        found["choices"] = ChoiceErrors(
             of=f"deviation of int8.{suffix} from the training model",
             on=f"{len(frames.pictures)} training frames that none of the choices holds",
             errors=tuple(errors),
         )
         return found, [*warnings, *choice_warnings(chosen, errors)]
 
-    def _asked(self) -> Range:
-        output = self._source.contract.outputs[0]
-        return asked_range(only(self._source.training.labels), output.low, output.high)
+    def _asked(self) -> dict[str, Range]:
+        """What the labels ask of each output."""
+        labels = self._source.training.labels
+        return {o.name: asked_range(labels[o.name], o.low, o.high) for o in self._source.contract.outputs}
 
     def _heads(self) -> dict[str, str]:
         """Output to the layer that makes it."""
@@ -240,6 +241,10 @@ class Int8:
         return self._calibrated
 
 
-def _ranges(fitted: Fitted, heads: Sequence[str], asked: Range) -> dict[str, Range]:
-    """Ranges of all tensors, those of the outputs with headroom and with room for what the labels ask."""
-    return {**fitted.ranges, **{name: output_range(fitted.seen[name], asked) for name in heads}}
+def _ranges(fitted: Fitted, heads: Mapping[str, str], asked: Mapping[str, Range]) -> dict[str, Range]:
+    """Ranges of all tensors, those of the outputs with headroom and with room for what the labels ask.
+
+    Args:
+        heads: output to its tensor.
+    """
+    return {**fitted.ranges, **{t: output_range(fitted.seen[t], asked[name]) for name, t in heads.items()}}

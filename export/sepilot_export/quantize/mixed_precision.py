@@ -1,6 +1,6 @@
 """Which layers an int8 file must keep in float32 to hold its gates.
 
-Each layer is quantized alone, the rest left in float32, and its damage is what then happens to the steering. The most
+Each layer is quantized alone, the rest left in float32, and its damage is what then happens to the answers. The most
 damaging are kept in float32, one more at a time, until the file holds; then each of them is tried in int8 once more, as
 the ranking knows nothing of how layers act together. Everything is decided on trial frames, none of which judges the
 file in the end.
@@ -16,12 +16,13 @@ from typing import Protocol
 
 import numpy as np
 
-from sepilot_export.convert.formats import GateLimits
+from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
 from sepilot_export.record.exports import Cost
 from sepilot_export.verify.timing import time_pilots
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.contract.outputs.kinds import task_of
 
 __all__ = ["Mixed", "Quantizer", "Sensitivity", "keep_float", "rank"]
 
@@ -52,11 +53,21 @@ class Quantizer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """What int8 does to the output when only this layer is quantized: mean and largest deviation in degrees."""
+    """What int8 does to the answers when only this layer is quantized.
+
+    Attributes:
+        output: the one that moves the most, as a part of its full scale.
+        unit: of the figures, that output's.
+        mean, max: deviation.
+        share: `mean` as a part of the full scale.
+    """
 
     layer: str
-    mean_deg: float
-    max_deg: float
+    output: str
+    unit: str
+    mean: float
+    max: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -81,7 +92,7 @@ class Mixed:
 def keep_float(
     quantizer: Quantizer,
     trial: TuningSet,
-    limits: GateLimits,
+    limits: Limits,
     ranking: Callable[[], tuple[Sensitivity, ...]],
     *,
     always: Sequence[str] = (),
@@ -97,7 +108,7 @@ def keep_float(
     if not reasons:
         return Mixed(content=plain)
     damage = ranking()
-    candidates = [d.layer for d in damage if d.layer not in always and d.mean_deg > 0]
+    candidates = [d.layer for d in damage if d.layer not in always and d.share > 0]
 
     def holds(kept: Sequence[str]) -> bool:
         return not trial.misses(quantizer.quantize([*always, *kept]), quantizer.suffix, limits)
@@ -121,20 +132,26 @@ def keep_float(
 def rank(quantizer: Quantizer, trial: TuningSet) -> tuple[Sensitivity, ...]:
     """The damage of each layer, from the worst, on a part of the frames."""
     trial = trial.thinned(RANKING_FRAMES)
-    output = trial.contract.outputs[0]
-    expected = np.clip(trial.predictions.astype(np.float64), output.low, output.high)
-    found = []
-    for layer in quantizer.layers:
-        try:
-            answers = trial.answers(quantizer.quantize_alone(layer), quantizer.suffix)
-        except ModelFileError:  # It answers NaN, or does not run at all: no worse damage.
-            found.append(Sensitivity(layer=layer, mean_deg=2 * output.scale, max_deg=2 * output.scale))
-            continue
-        error = np.abs(np.clip(answers.astype(np.float64), output.low, output.high) - expected) * output.scale
-        # Float32 arithmetic of another order.
-        mean = float(error.mean())
-        found.append(Sensitivity(layer=layer, mean_deg=mean if mean > 1e-4 else 0.0, max_deg=float(error.max())))
-    return tuple(sorted(found, key=lambda d: -d.mean_deg))
+    found = [_sensitivity(layer, quantizer, trial) for layer in quantizer.layers]
+    return tuple(sorted(found, key=lambda d: -d.share))
+
+
+def _sensitivity(layer: str, quantizer: Quantizer, trial: TuningSet) -> Sensitivity:
+    outputs = trial.contract.outputs
+    try:
+        answers = trial.answers(quantizer.quantize_alone(layer), quantizer.suffix)
+    except ModelFileError:  # It answers NaN, or does not run at all: no worse damage.
+        errors = {output.name: np.array([2 * output.scale]) for output in outputs}
+    else:
+        errors = {o.name: task_of(o).distance(answers[o.name], trial.predictions[o.name]) for o in outputs}
+    # Below a ten-thousandth it is float32 arithmetic of another order.
+    means = {name: mean if (mean := float(error.mean())) > 1e-4 else 0.0 for name, error in errors.items()}
+    worst = max(outputs, key=lambda output: means[output.name] / output.scale)
+    mean = means[worst.name]
+    return Sensitivity(
+        layer=layer, output=worst.name, unit=worst.unit, mean=mean, max=float(errors[worst.name].max()),
+        share=mean / worst.scale,
+    )  # fmt: skip
 
 
 def _cost(content: bytes, plain: bytes, float32: bytes, suffix: Suffix, trial: TuningSet) -> Cost:

@@ -12,12 +12,13 @@ from sepilot_runtime.base.bootstrap import Interval
 from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
 
-__all__ = ["Check", "CheckedFile", "ErrorHistogram", "ReferenceFigures", "Section", "Witness", "read_check"]
+__all__ = ["Check", "CheckedFile", "CheckedOutput", "ErrorHistogram", "OutputReference", "ReferenceFigures", "Section",
+           "Witness", "read_check"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorHistogram:
-    """Frames by absolute error, `edges_deg` rising in equal ratios; `counts` has one entry less."""
+    """Frames by absolute error in the output's unit, `edges_deg` rising in equal ratios; one of `counts` less."""
 
     edges_deg: tuple[float, ...]
     counts: tuple[int, ...]
@@ -28,11 +29,24 @@ class ErrorHistogram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputReference:
+    """How good the answers are that an output of the files was compared with; `constant_mae` of a constant one."""
+
+    unit: str
+    scale: float
+    task_mae: float | None
+    r2: float | None
+    constant_mae: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceFigures:
     """What the files were compared with; task figures are None without labels.
 
     Attributes:
         source: whose answers they are, in words.
+        full_scale_deg, task_mae, r2, constant_mae: of the first output.
+        outputs: the same of each by its name, nothing in what an older sepilot wrote.
     """
 
     source: str
@@ -42,6 +56,29 @@ class ReferenceFigures:
     task_mae: float | None
     r2: float | None
     constant_mae: float | None
+    outputs: Mapping[str, OutputReference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedOutput:
+    """One output of a file.
+
+    Attributes:
+        mean_error, p99_error, max_error: in `unit`.
+        figures: by gate, what it goes by; `limits`, what it allows.
+        task_mae, r2: None without labels.
+    """
+
+    unit: str
+    mean_error: float
+    p99_error: float
+    max_error: float
+    figures: Mapping[str, float | Interval | None]
+    limits: GateLimits
+    task_mae: float | None
+    r2: float | None
+    error_histogram: ErrorHistogram
+    passed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +86,9 @@ class CheckedFile:
     """One file. Errors are None for a file that never answered, task figures also without labels.
 
     Attributes:
+        mean_error_deg to mae_increase, error_histogram, limits: of the first output.
+        outputs: the figures of each by its name; nothing for a file that never answered, and in what an older sepilot
+            wrote.
         sha256: None where the file was not there.
         golden_error: largest deviation on the golden frames, in output values; None where they failed.
         twin_steps: largest distance of a twin's answers from its TFLite file's, in output steps.
@@ -77,6 +117,7 @@ class CheckedFile:
     twin_steps: float | None = None
     error_histogram: ErrorHistogram | None = None
     limits: GateLimits
+    outputs: Mapping[str, CheckedOutput] = field(default_factory=dict)
     passed: bool
     reasons: tuple[str, ...]
     cause: str | None = None
@@ -86,10 +127,11 @@ class CheckedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """How far two files of one precision, made for two engines, are from each other."""
+    """How far two files of one precision, made for two engines, are from each other with one output, in its unit."""
 
     files: tuple[str, str]
     precision: str
+    output: str = ""
     mean_deg: float
     max_deg: float
 

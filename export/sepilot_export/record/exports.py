@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sepilot_export.convert.failures import Failure
@@ -14,8 +14,8 @@ from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 
-__all__ = ["EXPORT_NAME", "TOOLS", "Cost", "Export", "ExportedFile", "Preprocessing", "Processor", "SeenDrive",
-           "SeenDrives", "TuningFigures", "read_export"]  # fmt: skip
+__all__ = ["EXPORT_NAME", "TOOLS", "Cost", "Export", "ExportedFile", "OutputLimits", "Preprocessing", "Processor",
+           "SeenDrive", "SeenDrives", "TuningFigures", "read_export"]  # fmt: skip
 
 EXPORT_NAME = "export.json"
 
@@ -45,12 +45,15 @@ class TuningFigures:
 
     Attributes:
         on: what frames.
+        output, unit: what the figures are of; older exports have but one output.
         mae_increase: of the task error, in label units; None without labels.
         notes: what the figures could not decide.
     """
 
     on: str
     frames: int
+    output: str = ""
+    unit: str = "deg"
     mean_deg: float
     p99_deg: float
     max_deg: float
@@ -60,10 +63,18 @@ class TuningFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputLimits:
+    """What a file must keep with one output."""
+
+    limits: GateLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedFile:
     """One written file.
 
     Attributes:
+        limits: of the first output; `outputs`, of each by its name, nothing in what an older sepilot wrote.
         sparsity: share of zero weights.
         seconds: that its conversion took.
         kept_float: layers of an int8 file that --max-drop left in float32, from the most damaging.
@@ -84,6 +95,7 @@ class ExportedFile:
     sparsity: float
     seconds: float = 0.0
     limits: GateLimits
+    outputs: Mapping[str, OutputLimits] = field(default_factory=dict)
     kept_float: tuple[str, ...] = ()
     kept_because: tuple[str, ...] = ()
     cost: Cost | None = None
@@ -107,11 +119,16 @@ class SeenDrive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenDrives:
-    """What a run has seen, and how its recordings were read."""
+    """What a run has seen, and how its recordings were read.
+
+    Attributes:
+        columns: by output, the recordings' column that it learned; those of the outputs' names where nothing is said.
+    """
 
     reader: ReaderOptions
     filter: DriveFilter
     seen: tuple[SeenDrive, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from sepilot_export.record.checks import Check
+from sepilot_export.record.checks import Check, CheckedFile
 from sepilot_export.record.exports import Export
 from sepilot_export.report import charts
 from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, microseconds, span, words
@@ -162,16 +162,19 @@ def _charts(material: PageContent) -> dict[str, Any]:
         "scatter": charts.draw_scatter(material.predictions, v.full_scale_deg),
         "driving": charts.draw_driving(material.predictions, v.full_scale_deg),
         "bins": charts.draw_bins(v.metrics.bins, v.full_scale_deg, v.metrics.constant_mae),
-        "errors": [
-            (f, charts.draw_histogram(f.error_histogram, f.file, f.limits.max_error * check.reference.full_scale_deg))
-            for f in check.files
-            if f.error_histogram
-        ]
-        if check
-        else [],
+        "errors": _error_charts(check) if check else [],
         "survived": charts.draw_delay(loop, _color_of, "survived") if loop else None,
         "off_centre": charts.draw_delay(loop, _color_of, "off centre") if loop else None,
     }
+
+
+def _error_charts(check: Check) -> list[tuple[CheckedFile, charts.Chart]]:
+    scale = check.reference.full_scale_deg
+    return [
+        (f, charts.draw_histogram(f.error_histogram, f.file, f.limits["max_error"] * scale))
+        for f in check.files
+        if f.error_histogram
+    ]
 
 
 def _conditions(material: PageContent) -> list[tuple[str, dict[str, str]]]:

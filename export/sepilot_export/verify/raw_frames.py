@@ -55,7 +55,8 @@ def read_raw_frames(
     held = source.held_out
     used = {*held.drives, *source.training.drives}
     size = wanted or _common_size({name: drive for name, drive in drives.items() if name in used})
-    index = spread(source.saved, frame_count(size, len(source.saved)))
+    answers = source.saved[source.contract.outputs[0].name]
+    index = spread(answers, frame_count(size, len(answers)))
     places = {name: {frame: i for i, frame in enumerate(drives[name].names)} for name in set(held.drives)}
     frames = np.empty((len(index), *size.shape), np.uint8)
     for target, i in zip(frames, index, strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import load_pictures
+from sepilot_train.run.material import columns_of
+from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import standing_still_left_out, wanted_frames
 from sepilot_train.run.run import read_request, read_split
 
@@ -41,6 +43,7 @@ def seen_drives(run: Path) -> SeenDrives:
             SeenDrive(id=d.id, fingerprint=d.fingerprint, train=len(d.train), validation=len(d.validation))
             for d in read_split(run)
         ),
+        columns=columns_of(load_recipe(str(run / "recipe.toml"))),
     )
 
 
@@ -62,19 +65,24 @@ def reference_on(
         raise RunError(
             f"{folder / EXPORT_NAME}: drives: missing, so nobody knows what the model was trained on; export again"
         )
+    outputs = known.contract.outputs
+    columns = {output.name: record.drives.columns.get(output.name, output.name) for output in outputs}
+    options = dataclasses.replace(options, labels=tuple(columns.values()))
     drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options)]
-    _require_unseen(paths, record.drives, known.contract.picture, record.min_throttle, progress=progress)
-    for drive in drives:
-        if drive.full_scale_deg != known.contract.outputs[0].scale:
+    seen = dataclasses.replace(record.drives, columns=columns)
+    _require_unseen(paths, seen, known.contract.picture, record.min_throttle, progress=progress)
+    for drive, scale in ((d, o.scale) for d in drives for o in outputs if o.unit == "deg"):
+        if drive.full_scale_deg != scale:
             raise RunError(
-                f"{drive.path}: full scale of {known.contract.outputs[0].scale:g} degrees expected, as the model has "
-                f"it, found {drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
+                f"{drive.path}: full scale of {scale:g} degrees expected, as the model has it, found "
+                f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
             )
     pilot = load_pilot(model)
     source = f"{model.name}, which passed above"
     if known.contract.frame is not None:
-        return dataclasses.replace(_on_frames(drives, pilot, known, known.contract.frame), source=source)
-    sets = [load_pictures(drive, known.contract.picture, progress=progress) for drive in drives]
+        return dataclasses.replace(_on_frames(drives, pilot, known, known.contract.frame, columns), source=source)
+    learned = tuple(columns.values())
+    sets = [load_pictures(drive, known.contract.picture, labels=learned, progress=progress) for drive in drives]
     pictures = np.concatenate([s.pictures for s in sets])
     if not len(pictures):
         raise RunError(f"{paths[0]}: no usable frame")
@@ -83,8 +91,8 @@ def reference_on(
         pictures=pictures,
         drives=tuple(s.drive_id for s in sets for _ in s.names),
         names=tuple(name for s in sets for name in s.names),
-        labels=np.concatenate([s.labels["steering"] for s in sets]).astype(np.float32),
-        predictions=answers_to(pilot.infer_picture, pictures)[known.contract.outputs[0].name],
+        labels={name: np.concatenate([s.labels[column] for s in sets]) for name, column in columns.items()},
+        predictions=answers_to(pilot.infer_picture, pictures),
         source=source,
     )
 
@@ -96,7 +104,8 @@ def _require_unseen(
     for drive in _as_the_run_reads(paths, known.reader):
         try:
             kept = wanted_frames(drive, known.filter, min_throttle)
-            fingerprint = load_pictures(kept, picture, progress=progress).fingerprint
+            learned = tuple(known.columns.values())
+            fingerprint = load_pictures(kept, picture, labels=learned, progress=progress).fingerprint
         except DriveError:
             # The run takes none of its frames, so it is none of the run's.
             continue
@@ -113,7 +122,9 @@ def _as_the_run_reads(paths: Sequence[Path], reader: ReaderOptions) -> list[Driv
         return []
 
 
-def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: FrameInput) -> Reference:
+def _on_frames(
+    drives: Sequence[Drive], pilot: Pilot, known: Reference, size: FrameInput, columns: Mapping[str, str]
+) -> Reference:
     """As many raw frames as an export keeps, evenly over the drives; frames that cannot be read are left out."""
     everything = [(drive, i) for drive in drives for i in range(len(drive))]
     chosen = np.linspace(0, len(everything) - 1, frame_count(size, len(everything))).astype(np.int64)
@@ -131,6 +142,9 @@ def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: Fr
         plain={},
         drives=tuple(drive.id for drive, _, _ in found),
         names=tuple(drive.names[i] for drive, i, _ in found),
-        labels=np.array([drive.labels["steering"][i] for drive, i, _ in found], np.float32),
-        predictions=answers_to(pilot.infer, frames)[known.contract.outputs[0].name],
+        labels={
+            name: np.array([drive.labels[column][i] for drive, i, _ in found], np.float32)
+            for name, column in columns.items()
+        },
+        predictions=answers_to(pilot.infer, frames),
     )

@@ -6,6 +6,7 @@
     │   └── FrameError      one frame of it (skipped and counted by the readers)
     ├── RecipeError         an unknown recipe, key, type or value
     ├── ContractError       a contract that is missing, foreign, tampered with or not obeyed
+    │   └── NoContractError a model file of somebody else's, which has none
     ├── ModelFileError      a model file that cannot be opened, or fails its golden frames
     ├── RunError            a run directory that is incomplete or does not fit
     ├── OutputError         somewhere to write that exists, is not writable, or is full
@@ -46,6 +47,10 @@ class RecipeError(SepilotError):
 
 class ContractError(SepilotError):
     """A contract that is missing, foreign, tampered with or not obeyed."""
+
+
+class NoContractError(ContractError):
+    """A model file that was made elsewhere and carries no contract."""
 
 
 class ModelFileError(SepilotError):

@@ -36,17 +36,18 @@ class ColdStart:
 
 
 def cold_start(variant: Variant, starts: int, *, height: int = 480, width: int = 640) -> ColdStart:
-    """Start `sepilot drive` on one frame of this size, golden frames and all, several times.
+    """Start `sepilot drive` on one frame of this size, golden frames and all, several times; a bare file by itself.
 
     Raises:
         ModelFileError: it does not drive.
     """
+    command = _bare_command(variant) if variant.bare else None
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "frame.png"
         cv2.imwrite(str(image), np.full((height, width, 3), 90, np.uint8))
-        found = [start_once(drive_command(variant, str(image))) for _ in range(starts)]
+        found = [start_once(command or drive_command(variant, str(image))) for _ in range(starts)]
     seconds = [s for s, _, _ in found]
-    if any(b'"steering"' not in line for _, _, line in found):
+    if any((not line.strip() if variant.bare else b'"steering"' not in line) for _, _, line in found):
         raise ModelFileError(f"{variant.path}: `sepilot drive` gave no angle in a process of its own")
     return ColdStart(
         starts=starts,
@@ -61,6 +62,11 @@ def drive_command(variant: Variant, source: str) -> list[str]:
     words = python_words("sepilot_runtime", "drive", str(variant.path), "--source", source, "--quiet")
     words += ["--threads", str(variant.threads)]
     return words + (["--engine", variant.engine] if variant.engine else [])
+
+
+def _bare_command(variant: Variant) -> list[str]:
+    words = (str(variant.path), str(variant.threads), variant.engine or "", "0")
+    return python_words("sepilot_runtime.engine.bare", *words)
 
 
 def start_once(command: Sequence[str]) -> tuple[float, int, bytes]:

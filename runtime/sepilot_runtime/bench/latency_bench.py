@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.latency import Latency, latency_of
 from sepilot_runtime.device.conditions import last_level_cache_bytes
+from sepilot_runtime.engine.bare import BareModel, open_bare, random_inputs
 from sepilot_runtime.engine.engines import Engine, EngineName
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
@@ -35,11 +36,16 @@ MOST_MEMORY = 256 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A model file, the number of threads that its interpreter may use, and which that is (None: the usual one)."""
+    """A model file, the number of threads that its interpreter may use, and which that is (None: the usual one).
+
+    Attributes:
+        bare: the file has no contract: it is given random numbers, and nobody knows whether its answers are right.
+    """
 
     path: Path
     threads: int
     engine: EngineName | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,7 @@ class Measurement:
 
     Attributes:
         reference: it stands there to compare with, and is nothing to drive with.
+        bare: no contract: `total` is from random inputs to outputs, and the answers were not checked.
         load_ms: reading and opening the file, without its golden frames; the first variant of an interpreter also pays
             for its import. Nothing for a reference.
         first_us: the first frame to angle after that.
@@ -63,6 +70,7 @@ class Measurement:
     precision: str
     threads: int
     reference: bool
+    bare: bool
     file_bytes: int
     load_ms: float
     first_us: float
@@ -102,7 +110,7 @@ def measure(
     references: Sequence[Engine] = (),
     tick: Callable[[], object] = lambda: None,
 ) -> list[Measurement]:
-    """Measure all variants, interleaved. Each must pass its golden frames first.
+    """Measure all variants, interleaved. Each must pass its golden frames first, unless it is bare.
 
     Args:
         rounds: visits to each variant.
@@ -116,7 +124,7 @@ def measure(
         FrameError: the frames are of an impossible shape.
         UsageError: an interpreter does not run its file.
     """
-    runs = [_opened(variant, frames) for variant in variants]
+    runs = [_opened(variant, frames, seed) for variant in variants]
     runs += [_Run(Pilot(engine), frames, reference=True) for engine in references]
     rng = np.random.default_rng(seed)
     for _ in range(rounds):
@@ -126,12 +134,36 @@ def measure(
     return [run.result(runs[0]) for run in runs]
 
 
-def _opened(variant: Variant, frames: Sequence[NDArray[np.uint8]]) -> _Run:
+def _opened(variant: Variant, frames: Sequence[NDArray[np.uint8]], seed: int) -> _Run:
     start = time.perf_counter()
+    if variant.bare:
+        bare = open_bare(variant.path, threads=variant.threads, engine=variant.engine)
+        return _Run(_Bare(bare, seed), frames, load_ms=(time.perf_counter() - start) * 1e3)
     pilot = load_pilot(variant.path, threads=variant.threads, verify=False, engine=variant.engine)
     run = _Run(pilot, frames, load_ms=(time.perf_counter() - start) * 1e3)
     verify_golden(pilot.engine)
     return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """The times of a `Prediction`, for a file of which nobody knows what it predicts."""
+
+    infer_us: float
+    preprocess_us: float = 0.0
+
+
+class _Bare:
+    """A file without a contract in the place of a pilot: any frame is answered with its answer to random numbers."""
+
+    def __init__(self, model: BareModel, seed: int) -> None:
+        self.engine = model
+        self._feed = random_inputs(model, seed)
+
+    def predict(self, frame: NDArray[np.uint8]) -> _Answered:
+        start = time.perf_counter_ns()
+        self.engine.run(self._feed)
+        return _Answered(infer_us=(time.perf_counter_ns() - start) / 1000)
 
 
 class _Run:
@@ -139,7 +171,7 @@ class _Run:
 
     def __init__(
         self,
-        pilot: Pilot,
+        pilot: Pilot | _Bare,
         frames: Sequence[NDArray[np.uint8]],
         *,
         load_ms: float = 0.0,
@@ -178,9 +210,10 @@ class _Run:
         return Measurement(
             path=engine.path,
             engine=engine.name,
-            precision=self.pilot.contract.provenance.precision,
+            precision="-" if isinstance(self.pilot, _Bare) else self.pilot.contract.provenance.precision,
             threads=engine.threads,
             reference=self._reference,
+            bare=isinstance(self.pilot, _Bare),
             file_bytes=engine.path.stat().st_size,
             load_ms=self.load_ms,
             first_us=self.first_us,

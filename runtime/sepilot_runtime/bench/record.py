@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sepilot_runtime.base.latency import Latency
@@ -11,7 +11,7 @@ from sepilot_runtime.bench.cold_start import ColdStart
 from sepilot_runtime.bench.soak import SoakTest
 from sepilot_runtime.device.conditions import Conditions
 
-__all__ = ["BenchConditions", "BenchRow", "Benchmark"]
+__all__ = ["BenchConditions", "BenchRow", "Benchmark", "conditions_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +24,24 @@ class BenchConditions(Conditions):
     throttled_after: str | None = None
 
 
+def conditions_of(before: Conditions, after: Conditions) -> BenchConditions:
+    """The machine around a measurement."""
+    return BenchConditions(
+        **{field.name: getattr(before, field.name) for field in fields(Conditions)},
+        load_after=after.load,
+        temperature_after_c=after.temperature_c,
+        clock_after_mhz=after.clock_mhz,
+        throttled_after=after.throttled,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRow:
     """A file on an engine, or a reference, with a number of threads.
 
     Attributes:
         sha256: of the file; None in what an older sepilot printed, and for what is no model file.
+        contract: False for anybody's file, of which nobody knows what it sees and says.
         us_min, us_p50, us_p90, us_p99, us_max, count: of the whole path, frame to prediction.
         us_p50_by_round: the median of each visit; empty in what an older sepilot printed.
         ratio: median over that of the first row.
@@ -44,6 +56,7 @@ class BenchRow:
     precision: str
     threads: int
     reference: bool
+    contract: bool = True
     bytes: int
     load_ms: float
     first_us: float

@@ -12,12 +12,13 @@ from __future__ import annotations
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.processes import own_environment, python_words
-from sepilot_runtime.engine.model_file import ModelFile, ModelKind
+from sepilot_runtime.engine.model_file import ModelKind, read_content
 from sepilot_runtime.engine.tflite_reader import macs_of
 
 __all__ = ["floor_us", "gemm_rate", "model_macs"]
@@ -43,18 +44,19 @@ def gemm_rate() -> float | None:
         return None
 
 
-def model_macs(file: ModelFile) -> int | None:
+def model_macs(path: Path) -> int | None:
     """Multiplications with addition of one picture; None for ONNX files, which do not say their shapes.
 
     Raises:
         ModelFileError: the file is damaged.
     """
-    if file.kind is not ModelKind.TFLITE:
+    kind, content = read_content(path)
+    if kind is not ModelKind.TFLITE:
         return None
     try:
-        return macs_of(file.content)
+        return macs_of(content)
     except (struct.error, IndexError) as e:
-        raise ModelFileError(f"{file.path}: damaged: it is not a whole TFLITE file; copy or export it again") from e
+        raise ModelFileError(f"{path}: damaged: it is not a whole TFLITE file; copy or export it again") from e
 
 
 def floor_us(macs: int, rate_gmacs: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sepilot_runtime.bench.cold_start import ColdStart
 from sepilot_runtime.bench.latency_bench import Measurement
-from sepilot_runtime.bench.record import BenchConditions, Benchmark, BenchRow
+from sepilot_runtime.bench.record import Benchmark, BenchRow, conditions_of
 from sepilot_runtime.bench.regression import RegressionTest
 from sepilot_runtime.bench.roofline import floor_us
 from sepilot_runtime.bench.soak import SoakTest
@@ -57,15 +57,8 @@ class Report:
 
 def document(report: Report) -> Benchmark:
     """What a benchmark found, as it is written."""
-    after = report.after
     return Benchmark(
-        conditions=BenchConditions(
-            **{field.name: getattr(report.before, field.name) for field in dataclasses.fields(Conditions)},
-            load_after=after.load,
-            temperature_after_c=after.temperature_c,
-            clock_after_mhz=after.clock_mhz,
-            throttled_after=after.throttled,
-        ),
+        conditions=conditions_of(report.before, report.after),
         settings=report.settings,
         gemm_gmacs=report.gemm_gmacs,
         rows=tuple(_row(report, index) for index in range(len(report.results))),
@@ -85,6 +78,7 @@ def _row(report: Report, index: int) -> BenchRow:
         precision=result.precision,
         threads=result.threads,
         reference=result.reference,
+        contract=not result.bare,
         bytes=result.file_bytes,
         load_ms=result.load_ms,
         first_us=result.first_us,
@@ -117,10 +111,12 @@ def table(report: Report, *, by_engine: bool) -> str:
             lines.append(f"on {heading}{', to compare with' * r.reference}")
         engine = heading
         head = f"{labels[report.names[r.path]]:{NAME_WIDTH}} {r.threads:>3}"
-        stages = f"{_us(r.preprocess.p50_us):>5} {_us(r.infer.p50_us):>5}"
+        stages = f"{'-' if r.bare else _us(r.preprocess.p50_us):>5} {_us(r.infer.p50_us):>5}"
         t = r.total
         total = f"{_us(t.min_us):>5} {_us(t.p50_us):>5} {_us(t.p90_us):>5} {_us(t.p99_us):>6} {_us(t.max_us):>6}"
         lines.append(f"{head} {stages}  {total}  {r.ratio:>5.{0 if r.ratio >= 100 else 2}f}")
+        if r.bare:
+            lines.append("  no contract: answers not checked; bring it under one with `sepilot adopt FILE`")
     lines += ["", f"{'file':{NAME_WIDTH}} thr engine        precision          kB cold s   MB floor"]
     for index, r in enumerate(report.results):
         cold = report.colds[index] if index < len(report.colds) else None

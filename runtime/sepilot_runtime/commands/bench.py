@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.base.errors import ModelFileError, UsageError
+from sepilot_runtime.base.errors import ModelFileError, NoContractError, UsageError
 from sepilot_runtime.commands.bench_request import BenchRequest, bench_request
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sepilot_runtime.engine.model_file import ModelFile
 
 __all__ = ["main"]
+
+
+RANDOM_INPUTS = "random inputs"
+"""In the place of frames, where no file says what it makes of them."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,6 +50,7 @@ class _Plan:
     """What will be measured.
 
     Attributes:
+        files: those with a contract; every file is in `variants`.
         references: engines to compare with; `missing` says why others are none.
         names: of the files and of the references' files, each unlike the others.
     """
@@ -61,20 +66,26 @@ class _Plan:
 
 def _planned(request: BenchRequest, old: Benchmark | None) -> _Plan:
     """Everything is read, and whatever can be told beforehand is said, before minutes go into measuring."""
+    import numpy as np
+
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.base.unique_names import names_of
     from sepilot_runtime.bench.profile import require_eligible
-    from sepilot_runtime.engine.model_file import model_files, read_model_file
+    from sepilot_runtime.engine.model_file import model_files
 
-    files = [read_model_file(path) for path in model_files(request.files)]
-    variants = _variants(files, request.threads, request.engine)
+    paths = model_files(request.files)
+    files = [file for path in paths if (file := _with_contract(path))]
+    known = {file.path for file in files}
+    if len(known) < len(paths):
+        _require_contracts(known, paths, request)
+    variants = _variants(paths, known, request.threads, request.engine)
     if request.write_profile:
         require_eligible(request.write_profile, [(v.path, str(v.engine)) for v in variants])
     # As `sepilot drive` runs.
     cv2.setNumThreads(1)
-    frames = _frames(request, files)
+    frames = _frames(request, files) if files else [np.zeros((1, 1, 3), np.uint8)]
     references, missing = _references(request, files)
-    paths = [*(file.path for file in files), *(engine.path for engine in references)]
+    paths += [engine.path for engine in references]
     plan = _Plan(
         files=files,
         variants=variants,
@@ -83,7 +94,7 @@ def _planned(request: BenchRequest, old: Benchmark | None) -> _Plan:
         names=dict(zip(paths, names_of(paths), strict=True)),
         frames=frames,
         settings={
-            "frames": request.frames or "synthetic",
+            "frames": (request.frames or "synthetic") if files else RANDOM_INPUTS,
             "frame_width": frames[0].shape[1],
             "frame_height": frames[0].shape[0],
             "frame_count": len(frames),
@@ -97,6 +108,27 @@ def _planned(request: BenchRequest, old: Benchmark | None) -> _Plan:
     return plan
 
 
+def _with_contract(path: Path) -> ModelFile | None:
+    """The file at `path`, None where it is anybody's and has no contract."""
+    from sepilot_runtime.engine.model_file import read_model_file
+
+    try:
+        return read_model_file(path)
+    except NoContractError:
+        return None
+
+
+def _require_contracts(known: Collection[Path], paths: Sequence[Path], request: BenchRequest) -> None:
+    """What cannot be done with a file of which nobody knows what it sees."""
+    bare = next(path for path in paths if path not in known)
+    for name in ("keras", "paced", "write_profile", *(() if known else ("frames", "references"))):
+        if getattr(request, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: files with a contract expected, {bare} has none; bring it under one with "
+                f"`sepilot adopt {bare}`"
+            )
+
+
 def _require_comparable(old: Benchmark, plan: _Plan) -> None:
     from sepilot_runtime.bench.regression import require_comparable
 
@@ -106,8 +138,7 @@ def _require_comparable(old: Benchmark, plan: _Plan) -> None:
 
 
 def _measure(plan: _Plan, request: BenchRequest) -> Report:
-    import hashlib
-
+    from sepilot_runtime.base.files import sha256_of
     from sepilot_runtime.bench.cold_start import cold_start
     from sepilot_runtime.bench.latency_bench import measure
     from sepilot_runtime.bench.roofline import gemm_rate, model_macs
@@ -123,22 +154,23 @@ def _measure(plan: _Plan, request: BenchRequest) -> Report:
     starts, height, width = request.cold_starts, settings["frame_height"], settings["frame_width"]
     colds = [cold_start(variant, starts, height=height, width=width) for variant in plan.variants] if starts else []
     paced = [_paced(variant, frames, request) for variant in plan.variants] if request.paced else []
-    macs_of = {file.path: model_macs(file) for file in files}
+    macs_of = {path: model_macs(path) for path in dict.fromkeys(variant.path for variant in plan.variants)}
     of_recipe = {f.contract.provenance.recipe_sha256: macs_of[f.path] for f in files if macs_of[f.path]}
     recipes = {file.path: file.contract.provenance.recipe_sha256 for file in files}
+    # An ONNX file does not say it; that of the same recipe does, and the references stand beside the first.
+    macs = [macs_of.get(r.path) or of_recipe.get(recipes.get(r.path, "")) for r in results if not r.reference]
     return Report(
         settings=settings,
         before=before,
         after=conditions_now(),
         results=results,
-        # An ONNX file does not say it; that of the same recipe does.
-        macs=[macs_of.get(r.path) or of_recipe.get(recipes.get(r.path, recipes[files[0].path])) for r in results],
+        macs=macs + [of_recipe.get(next(iter(recipes.values())))] * (len(results) - len(macs)),
         colds=colds,
         paced=paced,
         gemm_gmacs=gemm_rate(),
         missing=plan.missing,
         names=plan.names,
-        sha256={file.path: hashlib.sha256(file.content).hexdigest() for file in files},
+        sha256={path: sha256_of(path) for path in macs_of},
     )
 
 
@@ -178,22 +210,24 @@ def _paced(variant: Variant, frames: Sequence[Any], request: BenchRequest) -> An
     return soak_test(pilot, frames, rate_hz=request.paced, seconds=request.minutes * 60)
 
 
-def _variants(files: Sequence[ModelFile], threads: Sequence[int], words: Sequence[str]) -> list[Variant]:
+def _variants(
+    paths: Sequence[Path], known: Collection[Path], threads: Sequence[int], words: Sequence[str]
+) -> list[Variant]:
     """Files and thread counts, by engine where engines are asked for; each file on those of them that run its kind."""
     from sepilot_runtime.bench.latency_bench import Variant
     from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.model_file import ModelKind
 
-    if not words:
-        return [Variant(path=f.path, threads=n, engine=ENGINES[f.kind][0]) for f in files for n in threads]
+    kinds = {path: ENGINES[ModelKind(path.suffix.lower()[1:])] for path in paths}
     engines = [engine_named(word) for word in words]
-    for file in files:
-        if not set(engines) & set(ENGINES[file.kind]):
-            raise UsageError(f"--engine: for {file.path} one of {', '.join(ENGINES[file.kind])} expected")
+    for path, able in kinds.items():
+        if words and not set(engines) & set(able):
+            raise UsageError(f"--engine: for {path} one of {', '.join(able)} expected")
     return [
-        Variant(path=file.path, threads=n, engine=engine)
-        for engine in engines
-        for file in files
-        if engine in ENGINES[file.kind]
+        Variant(path=path, threads=n, engine=engine or able[0], bare=path not in known)
+        for engine in engines or (None,)
+        for path, able in kinds.items()
+        if engine in (None, *able)
         for n in threads
     ]
 
@@ -237,9 +271,10 @@ def _print(report: Report, request: BenchRequest) -> None:
         print(f"sepilot: governor {before.governor!r}; 'performance' gives steadier figures", file=sys.stderr)
     if report.after.throttled not in (None, "no"):
         print(f"sepilot: throttled: {report.after.throttled}; cool or power it better", file=sys.stderr)
+    size = f"frame {settings['frame_width']}x{settings['frame_height']}"
+    path = f"{size} ({settings['frames']}, {settings['frame_count']} in memory) to angle"
     print(
-        f"\nframe {settings['frame_width']}x{settings['frame_height']} ({settings['frames']}, "
-        f"{settings['frame_count']} in memory) to angle, microseconds,\n"
+        f"\n{RANDOM_INPUTS + ' to outputs' if settings['frames'] == RANDOM_INPUTS else path}, microseconds,\n"
         f"{settings['rounds']} rounds x {settings['calls']} calls, interleaved\n"
     )
     print(table(report, by_engine=bool(request.engine)))

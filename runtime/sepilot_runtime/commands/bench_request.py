@@ -20,6 +20,7 @@ examples:
   sepilot bench export/*32.* --engine litert,onnxruntime,openvino --references
   sepilot bench swift-int8.tflite --paced 30 --minutes 5       misses of a camera's deadline
   sepilot bench export/*.tflite --against bench.json           exit code 1 when slower
+  sepilot bench mobilenet.tflite other.onnx                    anybody's files, on random numbers
   sepilot bench export --write-profile car.json && sepilot drive --profile car.json --source 0
 
 Every round visits each file and thread count in a new random order. Preprocess is frame to
@@ -87,8 +88,8 @@ def bench_request(argv: Sequence[str]) -> BenchRequest:
 def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE",
-        help=".tflite or .onnx files, or directories of them as `sepilot export` writes; or, with --against, one "
-        "document of an earlier --json",
+        help=".tflite or .onnx files, anybody's as well, or directories of them as `sepilot export` writes; or, with "
+        "--against, one document of an earlier --json",
     )  # fmt: skip
     parser.add_argument(
         "--frames",

@@ -7,10 +7,11 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.commands.arguments import count, horizon
+from sepilot_runtime.commands.arguments import count, horizon, request_of
 
 if TYPE_CHECKING:
     from sepilot_runtime.base.bootstrap import Interval
@@ -34,44 +35,61 @@ draws the worst frames: one picture, or a new folder with worst.png and compare.
 NAME_WIDTH = 38
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """A field per flag, as its help says it."""
+
+    first: Path
+    second: Path
+    frames: str
+    out: Path | None
+    count: int
+    max_frames: int | None
+    max_diff: float | None
+    engine: str | None
+    threads: int
+    horizon: float
+    json: bool
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot compare`."""
-    arguments = _parser().parse_args(argv)
+    request = request_of(CompareRequest, _parser().parse_args(argv))
 
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.explain.explanation import first_frames, open_recording
     from sepilot_runtime.explain.side_by_side import answers_of, difference, judgement
 
     cv2.setNumThreads(1)
-    _require_out(arguments.out)
-    pilots = _open(arguments)
-    with open_recording(arguments.frames) as source:
-        answers = answers_of(*pilots, first_frames(source, arguments.max_frames))
+    _require_out(request.out)
+    pilots = _open(request)
+    with open_recording(request.frames) as source:
+        answers = answers_of(*pilots, first_frames(source, request.max_frames))
     found, judged = difference(answers), judgement(answers)
-    document = _document(arguments, pilots, answers, found, judged)
-    if arguments.out:
-        _write(arguments, pilots, answers, document)
-    print(json.dumps(document, indent=2, allow_nan=False) if arguments.json else _table(pilots, answers, found, judged))
-    if arguments.max_diff is not None and found.max_deg > arguments.max_diff:
+    document = _document(request, pilots, answers, found, judged)
+    if request.out:
+        _write(request.out, _sheet(request, pilots, answers), document)
+    print(json.dumps(document, indent=2, allow_nan=False) if request.json else _table(pilots, answers, found, judged))
+    if request.max_diff is not None and found.max_deg > request.max_diff:
         worst = int(answers.ids[abs(answers.apart_deg).argmax()])
         print(
-            f"sepilot: frame {worst}: {found.max_deg:.2f}° apart, {arguments.max_diff:g}° allowed by --max-diff",
+            f"sepilot: frame {worst}: {found.max_deg:.2f}° apart, {request.max_diff:g}° allowed by --max-diff",
             file=sys.stderr,
         )
         return 1
     return 0
 
 
-def _open(arguments: argparse.Namespace) -> tuple[Pilot, Pilot]:
+def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
     from sepilot_runtime.base.errors import UsageError
     from sepilot_runtime.engine.engines import ENGINES, engine_named
     from sepilot_runtime.engine.model_file import read_model_file
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
 
-    names = [engine_named(word) for word in arguments.engine.replace(",", " ").split()] if arguments.engine else []
+    names = [engine_named(word) for word in request.engine.replace(",", " ").split()] if request.engine else []
     pilots = []
-    for place, path in enumerate((arguments.first, arguments.second)):
+    for place, path in enumerate((request.first, request.second)):
         engine = None
         if len(names) == 2:
             engine = names[place]
@@ -82,7 +100,7 @@ def _open(arguments: argparse.Namespace) -> tuple[Pilot, Pilot]:
         if engine and engine not in (usable := ENGINES[read_model_file(path).kind]):
             raise UsageError(f"--engine: for {path} one of {', '.join(usable)} expected, found {engine}")
         with time_limit(path):
-            pilots.append(load_pilot(path, threads=arguments.threads, engine=engine))
+            pilots.append(load_pilot(path, threads=request.threads, engine=engine))
     return pilots[0], pilots[1]
 
 
@@ -96,14 +114,10 @@ def _require_out(out: Path | None) -> None:
         require_new(out)
 
 
-def _write(
-    arguments: argparse.Namespace, pilots: tuple[Pilot, Pilot], answers: Answers, document: dict[str, Any]
-) -> None:
+def _write(out: Path, sheet: Canvas, document: dict[str, Any]) -> None:
     from sepilot_runtime.base.files import atomic_directory, write_json
     from sepilot_runtime.view.contact_sheet import write_picture
 
-    out: Path = arguments.out
-    sheet = _sheet(arguments, pilots, answers)
     if out.suffix:
         write_picture(sheet, out)
     else:
@@ -113,17 +127,17 @@ def _write(
     print(f"-> {out}", file=sys.stderr)
 
 
-def _sheet(arguments: argparse.Namespace, pilots: tuple[Pilot, Pilot], answers: Answers) -> Canvas:
+def _sheet(request: CompareRequest, pilots: tuple[Pilot, Pilot], answers: Answers) -> Canvas:
     from sepilot_runtime.explain.explanation import first_frames, open_recording
     from sepilot_runtime.explain.side_by_side import worst_frames
     from sepilot_runtime.explain.side_by_side_sheet import draw_sheet
 
-    worst = worst_frames(answers, arguments.count)
+    worst = worst_frames(answers, request.count)
     ids = {int(answers.ids[place]) for place in worst}
-    with open_recording(arguments.frames) as source:
+    with open_recording(request.frames) as source:
         frames = {frame.id: frame for frame in first_frames(source, len(answers.ids)) if frame.id in ids}
     names = f"{_name(pilots[0])}", f"{_name(pilots[1])}"
-    return draw_sheet(answers, worst, frames, names, arguments.frames, horizon=arguments.horizon)
+    return draw_sheet(answers, worst, frames, names, request.frames, horizon=request.horizon)
 
 
 def _name(pilot: Pilot) -> str:
@@ -131,14 +145,12 @@ def _name(pilot: Pilot) -> str:
 
 
 def _document(
-    arguments: argparse.Namespace,
+    request: CompareRequest,
     pilots: tuple[Pilot, Pilot],
     answers: Answers,
     found: Difference,
     judged: Judgement | None,
 ) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from sepilot_runtime.explain.side_by_side import DEAD_BAND_DEG, FAR_DEG, latencies, worst_frames
 
     return {
@@ -152,7 +164,7 @@ def _document(
             }
             for pilot, latency in zip(pilots, latencies(answers), strict=True)
         ],
-        "frames": arguments.frames,
+        "frames": request.frames,
         "far_deg": FAR_DEG,
         "dead_band_deg": DEAD_BAND_DEG,
         "difference": asdict(found),
@@ -165,7 +177,7 @@ def _document(
                 "b_deg": round(float(answers.degrees[1, place]), 4),
                 "recorded_deg": _finite(float(answers.recorded_deg[place])),
             }
-            for place in worst_frames(answers, arguments.count)
+            for place in worst_frames(answers, request.count)
         ],
     }
 

@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sepilot_runtime.commands.arguments import count
+from sepilot_runtime.commands.arguments import count, request_of
 from sepilot_runtime.drive.actuation import STEERING
 
 if TYPE_CHECKING:
@@ -34,9 +35,27 @@ the training pictures. Blue and orange say what steers left and right; they do n
 BAR_WIDTH = 16
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainRequest:
+    """A field per flag, as its help says it."""
+
+    file: Path
+    frames: str
+    out: Path | None
+    count: int
+    average: int
+    max_frames: int | None
+    patch: int | None
+    stride: int | None
+    fill: Literal["blur", "mean"]
+    engine: str | None
+    threads: int
+    json: bool
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot explain`."""
-    arguments = _parser().parse_args(argv)
+    request = request_of(ExplainRequest, _parser().parse_args(argv))
 
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.engine.engines import engine_named
@@ -45,19 +64,19 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.explain.explanation import choose, explain, survey
 
     cv2.setNumThreads(1)
-    _require_out(arguments.out)
-    engine = engine_named(arguments.engine) if arguments.engine else None
-    with time_limit(arguments.file):
-        pilot = load_pilot(arguments.file, threads=arguments.threads, engine=engine)
-    occlusion = _occlusion(arguments, pilot)
-    found = survey(pilot, arguments.frames, max_frames=arguments.max_frames)
+    _require_out(request.out)
+    engine = engine_named(request.engine) if request.engine else None
+    with time_limit(request.file):
+        pilot = load_pilot(request.file, threads=request.threads, engine=engine)
+    occlusion = _occlusion(request, pilot)
+    found = survey(pilot, request.frames, max_frames=request.max_frames)
     explanation = explain(
-        pilot, arguments.frames, found, choose(found, arguments.count), occlusion, average=arguments.average
+        pilot, request.frames, found, choose(found, request.count), occlusion, average=request.average
     )
-    if arguments.out:
-        _draw(arguments, pilot, occlusion, found, explanation)
-    if arguments.json:
-        print(json.dumps(_document(arguments, pilot, occlusion, found, explanation), indent=2, allow_nan=False))
+    if request.out:
+        _draw(request.out, request, pilot, occlusion, found, explanation)
+    if request.json:
+        print(json.dumps(_document(request, pilot, occlusion, found, explanation), indent=2, allow_nan=False))
     else:
         print(_table(pilot, explanation.influence, found))
     return 0
@@ -73,31 +92,30 @@ def _require_out(out: Path | None) -> None:
         require_picture_path(out)
 
 
-def _occlusion(arguments: argparse.Namespace, pilot: Pilot) -> Occlusion:
+def _occlusion(request: ExplainRequest, pilot: Pilot) -> Occlusion:
     from sepilot_runtime.explain.saliency import Occlusion, occlusion_for
 
-    usual = occlusion_for(pilot.contract.picture, fill=arguments.fill)
-    patch = arguments.patch or usual.patch
-    return Occlusion(patch=patch, stride=arguments.stride or max(1, patch // 4), fill=arguments.fill)
+    usual = occlusion_for(pilot.contract.picture, fill=request.fill)
+    patch = request.patch or usual.patch
+    return Occlusion(patch=patch, stride=request.stride or max(1, patch // 4), fill=request.fill)
 
 
 def _draw(
-    arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
+    out: Path, request: ExplainRequest, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> None:
     from sepilot_runtime.explain.explanation_sheet import draw_sheet
     from sepilot_runtime.view.contact_sheet import write_picture
     from sepilot_runtime.view.video import VIDEO_CODECS
 
-    out: Path = arguments.out
     if out.suffix in VIDEO_CODECS:
-        _draw_video(arguments, pilot, occlusion, found, explanation)
+        _draw_video(out, request, pilot, occlusion, found, explanation)
     else:
-        write_picture(draw_sheet(explanation, pilot, occlusion, arguments.frames), out)
+        write_picture(draw_sheet(explanation, pilot, occlusion, request.frames), out)
     print(f"-> {out}", file=sys.stderr)
 
 
 def _draw_video(
-    arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
+    out: Path, request: ExplainRequest, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> None:
     from sepilot_runtime.explain.explanation import open_recording
     from sepilot_runtime.explain.explanation_sheet import saliency_video
@@ -107,8 +125,8 @@ def _draw_video(
     # One scale for the whole video: with a scale for each frame the colours would say nothing.
     scale_deg = scale_of([shown.saliency.degrees for shown in explanation.shown])
     with (
-        open_recording(arguments.frames) as source,
-        saliency_video(arguments.out, pilot, occlusion, scale_deg=scale_deg, rate_hz=source.info.rate_hz) as video,
+        open_recording(request.frames) as source,
+        saliency_video(out, pilot, occlusion, scale_deg=scale_deg, rate_hz=source.info.rate_hz) as video,
     ):
         for given, frame in enumerate(source):
             if given == len(found.ids):
@@ -117,15 +135,13 @@ def _draw_video(
 
 
 def _document(
-    arguments: argparse.Namespace, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
+    request: ExplainRequest, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> dict[str, Any]:
-    from dataclasses import asdict
-
     influence = explanation.influence
     return {
         "file": str(pilot.engine.path),
         "engine": pilot.engine.name,
-        "frames": arguments.frames,
+        "frames": request.frames,
         "frame_count": len(found.ids),
         "occlusion": asdict(occlusion),
         "averaged_frames": influence.frames,

@@ -25,7 +25,7 @@ from sepilot_runtime.engine.validation import (
     require_vector,
 )
 
-__all__ = ["LiteRtEngine"]
+__all__ = ["LiteRtEngine", "affine_of", "native_stderr_closed", "signature_tensors"]
 
 
 class LiteRtEngine:
@@ -40,15 +40,15 @@ class LiteRtEngine:
             raise SepilotError("LiteRT is not installed; run: pip install ai-edge-litert") from e
         self.path, self.contract, self.threads = file.path, file.contract, threads
         try:
-            with _native_stderr_closed():
+            with native_stderr_closed():
                 self._interpreter = Interpreter(model_content=file.content, num_threads=threads)
                 self._interpreter.allocate_tensors()
-            inputs, outputs = self._tensors()
+            inputs, outputs = signature_tensors(self._interpreter)
         except (ValueError, RuntimeError) as e:
             raise ModelFileError(f"{file.path}: LiteRT cannot open it: {first_line(e)}") from e
         picture = require_names(file, inputs, outputs)
         self.input_dtype: np.dtype[Any] = np.dtype(picture["dtype"])
-        require_input(file, _shape(picture), self.input_dtype, _affine_of(picture))
+        require_input(file, _shape(picture), self.input_dtype, affine_of(picture))
         for vector in self.contract.vectors:
             require_vector(file, vector, _shape(inputs[vector.name]), np.dtype(inputs[vector.name]["dtype"]))
         # A tensor's memory may move, so LiteRT refuses to run while a view of it is alive. These functions give a fresh
@@ -72,7 +72,7 @@ class LiteRtEngine:
 
     def _reader(self, file: ModelFile, output: Output, tensor: Mapping[str, Any]) -> Callable[[], None]:
         """What copies one output from the interpreter's memory into its array."""
-        affine, answer = _affine_of(tensor), self._answers[output.name]
+        affine, answer = affine_of(tensor), self._answers[output.name]
         require_output(file, output, _shape(tensor))
         require_stored(file, output, np.dtype(tensor["dtype"]), affine)
         view: Callable[[], NDArray[Any]] = self._interpreter.tensor(tensor["index"])
@@ -81,20 +81,21 @@ class LiteRtEngine:
         whole = answer.reshape(_shape(tensor))
         return lambda: np.copyto(whole, view())
 
-    def _tensors(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Inputs and outputs by name: those of the signature, or of the tensors where a file has no signature."""
-        signatures = list(self._interpreter.get_signature_list())
-        if len(signatures) == 1:
-            runner = self._interpreter.get_signature_runner(signatures[0])
-            return runner.get_input_details(), runner.get_output_details()
-        return (
-            {t["name"]: t for t in self._interpreter.get_input_details()},
-            {t["name"]: t for t in self._interpreter.get_output_details()},
-        )
+
+def signature_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and outputs by name: those of the signature, or of the tensors where a file has no signature."""
+    signatures = list(interpreter.get_signature_list())
+    if len(signatures) == 1:
+        runner = interpreter.get_signature_runner(signatures[0])
+        return runner.get_input_details(), runner.get_output_details()
+    return (
+        {t["name"]: t for t in interpreter.get_input_details()},
+        {t["name"]: t for t in interpreter.get_output_details()},
+    )
 
 
 @contextlib.contextmanager
-def _native_stderr_closed() -> Iterator[None]:
+def native_stderr_closed() -> Iterator[None]:
     """Keep LiteRT's remarks while it opens a model off stderr; what is wrong is raised as well."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -111,7 +112,7 @@ def _shape(tensor: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(n) for n in tensor["shape"])
 
 
-def _affine_of(tensor: Mapping[str, Any]) -> Affine | None:
+def affine_of(tensor: Mapping[str, Any]) -> Affine | None:
     """Scale and zero point of a LiteRT tensor; None where it is not quantized."""
     parameters = tensor["quantization_parameters"]
     if len(parameters["scales"]) != 1:

@@ -16,13 +16,21 @@ from enum import StrEnum
 from pathlib import Path
 
 from sepilot_runtime.base.caps import MODEL_BYTES, TABLE_ENTRIES
-from sepilot_runtime.base.errors import ContractError, ModelFileError
+from sepilot_runtime.base.errors import ModelFileError, NoContractError
 from sepilot_runtime.base.reading import read_regular
 from sepilot_runtime.contract.contract import METADATA_KEY, Contract, require_contract_size
 from sepilot_runtime.engine.checksum import require_checksum
 from sepilot_runtime.engine.tflite_reader import metadata_of
 
-__all__ = ["MODEL_SUFFIXES", "ModelFile", "ModelKind", "model_files", "read_contract", "read_model_file"]
+__all__ = [
+    "MODEL_SUFFIXES",
+    "ModelFile",
+    "ModelKind",
+    "model_files",
+    "read_content",
+    "read_contract",
+    "read_model_file",
+]
 
 
 class ModelKind(StrEnum):
@@ -94,11 +102,10 @@ def read_model_file(path: Path) -> ModelFile:
     Raises:
         ModelFileError: missing, no regular file, too large, unreadable, damaged or changed, without a checksum, or not
             a model of this kind.
-        ContractError: it carries no contract, or one that `Contract.from_json` refuses.
+        NoContractError: it carries no contract.
+        ContractError: it carries one that `Contract.from_json` refuses.
     """
-    kind = _kind_by_suffix(path)
-    content = _read(path)
-    _require_content_of(kind, content, path)
+    kind, content = read_content(path)
     checksum = require_checksum(content, str(path))
     try:
         raw = metadata_of(content, METADATA_KEY) if kind is ModelKind.TFLITE else _onnx_metadata(content)
@@ -107,18 +114,32 @@ def read_model_file(path: Path) -> ModelFile:
     except (struct.error, IndexError, UnicodeDecodeError) as e:
         raise ModelFileError(f"{path}: damaged: it is not a whole {kind.upper()} file; copy or export it again") from e
     if text is None:
-        raise ContractError(f"{path}: carries no contract; export it with `sepilot export`")
+        raise NoContractError(f"{path}: no contract; bring it under one with `sepilot adopt {path}`")
     if checksum is None:
         raise ModelFileError(f"{path}: carries no checksum, as files of an older sepilot do; export it again")
     contract = Contract.from_json(text, where=str(path))
     return ModelFile(path=path, kind=kind, content=content, contract=contract, checksum=checksum)
 
 
+def read_content(path: Path) -> tuple[ModelKind, bytes]:
+    """The bytes of a .tflite or .onnx file, whether it carries a contract or not.
+
+    Raises:
+        ModelFileError: missing, no regular file, too large, unreadable, empty, or not a model of this kind.
+    """
+    kind = _kind_by_suffix(path)
+    content = _read(path)
+    _require_content_of(kind, content, path)
+    return kind, content
+
+
 def _kind_by_suffix(path: Path) -> ModelKind:
     try:
         return ModelKind(path.suffix.lower().removeprefix("."))
     except ValueError as e:
-        hint = "; `sepilot export` makes them" if path.suffix in (".keras", ".h5", ".pb") or path.is_dir() else ""
+        hint = "; `sepilot export` makes them" if path.suffix == ".pb" or path.is_dir() else ""
+        if path.suffix in (".keras", ".h5"):
+            hint = f"; `sepilot adopt {path}` makes them"
         raise ModelFileError(f"{path}: a model file ends in {' or '.join(MODEL_SUFFIXES)}{hint}") from e
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_factory import contract_of, frames, write_tflite
+from model_factory import contract_of, frames, prediction_of, write_tflite
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.drive.shadow import BEYOND_DEG, Shadow
 from sepilot_runtime.engine.engines import ConstantEngine
@@ -18,7 +20,7 @@ from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
 
 
 def answer(steering: float) -> Prediction:
-    return Prediction(steering=steering, raw=steering, steering_deg=25 * steering, preprocess_us=30.0, infer_us=20.0)
+    return prediction_of(steering, preprocess_us=30.0, infer_us=20.0)
 
 
 def offer(shadow: Shadow, frame: NDArray[np.uint8], active: Prediction) -> None:
@@ -45,7 +47,7 @@ def test_the_same_model_agrees_with_itself(tmp_path: Path) -> None:
     path = write_tflite(tmp_path / "m.tflite")
     active, shadow = load_pilot(path), Shadow(load_pilot(path))
     for frame in frames(10):
-        prediction = active.steer(frame)
+        prediction = active.predict(frame)
         shadow.observe(frame, prediction)
         frame[:] = 0  # The source may use its memory again.
         assert shadow._idle.wait(60)
@@ -61,8 +63,9 @@ class Slow(ConstantEngine):
         super().__init__(contract_of(), 0.0)
         self.go = threading.Event()
 
-    def invoke(self) -> None:
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
         self.go.wait(HELD_S)
+        return self.answers
 
 
 def test_a_slow_candidate_holds_nothing_up_and_misses_frames() -> None:
@@ -82,7 +85,7 @@ def test_a_slow_candidate_holds_nothing_up_and_misses_frames() -> None:
 
 
 class Broken(ConstantEngine):
-    def invoke(self) -> None:
+    def run(self) -> NoReturn:
         raise ModelFileError("m.tflite: broken")
 
 
@@ -101,7 +104,7 @@ def test_a_nan_and_a_frame_of_another_size_are_counted_and_it_goes_on() -> None:
     engine = ConstantEngine(contract_of(), float("nan"))
     shadow = Shadow(Pilot(engine))
     offer(shadow, frames(1)[0], answer(0.0))
-    engine.value = 0.0
+    engine.answers["steering"][0] = 0.0
     offer(shadow, frames(1, height=96, width=128)[0], answer(0.0))
     report = shadow.close()
     assert (report.frames, report.failed) == (1, 1)

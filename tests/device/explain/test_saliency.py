@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,8 +114,9 @@ def test_another_model_gives_another_map(
 
 def test_a_model_that_makes_its_picture_is_covered_on_the_frame(files: dict[str, Path]) -> None:
     class FromFrames(ConstantEngine):
-        def invoke(self) -> None:
-            self.value = steering_of(picture_of(self.input_tensor()[0], PICTURE))
+        def run(self) -> Mapping[str, NDArray[np.float32]]:
+            self.answers["steering"][0] = steering_of(picture_of(self.input_tensor()[0], PICTURE))
+            return self.answers
 
     engine = FromFrames(contract_of(frame=FrameInput(height=48, width=64)))
     occlusion = Occlusion(patch=4, stride=2)

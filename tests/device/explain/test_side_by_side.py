@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -80,8 +81,9 @@ def test_both_see_every_frame_in_turns() -> None:
     order: list[str] = []
 
     class Noted(ConstantEngine):
-        def invoke(self) -> None:
+        def run(self) -> Mapping[str, NDArray[np.float32]]:
             order.append(self.path.name)
+            return self.answers
 
     first, second = (Pilot(Noted(contract_of(), value, path=Path(name))) for name, value in (("a", 0.1), ("b", -0.2)))
     given = [Frame(id=i, time_s=i / 20, image=f, arrived_ns=0, label=0.5) for i, f in enumerate(frames(4))]

@@ -22,12 +22,12 @@ import cv2
 import numpy as np
 import pytest
 
+from model_factory import prediction_of
 from repository import TESTS
 from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import ListSink, Sink, Step
 from sepilot_runtime.drive.supervisor import Control
-from sepilot_runtime.engine.pilot import Prediction
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.mqtt import MqttSink
 from sepilot_runtime.output.opening import open_output
@@ -48,9 +48,7 @@ def step(steering: float = 0.25, *, at: int = 0, state: State = State.DRIVING, i
         id=at, time_s=at / 20, image=RNG.integers(0, 255, (24, 32, 3), np.uint8),
         arrived_ns=time.monotonic_ns() + at * 50_000_000,
     )  # fmt: skip
-    prediction = Prediction(
-        steering=steering, raw=steering, steering_deg=25 * steering, preprocess_us=10.0, infer_us=20.0
-    )
+    prediction = prediction_of(steering, preprocess_us=10.0, infer_us=20.0)
     return Step(
         frame=frame if image else None, prediction=prediction if image else None, steering=steering, throttle=0.2,
         state=state, reason="" if state is State.DRIVING else "why", decided_ns=1, total_us=31.0, age_ms=1.0,

@@ -1,17 +1,18 @@
-"""How good a steering model is on frames that it was not trained on, always beside the constant prediction."""
+"""How good a number is on frames that it was not trained on, always beside the constant prediction."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BIN_EDGES", "BinError", "SteeringMetrics", "steering_metrics"]
+__all__ = ["BIN_EDGES", "BinError", "ScalarMetrics", "scalar_metrics"]
 
 BIN_EDGES = (-1.0, -0.6, -0.3, -0.05, 0.05, 0.3, 0.6, 1.0)
-"""Edges of the steering bins, in label units: hard left to hard right."""
+"""Edges of the bins of what turns, in label units: hard left to hard right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +27,14 @@ class BinError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SteeringMetrics:
-    """All errors in label units ([-1, 1] is full scale).
+class ScalarMetrics:
+    """One output. All errors in label units.
 
     Attributes:
         r2: coefficient of determination against the mean of these labels; None where the labels do not vary.
         mae_nonzero: MAE where the label is not exactly 0; None where all are.
         constant_mae, constant_r2: of always answering `constant`, the training labels' mean.
-        sign_errors: share of frames steered to the wrong side, where label and prediction both exceed 0.05.
+        sign_errors: share of frames answered with the wrong sign, where label and prediction both exceed 0.05.
     """
 
     count: int
@@ -48,16 +49,25 @@ class SteeringMetrics:
     bins: tuple[BinError, ...]
 
 
-def steering_metrics(
-    labels: NDArray[np.floating], predictions: NDArray[np.floating], constant: float
-) -> SteeringMetrics:
-    """Compare (n,) predictions with (n,) labels, n >= 1; `constant` is the mean of the training labels."""
+def scalar_metrics(
+    labels: NDArray[np.floating],
+    predictions: NDArray[np.floating],
+    constant: float,
+    *,
+    edges: Sequence[float] = BIN_EDGES,
+) -> ScalarMetrics:
+    """Compare (n,) predictions with (n,) labels, n >= 1.
+
+    Args:
+        constant: the mean of the training labels.
+        edges: of the bins.
+    """
     y = labels.astype(np.float64)
     p = predictions.astype(np.float64)
     error = p - y
     nonzero = y != 0.0
     turning = (np.abs(y) > 0.05) & (np.abs(p) > 0.05)
-    return SteeringMetrics(
+    return ScalarMetrics(
         count=int(y.size),
         r2=_r2(y, p),
         mae=float(np.abs(error).mean()),
@@ -67,7 +77,7 @@ def steering_metrics(
         constant_mae=float(np.abs(y - constant).mean()),
         constant_r2=_r2(y, np.full_like(y, constant)),
         sign_errors=float((np.sign(y[turning]) != np.sign(p[turning])).mean()) if turning.any() else 0.0,
-        bins=tuple(_bin(y, error, low, high) for low, high in pairwise(BIN_EDGES)),
+        bins=tuple(_bin(y, error, low, high, last=high == edges[-1]) for low, high in pairwise(edges)),
     )
 
 
@@ -76,8 +86,8 @@ def _r2(y: NDArray[np.float64], p: NDArray[np.float64]) -> float | None:
     return 1.0 - float(((y - p) ** 2).sum()) / spread if spread > 0 else None
 
 
-def _bin(y: NDArray[np.float64], error: NDArray[np.float64], low: float, high: float) -> BinError:
-    inside = (y >= low) & ((y < high) if high < BIN_EDGES[-1] else (y <= high))
+def _bin(y: NDArray[np.float64], error: NDArray[np.float64], low: float, high: float, *, last: bool) -> BinError:
+    inside = (y >= low) & ((y <= high) if last else (y < high))
     here = error[inside]
     return BinError(
         low=low,

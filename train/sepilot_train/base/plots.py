@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.files import atomic_file
-from sepilot_train.base.metrics import SteeringMetrics
+from sepilot_runtime.contract.outputs.scalar.output import Scalar
+from sepilot_train.base.metrics import ScalarMetrics
 
 __all__ = ["draw_bins", "draw_driving", "draw_history", "draw_scatter", "figure", "save"]
 
@@ -73,57 +74,75 @@ def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
 def draw_scatter(
     labels: NDArray[np.floating],
     predictions: NDArray[np.floating],
-    metrics: SteeringMetrics,
-    scale_deg: float,
+    metrics: ScalarMetrics,
+    output: Scalar,
     path: Path,
 ) -> None:
-    """Prediction against label on held-out frames, in degrees."""
+    """Prediction against label on held-out frames, in the output's unit."""
     fig = figure(4.8, 4.6)
-    ax = axes(fig, "Held-out frames", "label [deg], + = right", "prediction [deg]")
-    limit = scale_deg * 1.05
-    ax.plot([-limit, limit], [-limit, limit], color=SECOND, linewidth=1)
-    ax.scatter(labels * scale_deg, predictions * scale_deg, s=4, alpha=0.25, color=ACCENT, linewidths=0)
-    ax.set_xlim(-limit, limit)
-    ax.set_ylim(-limit, limit)
+    scale, unit = output.scale, _unit(output)
+    ax = axes(fig, "Held-out frames", f"label{unit}{_direction(output)}", f"prediction{unit}")
+    margin = (output.high - output.low) * 0.025
+    ends = ((output.low - margin) * scale, (output.high + margin) * scale)
+    ax.plot(ends, ends, color=SECOND, linewidth=1)
+    ax.scatter(labels * scale, predictions * scale, s=4, alpha=0.25, color=ACCENT, linewidths=0)
+    ax.set_xlim(*ends)
+    ax.set_ylim(*ends)
     ax.set_aspect("equal")
+    mark = _mark(output)
     r2 = "n/a" if metrics.r2 is None else f"{metrics.r2:.3f}"
     ax.text(
         0.03, 0.97,
-        f"R² {r2}\nMAE {metrics.mae * scale_deg:.2f}°\nconstant {metrics.constant_mae * scale_deg:.2f}°\n"
-        f"n {metrics.count:,}",
+        f"R² {r2}\nMAE {metrics.mae * scale:.2f}{mark}\n"
+        f"constant {metrics.constant_mae * scale:.2f}{mark}\nn {metrics.count:,}",
         transform=ax.transAxes, va="top", fontsize=9, color=INK,
     )  # fmt: skip
     save(fig, path)
 
 
 def draw_driving(
-    labels: NDArray[np.floating], predictions: NDArray[np.floating], scale_deg: float, path: Path, *, frames: int = 600
+    labels: NDArray[np.floating], predictions: NDArray[np.floating], output: Scalar, path: Path, *, frames: int = 600
 ) -> None:
     """Label and prediction over the liveliest stretch of held-out frames."""
     fig = figure()
-    ax = axes(fig, "A stretch of held-out driving", "frame", "steering [deg], + = right")
+    ax = axes(fig, "A stretch of held-out driving", "frame", f"{output.name}{_unit(output)}{_direction(output)}")
     start = _liveliest(labels, frames)
     part = slice(start, start + frames)
     x = np.arange(len(labels[part])) + start
     ax.axhline(0, color=FAINT, linewidth=0.8)
-    ax.plot(x, labels[part] * scale_deg, color=SECOND, linewidth=1.2, label="driver")
-    ax.plot(x, predictions[part] * scale_deg, color=ACCENT, linewidth=1.4, label="model")
+    ax.plot(x, labels[part] * output.scale, color=SECOND, linewidth=1.2, label="driver")
+    ax.plot(x, predictions[part] * output.scale, color=ACCENT, linewidth=1.4, label="model")
     ax.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
     save(fig, path)
 
 
-def draw_bins(metrics: SteeringMetrics, scale_deg: float, path: Path) -> None:
-    """Mean absolute error by how far the driver steered, with the number of frames."""
+def draw_bins(metrics: ScalarMetrics, output: Scalar, path: Path) -> None:
+    """Mean absolute error by the driver's value, with the number of frames."""
     fig = figure()
-    ax = axes(fig, "Error by steering", "driver's steering [deg], left to right", "MAE [deg]")
-    names = [f"{b.low * scale_deg:.0f}…{b.high * scale_deg:.0f}" for b in metrics.bins]
-    heights = [(b.mae or 0.0) * scale_deg for b in metrics.bins]
+    scale, unit = output.scale, _unit(output)
+    sides = ", left to right" if output.positive == "right" else ""
+    ax = axes(fig, f"Error by {output.name}", f"driver's {output.name}{unit}{sides}", f"MAE{unit}")
+    digits = 0 if (output.high - output.low) * scale > len(metrics.bins) else 2
+    names = [f"{b.low * scale:.{digits}f}…{b.high * scale:.{digits}f}" for b in metrics.bins]
+    heights = [(b.mae or 0.0) * scale for b in metrics.bins]
     bars = ax.bar(names, heights, color=ACCENT, width=0.7)
     ax.bar_label(bars, [f"n {b.count:,}" for b in metrics.bins], fontsize=8, color=INK, padding=2)
-    ax.axhline(metrics.constant_mae * scale_deg, color=SECOND, linewidth=1, label="constant prediction, all frames")
+    ax.axhline(metrics.constant_mae * scale, color=SECOND, linewidth=1, label="constant prediction, all frames")
     ax.grid(False, axis="x")
     ax.legend(frameon=False, fontsize=9)
     save(fig, path)
+
+
+def _unit(output: Scalar) -> str:
+    return f" [{output.unit}]" if output.unit else ""
+
+
+def _direction(output: Scalar) -> str:
+    return f", + = {output.positive}" if output.positive else ""
+
+
+def _mark(output: Scalar) -> str:
+    return "°" if output.unit == "deg" else f" {output.unit}".rstrip()
 
 
 def _liveliest(labels: NDArray[np.floating], frames: int) -> int:

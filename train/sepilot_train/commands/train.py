@@ -118,6 +118,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
 
 def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
+    from sepilot_train.run.material import columns_of
     from sepilot_train.run.recipe import load_recipe
     from sepilot_train.run.request import Request
 
@@ -131,10 +132,13 @@ def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     _require_one_of("--seed", seed, "training.seed", recipe.training.seed, arguments.overrides)
     if throttle is not None:
         _require_one_of("--min-throttle", throttle, "data.min_throttle", recipe.data.min_throttle, arguments.overrides)
+    reader = reader_options(arguments)
+    columns = dict.fromkeys((*reader.labels, *columns_of(recipe).values()))
+    further = tuple(name for name in columns if name not in ("steering", "throttle"))
     request = Request(
         drives=tuple(str(p.resolve()) for p in arguments.drives),
         validation_drives=tuple(str(p.resolve()) for p in arguments.val),
-        reader=reader_options(arguments),
+        reader=dataclasses.replace(reader, labels=further),
         filter=drive_filter(arguments),
         seed=seed,
     )
@@ -168,7 +172,7 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     _announce(request, recipe, material)
     if not resume:
         start_run(out, request, recipe, command)
-    on_epoch = None if progress else functools.partial(_say, of=recipe.training.epochs)
+    on_epoch = functools.partial(_say, recipe=recipe, every=not progress)
     run = train_run(out, request, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
     found = read_validation(run.path)
     if as_json:
@@ -196,10 +200,19 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
     )
 
 
-def _say(row: dict[str, float], *, of: int) -> None:
-    """A line for each epoch, where no bar is drawn."""
+def _say(row: dict[str, float], *, recipe: Recipe, every: bool) -> None:
+    """After the first epoch what each output has in the loss, and `every` epoch a line where no bar is drawn."""
+    if row["epoch"] == 1 and len(recipe.targets) > 1:
+        parts = {name: (row[f"val_loss:{name}"], target.weight) for name, target in recipe.targets.items()}
+        shares = ", ".join(
+            f"{name} {loss:.4f} x {weight:g} = {loss * weight:.4f} ({loss * weight / row['val_loss']:.0%})"
+            for name, (loss, weight) in parts.items()
+        )
+        print(f"validation loss by output, times its weight: {shares}", file=sys.stderr)
+    if not every:
+        return
     print(
-        f"epoch {row['epoch']:.0f}/{of}: loss {row['loss']:.4f}, validation {row['val_loss']:.4f}, "
+        f"epoch {row['epoch']:.0f}/{recipe.training.epochs}: loss {row['loss']:.4f}, validation {row['val_loss']:.4f}, "
         f"{row['seconds']:.1f} s",
         file=sys.stderr,
         flush=True,
@@ -210,22 +223,23 @@ def _report(run: Run, found: Validation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    m, leak, scale = found.metrics, found.leak, found.full_scale_deg
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, title=f"{m.count:,} held-out frames", title_justify="left")
-    for name, justify in (
-        ("", "left"),
-        ("R²", "right"),
-        ("MAE", "right"),
-        ("MAE °", "right"),
-        ("MAE label≠0", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_row(run.recipe.name, _number(m.r2), _number(m.mae), _number(m.mae, scale, 2), _number(m.mae_nonzero))
-    table.add_row("constant", _number(m.constant_r2), _number(m.constant_mae), _number(m.constant_mae, scale, 2), "")
-    table.add_row("look-up (leak figure)", "", _number(leak.lookup_mae), _number(leak.lookup_mae, scale, 2), "")
+    leak, console = found.leak, Console(highlight=False)
+    table = Table(box=None, pad_edge=False, title=f"{found.metrics.count:,} held-out frames", title_justify="left")
+    outputs = run.contract.outputs
+    for column in ("", "R²", "MAE", "MAE °", "MAE label≠0"):
+        table.add_column(column, justify="right" if column else "left")
+    for output in outputs:
+        m, mine = found.of(output.name), run.recipe.name
+        before = f"{output.name}: " if len(outputs) > 1 else ""
+        scale = output.scale if output.unit == "deg" else None
+        best, still = (_number(m.mae, scale, 2), _number(m.constant_mae, scale, 2)) if scale else ("", "")
+        table.add_row(f"{before}{mine}", _number(m.r2), _number(m.mae), best, _number(m.mae_nonzero))
+        table.add_row(f"{before}constant", _number(m.constant_r2), _number(m.constant_mae), still, "")
+        if output is outputs[0]:
+            seen = _number(leak.lookup_mae, scale, 2) if scale else ""
+            table.add_row(f"{before}look-up (leak figure)", "", _number(leak.lookup_mae), seen, "")
     console.print(table)
-    if leak.lookup_mae < m.mae:
+    if leak.lookup_mae < found.metrics.mae:
         console.print(
             "warning: looking up the nearest training picture beats the model: the split leaks, or the model is poor",
             style="yellow",
@@ -249,6 +263,6 @@ def _preview(path: Path, request: Request, recipe: Recipe) -> int:
     require_preview_path(path)
     material = gather(request, recipe, progress=sys.stderr.isatty())
     start_keras()
-    draw_preview(material.frames("train"), recipe.augmentation, path, seed=request.seed)
+    draw_preview(material.frames("train"), recipe, path, seed=request.seed)
     print(path)
     return 0

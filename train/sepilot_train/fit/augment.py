@@ -8,7 +8,8 @@ Geometry (mirror, shifts, blur) is separable, hence two small matrix products pe
 resampled by matrices made from the uniforms. That is cheap on a CPU and on an accelerator alike, where a gather
 per pixel is not.
 
-Labels change by an affine map: `label' = sign * label + offset`.
+What a picture asks for changes with its geometry: `motion_of` says how it was moved, and each output's kind moves its
+labels by that.
 """
 
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_train.base.ranges import require_in
+from sepilot_train.fit.outputs.protocol import Motion
 
-__all__ = ["UNIFORM_COUNT", "Augmentation", "apply"]
+__all__ = ["UNIFORM_COUNT", "Augmentation", "apply", "motion_of"]
 
 #: Uniform numbers per picture: one column per use below, on or off, so that switching one kind leaves the others.
 UNIFORM_COUNT = 16
@@ -36,9 +38,9 @@ class Augmentation:
     """Strengths; 0 switches a kind off. Pixel values are meant in [0, 1].
 
     Attributes:
-        mirror: probability of flipping left and right, which negates the labels.
+        mirror: probability of flipping left and right, which negates the labels of outputs that turn.
         shift_x: largest sideways shift, as a fraction of the width. The edge column is repeated.
-        shift_x_label: change of the label per whole width of shift: pictures shifted right are labelled more to
+        shift_x_label: change of such labels per whole width of shift: pictures shifted right are labelled more to
             the right, as if the car had turned left by that much.
         shift_y: largest vertical shift, as a fraction of the height (pitch of the car, height of the camera).
         brightness: largest value added or taken away.
@@ -88,7 +90,16 @@ _RANGES = (
 )
 
 
-def apply(pictures: Any, uniforms: Any, settings: Augmentation) -> tuple[Any, Any, Any]:
+def motion_of(uniforms: NDArray[np.float32], settings: Augmentation) -> Motion:
+    """What `apply` does sideways to pictures, for the labels: uniforms (..., UNIFORM_COUNT) to arrays (...,)."""
+    shift = (2 * uniforms[..., _SHIFT_X] - 1) * np.float32(settings.shift_x)
+    return Motion(
+        sign=np.where(uniforms[..., _MIRROR] < settings.mirror, np.float32(-1), np.float32(1)),
+        turned=shift * np.float32(settings.shift_x_label),
+    )
+
+
+def apply(pictures: Any, uniforms: Any, settings: Augmentation) -> Any:
     """Augment a batch of pictures.
 
     Args:
@@ -97,7 +108,7 @@ def apply(pictures: Any, uniforms: Any, settings: Augmentation) -> tuple[Any, An
         settings: the strengths.
 
     Returns:
-        float32 pictures in [0, 1], and the labels' sign and offset, float32 (batch,) each.
+        float32 pictures in [0, 1].
     """
     from keras import ops
 
@@ -105,10 +116,9 @@ def apply(pictures: Any, uniforms: Any, settings: Augmentation) -> tuple[Any, An
     x = ops.cast(pictures, "float32") * np.float32(1 / 255)
     sign = 1 - 2 * ops.cast(uniforms[:, _MIRROR] < settings.mirror, "float32")
     shift = (2 * uniforms[:, _SHIFT_X] - 1) * settings.shift_x
-    offset = shift * settings.shift_x_label
     x = _resample(x, uniforms, sign, shift, settings)
     changed = _recolor(x, uniforms, settings)
-    return (ops.clip(changed, 0.0, 1.0) if changed is not x else x), sign, offset
+    return ops.clip(changed, 0.0, 1.0) if changed is not x else x
 
 
 def _resample(x: Any, uniforms: Any, sign: Any, shift: Any, settings: Augmentation) -> Any:
@@ -121,7 +131,7 @@ def _resample(x: Any, uniforms: Any, sign: Any, shift: Any, settings: Augmentati
         blurred = ops.cast(uniforms[:, _BLUR] < settings.blur, "float32")
         spread = 1 + blurred * uniforms[:, _BLUR_WIDTH] * (settings.blur_width - 1)
     if settings.mirror or settings.shift_x or settings.blur:
-        # The mirror comes first, then the shift: `offset` is added after the label's sign was changed.
+        # The mirror comes first, then the shift: a label is turned after its sign was changed.
         matrix = _sampling_matrix(width, shift * width, spread, sign)
         if channels == 1:
             x = ops.expand_dims(ops.matmul(x[..., 0], matrix), -1)

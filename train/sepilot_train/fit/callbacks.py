@@ -7,7 +7,7 @@ import json
 import math
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
-from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
+from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
@@ -51,6 +52,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         net: Any,
         data: Batches,
         validation: FrameSet,
+        targets: Mapping[str, Target],
         settings: TrainingSettings,
         augmentation: Augmentation,
         workdir: Path,
@@ -59,7 +61,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._net = net
         self._optimizer = model.optimizer
-        self._loss = model.loss
+        self._losses, self._targets = model.loss, targets
         self._data = data
         self._validation = validation
         self._settings = settings
@@ -93,11 +95,14 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
         measured = self._validate()
-        loss = float((logs or {})["loss"])
+        found = logs or {}
+        loss = float(found["loss"])
+        parts = {f"loss:{name}": float(found[f"{name}_loss"]) for name in self._targets if len(self._targets) > 1}
         if not math.isfinite(loss + measured["val_loss"]):
             raise RunError(f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower training.learning_rate")
         seconds = time.perf_counter() - self._started
-        row = {"epoch": epoch + 1, "loss": loss, **measured, "learning_rate": rate, "seconds": round(seconds, 3)}
+        rest = {"learning_rate": rate, "seconds": round(seconds, 3)}
+        row = {"epoch": epoch + 1, "loss": loss, **parts, **measured, **rest}
         self.rows.append(row)
         self._judge(epoch + 1, measured["val_loss"])
         self._log(row)
@@ -114,12 +119,20 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         if self._settings.ema:
             # On JAX the net now shares its arrays with the optimizer, and predicting would consume them.
             _assign(self._net.variables, self._candidate)
-        labels = only(self._validation.labels)
-        predicted = predict(self._net, self._validation.pictures)
-        loss = float(keras.ops.convert_to_numpy(self._loss(labels[:, None], predicted[:, None])))
+        labels, said = self._validation.labels, predict(self._net, self._validation.pictures)
+        loss, mae = {}, {}
+        for name in self._targets:
+            found = self._losses[name](labels[name][:, None], said[name][:, None])
+            loss[name] = float(keras.ops.convert_to_numpy(found))
+            mae[name] = float(np.mean(np.abs(labels[name] - said[name])))
         if self._settings.ema:
             _assign(self._net.variables, trained)
-        return {"val_loss": loss, "val_mae": float(np.mean(np.abs(labels - predicted)))}
+        total = sum(target.weight * loss[name] for name, target in self._targets.items())
+        row = {"val_loss": total, "val_mae": next(iter(mae.values()))}
+        if len(loss) > 1:
+            row |= {f"val_loss:{name}": value for name, value in loss.items()}
+            row |= {f"val_mae:{name}": value for name, value in mae.items()}
+        return row
 
     def _judge(self, epoch: int, loss: float) -> None:
         watch, settings = self._watch, self._settings

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit import augment
 from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation
+from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.predict import by_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,8 +26,10 @@ class Epoch:
     uniforms: NDArray[np.float32]  # (steps, batch, UNIFORM_COUNT)
 
 
-Answers = Callable[[Epoch], NDArray[np.float32]]
-"""What takes the place of the labels in an epoch, (steps, batch), meant as labels are: before the augmentation."""
+Labels = Mapping[str, NDArray[np.float32]]
+
+Told = Callable[[Epoch], Labels]
+"""What is to be said to the augmented pictures of an epoch in place of their labels: by output, (steps, batch)."""
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -36,30 +40,36 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     Args:
         pictures: uint8 (n, height, width, channels), or None where the frames are on the device already.
-        labels: float32 (n,).
+        labels: by output, float32 (n,).
+        targets: what is learned, by output.
+        augmentation: of the pictures, which moves their labels.
         straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
         min_frames: of an epoch; a smaller data set is gone through as often as that takes, in a new order each time.
-        answers: take the place of the labels.
-        views: so many epochs differ in order and augmentation, then they begin again; 0 repeats none. With `answers`
-            that cost much to get, which are kept.
+        told: takes the place of the labels.
+        views: so many epochs differ in order and augmentation, then they begin again; 0 repeats none. With `told`
+            answers that cost much to get, which are kept.
     """
 
     def __init__(
         self,
         pictures: Pictures | None,
-        labels: NDArray[np.float32],
+        labels: Labels,
         *,
+        targets: Mapping[str, Target],
+        augmentation: Augmentation,
         batch_size: int,
         seed: int,
         straight: NDArray[np.bool_],
         straight_keep: float,
         min_frames: int = 0,
-        answers: Answers | None = None,
+        told: Told | None = None,
         views: int = 0,
     ) -> None:
         super().__init__()
         self._pictures = pictures
-        self._labels = labels
+        self._labels = {name: labels[name] for name in targets}
+        self._targets = targets
+        self._augmentation = augmentation
         self._seed = seed
         self._turning = np.flatnonzero(~straight)
         self._straight = np.flatnonzero(straight)
@@ -70,19 +80,22 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._steps = used * self._passes // max(self._batch_size, 1)
         self._plan = lru_cache(maxsize=1)(self._draw)
         self._views = views
-        self._answers = lru_cache(maxsize=views or 1)(lambda epoch: answers(self._plan(epoch))) if answers else None
+        self._told = lru_cache(maxsize=views or 1)(lambda epoch: told(self._plan(epoch))) if told else None
         self.epoch = 0
 
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
+    def __getitem__(self, step: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.float32]]]:
         number = self.epoch % self._views if self._views else self.epoch
         epoch = self._plan(number)
-        index = epoch.index[step]
-        labels = self._labels[index] if self._answers is None else self._answers(number)[step]
+        index, uniforms = epoch.index[step], epoch.uniforms[step]
+        if self._told is None:
+            labels = moved(self._labels, index, uniforms, self._targets, self._augmentation)
+        else:
+            labels = {name: values[step] for name, values in self._told(number).items()}
         frames = {"index": index} if self._pictures is None else {"pictures": self._pictures[index]}
-        return {**frames, "uniforms": epoch.uniforms[step]}, labels[:, None]
+        return {**frames, "uniforms": uniforms}, {name: values[:, None] for name, values in labels.items()}
 
     def _draw(self, epoch: int) -> Epoch:
         random = np.random.default_rng([self._seed, epoch])
@@ -98,8 +111,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         )
 
 
+def moved(
+    labels: Labels,
+    index: NDArray[np.int32],
+    uniforms: NDArray[np.float32],
+    targets: Mapping[str, Target],
+    augmentation: Augmentation,
+) -> dict[str, NDArray[np.float32]]:
+    """What is to be said to the pictures at `index` (...,), augmented by uniforms (..., UNIFORM_COUNT): (...,) each."""
+    motion = augment.motion_of(uniforms, augmentation)
+    return {name: target.moved(labels[name][index], motion) for name, target in targets.items()}
+
+
 class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
-    """uint8 frames and uniforms in; augmented float32 pictures, the labels' sign and offset (batch, 1) out.
+    """uint8 frames and uniforms in, augmented float32 pictures out.
 
     With `frames` given they become one uint8 variable on the device, and the batch names them by index.
     """
@@ -117,29 +142,24 @@ class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
                 name="frames",
             )
 
-    def call(self, inputs: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    def call(self, inputs: Mapping[str, Any]) -> Any:
         on_device = self._frames is not None
         pictures = keras.ops.take(self._frames, inputs["index"], axis=0) if on_device else inputs["pictures"]
-        changed, sign, offset = augment.apply(pictures, inputs["uniforms"], self._augmentation)
-        return changed, keras.ops.expand_dims(sign, -1), keras.ops.expand_dims(offset, -1)
+        return augment.apply(pictures, inputs["uniforms"], self._augmentation)
 
 
 def training_model(
     net: Any, augmentation: Augmentation, frames: NDArray[np.uint8] | None, picture_shape: tuple[int, ...]
 ) -> Any:
-    """A model around `net` that gathers, augments, predicts, and takes the augmentation back from the prediction.
-
-    The prediction is compared with the plain label: for an even loss, `loss(label, sign * (output - offset))` equals
-    `loss(sign * label + offset, output)`, so plain `compile` and `fit` do the right thing.
-    """
+    """A model around `net` that gathers, augments and answers, by the outputs' names."""
     inputs = {"uniforms": keras.Input((UNIFORM_COUNT,), name="uniforms")}
     if frames is None:
         inputs["pictures"] = keras.Input(picture_shape, dtype="uint8", name="pictures")
     else:
         inputs["index"] = keras.Input((), dtype="int32", name="index")
-    pictures, sign, offset = AugmentedPictures(augmentation, frames)(inputs)
+    pictures, names = AugmentedPictures(augmentation, frames)(inputs), net.output_names
     if keras.backend.backend() == "tensorflow":
         from sepilot_train.fit.on_tensorflow import FusedNorms
 
         net = FusedNorms(net)
-    return keras.Model(inputs, sign * (net(pictures) - offset), name="training")
+    return keras.Model(inputs, by_name(names, net(pictures)), name="training")

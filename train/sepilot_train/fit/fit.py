@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.predict import compiles
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
 if TYPE_CHECKING:
-    from sepilot_train.fit.data import Answers
+    from sepilot_train.fit.data import Told
 
 __all__ = ["compiled_training", "feed", "fit"]
 
@@ -23,6 +26,7 @@ def fit(
     net: Any,
     train: FrameSet,
     validation: FrameSet,
+    targets: Mapping[str, Target],
     settings: TrainingSettings,
     augmentation: Augmentation,
     workdir: Path,
@@ -30,14 +34,17 @@ def fit(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     show_progress: bool = False,
-    answers: Answers | None = None,
+    told: Told | None = None,
     views: int = 0,
 ) -> History:
     """Fit `net` in place and leave the kept weights in it.
 
     Writes `history.csv`, `tensorboard/` (where the tensorboard package is installed) and `checkpoint/state.npz` into
     `workdir`, after each epoch. With `resume` it goes on from that checkpoint, and ends with the same weights as an
-    uninterrupted run with the same settings on the same machine. `answers` and `views` are those of `batches.Batches`.
+    uninterrupted run with the same settings on the same machine. `told` and `views` are those of `data.Batches`.
+
+    Args:
+        targets: what the net's outputs learn, by name.
 
     Raises:
         RecipeError: the settings leave no frame to train on.
@@ -47,10 +54,10 @@ def fit(
 
     from sepilot_train.fit.callbacks import EpochKeeper, ProgressBar
 
-    model, data = compiled_training(net, train, settings, augmentation, answers=answers, views=views)
+    model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views)
     keeper = EpochKeeper(
-        model=model, net=net, data=data, validation=validation, settings=settings, augmentation=augmentation,
-        workdir=workdir, on_epoch=on_epoch,
+        model=model, net=net, data=data, validation=validation, targets=targets, settings=settings,
+        augmentation=augmentation, workdir=workdir, on_epoch=on_epoch,
     )  # fmt: skip
     start = keeper.restore() if resume else 0
     if start < settings.epochs and not keeper.stopped_early:
@@ -65,27 +72,28 @@ def fit(
 def compiled_training(
     net: Any,
     train: FrameSet,
+    targets: Mapping[str, Target],
     settings: TrainingSettings,
     augmentation: Augmentation,
     *,
-    answers: Answers | None = None,
+    told: Told | None = None,
     views: int = 0,
 ) -> tuple[Any, Any]:
     """The compiled model around `net` and the data that its `fit` takes."""
     from sepilot_train.fit.data import Batches, training_model
 
     on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
-    labels = only(train.labels)
-    straight = np.abs(labels) <= settings.straight_band if settings.straight_keep < 1 else None
     data = Batches(
         None if on_device else train.pictures,
-        labels,
+        train.labels,
+        targets=targets,
+        augmentation=augmentation,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        straight=np.zeros(len(train), bool) if straight is None else straight,
+        straight=_straight(train, targets, settings),
         straight_keep=settings.straight_keep,
         min_frames=settings.min_epoch_frames,
-        answers=answers,
+        told=told,
         views=views,
     )
     if len(data) == 0:
@@ -95,8 +103,10 @@ def compiled_training(
     model = training_model(
         net, augmentation, np.asarray(train.pictures) if on_device else None, train.pictures.shape[1:]
     )
+    losses = {name: target.loss_of(settings) for name, target in targets.items()}
+    weights = {name: target.weight for name, target in targets.items()}
     optimizer = _optimizer(settings, steps_per_epoch=len(data))
-    model.compile(optimizer=optimizer, loss=_loss(settings), jit_compile=compiles())
+    model.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=compiles())
     optimizer.build(model.trainable_variables)
     return model, data
 
@@ -119,12 +129,14 @@ def _has_accelerator() -> bool:
     return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
-def _loss(settings: TrainingSettings) -> Any:
-    import keras
-
-    if settings.loss == "huber":
-        return keras.losses.Huber(delta=settings.huber_delta)
-    return keras.losses.MeanSquaredError() if settings.loss == "mse" else keras.losses.MeanAbsoluteError()
+def _straight(train: FrameSet, targets: Mapping[str, Target], settings: TrainingSettings) -> NDArray[np.bool_]:
+    """The frames (n,) on which every output that turns is nearly straight; none where all frames are used anyway."""
+    turning = [train.labels[name] for name, target in targets.items() if target.sideways]
+    if settings.straight_keep < 1 and not turning:
+        raise RecipeError('training.straight_keep: an output with mirror = "negate" expected, found none')
+    if settings.straight_keep == 1:
+        return np.zeros(len(train), bool)
+    return np.asarray(np.max(np.abs(turning), axis=0) <= settings.straight_band)
 
 
 def _optimizer(settings: TrainingSettings, *, steps_per_epoch: int) -> Any:

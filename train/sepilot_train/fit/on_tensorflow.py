@@ -23,8 +23,10 @@ __all__ = ["FusedNorms", "dataset"]
 def dataset(batches: Any) -> Any:
     """A tf.data.Dataset of the batches of a PyDataset, drawn anew each time it is gone through."""
     inputs, labels = batches[0]
-    signature = ({name: tf.TensorSpec.from_tensor(tf.constant(value)) for name, value in inputs.items()},
-                 tf.TensorSpec.from_tensor(tf.constant(labels)))  # fmt: skip
+    signature = tuple(
+        {name: tf.TensorSpec.from_tensor(tf.constant(value)) for name, value in arrays.items()}
+        for arrays in (inputs, labels)
+    )
     steps = len(batches)
     data = tf.data.Dataset.from_generator(lambda: map(batches.__getitem__, range(steps)), output_signature=signature)
     options = tf.data.Options()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,18 +10,31 @@ from numpy.typing import NDArray
 
 from sepilot_train.base.stored import Pictures
 
-__all__ = ["compiles", "predict"]
+__all__ = ["by_name", "compiles", "predict"]
 
 
-def predict(net: Any, pictures: Pictures, batch: int = 256) -> NDArray[np.float32]:
-    """The net's output, float32 (n,), for uint8 pictures, fed as the runtime feeds them: float32 times 1/255."""
+def predict(net: Any, pictures: Pictures, batch: int = 256) -> dict[str, NDArray[np.float32]]:
+    """What a net says to n uint8 pictures, fed as the runtime feeds them: float32 times 1/255.
+
+    Returns:
+        By output, float32 (n,).
+    """
     net.jit_compile = compiles()
     # Keras's own `predict` makes a pipeline for each call, whose end is waited for as that of an epoch is.
     parts = [
-        np.asarray(net.predict_on_batch(pictures[start : start + batch] * np.float32(1 / 255)))
+        by_name(net.output_names, net.predict_on_batch(pictures[start : start + batch] * np.float32(1 / 255)))
         for start in range(0, len(pictures), batch)
     ]
-    return np.concatenate([np.zeros((0, 1), np.float32), *parts])[:, 0]
+    names = parts[0] if parts else net.output_names
+    nothing = np.zeros((0, 1), np.float32)
+    return {name: np.concatenate([nothing, *(np.asarray(part[name]) for part in parts)])[:, 0] for name in names}
+
+
+def by_name(names: Sequence[str], answer: Any) -> dict[str, Any]:
+    """What a Keras net gave back, by its outputs' names: a table, a list in their order, or the one of them."""
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    return dict(zip(names, answer if isinstance(answer, list | tuple) else [answer], strict=True))
 
 
 def compiles() -> bool:

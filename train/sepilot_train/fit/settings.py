@@ -8,7 +8,10 @@ from typing import Literal, Protocol
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.ranges import require_in
 
-__all__ = ["History", "OnEpoch", "TrainingSettings"]
+__all__ = ["History", "LossName", "OnEpoch", "TrainingSettings"]
+
+
+LossName = Literal["mse", "mae", "huber"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class TrainingSettings:
         early_stopping_patience: stop after so many epochs without a better validation loss; 0 never stops.
         ema: momentum per step of an exponential moving average of the weights, which is then what is validated and
             kept; 0 keeps the weights themselves.
-        loss: on the labels, which are in [-1, 1].
+        loss: on the labels, which are in [-1, 1]; an output may name its own.
         huber_delta: where `huber` goes from square to line.
         keep: the weights of the `best` epoch by validation loss, or of the `last` one. With `last` the validation
             frames have no influence on the result (unless it stops early or lowers the rate by them).
@@ -53,7 +56,7 @@ class TrainingSettings:
     plateau_patience: int = 5
     early_stopping_patience: int = 0
     ema: float = 0.0
-    loss: Literal["mse", "mae", "huber"] = "mse"
+    loss: LossName = "mse"
     huber_delta: float = 0.2
     keep: Literal["best", "last"] = "best"
     seed: int = 0
@@ -87,7 +90,11 @@ _RANGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What happened: one row per epoch (`epoch` from 1, `loss`, `val_loss`, `val_mae`, `learning_rate`, `seconds`)."""
+    """What happened: one row per epoch (`epoch` from 1, `loss`, `val_loss`, `val_mae`, `learning_rate`, `seconds`).
+
+    Where there are several outputs, `val_mae` is that of the first, and `loss`, `val_loss` are sums by weight, of which
+    `loss:NAME`, `val_loss:NAME` and `val_mae:NAME` tell the parts, before the weight.
+    """
 
     rows: tuple[dict[str, float], ...]
     kept_epoch: int

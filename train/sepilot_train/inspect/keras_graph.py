@@ -11,7 +11,7 @@ from typing import Any
 
 from sepilot_runtime.base.errors import ModelFileError
 
-__all__ = ["Call", "Graph", "graph_of", "maker_of", "run_through"]
+__all__ = ["Call", "Graph", "graph_of", "maker_of", "outputs_of", "run_through"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -132,6 +132,17 @@ def _functional(model: Any) -> Any:
             f"{type(model).__name__}"
         )
     return graph
+
+
+def outputs_of(model: Any) -> dict[str, Any]:
+    """A model's outputs by name, in its own order: the keys of a table, or the names of the layers that make them.
+
+    Keras sorts the outputs of a table by their keys, and calls them after their layers all the same.
+    """
+    table = (
+        model.output if isinstance(model.output, dict) else dict(zip(model.output_names, model.outputs, strict=True))
+    )
+    return {name: tensor for output in model.outputs for name, tensor in table.items() if tensor is output}
 
 
 def maker_of(tensor: Any) -> Any:

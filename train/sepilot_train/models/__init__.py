@@ -1,7 +1,7 @@
 """The nets, by name: `build_model("swift", (66, 100, 1), {})`."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
@@ -18,10 +18,17 @@ BUILDERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def build_model(builder: str, picture_shape: tuple[int, int, int], options: Mapping[str, Any], K: Any = None) -> Any:
+def build_model(
+    builder: str,
+    picture_shape: tuple[int, int, int],
+    options: Mapping[str, Any],
+    outputs: Sequence[str] = ("steering",),
+    K: Any = None,
+) -> Any:
     """Build the net `builder` for pictures of (height, width, channels).
 
-    `options` are the builder's keyword arguments. `K` is the layer namespace; Keras 3 when not given.
+    The net has a number for each of `outputs`. `options` are the builder's keyword arguments. `K` is the layer
+    namespace; Keras 3 when not given.
 
     Raises:
         RecipeError: the builder or an option is not known, or the picture is too small for the net.
@@ -40,7 +47,7 @@ def build_model(builder: str, picture_shape: tuple[int, int, int], options: Mapp
 
         K = keras
     try:
-        return build(K, picture_shape, **options)
+        return build(K, picture_shape, outputs, **options)
     except (TypeError, ValueError) as e:
         # Keras names the layer and the size in the first line; the rest is a list of arguments.
         height, width, channels = picture_shape

@@ -1,7 +1,7 @@
-"""The steering nets. Input "image": float32 in [0, 1], NHWC; output "steering": (batch, 1), + = right.
+"""The steering nets. Input "image": float32 in [0, 1], NHWC; a number (batch, 1) for each output, on the same features.
 
-Each builder takes the layer namespace `K` (`keras` or `tf_keras`), the picture's (height, width, channels), and
-keyword options, which a recipe may set.
+Each builder takes the layer namespace `K` (`keras` or `tf_keras`), the picture's (height, width, channels), the names
+of the outputs, and keyword options, which a recipe may set.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Any
 from sepilot_train.models import blocks
 
 Shape = tuple[int, int, int]
+Outputs = Sequence[str]
 
 
 def _require_equal_lengths(**lists: Sequence[Any]) -> None:
@@ -19,14 +20,15 @@ def _require_equal_lengths(**lists: Sequence[Any]) -> None:
         )
 
 
-def _finish(K: Any, image: Any, features: Any, name: str) -> Any:
-    steering = K.layers.Dense(1, name="steering")(features)
-    return K.Model(image, steering, name=name)
+def _finish(K: Any, image: Any, features: Any, name: str, outputs: Sequence[str]) -> Any:
+    heads = [K.layers.Dense(1, name=output)(features) for output in outputs]
+    return K.Model(image, heads if len(heads) > 1 else heads[0], name=name)
 
 
 def build_v27(
     K: Any,
     picture_shape: Shape,
+    outputs: Outputs = ("steering",),
     *,
     filters: Sequence[int] = (8, 16, 32, 64, 128),
     dense: Sequence[int] = (128, 64, 32, 16, 8),
@@ -47,12 +49,13 @@ def build_v27(
         x = K.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
     x = K.layers.Dropout(dropout, name="dropout")(x)
     x = K.layers.GlobalAveragePooling2D(name="average")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27")
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27", outputs)
 
 
 def build_v27_foldable(
     K: Any,
     picture_shape: Shape,
+    outputs: Outputs = ("steering",),
     *,
     filters: Sequence[int] = (8, 16, 32, 64, 128),
     dense: Sequence[int] = (128, 64, 32, 16, 8),
@@ -70,12 +73,13 @@ def build_v27_foldable(
         x = K.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
     x = K.layers.Dropout(dropout, name="dropout")(x)
     x = K.layers.GlobalAveragePooling2D(name="average")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27_foldable")
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27_foldable", outputs)
 
 
 def build_swift(
     K: Any,
     picture_shape: Shape,
+    outputs: Outputs = ("steering",),
     *,
     stem: int = 16,
     widths: Sequence[int] = (16, 32, 64, 96),
@@ -109,10 +113,12 @@ def build_swift(
     x = K.layers.GlobalAveragePooling2D(name="average")(x)
     if dropout:
         x = K.layers.Dropout(dropout, name="dropout")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "swift")
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "swift", outputs)
 
 
-def build_pilotnet(K: Any, picture_shape: Shape, *, dense: Sequence[int] = (100, 50, 10)) -> Any:
+def build_pilotnet(
+    K: Any, picture_shape: Shape, outputs: Outputs = ("steering",), *, dense: Sequence[int] = (100, 50, 10)
+) -> Any:
     """NVIDIA's PilotNet (Bojarski et al. 2016, arXiv 1604.07316, figure 4): 252,219 parameters at 66x200x3.
 
     The paper's fixed input normalization is what the contract does (pixels / 255); it names no activation.
@@ -123,14 +129,11 @@ def build_pilotnet(K: Any, picture_shape: Shape, *, dense: Sequence[int] = (100,
     ):
         x = K.layers.Conv2D(filters, kernel, strides=stride, activation="relu", name=f"conv{number}")(x)
     x = K.layers.Flatten(name="flat")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "pilotnet")
+    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "pilotnet", outputs)
 
 
-def build_donkey_linear(K: Any, picture_shape: Shape, *, dropout: float = 0.2) -> Any:
-    """Donkeycar's default `linear` net with one output: 816,977 parameters at 120x160x3.
-
-    The original has a second output for throttle, 51 parameters more (817,028).
-    """
+def build_donkey_linear(K: Any, picture_shape: Shape, outputs: Outputs = ("steering",), *, dropout: float = 0.2) -> Any:
+    """Donkeycar's default `linear` net: 817,028 parameters at 120x160x3 with its two outputs, steering and throttle."""
     image = x = K.Input(picture_shape, name="image")
     for number, (filters, kernel, stride) in enumerate(
         ((24, 5, 2), (32, 5, 2), (64, 5, 2), (64, 3, 1), (64, 3, 1)), start=1
@@ -141,4 +144,4 @@ def build_donkey_linear(K: Any, picture_shape: Shape, *, dropout: float = 0.2) -
     for number, width in enumerate((100, 50), start=1):
         x = K.layers.Dense(width, activation="relu", name=f"dense{number}")(x)
         x = K.layers.Dropout(dropout, name=f"dense{number}_dropout")(x)
-    return _finish(K, image, x, "donkey_linear")
+    return _finish(K, image, x, "donkey_linear", outputs)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.contract.contract import Golden, Picture, Scalar, golden_from
+from sepilot_runtime.contract.contract import Golden, Output, Picture, golden_from
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
 from sepilot_runtime.recording.drive import Drive
+from sepilot_train.base.frame_set import Answers
 from sepilot_train.fit.predict import predict
 from sepilot_train.run.material import Material
 
@@ -19,14 +20,13 @@ __all__ = ["golden_frames"]
 
 
 def golden_frames(
-    material: Material, picture: Picture, net: Any, answers: NDArray[np.float32], count: int = 3
+    material: Material, picture: Picture, net: Any, outputs: Sequence[Output], answers: Answers
 ) -> tuple[Golden, ...]:
-    """Small copies of held-out frames from hardest left to hardest right, with the training model's answers."""
+    """Small copies of held-out frames with the training model's answers: from end to end of each output's."""
     owners = [(d, int(j)) for d, i in _validation_frames(material) for j in i]
-    order = task_of(Scalar(name="steering")).tails(answers, None)[0]
     frames = []
-    for place in np.linspace(0, len(order) - 1, min(count, len(order))).astype(int):
-        drive, index = owners[order[place]]
+    for place in _places(outputs, answers):
+        drive, index = owners[place]
         try:
             frames.append(golden_copy(drive.read(index)))
         except FrameError:
@@ -36,9 +36,19 @@ def golden_frames(
     pictures = np.stack([picture_of(frame, picture) for frame in frames])
     expected = predict(net, pictures)
     return tuple(
-        golden_from(frame, {"steering": float(answer)}, pixels)
-        for frame, answer, pixels in zip(frames, expected, pictures, strict=True)
+        golden_from(frame, {name: float(values[i]) for name, values in expected.items()}, pictures[i])
+        for i, frame in enumerate(frames)
     )
+
+
+def _places(outputs: Sequence[Output], answers: Answers) -> dict[int, None]:
+    """Held-out frames at both ends and in the middle of what the first output says, and at both ends of the others."""
+    found: dict[int, None] = {}
+    for number, output in enumerate(outputs):
+        order = task_of(output).tails(answers.values[output.name], None)[0]
+        count = min(2 if number else 3, len(order))
+        found |= dict.fromkeys(order[np.linspace(0, len(order) - 1, count).astype(int)].tolist())
+    return found
 
 
 def _validation_frames(material: Material) -> list[tuple[Drive, list[int]]]:

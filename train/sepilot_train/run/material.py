@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,15 +22,20 @@ from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
 
-__all__ = ["Material", "Side", "gather", "load_sets", "open_sides"]
+__all__ = ["Material", "Side", "columns_of", "gather", "load_sets", "open_sides"]
 
 Side = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Material:
-    """Drives decoded and split. The `train` and `validation` index arrays of `split` go with `sets`."""
+    """Drives decoded and split. The `train` and `validation` index arrays of `split` go with `sets`.
 
+    Attributes:
+        columns: by output, the recordings' column that it learns.
+    """
+
+    columns: Mapping[str, str]
     drives: tuple[Drive, ...]
     sets: tuple[PictureSet, ...]
     split: Split
@@ -40,7 +45,10 @@ class Material:
         parts = [(s, i) for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)]
         return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
-            labels={"steering": np.concatenate([s.labels["steering"][i] for s, i in parts]).astype(np.float32)},
+            labels={
+                name: np.concatenate([s.labels[column][i] for s, i in parts]).astype(np.float32)
+                for name, column in self.columns.items()
+            },
             drives=tuple(s.drive_id for s, i in parts for _ in i),
             names=tuple(s.names[j] for s, i in parts for j in i),
         )
@@ -48,6 +56,11 @@ class Material:
     def ids(self, side: Side) -> tuple[str, ...]:
         """The drives that have frames on one side."""
         return tuple(s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
+
+
+def columns_of(recipe: Recipe) -> dict[str, str]:
+    """By output, the recordings' column that it learns."""
+    return {name: target.label or name for name, target in recipe.targets.items()}
 
 
 def gather(
@@ -63,7 +76,7 @@ def gather(
     """
     first, given = sides or open_sides(request)
     everything = load_sets([*first, *given], recipe, request.filter, progress=progress)
-    _require_usable(everything)
+    _require_usable(everything, columns_of(recipe))
     sets = [s for _, s in everything]
     if given:
         frames = [np.arange(len(s.names)) for s in sets]
@@ -83,7 +96,8 @@ def gather(
         parts = dataclasses.replace(
             parts, validation=tuple(v[s.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
         )
-    return Material(drives=tuple(d for d, _ in everything), sets=tuple(sets), split=parts)
+    drives = tuple(d for d, _ in everything)
+    return Material(columns=columns_of(recipe), drives=drives, sets=tuple(sets), split=parts)
 
 
 def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
@@ -101,10 +115,11 @@ def load_sets(
 ) -> list[tuple[Drive, PictureSet]]:
     """Filter and decode drives; each with its pictures."""
     kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
-    return [(drive, load_pictures(drive, recipe.picture, progress=progress)) for drive in kept]
+    labels = tuple(columns_of(recipe).values())
+    return [(drive, load_pictures(drive, recipe.picture, labels=labels, progress=progress)) for drive in kept]
 
 
-def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
+def _require_usable(everything: Sequence[tuple[Drive, PictureSet]], columns: Mapping[str, str]) -> None:
     known: dict[str, Drive] = {}
     for drive, pictures in everything:
         first = known.setdefault(pictures.fingerprint, drive)
@@ -113,8 +128,9 @@ def _require_usable(everything: Sequence[tuple[Drive, PictureSet]]) -> None:
                 f"{drive.path}: a copy of {first.path}; a drive must not train and judge, give one of them"
             )
     for drive, pictures in everything:
-        if not drive.has("steering") or not np.isfinite(pictures.labels["steering"]).all():
-            raise DriveError(f"{drive.path}: has no steering labels; it can be driven over but not trained on")
+        for column in columns.values():
+            if not drive.has(column) or not np.isfinite(pictures.labels[column]).all():
+                raise DriveError(f"{drive.path}: has no {column} labels; it can be driven over but not trained on")
     scales = {d.full_scale_deg for d, _ in everything}
     if len(scales) > 1:
         raise DriveError(

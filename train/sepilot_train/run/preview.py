@@ -10,8 +10,9 @@ import numpy as np
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_train.base import plots
-from sepilot_train.base.frame_set import FrameSet, only
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply
+from sepilot_train.base.frame_set import FrameSet
+from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply, motion_of
+from sepilot_train.run.recipe import Recipe
 
 __all__ = ["draw_preview", "require_preview_path"]
 
@@ -41,25 +42,30 @@ def require_preview_path(path: Path) -> None:
     require_new(path)
 
 
-def draw_preview(frames: FrameSet, settings: Augmentation, path: Path, *, seed: int) -> None:
-    """Write the sheet as PNG. Pictures, chances and labels are those that training sees; chances are raised to 1."""
+def draw_preview(frames: FrameSet, recipe: Recipe, path: Path, *, seed: int) -> None:
+    """Write the sheet as PNG. Pictures, chances and labels are those that training sees; chances are raised to 1.
+
+    Over each picture stands the label of the first output.
+    """
+    settings, (name, target) = recipe.augmentation, next(iter(recipe.targets.items()))
     rng = np.random.default_rng([seed, 7])
     chosen = rng.choice(len(frames), COLUMNS, replace=len(frames) < COLUMNS)
-    pictures, labels = frames.pictures[chosen], only(frames.labels)[chosen]
-    rows = [(name, _only(settings, fields)) for name, fields in KINDS.items()] + [("all of them", settings)]
+    pictures, labels = frames.pictures[chosen], frames.labels[name][chosen]
+    rows = [(kind, _only(settings, fields)) for kind, fields in KINDS.items()] + [("all of them", settings)]
     fig = plots.figure(1.8 * COLUMNS, 1.35 * len(rows))
     grid = fig.subplots(len(rows), COLUMNS, squeeze=False)
-    for line, (name, augmentation) in zip(grid, rows, strict=True):
+    for line, (kind, augmentation) in zip(grid, rows, strict=True):
         uniforms = rng.random((COLUMNS, UNIFORM_COUNT), dtype=np.float32)
-        changed, sign, offset = (np.asarray(a) for a in apply(pictures, uniforms, augmentation))
-        for ax, picture, label in zip(line, changed, labels * sign + offset, strict=True):
+        changed = np.asarray(apply(pictures, uniforms, augmentation))
+        moved = target.moved(labels, motion_of(uniforms, augmentation))
+        for ax, picture, label in zip(line, changed, moved, strict=True):
             # Channels come as blue, green, red.
             ax.imshow(picture[..., ::-1] if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
             ax.set_title(f"{label:+.2f}", fontsize=8, color=plots.INK, pad=2)
             ax.set_axis_off()
-        off = name not in ("as recorded", "all of them") and augmentation == _only(settings, ())
+        off = kind not in ("as recorded", "all of them") and augmentation == _only(settings, ())
         line[0].text(
-            -0.04, 0.5, f"{name}\n(off)" if off else name, transform=line[0].transAxes, ha="right", va="center",
+            -0.04, 0.5, f"{kind}\n(off)" if off else kind, transform=line[0].transAxes, ha="right", va="center",
             fontsize=9, color=plots.FAINT if off else plots.INK,
         )  # fmt: skip
     plots.save(fig, path)

@@ -23,13 +23,15 @@ from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.base.settings import override, read_toml
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.ranges import require_in
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.settings import TrainingSettings
 
 __all__ = [
     "DataSettings",
-    "Gate",
+    "Gates",
     "ModelSettings",
     "Recipe",
     "load_recipe",
@@ -40,6 +42,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+USUAL: Mapping[str, Mapping[str, Any]] = {
+    "steering": {"unit": "deg", "positive": "right", "mirror": "negate"},
+    "throttle": {"low": 0.0, "high": 1.0, "positive": "forward"},
+}
+"""What outputs of these names have where the recipe's `outputs.NAME` says nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,27 +84,18 @@ class DataSettings:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """Limits that an exported file must keep; None leaves the format table's own.
-
-    Attributes:
-        max_error: largest deviation of one frame from the training model, as a fraction of full scale.
-        mae_increase: upper end of the paired confidence interval of the task error's increase, in label units.
-    """
-
-    max_error: float | None = None
-    mae_increase: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_error", "mae_increase"):
-            if (value := getattr(self, name)) is not None:
-                require_in(name, value, 0, 1e6)
+Gates = Mapping[str, float | Mapping[str, float]]
+"""Limits that exported files must keep: by gate for all outputs, or by output a table of those for it alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A training, complete. `gates` maps a precision ("int8") to its limits."""
+    """A training, complete.
+
+    Attributes:
+        outputs: by name, in the order of the contract; steering alone where there is none.
+        gates: by precision ("int8") its limits; what is not said stays as the format table has it.
+    """
 
     name: str
     summary: str
@@ -104,27 +103,58 @@ class Recipe:
     model: ModelSettings
     training: TrainingSettings
     task: Literal["steering"] = "steering"
+    outputs: Mapping[str, AnyTarget] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
     data: DataSettings = field(default_factory=DataSettings)
-    gates: Mapping[str, Gate] = field(default_factory=dict)
+    gates: Mapping[str, Gates] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # It goes into names of files and onto terminals.
         for key, text in (("name", self.name), ("summary", self.summary)):
             if one_line(text) != text or len(text) > TEXT_LENGTH:
                 raise RecipeError(f"{key}: a printable text expected, found {one_line(text)[:80]}")
+        for name in self.outputs:
+            if not name.isidentifier():
+                raise RecipeError(f"outputs.{name}: a name of letters, digits and _ expected")
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
+        for precision, gates in self.gates.items():
+            self._require_gates(gates, f"gates.{precision}")
+
+    def _require_gates(self, gates: Gates, where: str) -> None:
+        tasks = {name: task_of(target.output(name, 1.0)) for name, target in self.targets.items()}
+        known = {name: [rule.name for rule in task.gates()] for name, task in tasks.items()}
+        everywhere = list(dict.fromkeys(gate for names in known.values() for gate in names))
+        for key, value in gates.items():
+            named = isinstance(value, Mapping)
+            if key not in (known if named else everywhere):
+                expected = f"an output ({', '.join(known)})" if named else f"one of {', '.join(everywhere)}"
+                raise RecipeError(f"{where}.{key}: {expected} expected")
+            for gate, limit in value.items() if isinstance(value, Mapping) else [(key, value)]:
+                place = f"{where}.{key}.{gate}" if named else f"{where}.{key}"
+                if named and gate not in known[key]:
+                    raise RecipeError(f"{place}: one of {', '.join(known[key])} expected")
+                require_in(place, limit, 0, 1e6)
+
+    @property
+    def targets(self) -> Mapping[str, AnyTarget]:
+        """What the net learns, by the outputs' names."""
+        return self.outputs or {"steering": AnyTarget(**USUAL["steering"])}
 
     @property
     def sha256(self) -> str:
         """Of the resolved values, whatever file and overrides they came from.
 
-        The seed is left out: trainings that differ in nothing else are trainings of one recipe.
+        The seed is left out: trainings that differ in nothing else are trainings of one recipe. So are keys that came
+        later where they say nothing, that recipes keep the sum that they had.
         """
         values = dataclasses.asdict(self)
         values["training"]["seed"] = 0
+        if not self.outputs:
+            del values["outputs"]
+        for gates in values["gates"].values():
+            gates.update({gate: gates.get(gate) for gate in ("max_error", "mae_increase")})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def with_choices(self, *, seed: int, min_throttle: float | None) -> Recipe:
@@ -169,6 +199,11 @@ def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shi
     table, where = _read(name_or_path, shipped)
     for text in overrides:
         override(table, text, RecipeError)
+    if isinstance(outputs := table.get("outputs"), dict):
+        table["outputs"] = {
+            name: {**USUAL.get(name, {}), **given} if isinstance(given, dict) else given
+            for name, given in outputs.items()
+        }
     try:
         return parse(kind, table, "", RecipeError, complete=False)
     except RecipeError as e:

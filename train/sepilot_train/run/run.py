@@ -34,7 +34,7 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.frame_set import Answers, FrameSet, read_answers
-from sepilot_train.run.material import Material, Side
+from sepilot_train.run.material import Material, Side, columns_of
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import DriveSplit, Split, SplitRecord
@@ -107,7 +107,12 @@ class Run:
         if not found:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side or 'any side'} expected, found none")
         drives, sets, train, validation = zip(*found, strict=True)
-        return Material(drives=drives, sets=sets, split=Split(kind=split.kind, train=train, validation=validation))
+        return Material(
+            columns=columns_of(self.recipe),
+            drives=drives,
+            sets=sets,
+            split=Split(kind=split.kind, train=train, validation=validation),
+        )
 
     def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
         """Refuse drives that are no longer there or cannot be read, before any work is done for them.
@@ -133,18 +138,19 @@ class Run:
         Known by its fingerprint, as its name depends on the folders that it lies in and on the drives beside it. A
         drive that went on growing has another fingerprint; there the name counts, and the frames must all be there.
         """
+        labels = tuple(columns_of(self.recipe).values())
         name, names = entry.id, {*entry.train, *entry.validation}
         own = [d for d in here if d.id == name]
         others = [d for d in here if d.id != name and names.issubset(d.names)]
         for drive in (*own, *others):
             with contextlib.suppress(DriveError):
                 kept = wanted_frames(drive, self.request.filter, self.recipe.data.min_throttle)
-                pictures = load_pictures(kept, picture, progress=progress)
+                pictures = load_pictures(kept, picture, labels=labels, progress=progress)
                 if pictures.fingerprint == entry.fingerprint:
                     return _placed(dataclasses.replace(kept, id=name), pictures, entry, self.path)
         if not own:
             raise RunError(f"{self.path}: drive {name!r} expected, found {', '.join(d.id for d in here)}")
-        return _placed(own[0], load_pictures(own[0], picture, progress=progress), entry, self.path)
+        return _placed(own[0], load_pictures(own[0], picture, labels=labels, progress=progress), entry, self.path)
 
 
 def open_run(path: Path) -> Run:

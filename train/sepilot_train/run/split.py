@@ -173,10 +173,14 @@ def _blocks_of(
     return np.flatnonzero(~near), np.flatnonzero(validation)
 
 
-def measure_leak(sets: Sequence[PictureSet], split: Split, *, limit: int = 2000, seed: int = 0) -> Leak:
-    """Look up the nearest training picture, by the distance of 8x12 thumbnails, for up to `limit` validation frames."""
-    train_x, train_y = _side(sets, split.train)
-    test_x, test_y = _side(sets, split.validation)
+def measure_leak(sets: Sequence[PictureSet], split: Split, label: str, *, limit: int = 2000, seed: int = 0) -> Leak:
+    """Look up `label` of the nearest training picture, by the distance of 8x12 thumbnails.
+
+    Args:
+        limit: so many of the validation frames are looked up at most.
+    """
+    train_x, train_y = _side(sets, split.train, label)
+    test_x, test_y = _side(sets, split.validation, label)
     chosen = np.random.default_rng(seed).permutation(len(test_y))[:limit]
     found = _nearest(train_x, np.concatenate([t for _, t in _thumbnails(test_x, chosen)]))
     return Leak(
@@ -186,9 +190,11 @@ def measure_leak(sets: Sequence[PictureSet], split: Split, *, limit: int = 2000,
     )
 
 
-def _side(sets: Sequence[PictureSet], indices: Sequence[Indices]) -> tuple[StoredPictures, NDArray[np.float32]]:
+def _side(
+    sets: Sequence[PictureSet], indices: Sequence[Indices], label: str
+) -> tuple[StoredPictures, NDArray[np.float32]]:
     pictures = StoredPictures.joined([(s.pictures, i) for s, i in zip(sets, indices, strict=True)])
-    return pictures, np.concatenate([s.labels["steering"][i] for s, i in zip(sets, indices, strict=True)])
+    return pictures, np.concatenate([s.labels[label][i] for s, i in zip(sets, indices, strict=True)])
 
 
 def _thumbnails(pictures: StoredPictures, chosen: Indices) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -5,38 +5,40 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sepilot_runtime import __version__
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
-from sepilot_runtime.contract.contract import Contract, Provenance, Scalar
+from sepilot_runtime.contract.contract import Contract, Provenance
 from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import Answers, FrameSet
-from sepilot_train.base.metrics import SteeringMetrics, steering_metrics
+from sepilot_train.base.metrics import ScalarMetrics
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
-from sepilot_train.models import build_model
 from sepilot_train.run import split
 from sepilot_train.run.golden import golden_frames
 from sepilot_train.run.material import Material
+from sepilot_train.run.net import build_net
 from sepilot_train.run.recipe import Recipe, load_recipe, to_toml
 from sepilot_train.run.request import Request, first_difference
 from sepilot_train.run.run import Run, open_run, read_request, write_text
-from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import VALIDATION_NAME, Validation
 
 __all__ = ["complete_run", "require_buildable", "require_same", "start_run", "train_run"]
 
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless")
 """Their versions stand in the contract."""
+
+
+FLOAT_TOLERANCE = 1e-3
+"""Of an answer's magnitude: what golden answers of a float32 file may deviate from the training model's."""
 
 
 def start_run(out: Path, request: Request, recipe: Recipe, command: str) -> None:
@@ -63,7 +65,7 @@ def require_same(out: Path, request: Request, recipe: Recipe) -> None:
 
 def require_buildable(recipe: Recipe) -> None:
     """Build the recipe's net once, to say what is wrong with it before minutes go into decoding. Raises RecipeError."""
-    build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+    build_net(recipe)
 
 
 def train_run(
@@ -88,52 +90,64 @@ def train_run(
 
     settings = dataclasses.replace(recipe.training, seed=request.seed)
     keras.utils.set_random_seed(request.seed)
-    net = build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+    net = build_net(recipe)
     train, validation = material.frames("train"), material.frames("validation")
     begin = time.perf_counter()
     # A training that was killed in its first epoch has nothing to go on from, and starts over.
     resume = resume and (out / "checkpoint" / "state.npz").exists()
     history = fit(
-        net, train, validation, settings, recipe.augmentation, out, resume=resume, on_epoch=on_epoch,
-        show_progress=progress,
+        net, train, validation, recipe.targets, settings, recipe.augmentation, out, resume=resume,
+        on_epoch=on_epoch, show_progress=progress,
     )  # fmt: skip
     complete_run(out, recipe, material, net, history, time.perf_counter() - begin)
     return open_run(out)
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Judgement:
+    """A net on the held-out frames, and by output how good it is there."""
+
+    train: FrameSet
+    answers: Answers
+    metrics: Mapping[str, ScalarMetrics]
+
+
 def complete_run(
     out: Path, recipe: Recipe, material: Material, net: Any, history: History, seconds: float
-) -> SteeringMetrics:
+) -> Mapping[str, ScalarMetrics]:
     """Judge a trained net on the held-out frames and write everything of the run directory that follows from it.
 
     Args:
-        net: Keras 3 Functional, pictures of `recipe` in, one output of shape (n, 1).
+        net: Keras 3 Functional, pictures of `recipe` in, outputs of shape (n, 1) as its targets are named.
         seconds: that the training took.
+
+    Returns:
+        Figures by output.
     """
     write_json(out / "split.json", dataclasses.asdict(split.record_of(material.sets, material.split)))
-    train, validation = material.frames("train"), material.frames("validation")
-    answers = predict(net, validation.pictures)
-    metrics = steering_metrics(validation.labels["steering"], answers, float(train.labels["steering"].mean()))
-    leak = split.measure_leak(material.sets, material.split)
-    _write_judgement(out, material, validation, answers, metrics, leak, history, seconds)
-    write_text(out / "contract.json", _contract(recipe, material, train, net, answers, metrics).to_json())
-    _draw(out, material, validation, answers, metrics, history)
+    judged = _judge(recipe, material, net)
+    judged.answers.save(out / "predictions.npz")
+    _write_figures(out, material, judged.metrics, history, seconds)
+    write_text(out / "contract.json", _contract(recipe, material, net, judged).to_json())
+    _draw(out, recipe, material, judged, history)
     with atomic_file(out / "model.keras") as part:
         net.save(part)
-    return metrics
+    return judged.metrics
 
 
-def _write_judgement(
-    out: Path,
-    material: Material,
-    validation: FrameSet,
-    answers: NDArray[np.float32],
-    metrics: SteeringMetrics,
-    leak: Leak,
-    history: History,
-    seconds: float,
+def _judge(recipe: Recipe, material: Material, net: Any) -> _Judgement:
+    train, validation = material.frames("train"), material.frames("validation")
+    answers = predict(net, validation.pictures)
+    metrics = {
+        name: target.metrics(validation.labels[name], answers[name], float(train.labels[name].mean()))
+        for name, target in recipe.targets.items()
+    }
+    return _Judgement(train=train, answers=Answers(frames=validation, values=answers), metrics=metrics)
+
+
+def _write_figures(
+    out: Path, material: Material, metrics: Mapping[str, ScalarMetrics], history: History, seconds: float
 ) -> None:
-    Answers(frames=validation, values={"steering": answers}).save(out / "predictions.npz")
     frames = material.split.counts()
     found = Validation(
         split=material.split.kind,
@@ -142,8 +156,9 @@ def _write_judgement(
         train_drives=material.ids("train"),
         validation_drives=material.ids("validation"),
         full_scale_deg=material.drives[0].full_scale_deg,
-        metrics=metrics,
-        leak=leak,
+        metrics=next(iter(metrics.values())),
+        outputs=metrics,
+        leak=split.measure_leak(material.sets, material.split, next(iter(material.columns.values()))),
         epochs=len(history.rows),
         kept_epoch=history.kept_epoch,
         stopped_early=history.stopped_early,
@@ -153,39 +168,42 @@ def _write_judgement(
     write_json(out / VALIDATION_NAME, dataclasses.asdict(found))
 
 
-def _contract(
-    recipe: Recipe,
-    material: Material,
-    train: FrameSet,
-    net: Any,
-    answers: NDArray[np.float32],
-    metrics: SteeringMetrics,
-) -> Contract:
+def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) -> Contract:
     fingerprints = [s.fingerprint for s, i in zip(material.sets, material.split.train, strict=True) if len(i)]
-    figures_ = {
-        "r2": metrics.r2,
-        "mae": metrics.mae,
-        "mae_nonzero": metrics.mae_nonzero,
-        "constant_mae": metrics.constant_mae,
-        "frames": float(metrics.count),
-    }
+    outputs = tuple(target.output(name, material.drives[0].full_scale_deg) for name, target in recipe.targets.items())
     return Contract(
         inputs=(recipe.picture,),
-        outputs=(Scalar(name="steering", unit="deg", scale=material.drives[0].full_scale_deg, positive="right"),),
-        tolerance={"steering": 1e-3},
+        outputs=outputs,
+        tolerance={output.name: FLOAT_TOLERANCE * output.magnitude for output in outputs},
         provenance=Provenance(
             recipe=recipe.name,
             recipe_sha256=recipe.sha256,
             dataset_fingerprint=hashlib.sha256("".join(fingerprints).encode()).hexdigest(),
             drives=material.ids("train"),
             validation_drives=material.ids("validation"),
-            validation={k: round(v, 6) for k, v in figures_.items() if v is not None},
+            validation=_validation_figures(judged.metrics),
             versions={"sepilot": __version__} | versions(PACKAGES),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
-        statistics=dataclasses.replace(statistics_of(train.pictures), frame_size=_frame_size(material)),
-        golden=golden_frames(material, recipe.picture, net, answers),
+        statistics=dataclasses.replace(statistics_of(judged.train.pictures), frame_size=_frame_size(material)),
+        golden=golden_frames(material, recipe.picture, net, outputs, judged.answers),
     )
+
+
+def _validation_figures(metrics: Mapping[str, ScalarMetrics]) -> dict[str, float]:
+    """The first output's by their names, those of others with the output's before it."""
+    found: dict[str, float] = {}
+    for place, (name, figures) in enumerate(metrics.items()):
+        values = {
+            "r2": figures.r2,
+            "mae": figures.mae,
+            "mae_nonzero": figures.mae_nonzero,
+            "constant_mae": figures.constant_mae,
+            "frames": float(figures.count),
+        }
+        before = f"{name}." if place else ""
+        found |= {f"{before}{key}": round(value, 6) for key, value in values.items() if value is not None}
+    return found
 
 
 def _frame_size(material: Material) -> tuple[int, int] | None:
@@ -201,19 +219,15 @@ def _frame_size(material: Material) -> tuple[int, int] | None:
     return sizes[0] if sizes and max(aspects) < 1.02 * min(aspects) else None
 
 
-def _draw(
-    out: Path,
-    material: Material,
-    validation: FrameSet,
-    answers: NDArray[np.float32],
-    metrics: SteeringMetrics,
-    history: History,
-) -> None:
-    scale = material.drives[0].full_scale_deg
-    folder = out / "figures"
+def _draw(out: Path, recipe: Recipe, material: Material, judged: _Judgement, history: History) -> None:
+    """Figures of the run; those of the first output under plain names, those of others with the output's before."""
+    folder, frames = out / "figures", judged.answers.frames
     columns = {key: [row[key] for row in history.rows] for key in (history.rows[0] if history.rows else {})}
     if columns:
         plots.draw_history(columns, folder / "training.png")
-    plots.draw_scatter(validation.labels["steering"], answers, metrics, scale, folder / "scatter.png")
-    plots.draw_driving(validation.labels["steering"], answers, scale, folder / "driving.png")
-    plots.draw_bins(metrics, scale, folder / "bins.png")
+    for place, (name, metrics) in enumerate(judged.metrics.items()):
+        output = recipe.targets[name].output(name, material.drives[0].full_scale_deg)
+        labels, said, before = frames.labels[name], judged.answers.values[name], f"{name}-" if place else ""
+        plots.draw_scatter(labels, said, metrics, output, folder / f"{before}scatter.png")
+        plots.draw_driving(labels, said, output, folder / f"{before}driving.png")
+        plots.draw_bins(metrics, output, folder / f"{before}bins.png")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sepilot_export.quantize.calibration import MINIMUM, select
+from sepilot_export.quantize.calibration import MINIMUM, Selection
+from sepilot_export.quantize.calibration import select as select_of
 from sepilot_export.quantize.calibration_manifest import manifest
 from sepilot_runtime.base.errors import RunError, UsageError
+from sepilot_runtime.contract.contract import Scalar
 from sepilot_train.base.frame_set import FrameSet
+
+STEERING, THROTTLE = Scalar(name="steering"), Scalar(name="throttle", low=0.0)
 
 
 def drive(count: int = 400) -> tuple[FrameSet, np.ndarray]:
@@ -23,6 +28,10 @@ def drive(count: int = 400) -> tuple[FrameSet, np.ndarray]:
     labels[23] = -1.0
     names = tuple(f"{i}.jpg" for i in range(count))
     return FrameSet(pictures=pictures, drives=("a",) * count, names=names, labels={"steering": labels}), predictions
+
+
+def select(training: FrameSet, predictions: np.ndarray, **options: Any) -> Selection:
+    return select_of(training, {"steering": predictions}, [STEERING], **options)
 
 
 def test_the_tails_are_in() -> None:
@@ -38,6 +47,24 @@ def test_the_tails_are_in() -> None:
     # Any part of it is like the whole: neither half lacks the tails.
     for half in (chosen.index[::2], chosen.index[1::2]):
         assert np.ptp(predictions[half]) > 0.8 * np.ptp(predictions)
+
+
+def test_the_tails_of_every_output_are_in() -> None:
+    training, steering = drive()
+    throttle = np.random.default_rng(5).uniform(0.1, 0.5, 400).astype(np.float32)
+    training = dataclasses.replace(training, labels={**training.labels, "throttle": throttle})
+    predictions = {"throttle": throttle, "steering": steering}
+    chosen = select_of(training, predictions, [STEERING, THROTTLE], count=100, seed=0)
+    for answers in predictions.values():
+        order = np.argsort(answers)
+        assert set(order[:6].tolist()) | set(order[-6:].tolist()) <= set(chosen.index.tolist())
+    assert {"lowest prediction of steering", "highest prediction of throttle"} <= set(chosen.reasons)
+    assert chosen.reasons.count("random") >= 40
+    found = manifest(training, predictions, [STEERING, THROTTLE], chosen, 0)
+    assert found.outputs["throttle"].edges[0] == 0.0 and sum(found.outputs["throttle"].training) == 400
+    frame = found.frames[0]
+    place = training.names.index(frame.name)
+    assert frame.labels["throttle"] == pytest.approx(throttle[place], abs=1e-6)
 
 
 def test_a_seed_repeats_the_choice_and_another_one_changes_it() -> None:
@@ -74,10 +101,11 @@ def short(count: int) -> tuple[FrameSet, np.ndarray]:
 def test_the_manifest_says_which_frames_and_why() -> None:
     training, predictions = drive()
     chosen = select(training, predictions, count=60, seed=4)
-    found = dataclasses.asdict(manifest(training, predictions, chosen, 4))
-    assert found["count"] == len(found["frames"]) == 60
-    assert {f["name"] for f in found["frames"]} == {training.names[i] for i in chosen.index}
-    assert found["sha256_of_pictures"] == hashlib.sha256(training.pictures[chosen.index].tobytes()).hexdigest()
-    histogram = found["prediction_histogram"]
-    assert sum(histogram["chosen"]) == 60 and sum(histogram["training"]) == 400
-    assert found["prediction_range"]["chosen"] == found["prediction_range"]["training"]
+    found = manifest(training, {"steering": predictions}, [STEERING], chosen, 4)
+    assert found.count == len(found.frames) == 60
+    assert {f.name for f in found.frames} == {training.names[i] for i in chosen.index}
+    assert found.sha256_of_pictures == hashlib.sha256(training.pictures[chosen.index].tobytes()).hexdigest()
+    coverage = found.outputs["steering"]
+    assert sum(coverage.chosen) == 60 and sum(coverage.training) == 400
+    # The tails are in, so both cover the same range.
+    assert coverage.chosen_range == coverage.training_range

@@ -8,7 +8,10 @@ from sepilot_export.convert.ranges import PerSampleRanges
 from sepilot_export.quantize.calibration import CHOICES, select, spared
 from sepilot_export.quantize.calibration_choice import ChoiceError, choice_warnings
 from sepilot_export.quantize.calibration_stability import stability, stability_warnings
+from sepilot_runtime.contract.contract import Scalar
 from sepilot_train.base.frame_set import FrameSet
+
+OUTPUTS = (Scalar(name="steering"),)
 
 NAMES = tuple(f"{i}.jpg" for i in range(200))
 
@@ -71,8 +74,9 @@ def test_too_few_frames_are_told() -> None:
     assert "16 frames are too few" in line and "--calibration-frames" in line
 
 
-def error(choice: str, mean: float, p99: float, most: float) -> ChoiceError:
-    return ChoiceError(choice=choice, mean_deg=mean, p99_deg=p99, max_deg=most)  # type: ignore[arg-type]
+def error(choice: str, mean: float, p99: float, most: float, output: str = "steering") -> ChoiceError:
+    unit = "deg" if output == "steering" else ""
+    return ChoiceError(choice=choice, output=output, unit=unit, mean=mean, p99=p99, max=most)  # type: ignore[arg-type]
 
 
 def test_a_choice_that_is_clearly_better_is_recommended() -> None:
@@ -85,6 +89,14 @@ def test_a_choice_that_is_clearly_better_is_recommended() -> None:
     assert choice_warnings("tails", [tails, error("random", 0.05, 0.9, 1.3)]) == []
 
 
+def test_a_choice_that_one_output_pays_for_is_not_recommended() -> None:
+    tails, random = error("tails", 0.11, 0.47, 1.3), error("random", 0.05, 0.20, 1.3)
+    told = [tails, random, error("tails", 0.02, 0.05, 0.1, "throttle")]
+    (line,) = choice_warnings("tails", [*told, error("random", 0.02, 0.05, 0.1, "throttle")])
+    assert "mean of steering 0.050° against 0.110°" in line
+    assert choice_warnings("tails", [*told, error("random", 0.03, 0.05, 0.1, "throttle")]) == []
+
+
 def test_choices_of_calibration_frames_and_those_that_are_spared() -> None:
     rng = np.random.default_rng(0)
     names = tuple(f"{i}.jpg" for i in range(300))
@@ -92,11 +104,13 @@ def test_choices_of_calibration_frames_and_those_that_are_spared() -> None:
     training = FrameSet(pictures=pictures, drives=("a",) * 300, names=names, labels={"steering": labels})
     taken: set[int] = set()
     for choice in CHOICES:
-        found = select(training, labels, count=40, seed=0, choice=choice)
+        found = select(training, {"steering": labels}, OUTPUTS, count=40, seed=0, choice=choice)
         assert len(set(found.index.tolist())) == 40
         assert set(found.reasons) == {choice} if choice != "tails" else len(set(found.reasons)) > 3
         taken |= set(found.index.tolist())
-    assert set(select(training, labels, count=40, seed=0, choice="first").index.tolist()) == set(range(40))
+    assert set(select(training, {"steering": labels}, OUTPUTS, count=40, seed=0, choice="first").index) == set(
+        range(40)
+    )
     free = spared(300, taken, 100)
     assert len(free) == 100 and not set(free.tolist()) & taken and list(free) == sorted(free)
     assert len(spared(30, set(range(20)), 100)) == 10 and len(spared(20, set(range(20)), 100)) == 0

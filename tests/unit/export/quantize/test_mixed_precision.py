@@ -55,8 +55,8 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ranking() -> tuple[Sensitivity, ...]:
-    found = [Sensitivity(layer=n, mean_deg=d, max_deg=d) for n, d in DAMAGE.items()]
-    return tuple(sorted(found, key=lambda d: -d.mean_deg))
+    found = [Sensitivity(layer=n, output="steering", unit="deg", mean=d, max=d, share=d) for n, d in DAMAGE.items()]
+    return tuple(sorted(found, key=lambda d: -d.share))
 
 
 def keep(frames: Frames, **options: Any) -> mixed_precision.Mixed:

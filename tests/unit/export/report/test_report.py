@@ -28,7 +28,7 @@ from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
-from sepilot_train.base.metrics import steering_metrics
+from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.run.recipe import load_recipe, to_toml
 from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
@@ -64,6 +64,7 @@ def write_run(folder: Path, drive: Path) -> Path:
         rows = csv.writer(file)
         rows.writerow(["epoch", "loss", "val_loss", "learning_rate"])
         rows.writerows([i, 0.2 / i, 0.25 / i, 0.002 / i] for i in (1, 2, 3))
+    metrics = scalar_metrics(labels, predictions, 0.0)
     found = Validation(
         split="given",
         train_frames=1200,
@@ -71,7 +72,8 @@ def write_run(folder: Path, drive: Path) -> Path:
         train_drives=(drive.name,),
         validation_drives=(drive.name,),
         full_scale_deg=25.0,
-        metrics=steering_metrics(labels, predictions, 0.0),
+        metrics=metrics,
+        outputs={"steering": metrics},
         leak=Leak(lookup_mae=0.3, constant_mae=0.5, close_in_time=0.0),
         epochs=3,
         kept_epoch=3,

@@ -166,7 +166,9 @@ def test_an_output_that_is_too_narrow_is_told_from_a_model_that_has_died(
 
 def test_golden_frames_of_another_model_are_told_from_a_bad_net(tmp_path: Path) -> None:
     contract = contract_of()
-    golden = tuple(dataclasses.replace(g, expected={"steering": g.expected["steering"] + 0.3}) for g in contract.golden)
+    golden = tuple(
+        dataclasses.replace(g, expected={"steering": (g.expected["steering"][0] + 0.3,)}) for g in contract.golden
+    )
     folder = write_export(tmp_path / "export", dataclasses.replace(contract, golden=golden))
     found = advice(folder, "float32.onnx")
     assert found and "its answers to the held-out frames are right, so its golden frames" in found.cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,12 @@ from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
 OUTPUT = steering_output(scale=25.0)
 DRIVES = ("a",) * 400
 PICTURES = np.random.default_rng(9).integers(0, 256, (5000, 2, 3, 1), np.uint8)
+
+
+def saturated(said: Any, expected: Any, pictures: Any) -> int:
+    """The figure of the gate of that name."""
+    none = np.full(len(said), np.nan)
+    return measure(said, expected, none, ("a",) * len(said), pictures, OUTPUT).saturated
 
 
 def world(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -46,10 +53,6 @@ def test_sign_flips_count_outside_the_dead_band() -> None:
     reference = np.array([0.1, 0.1, 0.005, -0.1, 0.0])
     answers = np.array([-0.1, -0.01, -0.2, -0.1, 0.3])
     assert measure(answers, reference, reference, ("a",) * 5, PICTURES, OUTPUT).sign_flips == 1
-
-
-def saturated(answers: np.ndarray, reference: np.ndarray, pictures: np.ndarray) -> int:
-    return measure(answers, reference, reference, ("a",) * len(answers), pictures, OUTPUT).saturated
 
 
 def test_a_clipped_range_saturates_and_full_lock_does_not() -> None:
@@ -150,7 +153,7 @@ def test_few_frames_prove_neither_good_nor_bad() -> None:
     found = measure(answers, reference, labels, DRIVES[:40], PICTURES, OUTPUT)
     assert found.mae_increase is not None and found.mae_increase.high > limits.mae_increase
     assert list(judge(found, limits, OUTPUT, 40)) == []
-    (remark,) = remarks(found, limits)
+    (remark,) = remarks(found, limits, OUTPUT)
     assert "too few" in remark
     # What is bad beyond doubt fails with 40 frames as well.
     ruined = measure(answers + 0.5, reference, labels, DRIVES[:40], PICTURES, OUTPUT)
@@ -164,7 +167,9 @@ def test_enough_frames_must_prove_the_limit() -> None:
     assert found.mae_increase is not None
     mean, high = found.mae_increase.mean, found.mae_increase.high
     between = GateLimits(max_error=1, mae_increase=(mean + high) / 2, sign_flips=1)
-    assert not list(remarks(found, between)) and any("task MAE" in r for r in judge(found, between, OUTPUT, 5000))
+    assert not list(remarks(found, between, OUTPUT)) and any(
+        "task MAE" in r for r in judge(found, between, OUTPUT, 5000)
+    )
     assert list(judge(found, dataclasses.replace(between, mae_increase=high), OUTPUT, 5000)) == []
 
 

@@ -76,15 +76,15 @@ def test_the_whole_interval_of_the_task_must_lie_below_its_limit() -> None:
 def test_an_interval_wider_than_the_limit_counts_only_where_all_of_it_lies_above() -> None:
     wide = Interval(mean=0.0015, low=0.0005, high=0.0026)
     assert kinds(fidelity(mae_increase=wide)) == []
-    assert len(list(remarks(fidelity(mae_increase=wide), LIMITS))) == 1
+    assert len(list(remarks(fidelity(mae_increase=wide), LIMITS, OUTPUT))) == 1
     above = Interval(mean=0.004, low=0.0021, high=0.0063)
     assert kinds(fidelity(mae_increase=above)) == [Kind.MAE_INCREASE]
     # Exactly as wide as the limit can still tell.
     edge = dataclasses.replace(LIMITS, mae_increase=0.25)
     just = Interval(mean=0.25, low=0.125, high=0.375)
     assert kinds(fidelity(mae_increase=just), edge) == [Kind.MAE_INCREASE]
-    assert list(remarks(fidelity(mae_increase=just), edge)) == []
-    assert list(remarks(fidelity(), LIMITS)) == []
+    assert list(remarks(fidelity(mae_increase=just), edge, OUTPUT)) == []
+    assert list(remarks(fidelity(), LIMITS, OUTPUT)) == []
 
 
 def test_reasons_are_in_the_unit_of_the_output() -> None:
@@ -144,7 +144,7 @@ def test_the_runs_own_contract_has_no_reason() -> None:
 
 def test_each_part_of_the_contract_is_compared() -> None:
     other = factory.contract_of(Picture(height=CONTRACT.picture.height, width=CONTRACT.picture.width, crop_top=0.5))
-    assert "picture.crop_top: " in reason(picture=other.picture)
+    assert "picture.crop_top: " in reason(inputs=other.inputs)
     frame = FrameInput(height=48, width=64)
     assert reason(frame=frame).endswith(f"frame: None expected, found {frame!r}")
     outputs = (dataclasses.replace(CONTRACT.outputs[0], scale=90.0),)
@@ -169,7 +169,7 @@ def test_the_precision_is_the_formats() -> None:
 def test_only_the_first_difference_is_told() -> None:
     other = dataclasses.replace(CONTRACT.picture, crop_top=0.5)
     outputs = (dataclasses.replace(CONTRACT.outputs[0], scale=90.0),)
-    found = dataclasses.replace(CONTRACT, picture=other, outputs=outputs)
+    found = dataclasses.replace(CONTRACT, inputs=(other,), outputs=outputs)
     assert len(list(contract_reasons(found, CONTRACT, FORM))) == 1
 
 

@@ -36,9 +36,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_floor_is_the_work_over_the_rate(tmp_path: Path) -> None:
     file = read_model_file(write_tflite(tmp_path / "m.tflite"))
-    assert model_macs(file) == PICTURE.height * PICTURE.width, "one dense layer"
-    assert model_macs(read_model_file(write_tflite(tmp_path / "i.tflite", int8=True))) == PICTURE.height * PICTURE.width
-    assert model_macs(read_model_file(write_onnx(tmp_path / "m.onnx"))) is None
+    assert model_macs(file.path) == PICTURE.height * PICTURE.width, "one dense layer"
+    assert model_macs(write_tflite(tmp_path / "i.tflite", int8=True)) == PICTURE.height * PICTURE.width
+    assert model_macs(write_onnx(tmp_path / "m.onnx")) is None
     assert floor_us(2_000_000, 50.0) == 40.0
     rate = gemm_rate()
     assert rate is not None and 0.1 < rate < 1000

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_factory import contract_of, frames, steering_output
+from sepilot_runtime.base.documents import plain as plain_values
 from sepilot_runtime.base.errors import ContractError
 from sepilot_runtime.contract.contract import (
     Contract,
@@ -24,6 +25,7 @@ from sepilot_runtime.contract.contract import (
     FrameStatistics,
     Golden,
     Picture,
+    Vector,
     golden_frame,
     golden_from,
 )
@@ -50,15 +52,15 @@ def contracts(draw: st.DrawFn) -> Contract:
         )
         for name in draw(st.lists(st.sampled_from(["steering", "throttle", "brake"]), min_size=1, unique=True))
     )
-    values = {output.name: draw(st.floats(-2, 2)) for output in outputs}
+    values = {output.name: (draw(st.floats(-2, 2)),) for output in outputs}
     statistics = FrameStatistics(brightness=(1.0, 2.0, 3.0), contrast=(0.0, 1.5, 9.0), sharpness=(0.1, 0.2, 0.3))
     return dataclasses.replace(
         contract_of(golden=0),
-        picture=picture,
+        inputs=(picture, *draw(st.sampled_from([(), (Vector(name="speed", size=1, columns=("speed",)),)]))),
         outputs=outputs,
         golden=(Golden(frame_png=PNG, expected=values),),
         statistics=draw(st.sampled_from([None, statistics])),
-        tolerance=draw(st.floats(1e-6, 0.2)),
+        tolerance={output.name: draw(st.floats(1e-6, 0.2)) for output in outputs},
     )
 
 
@@ -99,45 +101,60 @@ def spoil(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-OUTPUT = dataclasses.asdict(steering_output())
-PICTURE = dataclasses.asdict(Picture(height=66, width=100))
-FRAME = dataclasses.asdict(FrameInput(height=120, width=160))
-STATISTICS = {"brightness": [1.0, 2.0, 3.0], "contrast": [1.0, 2.0, 3.0], "sharpness": [1.0, 2.0, 3.0]}
+OUTPUT = plain_values(steering_output())
+PICTURE = plain_values(Picture(height=66, width=100))
+FRAME = plain_values(FrameInput(height=120, width=160))
+STATISTICS = {
+    "likeness": None,
+    "frame_size": None,
+    "flat_rows": None,
+    "brightness": [1.0, 2.0, 3.0],
+    "contrast": [1.0, 2.0, 3.0],
+    "sharpness": [1.0, 2.0, 3.0],
+}
 
 
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
         ("colour", "blue", "colour"),
-        ("picture.crop", 0.2, "crop"),
+        ("inputs.0.crop", 0.2, "crop"),
         ("outputs.0.factor", 3, "factor"),
-        ("picture.height", None, "height"),
+        ("inputs.0.height", None, "height"),
         ("golden", None, "golden"),
-        ("picture.height", "66", "height"),
-        ("picture.height", 66.5, "height"),
-        ("picture.height", True, "height"),
-        ("picture.height", 0, "height"),
-        ("picture.color", "green", "green"),
-        ("picture.crop_top", 1.5, "crop_top"),
-        ("picture.crop_bottom", 0.9, "crop"),
-        ("picture.scale", 1.0, "1/255"),
+        ("inputs.0.height", "66", "height"),
+        ("inputs.0.height", 66.5, "height"),
+        ("inputs.0.height", True, "height"),
+        ("inputs.0.height", 0, "height"),
+        ("inputs.0.color", "green", "green"),
+        ("inputs.0.crop_top", 1.5, "crop_top"),
+        ("inputs.0.crop_bottom", 0.9, "crop"),
+        ("inputs.0.scale", 1.0, "1/255"),
         ("outputs", [], "outputs"),
         ("outputs.0.scale", -25.0, "scale"),
         ("outputs.0.low", 2.0, "low"),
         ("outputs.0.scale", 1e308, "scale"),
         ("outputs.0.scale", 10**400, "scale: a finite number"),
-        ("outputs.0.positive", "left", "right expected, found 'left'"),
-        ("outputs.0.positive", "up", "right expected"),
-        ("outputs.0.unit", "rad", "deg expected"),
+        ("outputs.0.positive", "left", "one of right, forward,  expected, found 'left'"),
+        ("outputs.0.kind", "scalars", "outputs[0].kind: scalar expected, found 'scalars'"),
+        ("outputs.0.kind", None, "outputs[0].kind: scalar expected, found None"),
+        ("inputs.0.kind", "sound", "inputs[0].kind: one of picture, vector expected, found 'sound'"),
+        ("inputs", [], "one picture expected"),
+        ("inputs", [PICTURE, {**PICTURE, "name": "behind"}], "one picture expected"),
+        ("inputs", [PICTURE, {"kind": "vector", "name": "image", "size": 1, "columns": []}], "names must differ"),
+        ("inputs", [PICTURE, {"kind": "vector", "name": "speed", "size": 0, "columns": []}], "a size of 1 to"),
+        ("inputs", [PICTURE, {"kind": "vector", "name": "v", "size": 3, "columns": ["a"]}], "3 columns expected"),
+        ("tolerance", {}, "tolerance: one for each of steering expected"),
+        ("tolerance", {"throttle": 0.1}, "tolerance: one for each of steering expected"),
         ("outputs.0.low", 0.0, "around 0"),
         ("outputs.0.low", -5.0, "around 0"),
         ("outputs.0.high", 9.0, "around 0"),
         ("outputs.0.high", 0.1, "neither side more than twice"),
         ("outputs", [{**OUTPUT, "low": 5.0, "high": 9.0}], "around 0"),
         ("outputs", [{**OUTPUT, "name": f"o{i}"} for i in range(17)], "at most 16"),
-        ("picture.height", 16_000, "pixels"),
-        ("picture.width", 10**30, "pixels"),
-        ("picture", {**PICTURE, "height": 4096, "width": 4096}, "pixels"),
+        ("inputs.0.height", 16_000, "pixels"),
+        ("inputs.0.width", 10**30, "pixels"),
+        ("inputs", [{**PICTURE, "height": 4096, "width": 4096}], "pixels"),
         ("frame", {**FRAME, "height": 16_000}, "pixels"),
         ("golden.0.frame_png", "A" * 400_000, "frame_png: at most"),
         ("golden.0.frame_png", png_of(16_000, 16_000), "16000x16000"),
@@ -152,12 +169,12 @@ STATISTICS = {"brightness": [1.0, 2.0, 3.0], "contrast": [1.0, 2.0, 3.0], "sharp
         ("provenance.created", "x" * 5000, "at most 4096"),
         ("statistics", {**STATISTICS, "contrast": [5.0, 1.0, 9.0]}, "contrast: three rising"),
         ("statistics", {**STATISTICS, "contrast": [5.0, 6.0, 10**400]}, "finite"),
-        ("tolerance", 10**400, "tolerance: a finite number"),
+        ("tolerance.steering", 10**400, "tolerance.steering: a finite number"),
         ("provenance.precision", "int4", "int4"),
         ("provenance.drives", "all", "drives"),
-        ("golden.0.expected", {"steering": "left"}, "steering"),
-        ("tolerance", 0.9, "tolerance"),
-        ("version", "2.0", "version"),
+        ("golden.0.expected", {"steering": ["left"]}, "golden[0].expected.steering[0]"),
+        ("tolerance.steering", 0.9, "tolerance.steering: must be in"),
+        ("version", "3.0", "version"),
         ("version", None, "version"),
         ("version", 1, "version"),
     ],
@@ -176,7 +193,7 @@ def test_a_spoilt_contract_is_refused_even_with_a_right_digest(path: str, value:
 def test_any_change_without_a_new_digest_is_refused() -> None:
     text = contract_of().to_json()
     body = json.loads(text)
-    body["picture"]["crop_top"] = 0.3
+    body["inputs"][0]["crop_top"] = 0.3
     with pytest.raises(ContractError, match="digest"):
         Contract.from_json(json.dumps(body), "model.tflite")
     with pytest.raises(ContractError, match="digest"):
@@ -195,11 +212,17 @@ def test_what_is_no_contract_is_refused(text: str) -> None:
     ("change", "words"),
     [
         (
-            spoil("golden", [{"expected": {"steering": 0.0}, "frame_png": PNG[:200], "picture_crc32": 0}] * 3000),
+            spoil(
+                "golden",
+                [{"expected": {"steering": [0.0]}, "vectors": {}, "frame_png": PNG[:200], "picture_crc32": 0}] * 3000,
+            ),
             "at most 32",
         ),
         (
-            spoil("golden", [{"expected": {"steering": 0.0}, "frame_png": PNG, "picture_crc32": 0}] * 10_000),
+            spoil(
+                "golden",
+                [{"expected": {"steering": [0.0]}, "vectors": {}, "frame_png": PNG, "picture_crc32": 0}] * 10_000,
+            ),
             "at most 1048576",
         ),
         (spoil("provenance.created", "x" * (50 << 20)), "at most 1048576"),
@@ -256,8 +279,8 @@ def test_no_value_anywhere_gives_more_than_one_line(place: tuple[str | int, ...]
     except ContractError as e:
         assert "\n" not in str(e) and len(str(e)) < 1000
     else:
-        steering = taken.output("steering") if any(o.name == "steering" for o in taken.outputs) else None
-        assert steering is None or (steering.positive == "right" and -1 <= steering.low < 0 < steering.high <= 1)
+        for output in taken.outputs:
+            assert output.positive != "right" or -1 <= output.low < 0 < output.high <= 1
         assert Contract.from_json(taken.to_json(), "again") == taken
 
 
@@ -271,7 +294,7 @@ def test_lists_without_end_inside_each_other_are_one_line() -> None:
 
 
 def test_not_a_number_cannot_be_written() -> None:
-    golden = (Golden(frame_png=PNG, expected={"steering": float("nan")}),)
+    golden = (Golden(frame_png=PNG, expected={"steering": (float("nan"),)}),)
     spoilt = dataclasses.replace(contract_of(golden=0), golden=golden)
     with pytest.raises(ContractError):
         spoilt.to_json()
@@ -285,7 +308,7 @@ def test_golden_frame_round_trip() -> None:
 @pytest.mark.parametrize("png", ["", "not base64!", "AAAA", golden_from(frames(1)[0], {}).frame_png[:200]])
 def test_a_broken_golden_frame_is_refused(png: str) -> None:
     with pytest.raises(ContractError, match="golden"):
-        golden_frame(Golden(frame_png=png, expected={"steering": 0.0}))
+        golden_frame(Golden(frame_png=png, expected={"steering": (0.0,)}))
 
 
 def test_outputs_are_found_by_name() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sepilot_runtime.drive.supervisor import GOOD, Control, Level, Limits, Super
 from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 
-STEERING = 0.4
+STEERING = 0.25
 
 
 RNG = np.random.default_rng(3)
@@ -213,12 +214,10 @@ class FailingEngine(ConstantEngine):
 
     broken: Exception | float | None = None
 
-    def invoke(self) -> None:
+    def run(self) -> Mapping[str, NDArray[np.float32]]:
         if isinstance(self.broken, Exception):
             raise self.broken
-
-    def output(self, name: str) -> float:
-        return self.broken if isinstance(self.broken, float) else self.value
+        return {"steering": np.full(1, self.broken)} if isinstance(self.broken, float) else self.answers
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("kernel"), MemoryError(), float("nan"), float("inf")])
@@ -289,9 +288,9 @@ def test_a_picture_unlike_the_training_is_neutral() -> None:
 
 
 def test_another_pilot_takes_over_between_two_frames() -> None:
-    other = [None, None, Pilot(ConstantEngine(contract_of(), -0.2))]
+    other = [None, None, Pilot(ConstantEngine(contract_of(), -0.25))]
     steps, _, _ = drive([good] * 4, new_pilot=lambda: other.pop(0) if other else None)
-    assert [s.steering for s in steps[:-1]] == [STEERING, STEERING, -0.2, -0.2]
+    assert [s.steering for s in steps[:-1]] == [STEERING, STEERING, -0.25, -0.25]
 
 
 class Flaky(ListSink):

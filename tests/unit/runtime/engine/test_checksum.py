@@ -85,7 +85,7 @@ def test_the_exporter_seals(model: Path) -> None:
     content = put(model.read_bytes(), contract_of(tolerance=0.1))
     assert content.count(MARK) == content.count(METADATA_KEY.encode()) == 1
     model.write_bytes(content)
-    assert read_model_file(model).contract.tolerance == 0.1
+    assert read_model_file(model).contract.tolerance == {"steering": 0.1}
 
 
 # --- Signatures -------------------------------------------------------------------------------------------------------

@@ -68,13 +68,13 @@ def _tflite_with_offset_buffer(schema: object, key: str, text: bytes) -> bytes:
 
 def test_a_file_without_a_contract_says_what_to_do(tmp_path: Path) -> None:
     for path in (write_tflite(tmp_path / "m.tflite", text=""), write_onnx(tmp_path / "m.onnx", text="")):
-        with pytest.raises(ContractError, match=r"carries no contract; export it with `sepilot export`"):
+        with pytest.raises(ContractError, match=rf"no contract; bring it under one with `sepilot adopt {path}`"):
             read_contract(path)
 
 
 def test_a_foreign_version_is_refused(tmp_path: Path) -> None:
-    text = dataclasses.replace(contract_of(), version="2.0").to_json()
-    with pytest.raises(ContractError, match=r"version 1\.2 expected, found '2\.0'"):
+    text = dataclasses.replace(contract_of(), version="3.0").to_json()
+    with pytest.raises(ContractError, match=r"version 2\.0 or 1\.x expected, found '3\.0'"):
         read_contract(write_tflite(tmp_path / "m.tflite", text=text))
 
 
@@ -117,7 +117,7 @@ def test_the_name_must_fit_the_content(tmp_path: Path) -> None:
 
 def test_what_the_car_cannot_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"PK")
-    with pytest.raises(ModelFileError, match="sepilot export"):
+    with pytest.raises(ModelFileError, match="sepilot adopt"):
         read_contract(tmp_path / "model.keras")
     with pytest.raises(ModelFileError, match=r"\.tflite or \.onnx"):
         read_contract(tmp_path / "model.bin")

@@ -40,8 +40,7 @@ WRITERS: dict[str, Any] = {
 
 def answer(engine: Engine, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
     write_input(pixels, engine.input_tensor())
-    engine.invoke()
-    return engine.output("steering")
+    return float(engine.run()["steering"][0])
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -63,10 +62,10 @@ def test_a_number_stays_until_the_next_run(tmp_path: Path) -> None:
         engine = open_engine(write(tmp_path / name), engine="openvino")
         first, last = (picture_of(frame, PICTURE) for frame in (frames(5)[0], frames(5)[4]))
         before = answer(engine, first)
+        given = engine.run()
         write_input(last, engine.input_tensor())
-        assert engine.output("steering") == before
-        engine.invoke()
-        assert engine.output("steering") != before
+        assert given["steering"][0] == before
+        assert engine.run()["steering"] is given["steering"] and given["steering"][0] != before
 
 
 def test_golden_frames_are_run(tmp_path: Path) -> None:
@@ -138,7 +137,7 @@ def _opened_in_a_child(file: ModelFile) -> int:
         signal.alarm(20)
         code = 7
         try:
-            engine_of(file, engine="openvino").invoke()
+            engine_of(file, engine="openvino").run()
             code = 0
         except SepilotError:
             code = 2

@@ -13,6 +13,8 @@ import pytest
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
+from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
 from sepilot_train.run.material import Material
 from sepilot_train.run.split import Split, measure_leak
@@ -59,19 +61,25 @@ def material(folder: Path, count: int) -> Material:
         )  # fmt: skip
     held = np.arange(count) % 100 < 20
     sides = {"train": (np.flatnonzero(~held),) * 2, "validation": (np.flatnonzero(held),) * 2}
-    return Material(drives=(), sets=tuple(sets), split=Split(kind="blocks", **sides))
+    return Material(columns={"steering": "steering"}, drives=(), sets=tuple(sets), split=Split(kind="blocks", **sides))
 
 
 def peak_bytes(found: Material) -> int:
     """Most that is held at once on the way through what a training does with its pictures, but for the net."""
     from sepilot_train.fit.data import Batches
 
-    net = SimpleNamespace(jit_compile=False, predict_on_batch=lambda pictures: np.zeros((len(pictures), 1), np.float32))
+    net = SimpleNamespace(
+        jit_compile=False,
+        output_names=["steering"],
+        predict_on_batch=lambda pictures: np.zeros((len(pictures), 1), np.float32),
+    )
     tracemalloc.start()
     train, validation = found.frames("train"), found.frames("validation")
     batches = Batches(
         train.pictures,
-        train.labels["steering"],
+        train.labels,
+        targets={"steering": ScalarTarget(mirror="negate")},
+        augmentation=Augmentation(),
         batch_size=64,
         seed=0,
         straight=np.zeros(len(train), bool),
@@ -80,7 +88,7 @@ def peak_bytes(found: Material) -> int:
     for step in range(len(batches)):
         batches[step]
     predict(net, validation.pictures)
-    measure_leak(found.sets, found.split, limit=200)
+    measure_leak(found.sets, found.split, "steering", limit=200)
     statistics_of(train.pictures)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sepilot_train.fit import augment
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply
+from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply, motion_of
 
 OFF = Augmentation(mirror=0.0)
 EVERYTHING = Augmentation(
@@ -30,8 +30,8 @@ def uniforms(count: int = 4, seed: int = 1, **columns: float) -> NDArray[np.floa
 def run(
     frames: NDArray[np.uint8], numbers: NDArray[np.float32], settings: Augmentation
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    changed, sign, offset = apply(frames, numbers, settings)
-    return np.asarray(changed), np.asarray(sign), np.asarray(offset)
+    motion = motion_of(numbers, settings)
+    return np.asarray(apply(frames, numbers, settings)), motion.sign, motion.turned
 
 
 def test_off_gives_exactly_what_the_runtime_feeds() -> None:

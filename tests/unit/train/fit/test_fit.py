@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RecipeError, RunError
 from sepilot_train.base.frame_set import FrameSet, only
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation
+from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.fit import fit
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, TrainingSettings
 
+TURNS = {"steering": ScalarTarget(mirror="negate")}
 FAST = TrainingSettings(epochs=4, batch_size=16, learning_rate=0.01, schedule="cosine", keep="last")
 STRONG = Augmentation(mirror=0.5, shift_x=0.1, shift_x_label=1.0, brightness=0.1, noise=0.02, shadow=0.3)
 
@@ -56,7 +58,7 @@ def train(
     workdir: Path, settings: TrainingSettings = FAST, augmentation: Augmentation = STRONG, **options: Any
 ) -> tuple[list[NDArray[Any]], History]:
     net = small_net()
-    history = fit(net, samples(), samples(40, seed=1), settings, augmentation, workdir, **options)
+    history = fit(net, samples(), samples(40, seed=1), TURNS, settings, augmentation, workdir, **options)
     return [np.asarray(value) for value in net.get_weights()], history
 
 
@@ -116,20 +118,53 @@ def test_it_learns_under_augmentation(tmp_path: Path) -> None:
     assert history.rows[history.kept_epoch - 1]["val_loss"] < 0.1 * float(np.var(only(samples().labels)))
 
 
-def test_prediction_is_taken_back_through_the_augmentation() -> None:
-    """The loss on plain labels equals the loss of augmented pictures on augmented labels."""
-    from sepilot_train.fit import augment
-    from sepilot_train.fit.data import training_model
+def test_labels_move_as_their_pictures_do() -> None:
+    """What a net that answers rightly is asked for is the right answer to the augmented picture."""
+    from sepilot_train.fit.augment import apply
+    from sepilot_train.fit.data import Batches
 
-    data, net = samples(32), small_net()
-    uniforms = np.random.default_rng(0).random((32, UNIFORM_COUNT), dtype=np.float32)
-    model = training_model(net, STRONG, data.pictures, (8, 12, 1))
-    index = np.arange(31, -1, -1, dtype=np.int32)
-    plain = np.asarray(model({"index": index, "uniforms": uniforms}))[:, 0]
-    changed, sign, offset = (np.asarray(v) for v in augment.apply(data.pictures[index], uniforms, STRONG))
-    output = np.asarray(net(changed))[:, 0]
-    labels = only(data.labels)[index]
-    np.testing.assert_allclose(np.abs(plain - labels), np.abs(output - (sign * labels + offset)), atol=1e-6)
+    data = samples(64)
+    data = dataclasses.replace(data, labels={**data.labels, "brake": np.abs(data.labels["steering"])})
+    targets = {**TURNS, "brake": ScalarTarget(low=0.0)}
+    # A column is 2/11 of the label's unit wide, of 12 columns in all.
+    moving = Augmentation(mirror=0.5, shift_x=0.1, shift_x_label=12 * 2 / 11)
+    batches = Batches(
+        data.pictures, data.labels, targets=targets, augmentation=moving, batch_size=64, seed=0,
+        straight=np.zeros(64, bool), straight_keep=1.0,
+    )  # fmt: skip
+    inputs, labels = batches[0]
+    changed = np.asarray(apply(inputs["pictures"], inputs["uniforms"], moving))
+    bright = np.maximum(changed.mean(axis=(1, 3)) - 0.3, 0)
+    place = (bright * np.arange(12)).sum(axis=1) / bright.sum(axis=1)
+    inside = (place > 1.5) & (place < 9.5)
+    np.testing.assert_allclose(labels["steering"][inside, 0], (place[inside] - 5.5) / 5.5, atol=0.03)
+    # No side, no change.
+    brakes = {round(float(value), 4) for value in data.labels["brake"]}
+    assert {round(float(value), 4) for value in labels["brake"][:, 0]} <= brakes
+
+
+def test_each_output_has_its_loss_and_its_weight(tmp_path: Path) -> None:
+    import keras
+
+    data = samples()
+    brake = np.full(len(data), 0.5, np.float32)
+    data = dataclasses.replace(data, labels={**data.labels, "brake": brake})
+    net = small_net()
+    heads = [net.output, keras.layers.Dense(1, name="brake")(net.layers[-2].output)]
+    net = keras.Model(net.input, heads)
+    targets = {**TURNS, "brake": ScalarTarget(low=0.0, loss="mae", weight=3.0)}
+    settings = dataclasses.replace(FAST, epochs=12)
+    history = fit(net, data, data, targets, settings, Augmentation(mirror=0.5), tmp_path)
+    said, row = predict(net, data.pictures), history.rows[-1]
+    losses = {
+        "steering": float(np.mean((said["steering"] - data.labels["steering"]) ** 2)),
+        "brake": float(np.mean(np.abs(said["brake"] - brake))),
+    }
+    for name, loss in losses.items():
+        assert row[f"val_loss:{name}"] == pytest.approx(loss, rel=1e-4)
+    assert row["val_loss"] == pytest.approx(losses["steering"] + 3 * losses["brake"], rel=1e-4)
+    assert row["loss"] == pytest.approx(row["loss:steering"] + 3 * row["loss:brake"], rel=1e-4)
+    assert losses["steering"] < 0.1 * float(np.var(data.labels["steering"])) and losses["brake"] < 0.1
 
 
 def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
@@ -137,10 +172,10 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     settings = dataclasses.replace(FAST, epochs=6, schedule="constant", learning_rate=0.05, keep="best")
     net = small_net()
     validation = samples(40, seed=1)
-    history = fit(net, samples(), validation, settings, STRONG, tmp_path)
+    history = fit(net, samples(), validation, TURNS, settings, STRONG, tmp_path)
     losses = [row["val_loss"] for row in history.rows]
     assert history.kept_epoch == 1 + int(np.argmin(losses))
-    again = float(np.mean((predict(net, validation.pictures) - only(validation.labels)) ** 2))
+    again = float(np.mean((only(predict(net, validation.pictures)) - only(validation.labels)) ** 2))
     assert again == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -174,7 +209,10 @@ def test_straight_frames_are_thinned_and_change_each_epoch() -> None:
     from sepilot_train.fit.data import Batches
 
     labels = np.where(np.arange(100) < 80, 0.0, 0.5).astype(np.float32)
-    data = Batches(None, labels, batch_size=8, seed=0, straight=labels == 0, straight_keep=0.25)
+    data = Batches(
+        None, {"steering": labels}, targets=TURNS, augmentation=Augmentation(), batch_size=8, seed=0,
+        straight=labels == 0, straight_keep=0.25,
+    )  # fmt: skip
     seen = []
     for data.epoch in (0, 1, 0):
         index = np.concatenate([data[step][0]["index"] for step in range(len(data))])
@@ -188,10 +226,10 @@ def test_predict_scales_as_the_runtime_does_and_takes_any_count() -> None:
     net = small_net()
     data = samples(5000)
     expected = np.asarray(net(data.pictures[4990:] * np.float32(1 / 255)))[:, 0]
-    answers = predict(net, data.pictures)
+    answers = only(predict(net, data.pictures))
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers[4990:], expected, atol=1e-6)
-    assert predict(net, data.pictures[:0]).shape == (0,)
+    assert only(predict(net, data.pictures[:0])).shape == (0,)
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
@@ -250,19 +288,28 @@ def test_answers_take_the_place_of_labels_and_views_come_again() -> None:
 
     asked: list[int] = []
 
-    def answers(epoch: Epoch) -> NDArray[np.float32]:
+    def told(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
         asked.append(int(epoch.index[0, 0]))
-        return epoch.index.astype(np.float32) / 10
+        return {"steering": epoch.index.astype(np.float32) / 10}
 
     labels = np.full(40, -1.0, np.float32)
     data = Batches(
-        None, labels, batch_size=8, seed=3, straight=np.zeros(40, bool), straight_keep=1.0, answers=answers, views=2
+        None,
+        {"steering": labels},
+        targets=TURNS,
+        augmentation=Augmentation(mirror=1.0),
+        batch_size=8,
+        seed=3,
+        straight=np.zeros(40, bool),
+        straight_keep=1.0,
+        told=told,
+        views=2,
     )
     seen = []
     for number in range(5):
         data.epoch = number
         inputs, targets = data[1]
-        assert targets[:, 0] == pytest.approx(inputs["index"] / 10)
+        assert targets["steering"][:, 0] == pytest.approx(inputs["index"] / 10)
         seen.append((inputs["index"].tolist(), inputs["uniforms"].sum()))
     assert seen[0] == seen[2] == seen[4] and seen[1] == seen[3] and seen[0] != seen[1]
     assert len(asked) == 2, "each view is asked about once"
@@ -270,14 +317,17 @@ def test_answers_take_the_place_of_labels_and_views_come_again() -> None:
 
 def test_a_student_fits_what_it_is_told_instead_of_the_labels(tmp_path: Path) -> None:
     """The labels are noise; the answers are right, also for mirrored pictures."""
+    from sepilot_train.fit.data import moved
+
     told = samples()
     noise = np.random.default_rng(1).uniform(-1, 1, len(told)).astype(np.float32)
     net = small_net()
     settings = dataclasses.replace(FAST, epochs=24)
+    mirrored = Augmentation(mirror=0.5)
     noisy = dataclasses.replace(told, labels={"steering": noise})
     fit(
-        net, noisy, told, settings, Augmentation(mirror=0.5), tmp_path,
-        answers=lambda epoch: only(told.labels)[epoch.index], views=3,
+        net, noisy, told, TURNS, settings, mirrored, tmp_path, views=3,
+        told=lambda epoch: moved(told.labels, epoch.index, epoch.uniforms, TURNS, mirrored),
     )  # fmt: skip
-    error = np.abs(predict(net, told.pictures) - only(told.labels)).mean()
+    error = np.abs(only(predict(net, told.pictures)) - only(told.labels)).mean()
     assert error < 0.35 * np.abs(only(told.labels)).mean()

@@ -19,7 +19,7 @@ from sepilot_export.pipeline.export import source_of
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
-from sepilot_train.base.metrics import steering_metrics
+from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.run.material import gather
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import Request
@@ -39,7 +39,7 @@ def run_over(tub: Path, folder: Path) -> Run:
     zeros = np.zeros(20, np.float32)
     found = Validation(
         split="blocks", train_frames=20, validation_frames=20, train_drives=(tub.name,), validation_drives=(tub.name,),
-        full_scale_deg=25.0, metrics=steering_metrics(zeros, zeros, 0.25),
+        full_scale_deg=25.0, metrics=scalar_metrics(zeros, zeros, 0.25),
         leak=Leak(lookup_mae=0.0, constant_mae=0.0, close_in_time=0.0), epochs=0, kept_epoch=0, stopped_early=False,
         seconds=0.0, skipped={},
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a net learns to say, one folder for each kind of output."""

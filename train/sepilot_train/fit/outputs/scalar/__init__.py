@@ -1,0 +1,1 @@
+"""One number per picture: an angle, a throttle, a brake."""
