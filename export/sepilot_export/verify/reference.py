@@ -21,6 +21,8 @@ __all__ = ["REFERENCE_NAME", "Answers", "Reference", "read_reference"]
 
 REFERENCE_NAME = "reference.npz"
 
+TRAINING_MODEL = "the training model"
+
 PLAIN, LABEL, ANSWER, CONSTANT = "plain:", "label:", "answer:", "constant:"
 """Before the outputs' names in the file; `PLAIN`, before a format's and an output's. Exports from before there were
 several outputs have "labels", "predictions", "constant" and "plain:<format>" of the one that they have.
@@ -53,7 +55,7 @@ class Reference:
     predictions: Answers
     constant: Mapping[str, float]
     contract: Contract
-    source: str = "the training model"
+    source: str = TRAINING_MODEL
     frames: NDArray[np.uint8] | None = None
     plain: Mapping[str, Answers] = field(default_factory=dict)
 
@@ -81,6 +83,7 @@ class Reference:
                 pictures=self.pictures,
                 drives=np.array(self.drives),
                 names=np.array(self.names),
+                source=np.array(self.source),
                 contract=np.array(self.contract.to_json()),
                 **more,
             )
@@ -137,6 +140,7 @@ def _parsed(found: dict[str, Any], where: str) -> Reference:
         predictions=_named(found, ANSWER),
         constant={name: float(value) for name, value in _named(found, CONSTANT).items()},
         contract=contract,
+        source=str(found.get("source", TRAINING_MODEL)),
         frames=found.get("frames"),
         plain=plain,
     )
