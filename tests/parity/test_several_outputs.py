@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 
 from model_factory import steering_output
 from parity.bar_nets import GRAY, MADE, bar_frames, contract_for, frame_set
+from sepilot_export.compress.distill import answers_of
+from sepilot_export.compress.recipe import Compression, Distill, compression_names, load_compression
+from sepilot_export.compress.steps import Net, Task, require_supported, steps_of
 from sepilot_export.convert import deploy
 from sepilot_export.convert.formats import FORMATS, format_named, limits_of
+from sepilot_export.convert.in_memory import pilot_of
 from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.pipeline.converter import Converter, Made
 from sepilot_export.quantize.int8 import Int8, Int8Options
@@ -24,8 +29,11 @@ from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.quiet import quiet
+from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.keras_engine import KerasEngine
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
+from sepilot_train.run.recipe import load_recipe
 
 # In no alphabetical order, while TFLite and Keras sort by name.
 OUTPUTS = (steering_output(), Scalar(name="throttle", low=0.0), Scalar(name="speed", unit="m/s", low=0.0, high=4.0))
@@ -189,3 +197,71 @@ def test_a_twin_is_held_against_its_file_in_the_steps_of_each_output(files: File
     one = {output.name: np.zeros(3) for output in OUTPUTS}
     other = {**one, "speed": np.array([0.0, 2 * twin.output_steps["speed"], 0.0])}
     assert twin.distance(one, other) == 2.0
+
+
+TARGETS = {
+    "steering": ScalarTarget(unit="deg", positive="right", mirror="negate"),
+    "throttle": ScalarTarget(low=0.0),
+    "speed": ScalarTarget(unit="m/s", low=0.0, high=4.0, weight=0.1),
+}
+SHORT: dict[str, Any] = {"epochs": 4, "min_epoch_frames": 0, "batch_size": 32}
+
+
+def shortened(name: str) -> Compression:
+    """A shipped recipe with a fine-tuning of seconds, and limits that a tiny net can keep."""
+    limits: dict[str, dict[str, Any]] = {
+        "slim": {"macs": 0.5, "min_channels": 4, "multiple_of": 4, "rounds": 1},
+        "cluster": {"clusters": 16},
+        "quantize": {"calibration_frames": 100},
+        "distill": {"student": "", "views": 1},
+        "prune": {"min_weights": 64},
+    }
+    compression = load_compression(name)
+    for section in compression.sections:
+        settings = getattr(compression, section)
+        finetune = dataclasses.replace(settings.finetune, **SHORT)
+        changed = dataclasses.replace(settings, finetune=finetune, **limits[section])
+        compression = dataclasses.replace(compression, **{section: changed})
+    return compression
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", compression_names())
+def test_every_shipped_compression_keeps_every_answer(
+    name: str, model: Any, source: ExportInputs, tmp_path: Path
+) -> None:
+    import keras
+
+    recipe = dataclasses.replace(load_recipe("swift"), outputs=TARGETS, picture=GRAY, augmentation=Augmentation())
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    teacher = SimpleNamespace(path=tmp_path, recipe=recipe, load_model=lambda: model)
+    material = SimpleNamespace(frames=lambda side: source.training if side == "train" else source.held_out)
+    task = Task(
+        run=cast(Any, teacher), request=cast(Any, SimpleNamespace(seed=0)), teachers=(cast(Any, teacher),),
+        moved_to=(), progress=False,
+    )  # fmt: skip
+    net = Net(model=copy, recipe=recipe, material=cast(Any, material))
+    compression = shortened(name)
+    require_supported(copy, recipe, [compression])
+    for step, apply in steps_of(task, compression):
+        net = apply(net, task.work(net, tmp_path / step, tmp_path / "log"))
+    said, held = predict(net.model, source.held_out.pictures), source.held_out
+    assert (net.int8 is not None) == ("quantize" in compression.sections)
+    for output in OUTPUTS:
+        labels = held.labels[output.name]
+        # A constant is off by 0.87 of the deviation of labels that are spread evenly.
+        assert np.abs(said[output.name] - labels).mean() < 0.7 * labels.std(), output.name
+    if net.int8 is not None:
+        contract = dataclasses.replace(source.contract, golden=())
+        answers = answers_to(pilot_of(net.int8, "tflite", contract).infer_picture, held.pictures)
+        for output in OUTPUTS:
+            error = task_of(output).distance(answers[output.name], said[output.name])
+            assert error.max() < 0.12 * output.scale * output.magnitude, output.name
+
+
+def test_a_teacher_must_know_what_the_student_learns(model: Any, source: ExportInputs, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(load_recipe("swift"), outputs=TARGETS, picture=GRAY)
+    teacher = SimpleNamespace(path=tmp_path, recipe=dataclasses.replace(recipe, outputs={}), load_model=lambda: model)
+    with pytest.raises(RunError, match="a teacher with the output throttle expected, found one of steering"):
+        answers_of([cast(Any, teacher)], source.training, recipe, Distill(student=""))

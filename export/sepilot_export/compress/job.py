@@ -126,7 +126,7 @@ def _loaded(run: Run, compressions: Sequence[Compression], moved_to: Sequence[Pa
     """The run's net and frames, if the compressions can be done to them."""
     model = run.load_model()
     require_order(run, model, compressions)
-    require_supported(model, compressions)
+    require_supported(model, run.recipe, compressions)
     material = _material(run, run.predictions(), moved_to, progress=progress)
     return Net(model=model, recipe=run.recipe, material=material)
 
