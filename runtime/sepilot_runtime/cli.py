@@ -28,6 +28,7 @@ SUMMARIES = {
     "train": "train a steering model on drives",
     "compress": "make a trained net smaller or faster: prune, slim, train for int8",
     "export": "write TFLite and ONNX files with the contract inside",
+    "adopt": "bring a model file that was made elsewhere under a contract",
     "check": "compare every file with the training model, frame by frame",
     "bench": "measure latency from frame to angle on this machine",
     "compare": "let two files steer over a drive side by side",

@@ -15,9 +15,10 @@ PREFIX = PREPROCESSING
 
 
 def join_tflite(front: bytes, rest: bytes) -> bytes:
-    """Two TFLite files as one; both have one signature, and `front` one float32 output.
+    """Two TFLite files as one, each with one signature: what `front` gives goes where `rest` takes that name.
 
-    An int8 input of `rest` is quantized with its own scale. Everything in `rest` stays as it is.
+    A tensor that is stored otherwise on the two sides is quantized, or dequantized, with its own scale. Outputs of
+    `front` and inputs of `rest` that the other does not name stay what they are, and so does everything inside.
 
     Raises:
         RunError: the two do not fit together.
@@ -27,18 +28,26 @@ def join_tflite(front: bytes, rest: bytes) -> bytes:
         if len(part.subgraphs) != 1 or len(part.signatureDefs or ()) != 1:
             raise RunError("preprocessing in the file: one graph with one signature expected in each part")
     graph, before = model.subgraphs[0], first.subgraphs[0]
-    (made,), (taken,) = before.outputs, graph.inputs
     index = _append(first, model)
-    made = index + int(made)
-    if graph.tensors[made].type == graph.tensors[taken].type:
-        operators = [_writing(op, made, taken) for op in before.operators]
-    else:
-        operators = [*before.operators, _quantize(model, made, taken)]
+    signature, other = model.signatureDefs[0], first.signatureDefs[0]
+    for entry in (*other.inputs, *other.outputs):
+        entry.tensorIndex += index
+    taken = {entry.name: entry.tensorIndex for entry in signature.inputs}
+    links = {entry.tensorIndex: taken[entry.name] for entry in other.outputs if entry.name in taken}
+    if not links:
+        raise RunError("preprocessing in the file: the parts have no name in common")
+    operators = list(before.operators)
+    for made, wanted in links.items():
+        if graph.tensors[made].type == graph.tensors[wanted].type:
+            operators = [_writing(op, made, wanted) for op in operators]
+        else:
+            operators.append(_requantize(model, made, wanted))
     graph.operators = [*operators, *graph.operators]
-    graph.inputs = [index + int(i) for i in before.inputs]
-    signature, entry = model.signatureDefs[0], first.signatureDefs[0].inputs[0]
-    entry.tensorIndex += index
-    signature.inputs = [entry]
+    linked = {entry.name for entry in other.outputs} & set(taken)
+    signature.inputs = [*other.inputs, *(e for e in signature.inputs if e.name not in linked)]
+    signature.outputs = [*signature.outputs, *(e for e in other.outputs if e.name not in linked)]
+    graph.inputs = [entry.tensorIndex for entry in signature.inputs]
+    graph.outputs = [entry.tensorIndex for entry in signature.outputs]
     return tflite_content(model)
 
 
@@ -69,21 +78,23 @@ def _writing(op: Any, made: int, taken: int) -> Any:
     return op
 
 
-def _quantize(model: Any, made: int, taken: int) -> Any:
+def _requantize(model: Any, made: int, taken: int) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
-    tensors = model.subgraphs[0].tensors
-    if tensors[taken].type != schema.TensorType.INT8 or tensors[made].type != schema.TensorType.FLOAT32:
-        raise RunError("preprocessing in the file: a float32 or int8 input expected behind it")
+    integers = schema.TensorType.INT8, schema.TensorType.UINT8
+    kinds = [model.subgraphs[0].tensors[place].type for place in (made, taken)]
+    if schema.TensorType.FLOAT32 not in kinds or not set(kinds) & set(integers):
+        raise RunError("preprocessing in the file: float32 or 8 bits with a scale expected where the parts meet")
+    name, word = ("QUANTIZE", "Quantize") if kinds[1] in integers else ("DEQUANTIZE", "Dequantize")
     code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
-    code.version = 1
+    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+    code.version = 1 if word == "Quantize" else 2
     model.operatorCodes.append(code)
     op = schema.OperatorT()
     op.opcodeIndex = len(model.operatorCodes) - 1
     op.inputs, op.outputs = [made], [taken]
-    op.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
-    op.builtinOptions = schema.QuantizeOptionsT()
+    op.builtinOptionsType = getattr(schema.BuiltinOptions, f"{word}Options")
+    op.builtinOptions = getattr(schema, f"{word}OptionsT")()
     return op
 
 

@@ -22,6 +22,8 @@ __all__ = ["EXPORT_NAME", "REFERENCE_NAME", "Reference", "read_reference"]
 EXPORT_NAME = "export.json"
 REFERENCE_NAME = "reference.npz"
 
+TRAINING_MODEL = "the training model"
+
 PLAIN = "plain:"
 """Before the formats' names in the file."""
 
@@ -50,7 +52,7 @@ class Reference:
     predictions: NDArray[np.float32]
     constant: float
     contract: Contract
-    source: str = "the training model"
+    source: str = TRAINING_MODEL
     frames: NDArray[np.uint8] | None = None
     plain: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -73,6 +75,7 @@ class Reference:
                 labels=self.labels,
                 predictions=self.predictions,
                 constant=np.array(self.constant),
+                source=np.array(self.source),
                 contract=np.array(self.contract.to_json()),
                 **more,
             )
@@ -96,6 +99,7 @@ def read_reference(folder: Path) -> Reference:
                 labels=data["labels"],
                 predictions=data["predictions"],
                 constant=float(data["constant"]),
+                source=str(data["source"]) if "source" in data.files else TRAINING_MODEL,
                 contract=Contract.from_json(str(data["contract"]), str(path)),
                 frames=data.get("frames"),
                 plain={key.removeprefix(PLAIN): data[key] for key in data.files if key.startswith(PLAIN)},

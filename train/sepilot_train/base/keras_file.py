@@ -1,4 +1,4 @@
-"""Reading .keras files: what is wrong with one is told in one line."""
+"""Reading .keras files, and .h5 files of Keras 2 and 3: what is wrong with one is told in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["load_keras"]
 
 
 def load_keras(path: Path) -> Any:
-    """The net of a .keras file, without what it was trained with.
+    """The net of a .keras or .h5 file, without what it was trained with.
 
     Raises:
         ModelFileError: no such file, a damaged one, or not a net that Keras can make.
@@ -22,7 +22,7 @@ def load_keras(path: Path) -> Any:
 
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
-    if not _is_whole(path):
+    if path.suffix != ".h5" and not _is_whole(path):
         # Keras calls a file that is cut off "not found".
         raise ModelFileError(f"{path}: damaged: it is not a whole .keras file; copy or save it again")
     start_keras()

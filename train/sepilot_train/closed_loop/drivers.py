@@ -17,12 +17,15 @@ from sepilot_runtime.base.unique_names import names_of
 from sepilot_runtime.drive.actuation import STEERING, require_drivable
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.engine.trial import time_limit
-from sepilot_train.closed_loop.evaluation import DriverKind
+from sepilot_train.closed_loop.evaluation import Command, DriverKind
 from sepilot_train.fit.keras_engine import KerasEngine
 
 if TYPE_CHECKING:
     from sepilot_train.run.run import Run
     from sepilot_train.simulator.protocol import Simulator
+
+THROTTLE = "throttle"
+"""Name of the output that a car's speed is asked by."""
 
 __all__ = ["ConstantDriver", "ExpertDriver", "PilotDriver", "open_file_drivers", "open_model_driver"]
 
@@ -32,14 +35,16 @@ class PilotDriver:
 
     def __init__(self, pilot: Pilot, name: str, kind: DriverKind = DriverKind.FILE) -> None:
         self.name, self.kind = name, kind
+        self.throttle = any(output.name == THROTTLE for output in pilot.contract.outputs)
         self._pilot = pilot
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
+    def command(self, frame: NDArray[np.uint8]) -> Command:
         """
         Raises:
             ModelFileError: the model answered with NaN or infinity.
         """
-        return float(self._pilot.predict(frame).values[STEERING])
+        values = self._pilot.predict(frame).values
+        return Command(steering=float(values[STEERING]), throttle=values.get(THROTTLE))
 
     def reset(self) -> None:
         """A pilot keeps nothing between frames."""
@@ -78,11 +83,12 @@ class ExpertDriver:
     name = "expert"
     kind = DriverKind.CONTROL
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
+    def __init__(self, simulator: Simulator, *, slow_for_bends: bool = False) -> None:
+        self._simulator, self._slow = simulator, slow_for_bends
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        return self._simulator.expert()
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        throttle = self._simulator.expert_throttle() if self._slow else None
+        return Command(steering=self._simulator.expert(), throttle=throttle)
 
     def reset(self) -> None:
         """The expert keeps nothing."""
@@ -97,8 +103,8 @@ class ConstantDriver:
         self.name = f"steering = {steering:g}"
         self._steering = steering
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        return self._steering
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        return Command(steering=self._steering)
 
     def reset(self) -> None:
         """Nothing to forget."""

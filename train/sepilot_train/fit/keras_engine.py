@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
-from sepilot_runtime.engine.buffers import input_buffers
+from sepilot_runtime.engine.buffers import answer_buffers, input_buffers
 from sepilot_train.fit.predict import by_name
 from sepilot_train.inspect.keras_graph import outputs_of
 
@@ -48,7 +48,7 @@ class KerasEngine:
         given = _known(path, "inputs", [str(i.name) for i in model.inputs], inputs)
         self._inputs = input_buffers(contract, self.input_dtype)
         self._given: Any = self._inputs[None] if len(given) == 1 else {name: self._inputs[name] for name in given}
-        self._answers = {output.name: np.zeros(output.shape, np.float32) for output in contract.outputs}
+        self._answers = answer_buffers(contract)
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._inputs[name]

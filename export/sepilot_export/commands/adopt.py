@@ -1,0 +1,195 @@
+"""`sepilot adopt FILE`: somebody else's model file in, files under a contract out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sepilot_export.convert.backend import use_tensorflow
+from sepilot_runtime.base.claims import claimed
+from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.errors import ModelFileError, UsageError
+from sepilot_runtime.base.files import require_new
+from sepilot_runtime.base.settings import override, read_toml
+from sepilot_runtime.base.terminal import legible
+
+if TYPE_CHECKING:
+    from sepilot_export.convert.stated import StatedContract
+    from sepilot_runtime.recording.drive import Drive
+    from sepilot_runtime.recording.options import ReaderOptions
+
+__all__ = ["main"]
+
+SUFFIXES = (".tflite", ".onnx", ".keras", ".h5")
+
+EPILOG = """examples:
+  sepilot adopt mobilenet.tflite --contract mine.toml --drives tubs/sunday --out adopted
+  sepilot adopt pilot.onnx --set picture.color=rgb --set picture.range=0..1 --set outputs.steering.unit=deg \\
+      --set outputs.steering.scale=25 --set outputs.steering.positive=right --drives tubs --out adopted
+  sepilot adopt any.keras --show                   what the file says itself
+
+mine.toml says what the file does not:
+  [picture]
+  color = "rgb"              # order of its channels: rgb, bgr, gray
+  range = "-1..1"            # of its values: 0..1, -1..1, 0..255; or mean = [...], std = [...]
+  crop_top = 0.25            # of the camera's frame; also crop_bottom, crop_left, crop_right, resize, layout
+  [outputs.steering]         # the car's name
+  tensor = "Identity"        # the file's; also index (of a number in it), factor, low, high
+  unit = "deg"
+  scale = 25.0               # degrees at 1.0
+  positive = "right"         # or left
+  [vectors.speed]            # where it takes numbers beside the picture
+  tensor = "speed_in"
+  columns = ["speed"]
+
+A Keras net is held against Keras, any other file against another interpreter than the one that will run it, picture by
+picture. Where the recordings have labels, these are asked whether colours, range, crop, sign and unit are as stated.
+Keras 3 reads the .h5 files of Keras 2 as well.
+
+Exit code: 0 adopted, 1 the labels speak against what was stated, 2 it cannot be done.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptRequest:
+    """A field per flag, as its help says it."""
+
+    file: Path
+    out: Path | None
+    contract: Path | None
+    set: tuple[str, ...]
+    drives: tuple[Path, ...]
+    reference: str
+    accept_single_engine: bool
+    accept_labels: bool
+    show: bool
+
+
+def main(argv: Sequence[str]) -> int:
+    from sepilot_runtime.commands.arguments import request_of
+    from sepilot_runtime.recording.opening import open_drives
+
+    arguments = _parser().parse_args(argv)
+    request = request_of(AdoptRequest, arguments)
+    if request.file.suffix not in SUFFIXES:
+        raise UsageError(f"{request.file}: a file that ends in {', '.join(SUFFIXES)} expected")
+    if not request.file.is_file():
+        raise ModelFileError(f"{request.file}: no such file")
+    if request.show:
+        return _show(request)
+    if request.out is None or not request.drives:
+        raise UsageError("--out DIR and --drives PATH are needed: sepilot adopt FILE --drives PATH --out DIR")
+    require_new(request.out)
+    stated = _stated(request)
+    reader = _reader(arguments, stated)
+    drives = open_drives(request.drives, reader)
+    _require_full_scale(drives, stated)
+    with claimed(request.out), tempfile.TemporaryDirectory(prefix="sepilot-adopt-") as work:
+        use_tensorflow("adopt")
+        from sepilot_export.pipeline.adopt import adopt, open_foreign
+
+        foreign = open_foreign(
+            request.file, Path(work), reference=request.reference, single=request.accept_single_engine
+        )
+        found = adopt(
+            foreign, stated, drives, reader, request.out, command=legible(shlex.join(["sepilot", "adopt", *argv])),
+            accept_labels=request.accept_labels, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    for line in found.notes:
+        print(f"note: {line}", file=sys.stderr)
+    for line in found.faults:
+        print(f"sepilot: {request.file}: {line}; or say --accept-labels", file=sys.stderr)
+    if found.faults:
+        return 1
+    for file in found.files:
+        print(f"{file.file}  {file.bytes / 1000:.1f} kB, on {file.engine}, held against {foreign.reference.name}")
+    print(f"\n-> {request.out}\nnext: sepilot check {request.out}")
+    return 0
+
+
+def _show(request: AdoptRequest) -> int:
+    """What the file says itself."""
+    use_tensorflow("adopt")
+    if request.file.suffix in (".keras", ".h5"):
+        from sepilot_export.convert.keras_source import open_keras
+
+        model, _ = open_keras(request.file)
+    else:
+        from sepilot_runtime.engine.bare import open_bare
+
+        model = open_bare(request.file)
+    for what, tensors in (("takes", model.inputs), ("gives", model.outputs)):
+        for tensor in tensors:
+            print(f"{what} {tensor}")
+    return 0
+
+
+def _stated(request: AdoptRequest) -> StatedContract:
+    from sepilot_export.convert.stated import StatedContract
+
+    table = read_toml(request.contract, UsageError) if request.contract else {}
+    for word in request.set:
+        override(table, word, UsageError)
+    try:
+        return parse(StatedContract, table, "", UsageError, complete=False)
+    except UsageError as e:
+        raise UsageError(f"{request.contract or '--set'}: {e}") from e
+
+
+def _reader(arguments: argparse.Namespace, stated: StatedContract) -> ReaderOptions:
+    import dataclasses
+
+    from sepilot_runtime.commands.reader_arguments import reader_options
+
+    options = reader_options(arguments)
+    columns = [c for vector in stated.vectors.values() for c in vector.columns]
+    further = dict.fromkeys([*options.labels, *stated.outputs, *columns])
+    return dataclasses.replace(options, labels=tuple(n for n in further if n not in ("steering", "throttle")))
+
+
+def _require_full_scale(drives: Sequence[Drive], stated: StatedContract) -> None:
+    """Labels in [-1, 1] mean degrees only together with the wheel's angle at 1."""
+    said = stated.outputs.get("steering")
+    for drive in drives:
+        if said and said.unit == "deg" and drive.has("steering") and drive.full_scale_deg != said.scale:
+            raise UsageError(
+                f"{drive.path}: full scale of {said.scale:g} degrees expected, as outputs.steering.scale says, found "
+                f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    from sepilot_runtime.commands.reader_arguments import add_reader_arguments
+
+    parser = argparse.ArgumentParser(
+        prog="sepilot adopt",
+        description="Bring a model file that was made elsewhere under a contract, so that it can be checked and driven.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help=f"a {', '.join(SUFFIXES)} file")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the directory to write; must not exist")
+    parser.add_argument("--contract", metavar="TOML", type=Path, help="what the file does not say itself")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one value of it")
+    parser.add_argument(
+        "--drives", "--frames", metavar="PATH", nargs="+", type=Path, default=[],
+        help="recordings, or folders of pictures, that it is tried on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reference", metavar="NAME", default="",
+        help="the interpreter it is held against: openvino, tensorflow, onnxruntime, opencv, onnx (default: the first "
+        "that runs it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept-single-engine", action="store_true", help="no other interpreter runs it: take its own answers"
+    )
+    parser.add_argument("--accept-labels", action="store_true", help="adopt it whatever the labels have against it")
+    parser.add_argument("--show", action="store_true", help="print its inputs and outputs, and stop")
+    add_reader_arguments(parser)
+    return parser

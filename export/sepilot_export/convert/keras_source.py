@@ -1,0 +1,112 @@
+"""Anybody's Keras net, with as many inputs and outputs as it has: how it answers, and as files that a car runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepilot_export.convert import onnx_file, tflite
+from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.engine.bare import BareModel, Feed, Tensor
+from sepilot_train.base.keras_file import load_keras
+from sepilot_train.base.quiet import quiet
+
+__all__ = ["converted", "open_keras"]
+
+
+def open_keras(path: Path) -> tuple[BareModel, Any]:
+    """A .keras or .h5 file with the names that Keras gives its inputs and outputs, and its net.
+
+    Raises:
+        ModelFileError: it cannot be read, or is no net of named inputs and outputs of known sizes.
+    """
+    with quiet(f"loading {path}"):
+        net = load_keras(path)
+    import keras
+
+    if not getattr(net, "inputs", None):
+        raise ModelFileError(f"{path}: a Sequential or Functional net expected, found {type(net).__name__}")
+    if isinstance(net, keras.Sequential):
+        net = keras.Model(net.inputs, net.outputs, name=net.name)
+    inputs = tuple(_tensor(path, t.name, t) for t in net.inputs)
+    said = net.output if isinstance(net.output, dict) else dict(zip(net.output_names, net.outputs, strict=True))
+    outputs = tuple(_tensor(path, name, t) for name, t in said.items())
+
+    def run(feed: Feed) -> dict[str, Any]:
+        found = net([keras.ops.convert_to_tensor(feed[t.name]) for t in inputs], training=False)
+        return {name: keras.ops.convert_to_numpy(value) for name, value in _by_name(net, found).items()}
+
+    return BareModel(
+        path=path, name=f"Keras {keras.__version__}", threads=1, inputs=inputs, outputs=outputs, run=run
+    ), net
+
+
+def _tensor(path: Path, name: str, tensor: Any) -> Tensor:
+    sizes = tensor.shape[1:]
+    if None in sizes:
+        raise ModelFileError(
+            f"{path}: {name}: an input and output of known sizes expected, found {tuple(tensor.shape)}"
+        )
+    return Tensor(name=name, shape=(1, *sizes), dtype=np.dtype(str(tensor.dtype)))
+
+
+def _by_name(net: Any, found: Any) -> Mapping[str, Any]:
+    if isinstance(found, dict):
+        return found
+    return dict(zip(net.output_names, found if isinstance(found, list | tuple) else [found], strict=True))
+
+
+def converted(net: Any, model: BareModel, work: Path) -> dict[str, bytes]:
+    """Files in the formats that need no calibration, by format.
+
+    Raises:
+        RunError: a conversion fails.
+    """
+    with quiet("conversion of the Keras net"):
+        _save(net, model, work)
+        content = _onnx(net, model)
+        return {
+            "float32.tflite": tflite.convert(work, "float32"),
+            "float16.tflite": tflite.convert(work, "float16"),
+            "dynamic.tflite": tflite.convert(work, "dynamic"),
+            "float32.onnx": content,
+            "float16.onnx": onnx_file.to_float16(content),
+        }
+
+
+def _specs(model: BareModel) -> list[Any]:
+    import tensorflow as tf
+
+    return [tf.TensorSpec(t.shape, tf.as_dtype(t.dtype), name=t.name) for t in model.inputs]
+
+
+def _save(net: Any, model: BareModel, folder: Path) -> None:
+    """A SavedModel with the one signature `serve`, by the net's own names."""
+    import keras
+
+    archive = keras.export.ExportArchive()
+    archive.track(net)
+    archive.add_endpoint(
+        tflite.SIGNATURE,
+        lambda *values: dict(_by_name(net, net(list(values), training=False))),
+        input_signature=_specs(model),
+    )
+    archive.write_out(str(folder), verbose=False)
+
+
+def _onnx(net: Any, model: BareModel) -> bytes:
+    import tensorflow as tf
+    import tf2onnx
+
+    def answers(*values: Any) -> dict[str, Any]:
+        # tf2onnx names an output after the operation that makes it.
+        found = _by_name(net, net(list(values), training=False))
+        return {name: tf.identity(value, name=name) for name, value in found.items()}
+
+    made, _ = tf2onnx.convert.from_function(
+        tf.function(answers), input_signature=tuple(_specs(model)), opset=onnx_file.OPSET
+    )
+    return onnx_file.finished(made)

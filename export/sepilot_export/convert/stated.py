@@ -1,0 +1,246 @@
+"""What a person says about a model file that was made elsewhere, and what follows from it for its inputs.
+
+    [picture]                    # all but what the file says itself
+    color = "rgb"                # order of its channels: rgb, bgr or gray
+    range = "-1..1"              # of its values: 0..1, -1..1 or 0..255; or mean and std of values in 0..1
+    crop_top = 0.25              # fractions of the camera's frame that it does not see
+
+    [outputs.steering]           # the name that the car asks for
+    tensor = "Identity"          # its name in the file; of a tensor of several numbers, `index` says which
+    unit = "deg"
+    scale = 25.0
+    positive = "right"
+
+    [vectors.speed]              # where it takes numbers beside the picture
+    tensor = "speed_in"
+    columns = ["speed"]
+
+The arithmetic of a picture stands here in numpy, for the interpreter that gives the reference. The same in front of the
+file itself is another one's (`wrapping.py`), so that a mistake in either shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.contract.contract import Output, Picture, Scalar, Vector
+from sepilot_runtime.engine.bare import Tensor
+
+__all__ = ["Plan", "StatedContract", "StatedOutput", "StatedPicture", "StatedVector", "plan_of", "tensor_input"]
+
+RANGES: Mapping[str, tuple[float, float]] = {"0..1": (1 / 255, 0.0), "-1..1": (2 / 255, -1.0), "0..255": (1.0, 0.0)}
+"""Value of a gray level: factor and offset."""
+
+Wrong = Callable[[str, str], UsageError]
+"""Makes the error of a key and what was expected there."""
+
+EXAMPLE = (
+    "--set picture.color=rgb --set picture.range=-1..1 --set outputs.steering.unit=deg --set outputs.steering.scale=25 "
+    "--set outputs.steering.positive=right"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedPicture:
+    """Empty is what the file says itself, or need not say.
+
+    Attributes:
+        tensor: the input in the file; "" for the only one of four dimensions.
+        color: order of its channels.
+        range: of its values; `mean` and `std` by channel, of values in 0..1, in its place.
+        resize: of the crop to the picture, as in `Picture`.
+    """
+
+    tensor: str = ""
+    color: Literal["", "rgb", "bgr", "gray"] = ""
+    range: Literal["", "0..1", "-1..1", "0..255"] = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    layout: Literal["", "NHWC", "NCHW"] = ""
+    resize: Literal["exact", "linear"] = "exact"
+    crop_top: float = 0.0
+    crop_bottom: float = 0.0
+    crop_left: float = 0.0
+    crop_right: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedOutput:
+    """One number of the file, which is multiplied by `factor` to be one of the contract's.
+
+    Attributes:
+        tensor: in the file; "" for the only one.
+        index: of the number in its tensor.
+        unit, scale, low, high: as in `Scalar`.
+        positive: "left" turns its sign, as the car knows no other direction than "right".
+    """
+
+    tensor: str = ""
+    index: int = 0
+    factor: float = 1.0
+    unit: str = ""
+    scale: float = 1.0
+    low: float = -1.0
+    high: float = 1.0
+    positive: Literal["", "right", "left", "forward"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedVector:
+    """`tensor`: in the file; `columns`: of a recording, whose numbers it takes."""
+
+    tensor: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedContract:
+    """All of it; outputs and vectors by the contract's names."""
+
+    picture: StatedPicture = field(default_factory=StatedPicture)
+    outputs: Mapping[str, StatedOutput] = field(default_factory=dict)
+    vectors: Mapping[str, StatedVector] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """How a file's inputs and outputs are made from the contract's.
+
+    Attributes:
+        image: the file's input that takes the picture.
+        reversed: its channels are RGB, the picture's are BGR.
+        factor, offset: (channels,) float64: value of a gray level, in the file's order of channels.
+        channels_first: NCHW.
+        taken: of each output of the contract its tensor in the file, the number's place there and its factor.
+        fed: of each vector of the contract its tensor in the file.
+    """
+
+    image: Tensor
+    reversed: bool
+    factor: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    channels_first: bool
+    picture: Picture
+    outputs: tuple[Output, ...]
+    vectors: tuple[Vector, ...]
+    taken: Mapping[str, tuple[Tensor, int, float]]
+    fed: Mapping[str, Tensor]
+
+
+def plan_of(stated: StatedContract, inputs: Sequence[Tensor], outputs: Sequence[Tensor], where: str) -> Plan:
+    """What a statement and the file itself say together.
+
+    Raises:
+        UsageError: something is missing or does not fit; the line says what the file has, and how to state the rest.
+    """
+    has = f"the file takes {'; '.join(map(str, inputs))} and gives {'; '.join(map(str, outputs))}"
+    said = stated.picture
+
+    def wrong(key: str, expected: str) -> UsageError:
+        return UsageError(f"{where}: {key}: {expected} expected: {has}; for example {EXAMPLE}")
+
+    fed = {name: _named(inputs, v.tensor, wrong, f"vectors.{name}.tensor") for name, v in stated.vectors.items()}
+    left = [t for t in inputs if t not in fed.values()]
+    image = _named([t for t in left if len(t.shape) == 4], said.tensor, wrong, "picture.tensor")
+    if others := [t.name for t in left if t is not image]:
+        raise wrong(f"vectors.NAME.tensor = {others[0]!r}", "every input but the picture as a vector")
+    height, width, channels, first = _sizes(image, said.layout, wrong)
+    if channels == 3 and said.color not in ("rgb", "bgr"):
+        raise wrong("picture.color", "rgb or bgr")
+    factor, offset = _values(said, image, channels, wrong)
+    if not stated.outputs:
+        raise wrong("outputs.NAME", "at least one output of the car")
+    taken, made = {}, []
+    for name, output in stated.outputs.items():
+        tensor = _named(outputs, output.tensor, wrong, f"outputs.{name}.tensor")
+        if not 0 <= output.index < int(np.prod(tensor.shape)) or not (np.isfinite(output.factor) and output.factor):
+            raise wrong(f"outputs.{name}", f"index of a number in {tensor}, factor other than 0")
+        taken[name] = tensor, output.index, output.factor * (-1.0 if output.positive == "left" else 1.0)
+        positive = "right" if output.positive == "left" else output.positive
+        made.append(Scalar(name=name, unit=output.unit, scale=output.scale, low=output.low, high=output.high,
+                           positive=positive))  # fmt: skip
+    crops = {key: getattr(said, key) for key in ("crop_top", "crop_bottom", "crop_left", "crop_right", "resize")}
+    return Plan(
+        image=image,
+        reversed=said.color == "rgb" and channels == 3,
+        factor=factor,
+        offset=offset,
+        channels_first=first,
+        picture=Picture(height=height, width=width, color="bgr" if channels == 3 else "gray", **crops),
+        outputs=tuple(made),
+        vectors=tuple(
+            Vector(name=name, size=int(np.prod(fed[name].shape)), columns=vector.columns)
+            for name, vector in stated.vectors.items()
+        ),
+        taken=taken,
+        fed=fed,
+    )
+
+
+def _named(found: Sequence[Tensor], name: str, wrong: Wrong, key: str) -> Tensor:
+    chosen = [t for t in found if name in ("", t.name)]
+    if len(chosen) != 1:
+        raise wrong(key, f"one of {', '.join(t.name for t in found) or 'none'}")
+    return chosen[0]
+
+
+def _sizes(image: Tensor, layout: str, wrong: Wrong) -> tuple[int, int, int, bool]:
+    """Height, width, channels, and whether these come first."""
+    fits = {"NHWC": image.shape[3] in (1, 3), "NCHW": image.shape[1] in (1, 3)}
+    if layout:
+        fits = {key: fit and key == layout for key, fit in fits.items()}
+    if sum(fits.values()) != 1:
+        raise wrong("picture.layout", "NHWC or NCHW with 1 or 3 channels")
+    if fits["NCHW"]:
+        return image.shape[2], image.shape[3], image.shape[1], True
+    return image.shape[1], image.shape[2], image.shape[3], False
+
+
+def _values(
+    said: StatedPicture, image: Tensor, channels: int, wrong: Wrong
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factor and offset by channel: stated, or what a quantized input can hold, or bytes as they are."""
+    if said.mean or said.std:
+        mean, std = (np.array(v, np.float64) for v in (said.mean, said.std))
+        if said.range or mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
+            raise wrong("picture.mean, picture.std", f"{channels} values each, std above 0, no range")
+        return 1 / (255 * std), -mean / std
+    known = said.range or _range_of(image)
+    if not known:
+        raise wrong("picture.range", f"one of {', '.join(RANGES)}")
+    factor, offset = RANGES[known]
+    return np.full(channels, factor), np.full(channels, offset)
+
+
+def _range_of(image: Tensor) -> str:
+    """The one of `RANGES` that an input's type and quantization hold, "" where they hold none or any."""
+    if image.dtype == np.uint8 and image.affine is None:
+        return "0..255"
+    if image.affine is None or image.dtype.itemsize != 1:
+        return ""
+    limits = np.iinfo(image.dtype)
+    ends = [(limits.min - image.affine.zero_point) * image.affine.scale]
+    ends.append((limits.max - image.affine.zero_point) * image.affine.scale)
+    for name, (factor, offset) in RANGES.items():
+        wanted = np.array([offset, 255 * factor + offset])
+        if np.abs(ends - wanted).max() < 0.02 * np.ptp(wanted):
+            return name
+    return ""
+
+
+def tensor_input(plan: Plan, pixels: NDArray[np.uint8]) -> NDArray[np.generic]:
+    """A picture (h, w, c) uint8, BGR or gray, as the file's own input tensor."""
+    ordered = pixels[..., ::-1] if plan.reversed else pixels
+    values = ordered * plan.factor + plan.offset
+    if plan.channels_first:
+        values = values.transpose(2, 0, 1)
+    if plan.image.affine is not None:
+        return plan.image.affine.quantize(values, plan.image.dtype.type)[np.newaxis]
+    whole = np.rint(values) if plan.image.dtype.kind in "iu" else values
+    return whole[np.newaxis].astype(plan.image.dtype)

@@ -1,0 +1,129 @@
+"""Is a file's picture what somebody says it is? The labels of a recording tell, where it has any.
+
+A wrong crop, swapped colours or a wrong range make no file fail: it answers, and whoever gave the reference was fed the
+same. So the statement is held against others that are wrong in the usual ways. One of them with a clearly smaller error
+against the labels means that it is right; an error clearly above that of a constant, that something else is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepilot_export.convert.stated import RANGES, Plan, StatedContract
+from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
+from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.outputs.kinds import task_of
+
+__all__ = ["label_faults", "other_pictures"]
+
+CLEARLY = 0.1
+"""By this share a mean error must be smaller, and by more than its noise."""
+
+DEGREES_PER_RADIAN = 57.29578
+
+CROPS = (0.0, 0.25, 1 / 3, 0.4, 0.5)
+"""Of the top, as nets for roads have them."""
+
+Answers = Mapping[str, NDArray[np.float32]]
+
+
+def other_pictures(stated: StatedContract, plan: Plan) -> Iterator[tuple[str, StatedContract]]:
+    """Statements that differ in one thing about the picture, each with its words for the command line."""
+
+    def changed(**values: object) -> tuple[str, StatedContract]:
+        words = " ".join(f"--set picture.{key}={value}" for key, value in values.items() if value != ())
+        return words, dataclasses.replace(stated, picture=dataclasses.replace(stated.picture, **values))  # type: ignore[arg-type]
+
+    if plan.picture.channels == 3:
+        yield changed(color="bgr" if plan.reversed else "rgb")
+    if plan.image.affine is None and plan.image.dtype.kind == "f":
+        for name, (factor, offset) in RANGES.items():
+            if not (np.allclose(plan.factor, factor) and np.allclose(plan.offset, offset)):
+                yield changed(range=name, mean=(), std=())
+    for crop in CROPS:
+        if abs(crop - stated.picture.crop_top) > 0.02 and crop + stated.picture.crop_bottom < 1:
+            yield changed(crop_top=round(crop, 3))
+
+
+def label_faults(
+    outputs: Sequence[Output],
+    said: Answers,
+    labels: Answers,
+    drives: Sequence[str],
+    others: Mapping[str, Callable[[], Answers]],
+) -> list[str]:
+    """What the labels have against a statement, a line each; nothing where there are none.
+
+    Args:
+        said, labels: (n,) of each output, labels NaN where there is none.
+        others: words of another statement to the answers under it.
+    """
+    errors = _Errors(outputs, labels, drives)
+    if not errors.known:
+        return []
+    found: dict[str, tuple[float, str]] = {}
+    for words, answers in itertools.chain(_without_asking(outputs, said), ((w, ask()) for w, ask in others.items())):
+        for name, share in errors.smaller(said, answers).items():
+            if share > found.get(name, (0.0, ""))[0]:
+                found[name] = share, words
+    lines = [
+        f"{name}: its error against {errors.count(name)} labels is {share:.0%} smaller with {words}: state that"
+        for name, (share, words) in found.items()
+    ]
+    return lines or [
+        f"{name}: its error against {errors.count(name)} labels is {own:.3f}, that of a constant {constant:.3f}: the "
+        "picture or the output is not as stated"
+        for name, own, constant in errors.worse_than_constant(said)
+    ]
+
+
+def _without_asking(outputs: Sequence[Output], said: Answers) -> Iterator[tuple[str, Answers]]:
+    """Answers under statements that differ in the outputs alone: sign, unit, one taken for the other."""
+    for output in outputs:
+        factors = {-1.0: "the other sign", 1 / output.scale: "degrees", DEGREES_PER_RADIAN / output.scale: "radians"}
+        for factor, what in factors.items():
+            if factor > 0 and (output.unit != "deg" or abs(np.log(factor)) < 0.2):
+                continue
+            words = f"--set outputs.{output.name}.factor={factor:.4g} on top ({what})"
+            yield words, {output.name: said[output.name] * np.float32(factor)}
+    for one, other in itertools.combinations([o.name for o in outputs], 2):
+        yield f"{one} and {other} exchanged", {one: said[other], other: said[one]}
+
+
+class _Errors:
+    """Errors against the labels of the outputs that have any, compared frame by frame."""
+
+    def __init__(self, outputs: Sequence[Output], labels: Answers, drives: Sequence[str]) -> None:
+        self._tasks = {o.name: task_of(o) for o in outputs}
+        self._labels, self._drives = labels, np.array(drives)
+        self.known = {n: k for n in self._tasks if n in labels and (k := np.isfinite(labels[n])).sum() >= 8}
+
+    def count(self, name: str) -> int:
+        return int(self.known[name].sum())
+
+    def _of(self, name: str, said: NDArray[np.float32]) -> NDArray[np.float64]:
+        known = self.known[name]
+        return self._tasks[name].error(said[known], self._labels[name][known])
+
+    def smaller(self, said: Answers, other: Answers) -> dict[str, float]:
+        """By which share the errors of `other` are smaller, where they clearly are."""
+        found = {}
+        for name in self.known.keys() & other.keys():
+            mine, theirs = self._of(name, said[name]), self._of(name, other[name])
+            change = paired_bootstrap_mean(theirs - mine, list(self._drives[self.known[name]]))
+            if change.high < 0 and -change.mean > CLEARLY * mine.mean():
+                found[name] = float(-change.mean / mine.mean())
+        return found
+
+    def worse_than_constant(self, said: Answers) -> Iterator[tuple[str, float, float]]:
+        """Name, error and a constant's error, of outputs that are clearly worse."""
+        for name, known in self.known.items():
+            label = self._labels[name]
+            constant = np.full(len(label), np.median(label[known]), np.float32)
+            if self.smaller(said, {name: constant}):
+                yield name, float(self._of(name, said[name]).mean()), float(self._of(name, constant).mean())
