@@ -88,38 +88,51 @@ def compress_run(
     begin = time.perf_counter()
     step("loading the run")
     before = _loaded(run, compressions, moved_to, progress=progress)
-    distilled = any(c.distill is not None for c in compressions)
-    task = Task(
-        run=run,
-        request=_moved(run.request, before.material) if moved_to else run.request,
-        teachers=tuple(teachers or [run]) if distilled else (),
-        moved_to=tuple(moved_to),
-        progress=progress,
-    )
-    if distilled:
-        distill.require_fair(task.teachers, before.material)
+    task = _task(run, before, teachers if any(c.distill for c in compressions) else None, moved_to, progress=progress)
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
-        after, log = before, Path(scratch) / LOG_NAME
-        for number, compression in enumerate(compressions):
-            for name, apply in steps_of(task, compression):
-                step(name)
-                with _keeping(log, out):
-                    after = apply(after, task.work(after, Path(scratch) / f"{number}-{name}", log))
+        log = Path(scratch) / LOG_NAME
+        with _keeping(log, out):
+            after = _applied(before, task, compressions, log, step)
         step("judging")
-        recipe = _named(after.recipe, compressions)
-        start_run(part, task.request, recipe, command)
-        complete_run(part, recipe, after.material, after.model, after.history, time.perf_counter() - begin)
-        found = _judged(before, after, run, open_run(part), Path(scratch))
-        if after.int8 is not None:
-            (part / INT8_NAME).write_bytes(after.int8)
-        for kept in (Path(scratch) / "0-distill" / "history.csv", log):
-            if kept.exists():
-                shutil.copy(kept, part)
-        found = dataclasses.replace(
-            found, run=dataclasses.replace(found.run, path=out), seconds=time.perf_counter() - begin
-        )
-        write_json(part / COMPRESSION_NAME, _record(run, task.teachers, compressions, command, found))
+        found = _written(part, before, after, task, compressions, log, command, begin)
+    return dataclasses.replace(found, run=dataclasses.replace(found.run, path=out))
+
+
+def _written(
+    part: Path, before: Net, after: Net, task: Task, compressions: Sequence[Compression], log: Path, command: str,
+    begin: float,
+) -> Compressed:  # fmt: skip
+    """Fill the run directory `part`. `begin`: when the work began, as `time.perf_counter` had it."""
+    recipe = _named(after.recipe, compressions)
+    start_run(part, task.request, recipe, command)
+    complete_run(part, recipe, after.material, after.model, after.history, time.perf_counter() - begin)
+    if after.int8 is not None:
+        (part / INT8_NAME).write_bytes(after.int8)
+    for kept in (log.parent / "0-distill" / "history.csv", log):
+        if kept.exists():
+            shutil.copy(kept, part)
+    found = _judged(before, after, task.run, open_run(part), log.parent)
+    found = dataclasses.replace(found, seconds=time.perf_counter() - begin)
+    write_json(part / COMPRESSION_NAME, _record(task.run, task.teachers, compressions, command, found))
     return found
+
+
+def _task(run: Run, before: Net, teachers: Sequence[Run] | None, moved_to: Sequence[Path], *, progress: bool) -> Task:
+    """What stays the same from step to step. `teachers`: of a distillation; None where there is none."""
+    asked = () if teachers is None else tuple(teachers or [run])
+    if teachers is not None:
+        distill.require_fair(asked, before.material)
+    request = _moved(run.request, before.material) if moved_to else run.request
+    return Task(run=run, request=request, teachers=asked, moved_to=tuple(moved_to), progress=progress)
+
+
+def _applied(net: Net, task: Task, compressions: Sequence[Compression], log: Path, step: Callable[[str], None]) -> Net:
+    """The net after all steps; each has a folder beside `log`."""
+    for number, compression in enumerate(compressions):
+        for name, apply in steps_of(task, compression):
+            step(name)
+            net = apply(net, task.work(net, log.with_name(f"{number}-{name}"), log))
+    return net
 
 
 def _loaded(run: Run, compressions: Sequence[Compression], moved_to: Sequence[Path], *, progress: bool) -> Net:
