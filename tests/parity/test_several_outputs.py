@@ -204,7 +204,7 @@ TARGETS = {
     "throttle": ScalarTarget(low=0.0),
     "speed": ScalarTarget(unit="m/s", low=0.0, high=4.0, weight=0.1),
 }
-SHORT: dict[str, Any] = {"epochs": 4, "min_epoch_frames": 0, "batch_size": 32}
+SHORT: dict[str, Any] = {"min_epoch_frames": 0, "batch_size": 32}
 
 
 def shortened(name: str) -> Compression:
@@ -219,7 +219,8 @@ def shortened(name: str) -> Compression:
     compression = load_compression(name)
     for section in compression.sections:
         settings = getattr(compression, section)
-        finetune = dataclasses.replace(settings.finetune, **SHORT)
+        epochs = 20 if section in ("slim", "distill") else 4
+        finetune = dataclasses.replace(settings.finetune, epochs=epochs, **SHORT)
         changed = dataclasses.replace(settings, finetune=finetune, **limits[section])
         compression = dataclasses.replace(compression, **{section: changed})
     return compression
