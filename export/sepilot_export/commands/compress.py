@@ -161,13 +161,18 @@ def _report(done: Compressed) -> None:
     table.add_column("")
     for name in ("R²", "MAE", "change of MAE", "parameters", "MMAC", "zeros"):
         table.add_column(name, justify="right")
+    several = len(done.constant_mae) > 1
     for figures in done.figures:
-        table.add_row(*_cells(figures))
-    table.add_row("constant", "", f"{done.constant_mae:.4f}")
+        table.add_row(*_cells(figures, of=f" {figures.output}" if several else ""))
+    for name, error in done.constant_mae.items():
+        table.add_row(f"constant {name}" if several else "constant", "", f"{error:.4f}")
     console.print(table)
     if done.max_deviation is not None:
-        output = done.run.contract.outputs[0]
-        distance = f"{done.max_deviation * output.scale:.2f} {output.unit}"
+        outputs = {output.name: output for output in done.run.contract.outputs}
+        distances = {
+            name: f"{d * outputs[name].scale:.2f} {outputs[name].unit}" for name, d in done.max_deviation.items()
+        }
+        distance = ", ".join(f"{d} ({name})" if several else d for name, d in distances.items())
         console.print(f"int8.tflite is at most {distance} from the float net that it was trained with")
     console.print(
         f"\n{done.seconds:.0f} s; run directory: {done.run.path}\n"
@@ -176,10 +181,10 @@ def _report(done: Compressed) -> None:
     )
 
 
-def _cells(figures: Evaluation) -> list[str]:
+def _cells(figures: Evaluation, of: str) -> list[str]:
     increase = figures.mae_increase
     return [
-        figures.name,
+        f"{figures.name}{of}",
         f"{figures.r2:.4f}",
         f"{figures.mae:.4f}",
         "" if increase is None else f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}",

@@ -14,7 +14,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from sepilot_export.record.fields import read_object
 from sepilot_export.record.versions import tool_versions
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
-from sepilot_train.base.frame_set import Answers, only
+from sepilot_train.base.frame_set import Answers
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request
@@ -49,14 +49,15 @@ class Compressed:
 
     Attributes:
         figures: before, after, and of the int8 file where there is one; `mae_increase` is against the first.
-        max_deviation: of the int8 file from its float net, in output values.
+        constant_mae: of the answer that costs nothing, by output.
+        max_deviation: of the int8 file from its float net by output, in output values.
     """
 
     run: Run
     figures: tuple[Evaluation, ...]
-    constant_mae: float
+    constant_mae: Mapping[str, float]
     layers: tuple[LayerNote, ...]
-    max_deviation: float | None
+    max_deviation: Mapping[str, float] | None
     warnings: tuple[str, ...]
     seconds: float
 
@@ -154,24 +155,32 @@ def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Comp
     """The figures of the run and of what was made of it, on the held-out frames."""
     answers = run.predictions()
     figures = [
-        judge_net(run.recipe.name, before.model, run),
-        judge_net(made.recipe.name, after.model, made, answers),
+        *judge_net(run.recipe.name, before.model, run),
+        *judge_net(made.recipe.name, after.model, made, answers),
     ]
     deviation = None
     if after.int8 is not None:
         pictures = after.material.frames("validation").pictures
         file = judge_int8(scratch / INT8_NAME, after.int8, made, pictures, answers)
-        figures.append(file.figures)
+        figures += file.figures
         deviation = file.max_deviation
     return Compressed(
         run=made,
         figures=tuple(figures),
-        constant_mae=read_object(run.path / "validation.json").inner("metrics").number("constant_mae"),
+        constant_mae=_constant_mae(run),
         layers=after.layers,
         max_deviation=deviation,
         warnings=after.warnings,
         seconds=0.0,
     )
+
+
+def _constant_mae(run: Run) -> dict[str, float]:
+    """By output; of a run from before there were several, of the one."""
+    figures = read_object(run.path / "validation.json")
+    of = figures.inner("outputs") if figures.has("outputs") else None
+    names = [output.name for output in run.contract.outputs]
+    return {name: (of.inner(name) if of else figures.inner("metrics")).number("constant_mae") for name in names}
 
 
 @contextlib.contextmanager
@@ -206,7 +215,7 @@ def _material(run: Run, before: Answers, moved_to: Sequence[Path], *, progress: 
     material = run.material(moved_to=moved_to, progress=progress)
     # A drive that is no longer known by its fingerprint is known by its name, which another one may have.
     held = material.frames("validation")
-    if not np.array_equal(only(held.labels), only(before.frames.labels)):
+    if any(not np.array_equal(held.labels[name], labels) for name, labels in before.frames.labels.items()):
         raise RunError(
             f"{run.path}: the labels of {', '.join(material.ids('validation'))} have changed since the training; "
             "train again"
