@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import picture_of
 
-
 SIZE = (24, 32)
 CROP_TOP = 0.25
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import embed
-from sepilot_export.convert.formats import Format, GateLimits, format_named
+from sepilot_export.convert.formats import Format, format_named
 from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
 from sepilot_export.convert.wrapping import onnx_precision, tflite_precision, wrap_onnx, wrap_tflite

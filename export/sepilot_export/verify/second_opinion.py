@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sepilot_export.convert.embed import tflite_model
 from sepilot_export.convert.onnx_file import OPSET
 from sepilot_export.convert.tflite import tensor_names
-from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, UsageError
+from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.engine.bare import BareModel, Feed, open_bare, random_inputs
 from sepilot_runtime.engine.validation import first_line
 from sepilot_train.base.quiet import quiet
