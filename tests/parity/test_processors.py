@@ -20,11 +20,12 @@ from processor_runs import ask
 from processors import PROCESSORS
 
 from emulation import under
+from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, write_qdq_onnx, write_tflite
 from parity.bar_nets import Bench
 from repository import ROOT
 from sepilot_export.convert.formats import format_named
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference
 from sepilot_runtime.contract.preprocess import picture_of
 
 SCRIPT = ROOT / "scripts" / "check_processors.py"
@@ -52,11 +53,8 @@ def planted(tmp_path: Path) -> Path:
         contract=contract_of(),
     ).save(folder / REFERENCE_NAME)
     limits = {**dataclasses.asdict(format_named("int8.onnx").limits), "max_error": 0.02}
-    files = [
-        {"file": f"ramp-{name}", "format": name, "limits": limits}
-        for name in ("float32.tflite", "int8.onnx", "int8-twin.onnx")
-    ]
-    (folder / EXPORT_NAME).write_text(json.dumps({"files": files}))
+    names = ("float32.tflite", "int8.onnx", "int8-twin.onnx")
+    write_record(folder, [{"format": name, "limits": limits, "sha256": ""} for name in names])
     return folder
 
 

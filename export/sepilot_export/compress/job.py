@@ -17,28 +17,35 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sepilot_export.compress import distill
-from sepilot_export.compress.evaluation import Evaluation, judge_int8, judge_net
+from sepilot_export.compress.evaluation import judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.step import LayerNote, WorkFailed
-from sepilot_export.compress.step_order import COMPRESSION_NAME, INT8_NAME, require_order
+from sepilot_export.compress.step import WorkFailed
+from sepilot_export.compress.step_order import INT8_NAME, require_order
 from sepilot_export.compress.steps import Net, Task, require_supported, steps_of
-from sepilot_export.record.fields import read_object
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.compressions import (
+    COMPRESSION_NAME,
+    CompressedOutput,
+    CompressionRecord,
+    Evaluation,
+    LayerNote,
+)
+from sepilot_export.record.exports import TOOLS
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
+from sepilot_runtime.device.conditions import versions
 from sepilot_train.base.frame_set import Answers
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
 from sepilot_train.run.training import complete_run, start_run
+from sepilot_train.run.validation import read_validation
 
-__all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
+__all__ = ["Compressed", "compress_run"]
 
 LOG_NAME = "compress.log"
 
@@ -49,15 +56,13 @@ class Compressed:
 
     Attributes:
         figures: before, after, and of the int8 file where there is one; `mae_increase` is against the first.
-        constant_mae: of the answer that costs nothing, by output.
-        max_deviation: of the int8 file from its float net by output, in output values.
+        outputs: by name.
     """
 
     run: Run
     figures: tuple[Evaluation, ...]
-    constant_mae: Mapping[str, float]
+    outputs: Mapping[str, CompressedOutput]
     layers: tuple[LayerNote, ...]
-    max_deviation: Mapping[str, float] | None
     warnings: tuple[str, ...]
     seconds: float
 
@@ -114,7 +119,8 @@ def _written(
             shutil.copy(kept, part)
     found = _judged(before, after, task.run, open_run(part), log.parent)
     found = dataclasses.replace(found, seconds=time.perf_counter() - begin)
-    write_json(part / COMPRESSION_NAME, _record(task.run, task.teachers, compressions, command, found))
+    record = _record(task.run, task.teachers, compressions, command, found)
+    write_json(part / COMPRESSION_NAME, dataclasses.asdict(record))
     return found
 
 
@@ -153,12 +159,12 @@ def _named(recipe: Recipe, compressions: Sequence[Compression]) -> Recipe:
 
 def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Compressed:
     """The figures of the run and of what was made of it, on the held-out frames."""
-    answers = run.predictions()
+    answers, validation = run.predictions(), read_validation(run.path)
     figures = [
         *judge_net(run.recipe.name, before.model, run),
         *judge_net(made.recipe.name, after.model, made, answers),
     ]
-    deviation = None
+    deviation: Mapping[str, float] = {}
     if after.int8 is not None:
         pictures = after.material.frames("validation").pictures
         file = judge_int8(scratch / INT8_NAME, after.int8, made, pictures, answers)
@@ -167,20 +173,14 @@ def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Comp
     return Compressed(
         run=made,
         figures=tuple(figures),
-        constant_mae=_constant_mae(run),
+        outputs={
+            name: CompressedOutput(constant_mae=validation.of(name).constant_mae, max_deviation=deviation.get(name))
+            for name in answers.values
+        },
         layers=after.layers,
-        max_deviation=deviation,
         warnings=after.warnings,
         seconds=0.0,
     )
-
-
-def _constant_mae(run: Run) -> dict[str, float]:
-    """By output; of a run from before there were several, of the one."""
-    figures = read_object(run.path / "validation.json")
-    of = figures.inner("outputs") if figures.has("outputs") else None
-    names = [output.name for output in run.contract.outputs]
-    return {name: (of.inner(name) if of else figures.inner("metrics")).number("constant_mae") for name in names}
 
 
 @contextlib.contextmanager
@@ -240,22 +240,20 @@ def _summary(recipe: Recipe, compressions: Sequence[Compression]) -> str:
 
 def _record(
     run: Run, teachers: Sequence[Run], compressions: Sequence[Compression], command: str, result: Compressed
-) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "name": result.run.recipe.name,
-        "summary": result.run.recipe.summary,
-        "parent": str(run.path.resolve()),
-        "parent_model_sha256": sha256_of(run.model_path),
-        "teachers": [str(t.path.resolve()) for t in teachers],
-        "command": command,
-        "sections": [s for c in compressions for s in c.sections],
-        "recipes": [{k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions],
-        "tools": tool_versions(),
-        "seconds": round(result.seconds, 1),
-        "constant_mae": result.constant_mae,
-        "figures": [dataclasses.asdict(f) for f in result.figures],
-        "max_deviation": result.max_deviation,
-        "layers": [dataclasses.asdict(n) for n in result.layers],
-        "warnings": list(result.warnings),
-    }
+) -> CompressionRecord:
+    return CompressionRecord(
+        name=result.run.recipe.name,
+        summary=result.run.recipe.summary,
+        parent=str(run.path.resolve()),
+        parent_model_sha256=sha256_of(run.model_path),
+        teachers=tuple(str(t.path.resolve()) for t in teachers),
+        command=command,
+        sections=tuple(s for c in compressions for s in c.sections),
+        recipes=tuple({k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions),
+        tools=versions(TOOLS),
+        seconds=round(result.seconds, 1),
+        outputs=result.outputs,
+        figures=result.figures,
+        layers=result.layers,
+        warnings=result.warnings,
+    )

@@ -26,10 +26,18 @@ from sepilot_export.convert.formats import Format, format_named
 from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
 from sepilot_export.convert.wrapping import onnx_precision, tflite_precision, wrap_onnx, wrap_tflite
-from sepilot_export.pipeline.converter import Exported
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.exports import (
+    EXPORT_NAME,
+    TOOLS,
+    Export,
+    ExportedFile,
+    OutputLimits,
+    Processor,
+    SeenDrive,
+    SeenDrives,
+)
 from sepilot_export.verify.label_fit import label_faults, other_pictures
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference
 from sepilot_export.verify.second_opinion import second_opinion
 from sepilot_runtime.base.errors import DriveError, FrameError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, sha256_of, write_json
@@ -38,6 +46,7 @@ from sepilot_runtime.contract.contract import Contract, Golden, Provenance, gold
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.outputs.protocol import Evidence
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
+from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_runtime.engine.bare import BareModel, open_bare
 from sepilot_runtime.engine.model_file import read_content
@@ -80,7 +89,7 @@ class Foreign:
 class Adopted:
     """What came of it: files, or why there are none, and what nobody could tell. A line each."""
 
-    files: tuple[Exported, ...]
+    files: tuple[ExportedFile, ...]
     faults: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -161,7 +170,7 @@ def adopt(
             raise RunError(f"{foreign.path}: does not answer as {foreign.reference.name} does: {'; '.join(faults)}")
         _reference(foreign, contract, frames, expected).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, _record(foreign, stated, contract, sets, frames, files, reader, notes))
+        write_json(part / EXPORT_NAME, dataclasses.asdict(_record(foreign, contract, sets, files, reader, notes)))
     return Adopted(files=tuple(files), faults=(), notes=tuple(notes))
 
 
@@ -172,7 +181,7 @@ class _Asked:
         self._model, self._plan = foreign.reference, plan
 
     def answers(
-        self, pictures: Sequence[NDArray[np.uint8]], vectors: Mapping[str, NDArray[np.float32]]
+        self, pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], vectors: Mapping[str, NDArray[np.float32]]
     ) -> dict[str, NDArray[np.float32]]:
         """(n,) of each output. Raises ModelFileError where one is no number."""
         plan, found = self._plan, {name: np.empty(len(pictures), np.float32) for name in self._plan.taken}
@@ -319,7 +328,7 @@ def _contract(
             drives=(),
             validation_drives=tuple(s.drive_id for s in sets),
             validation={},
-            versions=tool_versions(),
+            versions=versions(TOOLS),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
         statistics=statistics,
@@ -328,7 +337,7 @@ def _contract(
 
 def _written(
     foreign: Foreign, content: bytes, plan: Plan, contract: Contract, form: Format, folder: Path
-) -> tuple[Exported, Pilot]:
+) -> tuple[ExportedFile, Pilot]:
     """The file of one format, wrapped and sealed. Raises ModelFileError where it fails its golden frames."""
     start = time.perf_counter()
     onnx = form.suffix == "onnx"
@@ -342,16 +351,16 @@ def _written(
     path.write_bytes((embed.embed_onnx if onnx else embed.embed_tflite)(wrapped, mine))
     with quiet(f"loading {form.name}"):
         pilot = load_pilot(path)
-    limits = dataclasses.replace(form.limits, max_error=max(form.limits.max_error, FLOAT_ERROR),
-                                 mae_increase=max(form.limits.mae_increase, FLOAT_ERROR))  # fmt: skip
-    return Exported(
+    limits = {**form.limits, **{g: max(form.limits[g], FLOAT_ERROR) for g in ("max_error", "mae_increase")}}
+    return ExportedFile(
         file=path.name, format=form.name, precision=form.precision, engine=form.engine, bytes=path.stat().st_size,
         gzip_bytes=gzip_size(path), sha256=sha256_of(path), sparsity=share,
-        seconds=round(time.perf_counter() - start, 2), limits=dataclasses.asdict(limits),
+        seconds=round(time.perf_counter() - start, 2), limits=limits,
+        outputs={output.name: OutputLimits(limits=limits) for output in plan.outputs},
     ), pilot  # fmt: skip
 
 
-def _gates(pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]) -> list[str]:
+def _gates(pilot: Pilot, file: ExportedFile, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]) -> list[str]:
     """What a file does not keep against the reference, a line for each output and gate."""
     said = {name: np.empty(len(frames.names), np.float32) for name in expected}
     for i, picture in enumerate(frames.pictures):
@@ -374,41 +383,34 @@ def _gates(pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str,
 def _reference(
     foreign: Foreign, contract: Contract, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]
 ) -> Reference:
-    name = contract.outputs[0].name
-    labels = frames.labels[name]
-    known = labels[np.isfinite(labels)]
+    known = {name: labels[np.isfinite(labels)] for name, labels in frames.labels.items()}
     return Reference(
         pictures=frames.pictures,
         drives=frames.drives,
         names=frames.names,
-        labels=labels,
-        predictions=expected[name],
-        constant=float(known.mean()) if known.size else 0.0,
+        labels=frames.labels,
+        predictions=expected,
+        constant={name: float(labels.mean()) if labels.size else 0.0 for name, labels in known.items()},
         contract=contract,
         source=foreign.reference.name,
     )
 
 
 def _record(
-    foreign: Foreign, stated: StatedContract, contract: Contract, sets: Sequence[PictureSet], frames: _Frames,
-    files: Sequence[Exported], reader: ReaderOptions, notes: Sequence[str],
-) -> dict[str, object]:  # fmt: skip
-    seen = [{"id": s.drive_id, "fingerprint": s.fingerprint, "train": 0, "validation": len(s.names)} for s in sets]
-    return {
-        "version": 1,
-        "created": contract.provenance.created,
-        "run": None,
-        "recipe": contract.provenance.recipe,
-        "recipe_sha256": contract.provenance.recipe_sha256,
-        "model_sha256": sha256_of(foreign.path),
-        "tools": tool_versions(),
-        "processor": {"cpu": cpu_name(), "int8_kernels": int8_kernels()},
-        "seed": 0,
-        "max_drop": None,
-        "min_throttle": 0.0,
-        "drives": {"reader": dataclasses.asdict(reader), "filter": dataclasses.asdict(DriveFilter()), "seen": seen},
-        "deploy_graph_difference": 0.0,
-        "warnings": list(notes),
-        "files": [dataclasses.asdict(f) for f in files],
-        "failed": [],
-    }
+    foreign: Foreign, contract: Contract, sets: Sequence[PictureSet], files: Sequence[ExportedFile],
+    reader: ReaderOptions, notes: Sequence[str],
+) -> Export:  # fmt: skip
+    seen = tuple(SeenDrive(id=s.drive_id, fingerprint=s.fingerprint, train=0, validation=len(s.names)) for s in sets)
+    return Export(
+        created=contract.provenance.created,
+        recipe=contract.provenance.recipe,
+        recipe_sha256=contract.provenance.recipe_sha256,
+        model_sha256=sha256_of(foreign.path),
+        tools=versions(TOOLS),
+        processor=Processor(cpu=cpu_name(), int8_kernels=int8_kernels()),
+        min_throttle=0.0,
+        drives=SeenDrives(reader=reader, filter=DriveFilter(), seen=seen),
+        deploy_graph_difference=0.0,
+        warnings=tuple(notes),
+        files=tuple(files),
+    )

@@ -14,6 +14,7 @@ from sepilot_runtime.commands.bench_request import BenchRequest, bench_request
 
 if TYPE_CHECKING:
     from sepilot_runtime.bench.latency_bench import Variant
+    from sepilot_runtime.bench.record import Benchmark
     from sepilot_runtime.bench.tables import Report
     from sepilot_runtime.engine.engines import Engine
     from sepilot_runtime.engine.model_file import ModelFile
@@ -63,7 +64,7 @@ class _Plan:
     settings: Mapping[str, Any]
 
 
-def _planned(request: BenchRequest, old: Mapping[str, Any] | None) -> _Plan:
+def _planned(request: BenchRequest, old: Benchmark | None) -> _Plan:
     """Everything is read, and whatever can be told beforehand is said, before minutes go into measuring."""
     import numpy as np
 
@@ -128,7 +129,7 @@ def _require_contracts(known: Collection[Path], paths: Sequence[Path], request: 
             )
 
 
-def _require_comparable(old: Mapping[str, Any], plan: _Plan) -> None:
+def _require_comparable(old: Benchmark, plan: _Plan) -> None:
     from sepilot_runtime.bench.regression import require_comparable
 
     keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
@@ -247,15 +248,17 @@ def _frames(request: BenchRequest, files: Sequence[ModelFile]) -> Sequence[Any]:
     return synthetic_frames(height=height, width=width, seed=request.seed)
 
 
-def _say(report: Report, old: Mapping[str, Any] | None, request: BenchRequest) -> int:
+def _say(report: Report, old: Benchmark | None, request: BenchRequest) -> int:
     """Print what was measured, or how it compares; the exit code."""
+    from dataclasses import asdict
+
     from sepilot_runtime.bench.tables import document
 
     new = document(report)
     if old is not None:
         return _compare(old, new, request)
     if request.json:
-        print(json.dumps(new, indent=2))
+        print(json.dumps(asdict(new), indent=2))
     else:
         _print(report, request)
     return 0
@@ -282,7 +285,7 @@ def _print(report: Report, request: BenchRequest) -> None:
         print(paced_table(report))
 
 
-def _compare(old: Mapping[str, Any], new: Mapping[str, Any], request: BenchRequest) -> int:
+def _compare(old: Benchmark, new: Benchmark, request: BenchRequest) -> int:
     from dataclasses import asdict
 
     from sepilot_runtime.bench.regression import compare
@@ -291,7 +294,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], request: BenchReque
     found, remarks = compare(old, new, tolerance=request.tolerance)
     failed = any(row.failed for row in found)
     if request.json:
-        print(json.dumps({**new, "against": [asdict(row) for row in found], "remarks": remarks}, indent=2))
+        print(json.dumps({**asdict(new), "against": [asdict(row) for row in found], "remarks": remarks}, indent=2))
     else:
         print(comparison_table(found))
         print("".join(f"\n{remark}" for remark in remarks).removeprefix("\n"))

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from drive_factory import write_tub
+from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
 from repository import ROOT
-from sepilot_export.convert.formats import format_named
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference, read_reference
-from sepilot_export.verify.unseen_drives import SeenDrive, SeenDrives
+from sepilot_export.record.exports import EXPORT_NAME, SeenDrive, SeenDrives
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference, read_reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
@@ -54,13 +54,8 @@ def exported(tmp_path: Path) -> Path:
     write_tflite(folder / "ramp-int8.tflite", int8=True)
     write_onnx(folder / "ramp-float32.onnx")
     reference_of().save(folder / REFERENCE_NAME)
-    files = [
-        {"file": f"ramp-{name}", "format": name, "limits": dataclasses.asdict(format_named(name).limits)}
-        for name in MADE
-    ]
     seen = SeenDrives(reader=ReaderOptions(), filter=DriveFilter(), seen=())
-    record = {"files": files, "min_throttle": 0.05, "drives": dataclasses.asdict(seen)}
-    (folder / EXPORT_NAME).write_text(json.dumps(record))
+    write_record(folder, [{"format": name, "sha256": ""} for name in MADE], drives=dataclasses.asdict(seen))
     return folder
 
 
