@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,13 +18,16 @@ from sepilot_export.compress.distill import answers_of
 from sepilot_export.compress.recipe import Compression, Distill, compression_names, load_compression
 from sepilot_export.compress.steps import Net, Task, require_supported, steps_of
 from sepilot_export.convert import deploy
-from sepilot_export.convert.formats import FORMATS, format_named, limits_of
+from sepilot_export.convert.formats import choose_formats, format_named
 from sepilot_export.convert.in_memory import pilot_of
 from sepilot_export.convert.inputs import ExportInputs
-from sepilot_export.pipeline.converter import Converter, Made
-from sepilot_export.quantize.int8 import Int8, Int8Options
+from sepilot_export.convert.int8_as_onnx import Twin
+from sepilot_export.pipeline.export import export_source
+from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_runtime.base.errors import RunError
-from sepilot_runtime.contract.contract import Scalar, golden_from
+from sepilot_runtime.cli import main as sepilot
+from sepilot_runtime.contract.contract import FrameInput, Scalar, golden_from
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import FrameSet
@@ -106,26 +109,18 @@ def source(model: Any, tmp_path_factory: pytest.TempPathFactory) -> ExportInputs
     )
 
 
-@dataclass(frozen=True)
-class Files:
-    folder: Path
-    made: dict[str, Made]
-    int8: Int8
-
-
 @pytest.fixture(scope="module")
-def files(source: ExportInputs, tmp_path_factory: pytest.TempPathFactory) -> Files:
+def folder(source: ExportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every format, with the search for layers to keep in float32."""
-    folder, work = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("work")
-    limits = {form.name: limits_of(form, {}, 0.01) for form in FORMATS}
-    with quiet("export"):
-        model = deploy.load_training_model(source.model_path, source.contract)
-        deployed = deploy.deploy_graph(model, source.contract)
-        options = Int8Options(calibration_frames=60, max_drop=0.01)
-        int8 = Int8(source, model, work, limits, options, lambda step: None)
-        converter = Converter(source, deployed, int8, work, limits, lambda step: None)
-        made = {form.name: converter.write(form, folder)[1] for form in MADE}
-    return Files(folder, made, int8)
+    out = tmp_path_factory.mktemp("files") / "export"
+    options = Int8Options(calibration_frames=60, max_drop=0.01)
+    written = export_source(source, MADE, out, int8=options)
+    assert not written.failed and len(written.files) == len(MADE)
+    return out
+
+
+def document(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text())
 
 
 def test_the_training_model_is_an_engine_like_its_files(model: Any, source: ExportInputs) -> None:
@@ -144,16 +139,35 @@ def test_the_training_model_is_an_engine_like_its_files(model: Any, source: Expo
 
 
 @pytest.mark.parametrize("name", [form.name for form in MADE])
-def test_every_file_gives_each_answer_under_its_own_name(files: Files, source: ExportInputs, name: str) -> None:
+def test_every_file_gives_each_answer_under_its_own_name(folder: Path, source: ExportInputs, name: str) -> None:
     """Two heads in each other's place would be off by half of their range."""
     form = format_named(name)
-    pilot = load_pilot(files.folder / f"three-{name}")
+    pilot = load_pilot(folder / f"three-{name}")
     said = answers_to(pilot.infer_picture, source.held_out.pictures)
     for output in OUTPUTS:
         error = task_of(output).distance(said[output.name], source.saved[output.name]) / output.scale
-        assert error.max() <= form.limits.max_error * output.magnitude, output.name
+        assert error.max() <= 0.12 * output.magnitude, output.name
         assert np.corrcoef(said[output.name], source.saved[output.name])[0, 1] > 0.99
         assert pilot.contract.tolerance[output.name] == form.tolerance * output.magnitude
+
+
+def test_every_file_is_judged_by_every_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sepilot(["check", str(folder), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["files"]
+    assert [row["format"] for row in rows] == [form.name for form in MADE]
+    assert all(list(row["outputs"]) == [output.name for output in OUTPUTS] for row in rows)
+
+
+def test_files_that_take_frames_give_every_answer(source: ExportInputs, tmp_path: Path) -> None:
+    frames, _ = bar_frames(300, 1)
+    index = np.arange(0, 300, 10)
+    raw = RawFrames(input=FrameInput(height=48, width=64), frames=frames[index], index=index)
+    formats = choose_formats(["float32.tflite", "float32.onnx"])
+    export_source(source, formats, tmp_path / "out", raw=raw)
+    for form in formats:
+        said = answers_to(load_pilot(tmp_path / "out" / f"three-frame-{form.name}").infer, frames[index])
+        for name, expected in source.saved.items():
+            np.testing.assert_allclose(said[name], expected[index], atol=1e-4)
 
 
 def test_parity_is_asked_of_every_output(model: Any, source: ExportInputs) -> None:
@@ -174,25 +188,25 @@ def test_an_output_that_is_dead_is_named(source: ExportInputs) -> None:
         deploy.require_parity(dead, deploy.deploy_graph(dead, source.contract), source.held_out.pictures[:16])
 
 
-def test_calibration_holds_the_tails_of_every_output(files: Files) -> None:
-    found = files.int8.calibration()
-    assert found is not None and found.manifest.choices is not None
-    reasons = {frame.reason for frame in found.manifest.frames}
+def test_calibration_holds_the_tails_of_every_output(folder: Path) -> None:
+    found = document(folder, "calibration.json")
+    reasons = {frame["reason"] for frame in found["frames"]}
     assert {f"lowest prediction of {output.name}" for output in OUTPUTS} <= reasons
-    assert set(found.manifest.outputs) == {output.name for output in OUTPUTS}
-    assert len(found.manifest.choices.errors) == 9
+    assert set(found["outputs"]) == {output.name for output in OUTPUTS}
+    assert len(found["choices"]["errors"]) == 9
 
 
-def test_the_noise_of_every_head_is_told(files: Files) -> None:
-    for suffix in files.int8.quantized:
-        noise, bits = files.int8.layers(suffix)
-        assert {output.name for output in OUTPUTS} <= {row.layer for row in noise}
-        assert {output.name for output in OUTPUTS} <= set(bits)
+def test_the_noise_of_every_head_is_told(folder: Path) -> None:
+    found, heads = document(folder, "int8-layers.json"), {output.name for output in OUTPUTS}
+    for form in ("int8.tflite", "int8.onnx"):
+        assert heads <= {row["layer"] for row in found["sqnr_db"][form]}
+        assert heads <= set(found["kernel_bits"][form])
 
 
-def test_a_twin_is_held_against_its_file_in_the_steps_of_each_output(files: Files) -> None:
-    twin = files.made["int8-twin.onnx"].twin
-    assert twin is not None and set(twin.output_steps) == {output.name for output in OUTPUTS}
+def test_a_twin_is_held_against_its_file_in_the_steps_of_each_output(folder: Path) -> None:
+    row = next(f for f in document(folder, "export.json")["files"] if f["format"] == "int8-twin.onnx")
+    twin = Twin(**row["twin"])
+    assert set(twin.output_steps) == {output.name for output in OUTPUTS}
     assert twin.output_steps["speed"] > twin.output_steps["throttle"]
     one = {output.name: np.zeros(3) for output in OUTPUTS}
     other = {**one, "speed": np.array([0.0, 2 * twin.output_steps["speed"], 0.0])}
