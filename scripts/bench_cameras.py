@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import random
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.images import decode_image
+from sepilot_runtime.base.latency import Way, interleave
 from sepilot_runtime.contract.preprocess import LimitedLuma
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.source.camera_request import PixelFormat
@@ -59,23 +58,17 @@ def main(argv: Sequence[str]) -> int:
         print(f"bench-cameras: {arguments.file}: a model that sees a gray picture expected", file=sys.stderr)
         return 2
     ways = _ways(pilot, frames, *arguments.size)
-    times: dict[str, list[int]] = {name: [] for name in ways}
-    for _ in range(arguments.rounds):
-        for name in random.sample(list(ways), len(ways)):
-            steer, sent = ways[name]
-            for raw in sent:
-                start = time.perf_counter_ns()
-                steer(raw)
-                times[name].append(time.perf_counter_ns() - start)
+    timed = [Way(run=steer, items=sent, calls=len(sent)) for steer, sent in ways.values()]
+    times = dict(zip(ways, interleave(timed, rounds=arguments.rounds), strict=True))
     factor = jpeg_reduction(pilot.contract.picture, *arguments.size)
     width, height = arguments.size
     print(f"{arguments.file.name}, {width}x{height}, {len(frames)} frames; JPEG reduced to 1/{factor}")
     print(f"{'':22}{'p50 us':>8}{'p99 us':>8}{'to BGR':>8}{'max':>6}{'mean':>7}{'deg':>8}")
     baseline = float(np.median(times["BGR in memory"]))
     for name, (steer, sent) in ways.items():
-        p50, p99 = np.percentile(times[name], [50, 99]) / 1000
+        p50, p99 = np.percentile(times[name], [50, 99])
         largest, mean, degrees = _difference(pilot, frames, steer, sent)
-        print(f"{name:22}{p50:8.1f}{p99:8.1f}{p50 * 1000 / baseline:8.2f}{largest:6d}{mean:7.2f}{degrees:8.3f}")
+        print(f"{name:22}{p50:8.1f}{p99:8.1f}{p50 / baseline:8.2f}{largest:6d}{mean:7.2f}{degrees:8.3f}")
     return 0
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,17 +29,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.latency import Way, interleave, latency_of
 from sepilot_runtime.bench.latency_bench import synthetic_frames
-from sepilot_runtime.device.conditions import conditions_now
 from sepilot_runtime.contract.contract import Picture
-from sepilot_runtime.base.latency import latency_of
-from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_runtime.contract.preprocess import crop_box
+from sepilot_runtime.device.conditions import conditions_now
+from sepilot_runtime.engine.pilot import load_pilot
 
 LEAST_RATIO = 300
 MOST_US = 100.0
 MOST_COLD_S = 0.5
-WARM_UP_CALLS = 10
 
 
 def main() -> int:
@@ -56,10 +54,11 @@ def main() -> int:
     cold_s = [cold_start_s(arguments.file) for _ in range(arguments.cold_starts)]
     frames = synthetic_frames()
     pilot = load_pilot(arguments.file)
-    runtime_us, keras_us = interleaved(
-        (pilot.infer, 200), (keras_path(pilot.contract.picture), 5), frames, arguments.rounds
-    )
-    runtime, keras = latency_of(runtime_us), latency_of(keras_us)
+    ways = [
+        Way(run=pilot.infer, items=frames, calls=200),
+        Way(run=keras_path(pilot.contract.picture), items=frames, calls=5, warm_up=5),
+    ]
+    runtime, keras = (latency_of(us.ravel()) for us in interleave(ways, rounds=arguments.rounds))
     figures = {
         "file": arguments.file.name,
         "runtime": asdict(runtime),
@@ -116,28 +115,6 @@ def keras_path(picture: Picture) -> Callable[[NDArray[np.uint8]], float]:
         return float(model.predict(pixels[None, :, :, None], verbose=0)[0, 0])
 
     return angle
-
-
-def interleaved(
-    first: tuple[Callable[[NDArray[np.uint8]], float], int],
-    second: tuple[Callable[[NDArray[np.uint8]], float], int],
-    frames: Sequence[NDArray[np.uint8]],
-    rounds: int,
-) -> tuple[list[float], list[float]]:
-    """Microseconds of each call; (function, calls per round) twice."""
-    samples: tuple[list[float], list[float]] = ([], [])
-    order = random.Random(0)
-    frame = 0
-    for _ in range(rounds):
-        for index in order.sample((0, 1), 2):
-            function, calls = (first, second)[index]
-            for call in range(-min(WARM_UP_CALLS, calls), calls):
-                frame = (frame + 1) % len(frames)
-                start = time.perf_counter_ns()
-                function(frames[frame])
-                if call >= 0:
-                    samples[index].append((time.perf_counter_ns() - start) / 1000)
-    return samples
 
 
 def print_table(figures: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from sepilot_export.convert.embed import embed_tflite
 from sepilot_export.convert.tflite import convert, save_graph
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.files import write_json
+from sepilot_runtime.base.latency import Way, interleave
 from sepilot_runtime.engine.engines import Engine, open_engine
 from sepilot_train.commands.train import main as train_command
 from sepilot_train.inspect.keras import keras_nodes
@@ -152,19 +152,12 @@ def latencies(runs: Mapping[str, Run], *, rounds: int, calls: int = 8) -> dict[s
     """Median microseconds of one call, by name."""
     with tempfile.TemporaryDirectory() as folder:
         engines = {name: engine(run, Path(folder) / name) for name, run in runs.items()}
-        samples: dict[str, list[float]] = {name: [] for name in runs}
         random = np.random.default_rng(0)
         for picture in engines.values():
             picture.input_tensor()[...] = random.random(picture.input_tensor().shape)
-        for _ in range(rounds):
-            for name in random.permutation(list(engines)):
-                invoke = engines[name].run
-                invoke()  # not counted: it finds the other nets' weights in the caches
-                for _ in range(calls):
-                    begin = time.perf_counter_ns()
-                    invoke()
-                    samples[name].append((time.perf_counter_ns() - begin) / 1000)
-        return {name: statistics.median(values) for name, values in samples.items()}
+        # The first call finds the other nets' weights in the caches.
+        ways = [Way(run=lambda _, e=e: e.run(), items=[None], calls=calls, warm_up=1) for e in engines.values()]
+        return dict(zip(engines, (float(np.median(us)) for us in interleave(ways, rounds=rounds)), strict=True))
 
 
 def engine(run: Run, path: Path) -> Engine:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.latency import Way, interleave
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor, crop_box
 
@@ -29,7 +29,7 @@ GOALS = {(480, 640): 1.3, (120, 160): 1.1}
 """Of exact over linear, for BGR frames."""
 KINDS = ("bgr", "nv12", "yuyv")
 
-Way = Callable[[NDArray[np.uint8]], object]
+Ask = Callable[[NDArray[np.uint8]], object]
 
 
 def frames(kind: str, height: int, width: int, count: int) -> list[NDArray[np.uint8]]:
@@ -41,7 +41,7 @@ def frames(kind: str, height: int, width: int, count: int) -> list[NDArray[np.ui
     return [frame[:, :, :2].copy().view(LimitedLuma)[:, :, 0] for frame in made]
 
 
-def plain_exact(height: int, width: int) -> Way:
+def plain_exact(height: int, width: int) -> Ask:
     """Colour frames by INTER_LINEAR_EXACT, with buffers that are allocated once."""
     top, bottom, left, right = crop_box(height, width, PICTURE)
     color = np.empty((PICTURE.height, PICTURE.width, 3), np.uint8)
@@ -55,20 +55,10 @@ def plain_exact(height: int, width: int) -> Way:
     return make
 
 
-def measured(ways: Mapping[str, Way], images: list[NDArray[np.uint8]], rounds: int) -> dict[str, NDArray[np.float64]]:
-    """Microseconds (rounds,) of each way."""
-    taken = {name: np.empty(rounds) for name in ways}
-    at = 0
-    for turn in range(-20, rounds):
-        for name, way in ways.items():
-            # One counter for all: what a way reads must not be in the cache because another one just read it.
-            image = images[at % len(images)]
-            at += 1
-            start = time.perf_counter_ns()
-            way(image)
-            if turn >= 0:
-                taken[name][turn] = (time.perf_counter_ns() - start) / 1000
-    return taken
+def measured(ways: Mapping[str, Ask], images: list[NDArray[np.uint8]], rounds: int) -> dict[str, NDArray[np.float64]]:
+    """Microseconds of each call."""
+    timed = [Way(run=run, items=images, calls=1, warm_up=0) for run in ways.values()]
+    return {name: us[20:, 0] for name, us in zip(ways, interleave(timed, rounds=20 + rounds), strict=True)}
 
 
 def main() -> int:
@@ -83,7 +73,7 @@ def main() -> int:
         for kind in KINDS:
             for count in (1, 8):
                 resizes: tuple[Literal["linear", "exact"], ...] = ("linear", "exact")
-                ways: dict[str, Way] = {
+                ways: dict[str, Ask] = {
                     resize: Preprocessor(dataclasses.replace(PICTURE, resize=resize)).picture_of for resize in resizes
                 }
                 if kind == "bgr":

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.bench.cold_start import ColdStart, start_once
 from sepilot_runtime.base.errors import SepilotError
-from sepilot_runtime.engine.pilot import Pilot
-from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor
+from sepilot_runtime.base.latency import Way, interleave
+from sepilot_runtime.bench.cold_start import ColdStart, start_once
 from sepilot_runtime.bench.soak import soak_test
+from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor
+from sepilot_runtime.engine.pilot import Pilot
 
 Images = Sequence[NDArray[Any]]
-Way = tuple[Callable[[NDArray[Any]], object], Images]
+Asked = tuple[Callable[[NDArray[Any]], object], Images]
 
-CALLS, WARM_UP_CALLS = 100, 10
+CALLS = 100
 COLD_STARTS = 5
 RECENT_FRAMES = 16
 """A camera's driver and the thread behind it go round so few buffers. They do not fit into the core's own cache, where
@@ -57,24 +57,10 @@ def at_most(name: str, found: float, goal: float, unit: str = "") -> Figure:
     )
 
 
-def interleaved(ways: Mapping[str, Way], rounds: int, calls: int = CALLS) -> dict[str, NDArray[np.float64]]:
-    """Microseconds (rounds, calls) of each way; every round visits them in a new order."""
-    rng = np.random.default_rng(0)
-    names = list(ways)
-    taken = {name: np.zeros((rounds, calls)) for name in names}
-    # One counter for all: what a way reads must not be in the cache because another one just read it.
-    at = 0
-    for turn in range(rounds):
-        for name in rng.permutation(names):
-            run, images = ways[name]
-            for call in range(-WARM_UP_CALLS, calls):
-                image = images[at % len(images)]
-                at += 1
-                start = time.perf_counter_ns()
-                run(image)
-                if call >= 0:
-                    taken[name][turn, call] = (time.perf_counter_ns() - start) / 1000
-    return taken
+def interleaved(ways: Mapping[str, Asked], rounds: int, calls: int = CALLS) -> dict[str, NDArray[np.float64]]:
+    """Microseconds (rounds, calls) of each way."""
+    timed = [Way(run=run, items=images, calls=calls) for run, images in ways.values()]
+    return dict(zip(ways, interleave(timed, rounds=rounds), strict=True))
 
 
 def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> float:

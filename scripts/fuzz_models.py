@@ -296,15 +296,17 @@ def _png(height: int, width: int) -> str:
 
 #: Place in a contract to values that break a rule or a cap there.
 HOSTILE: dict[tuple[str | int, ...], Sequence[Any]] = {
-    ("outputs", 0, "positive"): ("left", "up", "", "Right"),
-    ("outputs", 0, "unit"): ("rad", "", "°"),
+    ("outputs", 0, "positive"): ("left", "up", "Right", [], {}),
+    ("outputs", 0, "unit"): ("\x1b[2J", 3),
+    ("outputs", 0, "kind"): ("boxes", [], {}, 10**400),
+    ("inputs", 0, "kind"): ("vector", [], {}, 10**400),
     ("outputs", 0, "scale"): (1e308, 10**400, 0, -25, 1e9),
     ("outputs", 0, "low"): (5, 0, -1e9, 10**400, 1),
     ("outputs", 0, "high"): (9, 0, 1e-9, -1),
     ("outputs",): ([], [{"name": "steering"}] * 100_000),
-    ("picture", "height"): (0, 16_000, 10**30),
-    ("picture", "width"): (-1, 16_000),
-    ("picture", "crop_top"): (1.0, -0.1, 10**400),
+    ("inputs", 0, "height"): (0, 16_000, 10**30),
+    ("inputs", 0, "width"): (-1, 16_000),
+    ("inputs", 0, "crop_top"): (1.0, -0.1, 10**400),
     ("frame",): ({"height": 9000, "width": 9000}, {"height": 1 << 40, "width": 1, "name": "frame"}),
     ("golden", 0, "frame_png"): (_png(16_000, 16_000), _png(0, 5), "AAAA", "R0lGODlh" * 8, "A" * 900_000, "\ud800"),
     ("golden",): (
@@ -312,8 +314,10 @@ HOSTILE: dict[tuple[str | int, ...], Sequence[Any]] = {
         [[]] * 100_000,
         {},
     ),
-    ("golden", 0, "expected"): ({}, {"steering": 10**400}, {"steering": 0.0, "brake": 0.0}),
-    ("tolerance",): (10**400, 0, 1, -1e-4),
+    ("golden", 0, "expected"): (
+        {}, {"steering": [10**400]}, {"steering": [0.0], "brake": [0.0]}, {"steering": [0.0, 0.0]},
+    ),
+    ("tolerance", "steering"): (10**400, 0, 1, -1e-4),
     ("provenance", "recipe"): ("\x1b]0;x\x07", "\u202eabc", "\ud800", "a\nb", "x" * 5000, "\x9b2J"),
     ("provenance", "drives"): (["\x1b[2J"], ["a"] * 20_000, [["a"]] * 5),
     ("provenance", "versions"): ({"\x1b[2J": "1"}, {str(i): "1" for i in range(20_000)}),

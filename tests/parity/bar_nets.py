@@ -140,7 +140,7 @@ class Bench:
             contract = dataclasses.replace(
                 base,
                 provenance=dataclasses.replace(base.provenance, precision=form.precision),
-                tolerance=dict.fromkeys(contract.tolerance, form.tolerance),
+                tolerance=dict.fromkeys(base.tolerance, form.tolerance),
             )
         path = self.scratch / f"planted-{name}"
         path.write_bytes((embed_tflite if form.suffix == "tflite" else embed_onnx)(content, contract))

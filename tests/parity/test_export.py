@@ -127,8 +127,8 @@ def test_a_model_that_does_not_fit_its_contract_is_refused(v27: Bench, tmp_path:
 def test_every_file_has_the_shape_that_its_format_promises(v27: Bench, name: str) -> None:
     form, path = format_named(name), v27.folder / f"v27-{name}"
     contract = read_contract(path)
-    assert (contract.provenance.precision, contract.tolerance) == (form.precision, form.tolerance)
-    for key in ("picture", "outputs", "golden", "statistics", "task"):
+    assert (contract.provenance.precision, contract.tolerance) == (form.precision, {"steering": form.tolerance})
+    for key in ("picture", "outputs", "golden", "statistics"):
         assert getattr(contract, key) == getattr(v27.source.contract, key)
     assert {"tensorflow", "onnxruntime", "ai-edge-quantizer"} <= set(contract.provenance.versions)
     engine = load_pilot(path).engine
@@ -389,6 +389,6 @@ def test_constants_that_lie_behind_the_file_survive_embedding(tmp_path: Path) ->
     path.write_bytes(embed.embed_tflite(content, contract))
     pilot = load_pilot(path, verify=False)
     with quiet("prediction"):
-        expected = deploy.predict(model, pictures)
+        expected = deploy.predict(model, pictures)["steering"]
     assert np.abs([pilot.infer_picture(p)["steering"][0] for p in pictures] - expected).max() < 0.05 * np.ptp(expected)
     assert sum(w.size for w in embed.tflite_weights(path.read_bytes())) == 66 * 100 * 160 + 160

@@ -25,6 +25,7 @@ from sepilot_export.convert.embed import tflite_model, tflite_weights
 from sepilot_export.quantize.pair_sums import LARGEST_PAIR, largest_pairs, tflite_kernels
 from sepilot_train.base.frame_set import only
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
 
 FOLDER = Path(__file__).parent
@@ -113,7 +114,8 @@ class Compressed:
         self.held = frame_set(frames, labels, GRAY, "h")
         folder.joinpath("job").mkdir()
         work = Work(
-            train=train, validation=self.held, augmentation=Augmentation(mirror=0.0), seed=0, folder=folder / "job",
+            train=train, validation=self.held, targets={"steering": ScalarTarget(mirror="negate")},
+            augmentation=Augmentation(mirror=0.0), seed=0, folder=folder / "job",
             log=folder / "job.log",
         )  # fmt: skip
         compression = Compression(
@@ -141,7 +143,7 @@ def test_pruned_net_and_its_notes(compressed: Compressed) -> None:
         assert kernel.sparsity == pytest.approx(0.6 if is_pruned else 0.0, abs=0.5 / kernel.values.size + 1e-6)
         assert note.action.endswith("; int8") and note.action.startswith("60% zeros" if is_pruned else "dense: ")
     labels = only(compressed.held.labels)
-    after = predict(outcome.model, compressed.held.pictures)
+    after = only(predict(outcome.model, compressed.held.pictures))
     assert np.abs(after - labels).mean() < 0.4 * np.abs(labels).mean()
 
 
@@ -163,7 +165,7 @@ def test_int8_file(compressed: Compressed) -> None:
         interpreter.invoke()
         answers.append(interpreter.get_tensor(steering["index"]).item())
     scale, zero_point = steering["quantization"]
-    expected = predict(compressed.outcome.model, compressed.held.pictures)
+    expected = only(predict(compressed.outcome.model, compressed.held.pictures))
     error = np.abs((np.array(answers) - zero_point) * scale - expected)
     assert np.ptp(expected) > 1.0 and error.max() < 0.08 and error.mean() < 0.015
     # Headroom: nothing that was seen reaches the ends of what the output can say.

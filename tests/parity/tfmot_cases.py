@@ -18,6 +18,7 @@ from parity.bar_nets import GRAY, bar_frames, frame_set
 from sepilot_export.compress.recipe import Cluster, Compression, Finetune, Prune, Quantize
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 
 SHORT = Finetune(epochs=2, min_epoch_frames=0, batch_size=32, learning_rate=0.002)
 
@@ -28,6 +29,7 @@ def course() -> Any:
     frames, labels = bar_frames(256, 5)
     return Course(
         train=frame_set(frames, labels, GRAY, "train"),
+        targets={"steering": ScalarTarget(mirror="negate")},
         augmentation=Augmentation(shift_y=0.05, brightness=0.1),
         seed=0,
         begin=lambda label, total: None,
@@ -184,7 +186,7 @@ def case_ranges() -> dict[str, float]:
             return float(np.abs(np.asarray(made(images, training=False)) - expected).mean() / np.ptp(expected))
 
     unseeded = error()
-    seed_ranges(made, pictures)
+    seed_ranges(made, pictures, {"steering": (0.0, 0.0)})
     bounds = {w.name: float(w.numpy()) for w in made.weights if "quantize_layer" in w.name and w.shape == ()}
     low, high = (next(v for n, v in bounds.items() if n.endswith(f"_{end}:0")) for end in ("min", "max"))
     return {"unseeded": unseeded, "seeded": error(), "input_low": low, "input_high": high}

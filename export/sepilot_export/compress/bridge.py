@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from sepilot_export.compress.tfmot_support import SAME_ACTIVATIONS
 from sepilot_export.convert.deploy import FLOAT_PARITY
 from sepilot_runtime.base.errors import RunError
-from sepilot_train.inspect.keras_graph import graph_of, run_through
+from sepilot_train.fit.predict import by_name
+from sepilot_train.inspect.keras_graph import graph_of, outputs_of, run_through
 
-__all__ = ["carry_back", "require_parity", "to_tf_keras"]
+__all__ = ["carry_back", "output_order", "require_parity", "to_tf_keras"]
 
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 """Where the same setting has another name; under its new name tf_keras would silently take its own default."""
@@ -59,6 +60,8 @@ class _Bridge:
 def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
     """A Functional Keras 3 `model` as a tf_keras model with the same layer names and weights; any batch size.
 
+    It has no names for its outputs but their order, that of `output_order(model)`.
+
     Args:
         fuse_relu: a ReLU layer after a linear kernel becomes that layer's activation. tfmot leaves the weights of a
             kernel before a ReLU layer unquantized.
@@ -71,9 +74,9 @@ def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
     bridge = _Bridge(fused=_relus_after_kernels(model) if fuse_relu else {})
     (image,) = model.inputs
     copied = tf_keras.Input(image.shape[1:], dtype="float32", name=image.name)
-    outputs = run_through(model, [copied], bridge.call)
-    flat = list(outputs.values()) if isinstance(outputs, dict) else outputs
-    bridged = tf_keras.Model(copied, flat[0] if isinstance(flat, list | tuple) else flat, name=model.name)
+    outputs = by_name(list(outputs_of(model)), run_through(model, [copied], bridge.call))
+    flat = [outputs[name] for name in output_order(model)]
+    bridged = tf_keras.Model(copied, flat if len(flat) > 1 else flat[0], name=model.name)
     for name, parts in bridge.split.items():
         weights = model.get_layer(name).get_weights()
         parts[0].set_weights(weights[:1])
@@ -83,6 +86,11 @@ def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
         if layer.weights and layer.name not in separated:
             layer.set_weights(model.get_layer(layer.name).get_weights())
     return bridged
+
+
+def output_order(model: Any) -> list[str]:
+    """The names of a model's outputs in the order in which its copies in tf_keras have them."""
+    return sorted(outputs_of(model))
 
 
 def carry_back(bridged: Any, model: Any) -> None:
@@ -108,10 +116,17 @@ def require_parity(model: Any, bridged: Any, pictures: NDArray[np.uint8], what: 
         RunError: above 1e-5.
     """
     images = pictures * np.float32(1 / 255)
-    expected, found = (np.asarray(m(images, training=False)) for m in (model, bridged))
-    worst = float(np.abs(expected - found).max())
-    if not worst <= FLOAT_PARITY * max(1.0, float(np.abs(expected).max())):
-        raise RunError(f"{what} differs from the net by {worst:.2e}, at most {FLOAT_PARITY:.0e} allowed")
+    answers = by_name(list(outputs_of(model)), model(images, training=False))
+    copies = by_name(output_order(model), bridged(images, training=False))
+    worst = 0.0
+    for name in answers:
+        expected, found = np.asarray(answers[name]), np.asarray(copies[name])
+        difference = float(np.abs(expected - found).max())
+        if not difference <= FLOAT_PARITY * max(1.0, float(np.abs(expected).max())):
+            raise RunError(
+                f"{what} differs from the net by {difference:.2e} in {name}, at most {FLOAT_PARITY:.0e} allowed"
+            )
+        worst = max(worst, difference)
     return worst
 
 

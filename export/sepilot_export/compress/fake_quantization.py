@@ -23,6 +23,9 @@ __all__ = ["fixed_ranges", "looking_on", "seed_ranges", "settle_weight_steps"]
 
 Seen = Callable[[Any, Any, Any], None]
 
+WRAPPED = "quant_"
+"""Before the names of layers that tfmot has wrapped."""
+
 _BATCH = 20
 _DIGITS = 8
 _WEIGHT_STEPS = 127
@@ -73,18 +76,21 @@ def _replaced(**functions: Callable[..., Any]) -> Iterator[None]:
             setattr(quant_ops, name, function)
 
 
-def seed_ranges(net: Any, pictures: NDArray[np.uint8], asked: Range = (0.0, 0.0)) -> None:
+def seed_ranges(net: Any, pictures: NDArray[np.uint8], asked: Mapping[str, Range]) -> None:
     """Set the range of every activation of a tfmot `net` to what the float net does on pictures (n, h, w, c), n >= 2.
 
     A range lies halfway between that of the smallest squared error and all that was seen: for `swift`, pruned and not,
     that lowers the largest error of a drive by a quarter and raises the mean by 2 %. The picture's own is [0, 1]
-    exactly, so that an int8 pixel is the pixel less 128. The output's has headroom, and room for what the labels ask.
+    exactly, so that an int8 pixel is the pixel less 128. An output's has headroom, and room for what the labels ask.
+
+    Args:
+        asked: of the labels, by the name that the layer of the output had before tfmot wrapped it.
     """
     variables: dict[str, tuple[Any, Any]] = {}
     found: dict[str, NDArray[np.float32]] = {}
 
     def seen(values: Any, low: Any, high: Any) -> None:
-        # In the order of computation, so that the output is the last.
+        # In the order of computation, so that the picture is the first, and a layer's answer its last.
         variables.setdefault(low.name, (low, high))
         found[low.name] = np.asarray(values)
 
@@ -97,9 +103,11 @@ def seed_ranges(net: Any, pictures: NDArray[np.uint8], asked: Range = (0.0, 0.0)
     each = min(_BATCH, len(pictures) // 2)
     whole = len(pictures) // each * each
     fitted = fit_ranges(activations, pictures[:whole].reshape(-1, each, *pictures.shape[1:]))
-    first, *_, last = variables
+    first, *_ = variables
     ranges = {name: _halfway(fitted.ranges[name], fitted.seen[name]) for name in variables}
-    ranges[last] = output_range(fitted.seen[last], asked)
+    for layer, wanted in asked.items():
+        last = [name for name in variables if name.startswith(f"{WRAPPED}{layer}/")][-1]
+        ranges[last] = output_range(fitted.seen[last], wanted)
     for name, (low, high) in variables.items():
         a, b = (0.0, 1.0) if name == first else _with_short_step(*ranges[name])
         low.assign(a)

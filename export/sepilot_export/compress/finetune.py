@@ -13,11 +13,13 @@ import numpy as np
 
 from sepilot_export.compress.recipe import Finetune
 from sepilot_runtime.base.errors import RunError
-from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_runtime.contract.contract import Output
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit import augment
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
 from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.predict import by_name
 
 __all__ = ["Course", "finetune"]
 
@@ -38,6 +40,10 @@ class Course:
     seed: int
     begin: Callable[[str, int], None]
     advance: Callable[[int], None]
+
+    def outputs(self) -> list[Output]:
+        """What is learned, in the order in which tf_keras nets have their outputs; their scale is not known here."""
+        return [self.targets[name].output(name, 1.0) for name in sorted(self.targets)]
 
     def batches(self, settings: Finetune) -> Batches:
         """The batches of one epoch after the other."""
@@ -75,13 +81,13 @@ def finetune(
     course.begin(label, settings.epochs * len(batches))
     if settings.epochs == 0:
         return
-    train = _step(net, _optimizer(settings, len(batches)), course.augmentation, teacher)
+    train = _step(net, _optimizer(settings, len(batches)), course, teacher)
     for epoch in range(settings.epochs):
         batches.epoch = epoch
         losses = []
         for number in range(len(batches)):
             inputs, labels = batches[number]
-            losses.append(train(inputs["pictures"], inputs["uniforms"], only(labels)))
+            losses.append(train(inputs["pictures"], inputs["uniforms"], labels))
             course.advance(1)
         after_epoch()
         mean = float(np.mean([loss.numpy() for loss in losses]))
@@ -90,20 +96,21 @@ def finetune(
             raise RunError(f"{label}: diverged in epoch {epoch + 1}, the loss is {mean}; lower finetune.learning_rate")
 
 
-def _step(net: Any, optimizer: Any, augmentation: Augmentation, teacher: Any) -> Any:
+def _step(net: Any, optimizer: Any, course: Course, teacher: Any) -> Any:
     import tensorflow as tf
 
-    variables = net.trainable_variables
+    variables, names = net.trainable_variables, [output.name for output in course.outputs()]
     optimizer.build(variables)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator,unused-ignore]
     def train(pictures: Any, uniforms: Any, labels: Any) -> Any:
-        changed = augment.apply(pictures, uniforms, augmentation)
-        wanted = labels if teacher is None else teacher(changed, training=False)
+        changed = augment.apply(pictures, uniforms, course.augmentation)
+        wanted = labels if teacher is None else by_name(names, teacher(changed, training=False))
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(net(changed, training=True) - wanted))
+            said = by_name(names, net(changed, training=True))
+            parts = [course.targets[n].weight * tf.reduce_mean(tf.square(said[n] - wanted[n])) for n in names]
             # Penalties that layers bring along.
-            loss = tf.add_n([loss, *net.losses])
+            loss = tf.add_n([*parts, *net.losses])
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients((g, v) for g, v in zip(gradients, variables, strict=True) if g is not None)
         return loss

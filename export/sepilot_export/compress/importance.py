@@ -11,6 +11,7 @@ Measured on the `swift` run of a real drive, half of the MACs left, norms re-est
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from sepilot_export.compress.channels import MIXING, Mask, Wiring
 from sepilot_export.compress.recipe import Slim
-from sepilot_train.base.frame_set import FrameSet, only
-from sepilot_train.inspect.keras_graph import graph_of
+from sepilot_train.base.frame_set import FrameSet
+from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.inspect.keras_graph import graph_of, outputs_of
 
 __all__ = ["choose", "cost", "taylor"]
 
@@ -30,8 +32,20 @@ _DEPTHWISE_COST = 6.0
 and 8 µs per pointwise million."""
 
 
-def taylor(model: Any, wiring: Wiring, samples: FrameSet, *, limit: int = 4096, batch: int = 64) -> Worth:
-    """The worth of every channel (wiring.count,), over at most `limit` frames, evenly spaced. TensorFlow only."""
+def taylor(
+    model: Any,
+    wiring: Wiring,
+    samples: FrameSet,
+    targets: Mapping[str, Target],
+    *,
+    limit: int = 4096,
+    batch: int = 64,
+) -> Worth:
+    """The worth of every channel (wiring.count,), over at most `limit` frames, evenly spaced. TensorFlow only.
+
+    Args:
+        targets: of the outputs by name, whose weights say what the error of each counts.
+    """
     import tensorflow as tf
 
     frames = np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int))
@@ -41,20 +55,22 @@ def taylor(model: Any, wiring: Wiring, samples: FrameSet, *, limit: int = 4096, 
         with tf.GradientTape() as tape:
             tape.watch(gates)
             answers = _gated(model, wiring, pictures, gates)
-            loss = tf.reduce_sum(tf.square(tf.reshape(answers, (-1,)) - labels))
+            errors = {name: tf.square(tf.reshape(answers[name], (-1,)) - labels[name]) for name in labels}
+            loss = tf.add_n([targets[name].weight * tf.reduce_sum(error) for name, error in errors.items()])
         return tf.convert_to_tensor(tape.gradient(loss, gates))
 
     total = np.zeros(wiring.count)
     for start in range(0, len(frames), batch):
         chosen = frames[start : start + batch]
         pictures = samples.pictures[chosen] * np.float32(1 / 255)
-        found = gradients(pictures, only(samples.labels)[chosen], np.ones((len(chosen), wiring.count), np.float32))
+        labels = {name: samples.labels[name][chosen] for name in targets}
+        found = gradients(pictures, labels, np.ones((len(chosen), wiring.count), np.float32))
         total += np.square(found.numpy().astype(np.float64)).sum(axis=0)
     return total / len(frames)
 
 
-def _gated(model: Any, wiring: Wiring, pictures: Any, gates: Any) -> Any:
-    """The answer of `model` when each frame's channels are multiplied by `gates` (n, count) wherever they are read."""
+def _gated(model: Any, wiring: Wiring, pictures: Any, gates: Any) -> dict[str, Any]:
+    """The answers of `model` when each frame's channels are multiplied by `gates` (n, count) wherever they are read."""
     import tensorflow as tf
 
     tensors = {id(model.inputs[0]): pictures}
@@ -68,7 +84,7 @@ def _gated(model: Any, wiring: Wiring, pictures: Any, gates: Any) -> Any:
             ones = (1,) * (len(values[0].shape) - 2)
             values = [values[0] * tf.reshape(gate, (-1, *ones, len(wiring.reads[layer.name])))]
         tensors[id(call.outputs[0])] = layer(values[0] if len(values) == 1 else values)
-    return tensors[id(model.outputs[0])]
+    return {name: tensors[id(tensor)] for name, tensor in outputs_of(model).items()}
 
 
 def cost(wiring: Wiring, kept: Mask) -> float:

@@ -21,21 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from sepilot_export.compress import distill, slim, tfmot
+from sepilot_export.compress import distill
 from sepilot_export.compress.evaluation import Evaluation, judge_int8, judge_net
-from sepilot_export.compress.recipe import Compression, Distill
-from sepilot_export.compress.step import LayerNote, StepOutcome, Work, WorkFailed, training_settings
+from sepilot_export.compress.recipe import Compression
+from sepilot_export.compress.step import LayerNote, WorkFailed
 from sepilot_export.compress.step_order import COMPRESSION_NAME, INT8_NAME, require_order
+from sepilot_export.compress.steps import Net, Task, require_supported, steps_of
 from sepilot_export.record.fields import read_object
 from sepilot_export.record.versions import tool_versions
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_train.base.frame_set import Answers, only
-from sepilot_train.fit.fit import fit
-from sepilot_train.fit.settings import History
 from sepilot_train.run.material import Material
-from sepilot_train.run.net import build_net
-from sepilot_train.run.recipe import Recipe, load_recipe
+from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
 from sepilot_train.run.training import complete_run, start_run
@@ -43,8 +41,6 @@ from sepilot_train.run.training import complete_run, start_run
 __all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
 
 LOG_NAME = "compress.log"
-
-_NO_HISTORY = History(rows=(), kept_epoch=0, stopped_early=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -91,62 +87,78 @@ def compress_run(
     require_new(out)
     begin = time.perf_counter()
     step("loading the run")
-    model = run.load_model()
-    require_order(run, model, compressions)
-    _require_supported(model, compressions)
-    before = run.predictions()
-    material = _material(run, before, moved_to, progress=progress)
-    request = _moved(run.request, material) if moved_to else run.request
+    before = _loaded(run, compressions, moved_to, progress=progress)
     distilled = any(c.distill is not None for c in compressions)
-    asked = list(teachers or [run]) if distilled else []
-    task = _Task(
-        run=run, request=request, teachers=asked, material=material, model=model, recipe=run.recipe,
-        progress=progress, moved_to=moved_to,
-    )  # fmt: skip
+    task = Task(
+        run=run,
+        request=_moved(run.request, before.material) if moved_to else run.request,
+        teachers=tuple(teachers or [run]) if distilled else (),
+        moved_to=tuple(moved_to),
+        progress=progress,
+    )
     if distilled:
-        distill.require_fair(asked, material)
-    constant_mae = read_object(run.path / "validation.json").inner("metrics").number("constant_mae")
+        distill.require_fair(task.teachers, before.material)
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
-        layers: tuple[LayerNote, ...] = ()
-        warnings: list[str] = []
-        int8: bytes | None = None
-        log = Path(scratch) / LOG_NAME
+        after, log = before, Path(scratch) / LOG_NAME
         for number, compression in enumerate(compressions):
-            for name, apply in _steps(task, compression):
+            for name, apply in steps_of(task, compression):
                 step(name)
                 with _keeping(log, out):
-                    outcome = apply(task.work(Path(scratch) / f"{number}-{name}", log))
-                task.model, int8 = outcome.model, outcome.int8
-                layers, warnings = _merged(layers, outcome.layers), [*warnings, *outcome.warnings]
-        name = "-".join([task.recipe.name, *(c.name for c in compressions)])
-        recipe = dataclasses.replace(task.recipe, name=name, summary=_summary(task.recipe, compressions))
+                    after = apply(after, task.work(after, Path(scratch) / f"{number}-{name}", log))
         step("judging")
-        start_run(part, request, recipe, command)
-        complete_run(part, recipe, task.material, task.model, task.history, time.perf_counter() - begin)
-        made = open_run(part)
-        figures = [judge_net(run.recipe.name, model, run), judge_net(name, task.model, made, before)]
-        deviation = None
-        if int8 is not None:
-            pictures = task.material.frames("validation").pictures
-            file = judge_int8(Path(scratch) / INT8_NAME, int8, made, pictures, before)
-            (part / INT8_NAME).write_bytes(int8)
-            figures.append(file.figures)
-            deviation = file.max_deviation
-        if (history := Path(scratch) / "0-distill" / "history.csv").exists():
-            shutil.copy(history, part)
-        if log.exists():
-            shutil.copyfile(log, part / LOG_NAME)
-        result = Compressed(
-            run=dataclasses.replace(made, path=out),
-            figures=tuple(figures),
-            constant_mae=constant_mae,
-            layers=layers,
-            max_deviation=deviation,
-            warnings=tuple(warnings),
-            seconds=time.perf_counter() - begin,
+        recipe = _named(after.recipe, compressions)
+        start_run(part, task.request, recipe, command)
+        complete_run(part, recipe, after.material, after.model, after.history, time.perf_counter() - begin)
+        found = _judged(before, after, run, open_run(part), Path(scratch))
+        if after.int8 is not None:
+            (part / INT8_NAME).write_bytes(after.int8)
+        for kept in (Path(scratch) / "0-distill" / "history.csv", log):
+            if kept.exists():
+                shutil.copy(kept, part)
+        found = dataclasses.replace(
+            found, run=dataclasses.replace(found.run, path=out), seconds=time.perf_counter() - begin
         )
-        write_json(part / COMPRESSION_NAME, _record(run, asked, compressions, command, result))
-    return result
+        write_json(part / COMPRESSION_NAME, _record(run, task.teachers, compressions, command, found))
+    return found
+
+
+def _loaded(run: Run, compressions: Sequence[Compression], moved_to: Sequence[Path], *, progress: bool) -> Net:
+    """The run's net and frames, if the compressions can be done to them."""
+    model = run.load_model()
+    require_order(run, model, compressions)
+    require_supported(model, compressions)
+    material = _material(run, run.predictions(), moved_to, progress=progress)
+    return Net(model=model, recipe=run.recipe, material=material)
+
+
+def _named(recipe: Recipe, compressions: Sequence[Compression]) -> Recipe:
+    """The recipe under the name of all that was done."""
+    name = "-".join([recipe.name, *(c.name for c in compressions)])
+    return dataclasses.replace(recipe, name=name, summary=_summary(recipe, compressions))
+
+
+def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Compressed:
+    """The figures of the run and of what was made of it, on the held-out frames."""
+    answers = run.predictions()
+    figures = [
+        judge_net(run.recipe.name, before.model, run),
+        judge_net(made.recipe.name, after.model, made, answers),
+    ]
+    deviation = None
+    if after.int8 is not None:
+        pictures = after.material.frames("validation").pictures
+        file = judge_int8(scratch / INT8_NAME, after.int8, made, pictures, answers)
+        figures.append(file.figures)
+        deviation = file.max_deviation
+    return Compressed(
+        run=made,
+        figures=tuple(figures),
+        constant_mae=read_object(run.path / "validation.json").inner("metrics").number("constant_mae"),
+        layers=after.layers,
+        max_deviation=deviation,
+        warnings=after.warnings,
+        seconds=0.0,
+    )
 
 
 @contextlib.contextmanager
@@ -170,84 +182,6 @@ def _copied(log: Path, out: Path) -> Path:
             number += 1
         else:
             return place
-
-
-@dataclass(slots=True, kw_only=True)
-class _Task:
-    """The net on its way through the steps. A distillation may change recipe and pictures as well."""
-
-    run: Run
-    request: Request
-    teachers: Sequence[Run]
-    material: Material
-    model: Any
-    recipe: Recipe
-    progress: bool
-    moved_to: Sequence[Path] = ()
-    history: History = _NO_HISTORY
-
-    def work(self, folder: Path, log: Path) -> Work:
-        folder.mkdir()
-        return Work(
-            train=self.material.frames("train"),
-            validation=self.material.frames("validation"),
-            targets=self.recipe.targets,
-            augmentation=self.recipe.augmentation,
-            seed=self.request.seed,
-            folder=folder,
-            log=log,
-            progress=self.progress,
-        )
-
-
-def _steps(task: _Task, compression: Compression) -> list[tuple[str, Callable[[Work], StepOutcome]]]:
-    """The steps of one compression with their names. What tfmot does it does in one process."""
-    found: list[tuple[str, Callable[[Work], StepOutcome]]] = []
-    if compression.distill is not None:
-        settings = compression.distill
-        found.append(("distill", lambda work: _distill(task, settings, work)))
-    if compression.slim is not None:
-        slimming = compression.slim
-        found.append(("slim", lambda work: slim.slim(task.model, slimming, work)))
-    names = [n for n in ("prune", "cluster", "quantize") if n in compression.sections]
-    if names:
-        found.append((", ".join(names), lambda work: tfmot.compress(task.model, compression, work)))
-    return found
-
-
-def _distill(task: _Task, settings: Distill, work: Work) -> StepOutcome:
-    import keras
-
-    net, training = task.model, training_settings(settings.finetune, work.seed)
-    if settings.student:
-        student = load_recipe(settings.student)
-        seeded = dataclasses.replace(student.training, seed=work.seed)
-        task.recipe = dataclasses.replace(student, data=task.run.recipe.data, training=seeded)
-        task.material = task.run.material(moved_to=task.moved_to, picture=student.picture, progress=task.progress)
-        training = dataclasses.replace(student.training, epochs=settings.epochs, seed=work.seed)
-        keras.utils.set_random_seed(work.seed)
-        net = build_net(student)
-    samples, validation = task.material.frames("train"), task.material.frames("validation")
-    task.history = fit(
-        net, samples, validation, task.recipe.targets, training, task.recipe.augmentation, work.folder,
-        show_progress=task.progress, views=settings.views,
-        told=distill.answers_of(task.teachers, samples, task.recipe, settings),
-    )  # fmt: skip
-    return StepOutcome(model=net)
-
-
-def _require_supported(model: Any, compressions: Sequence[Compression]) -> None:
-    """Whatever a step cannot handle is said before anything is trained."""
-    earlier: list[str] = []
-    for compression in compressions:
-        if compression.distill is not None and compression.distill.student:
-            recipe = load_recipe(compression.distill.student)
-            model = build_net(recipe)
-        if compression.slim is not None:
-            slim.require_supported(model)
-        if {"prune", "cluster", "quantize"} & set(compression.sections):
-            tfmot.require_supported(model, compression, earlier)
-        earlier += compression.sections
 
 
 def _material(run: Run, before: Answers, moved_to: Sequence[Path], *, progress: bool) -> Material:
@@ -276,21 +210,6 @@ def _moved(request: Request, material: Material) -> Request:
         drives=tuple(dict.fromkeys(p for name, p in places.items() if name not in judging)),
         validation_drives=tuple(dict.fromkeys(p for name, p in places.items() if name in judging)),
     )
-
-
-def _merged(old: tuple[LayerNote, ...], new: tuple[LayerNote, ...]) -> tuple[LayerNote, ...]:
-    """Notes of an earlier step where the later one says nothing about a layer, the actions joined where both do."""
-    later = {(n.layer, n.kind): n for n in new}
-    first = {(n.layer, n.kind): n for n in old}
-    found = [
-        dataclasses.replace(
-            later[key], action=f"{note.action}; {later[key].action}", weights_before=note.weights_before
-        )
-        if key in later
-        else note
-        for key, note in first.items()
-    ]
-    return (*found, *(note for key, note in later.items() if key not in first))
 
 
 def _summary(recipe: Recipe, compressions: Sequence[Compression]) -> str:

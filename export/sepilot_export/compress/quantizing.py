@@ -36,10 +36,7 @@ from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_runtime.base.errors import RunError
-from sepilot_runtime.contract.contract import Scalar
-from sepilot_train.base.frame_set import only
-from sepilot_train.fit.predict import predict
-from sepilot_train.inspect.keras_graph import outputs_of
+from sepilot_train.fit.predict import by_name, predict
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
 
@@ -62,7 +59,9 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     with in_order():
         net = quantized_copy(bridged, settings)
     require_wiring(model, net, pictures[:32])
-    seed_ranges(net, pictures, asked_range(only(course.train.labels)))
+    heads = zip(course.outputs(), bridged.output_names, strict=True)
+    labels = course.train.labels
+    seed_ranges(net, pictures, {head: asked_range(labels[o.name], o.low, o.high) for o, head in heads})
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.
@@ -83,8 +82,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
 def _calibration(model: Any, course: Course, count: int) -> NDArray[np.uint8]:
     """Training pictures as `sepilot export` chooses them: with the tails, which a range must hold."""
     train = course.train
-    outputs = [Scalar(name=name) for name in outputs_of(model)]
-    chosen = select(train, predict(model, train.pictures), outputs, count=count, seed=course.seed)
+    chosen = select(train, predict(model, train.pictures), course.outputs(), count=count, seed=course.seed)
     return np.asarray(train.pictures[chosen.index])
 
 
@@ -144,9 +142,9 @@ def require_wiring(model: Any, net: Any, pictures: NDArray[np.uint8]) -> None:
 def _convert(net: Any, model: Any, folder: Path, *, int8: bool) -> bytes:
     import tensorflow as tf
 
-    name, output = model.inputs[0].name, model.output_names[0]
-    image = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name=name)
-    serve = tf.function(lambda image: {output: net(image, training=False)}, input_signature=[image])
+    names = bridge.output_order(model)
+    image = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name=model.inputs[0].name)
+    serve = tf.function(lambda image: by_name(names, net(image, training=False)), input_signature=[image])
     tf.saved_model.save(net, str(folder), signatures={"serve": serve})
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serve"])
     if int8:

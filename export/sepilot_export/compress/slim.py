@@ -63,7 +63,9 @@ def slim(model: Any, settings: Slim, work: Work) -> StepOutcome:
         left = wiring.macs(np.ones(wiring.count, bool))
         # Equal factors, from what the blocks have left to what is asked for.
         target = left * min(1.0, settings.macs * whole / left) ** (1 / (settings.rounds - number))
-        smaller = remove(smaller, wiring, choose(wiring, taylor(smaller, wiring, work.train), target, settings))
+        smaller = remove(
+            smaller, wiring, choose(wiring, taylor(smaller, wiring, work.train, work.targets), target, settings)
+        )
         _train(smaller, settings, work, part=trained + number, epochs=parts[trained + number])
     return StepOutcome(model=smaller, layers=tuple(_notes(model, smaller)), warnings=_warnings(model, settings, blocks))
 

@@ -343,9 +343,7 @@ def _contract(
     )
 
 
-def _written(
-    content: bytes, plan: Plan, contract: Contract, form: Format, path: Path
-) -> tuple[Exported, Pilot]:
+def _written(content: bytes, plan: Plan, contract: Contract, form: Format, path: Path) -> tuple[Exported, Pilot]:
     """The file of one format, wrapped and sealed. Raises ModelFileError where it fails its golden frames."""
     start = time.perf_counter()
     onnx = form.suffix == "onnx"

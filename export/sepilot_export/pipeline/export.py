@@ -176,7 +176,7 @@ def _write_calibration(int8: Int8, made: Mapping[str, Made], folder: Path, step:
     found = int8.calibration()
     if found is None:
         return []
-    write_json(folder / "calibration.json", found.manifest)
+    write_json(folder / "calibration.json", dataclasses.asdict(found.manifest))
     step(LAYERS_NAME)
     # A twin has the layers of the file that it was made from.
     mixed = {name: m.int8.mixed for name, m in made.items() if m.int8 and m.int8.mixed and m.twin is None}

@@ -72,20 +72,22 @@ def kernel_pairs(int8: Any, float32: Any, *, depthwise: bool = True) -> list[tup
     from ai_edge_litert import schema_py_generated as schema
 
     ours, theirs = _with_kernel(int8), _with_kernel(float32)
-    if [kind for kind, _ in ours] != [kind for kind, _ in theirs]:
+    if [kind for kind, *_ in ours] != [kind for kind, *_ in theirs]:
         raise RunError(
             f"the int8 file's operations expected as in the float32 file, found {len(ours)} with a kernel and "
             f"{len(theirs)}"
         )
+    # Heads are all alike, and another conversion may have them in another order.
+    heads = {name: operator for _, name, operator in theirs if name}
     return [
-        (operator, counterpart)
-        for ((kind, _), operator), (_, counterpart) in zip(ours, theirs, strict=True)
+        (operator, heads.get(name, counterpart))
+        for ((kind, _), name, operator), (*_, counterpart) in zip(ours, theirs, strict=True)
         if depthwise or kind != schema.BuiltinOperator.DEPTHWISE_CONV_2D
     ]
 
 
-def _with_kernel(model: Any) -> list[tuple[tuple[int, int], Any]]:
-    """(kind, channels) and operation, in the order of computation."""
+def _with_kernel(model: Any) -> list[tuple[tuple[int, int], str, Any]]:
+    """(kind, channels), the output that it makes ("" for none) and operation, in the order of computation."""
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = (
@@ -95,10 +97,12 @@ def _with_kernel(model: Any) -> list[tuple[tuple[int, int], Any]]:
     )
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     (graph, *_) = model.subgraphs
+    outputs = {e.tensorIndex: e.name.decode() for signature in model.signatureDefs or () for e in signature.outputs}
     return [
-        ((kind, int(graph.tensors[operator.outputs[0]].shape[-1])), operator)
+        ((kind, int(graph.tensors[made].shape[-1])), outputs.get(made, ""), operator)
         for operator in graph.operators
         if (kind := codes[operator.opcodeIndex]) in kinds
+        for made in (int(operator.outputs[0]),)
     ]
 
 

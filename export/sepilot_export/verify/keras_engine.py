@@ -1,4 +1,4 @@
-"""The training model as an engine, in the three ways that people run one: for `sepilot bench --keras`.
+"""The training model as engines, in the three ways that people run one: for `sepilot bench --keras`.
 
 None of them is anything to drive with; they show what the exported files save.
 """
@@ -7,60 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
-from sepilot_runtime.engine.buffers import input_buffers
+from sepilot_train.fit.keras_engine import KerasEngine
 
-__all__ = ["KerasEngine", "keras_engines"]
-
-
-class KerasEngine:
-    """A model in memory behind the interface of an engine. Its inputs and outputs are told apart by their names."""
-
-    def __init__(self, name: str, path: Path, contract: Contract, model: Any, run: Callable[[Any], Any]) -> None:
-        """
-        Args:
-            run: the way to ask it: its answer to an input, or to the inputs by name where it has several.
-
-        Raises:
-            RunError: it has several outputs or inputs, and their names are not the contract's.
-        """
-        self.name, self.path, self.contract, self.threads = name, path, contract, 1
-        self.input_dtype: np.dtype[Any] = np.dtype(np.float32)
-        self._run = run
-        inputs, outputs = [i.name for i in contract.inputs], [o.name for o in contract.outputs]
-        self._names = _known(path, "outputs", [str(n) for n in model.output_names], outputs)
-        given = _known(path, "inputs", [str(i.name) for i in model.inputs], inputs)
-        self._inputs = input_buffers(contract, self.input_dtype)
-        self._given: Any = self._inputs[None] if len(given) == 1 else {name: self._inputs[name] for name in given}
-        self._answers = {output.name: np.zeros(output.shape, np.float32) for output in contract.outputs}
-
-    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
-        return self._inputs[name]
-
-    def run(self) -> Mapping[str, NDArray[np.float32]]:
-        found = self._run(self._given)
-        if not isinstance(found, dict):
-            found = dict(zip(self._names, found if isinstance(found, list | tuple) else [found], strict=True))
-        for name, answer in self._answers.items():
-            np.copyto(answer, np.asarray(found[name]).reshape(answer.shape))
-        return self._answers
-
-
-def _known(path: Path, what: str, found: list[str], expected: list[str]) -> list[str]:
-    """The contract's names in the model's order; a model that has one of them may call it as it likes."""
-    if len(found) == len(expected) == 1:
-        return expected
-    if sorted(found) != sorted(expected):
-        raise RunError(f"{path}: {what} {', '.join(expected)} expected by its contract, found {', '.join(found)}")
-    return found
+__all__ = ["keras_engines"]
 
 
 def keras_engines(path: Path, contract: Contract) -> list[KerasEngine]:
@@ -99,4 +54,4 @@ def keras_engines(path: Path, contract: Contract) -> list[KerasEngine]:
         "keras call": lambda x: model(x, training=False),
         "tf.function": lambda x: compiled(tf.nest.map_structure(tf.constant, x)),
     }
-    return [KerasEngine(name, file, contract, model, run) for name, run in ways.items()]
+    return [KerasEngine(model, contract, file, name=name, ask=ask) for name, ask in ways.items()]

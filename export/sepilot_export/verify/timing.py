@@ -1,19 +1,13 @@
-"""Latency of model contents against each other, inference alone.
-
-Every round visits all of them in a new random order, so that a change of the clock or of the load meets all alike. For
-whole paths from frame to steering, of files, there is `sepilot bench`.
-"""
+"""Latency of model contents against each other, inference alone; of whole paths of files: `sepilot bench`."""
 
 from __future__ import annotations
 
-import time
-from array import array
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.latency import Latency, latency_of
+from sepilot_runtime.base.latency import Latency, Way, interleave, latency_of
 from sepilot_runtime.engine.pilot import Pilot
 
 __all__ = ["time_pilots"]
@@ -30,16 +24,5 @@ def time_pilots(
         rounds: visits to each.
         calls: that count per visit.
     """
-    samples = [array("d") for _ in pilots]
-    rng = np.random.default_rng(seed)
-    clock_ns = time.perf_counter_ns
-    for _ in range(rounds):
-        for index in rng.permutation(len(pilots)):
-            infer, taken = pilots[index].infer_picture, samples[index]
-            for call in range(-WARM_UP_CALLS, calls):
-                picture = pictures[call % len(pictures)]
-                start = clock_ns()
-                infer(picture)
-                if call >= 0:
-                    taken.append((clock_ns() - start) / 1000)
-    return [latency_of(taken) for taken in samples]
+    ways = [Way(run=pilot.infer_picture, items=pictures, calls=calls, warm_up=WARM_UP_CALLS) for pilot in pilots]
+    return [latency_of(taken_us.ravel()) for taken_us in interleave(ways, rounds=rounds, seed=seed)]

@@ -81,7 +81,8 @@ class _Parser:
             return None
         kinds = [a for a in arguments if a is not type(None)]
         if isinstance(value, dict) and (tags := {t: k for k in kinds if (t := _tag_of(k))}):
-            if (tag := value.get("kind")) not in tags:
+            tag = value.get("kind")
+            if not isinstance(tag, str) or tag not in tags:
                 raise self.error(f"{key}.kind: one of {', '.join(tags)} expected, found {_describe(tag)}")
             return self.any(tags[tag], value, key)
         for kind in kinds[:-1]:

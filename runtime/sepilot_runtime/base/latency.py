@@ -1,15 +1,17 @@
-"""Latency: percentiles that are honest about how few samples they come from, and a rolling window for the display."""
+"""Latency: fair timing, percentiles that are honest about how few samples they come from, and a rolling window."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Latency", "LatencyHistogram", "RollingLatency", "latency_of"]
+__all__ = ["Latency", "LatencyHistogram", "RollingLatency", "Way", "interleave", "latency_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,56 @@ def latency_of(samples_us: NDArray[np.floating] | Sequence[float]) -> Latency:
         p99_us=float(p99),
         max_us=float(samples[-1]),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Way:
+    """Something to be timed.
+
+    Attributes:
+        run: called with one of `items` after the other.
+        calls: that count in each visit.
+        warm_up: calls before those, which pay for what other ways evicted from the caches.
+        took: given what came of each call that counts, while no clock runs.
+    """
+
+    run: Callable[[Any], Any]
+    items: Sequence[Any] | NDArray[Any]
+    calls: int
+    warm_up: int = 10
+    took: Callable[[Any], object] | None = None
+
+
+def interleave(
+    ways: Sequence[Way], *, rounds: int, seed: int = 0, tick: Callable[[], object] = lambda: None
+) -> list[NDArray[np.float64]]:
+    """Time all ways against each other: (rounds, calls) microseconds of each.
+
+    Every round visits each in a new random order, so that a change of the clock or of the load meets all alike.
+
+    Args:
+        tick: called after every visit.
+    """
+    rng, clock_ns = np.random.default_rng(seed), time.perf_counter_ns
+    taken_us = [np.zeros((rounds, way.calls)) for way in ways]
+    # One counter for all: what a way reads must not be in the cache because another one just read it.
+    at = 0
+    for turn in range(rounds):
+        for index in rng.permutation(len(ways)):
+            way, row = ways[index], taken_us[index][turn]
+            run, items, took = way.run, way.items, way.took
+            for call in range(-way.warm_up, way.calls):
+                item = items[at % len(items)]
+                at += 1
+                start = clock_ns()
+                result = run(item)
+                us = (clock_ns() - start) / 1000
+                if call >= 0:
+                    row[call] = us
+                    if took is not None:
+                        took(result)
+            tick()
+    return taken_us
 
 
 class RollingLatency:

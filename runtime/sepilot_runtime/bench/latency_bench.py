@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.latency import Latency, latency_of
+from sepilot_runtime.base.latency import Latency, Way, interleave, latency_of
 from sepilot_runtime.device.conditions import last_level_cache_bytes
 from sepilot_runtime.engine.bare import BareModel, open_bare, random_inputs
 from sepilot_runtime.engine.engines import Engine, EngineName
 from sepilot_runtime.engine.golden import verify_golden
-from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
 from sepilot_runtime.source.opening import open_source
 
 __all__ = ["Measurement", "Variant", "measure", "read_frames", "synthetic_frames"]
@@ -126,12 +126,9 @@ def measure(
     """
     runs = [_opened(variant, frames, seed) for variant in variants]
     runs += [_Run(Pilot(engine), frames, reference=True) for engine in references]
-    rng = np.random.default_rng(seed)
-    for _ in range(rounds):
-        for index in rng.permutation(len(runs)):
-            runs[index].visit(calls)
-            tick()
-    return [run.result(runs[0]) for run in runs]
+    taken_us = interleave([run.way(frames, calls) for run in runs], rounds=rounds, seed=seed, tick=tick)
+    first_us = float(np.percentile(taken_us[0], 50, method="higher"))
+    return [run.result(us, first_us) for run, us in zip(runs, taken_us, strict=True)]
 
 
 def _opened(variant: Variant, frames: Sequence[NDArray[np.uint8]], seed: int) -> _Run:
@@ -184,29 +181,25 @@ class _Run:
         start = time.perf_counter()
         pilot.predict(frames[0])
         self._most_calls = max(FEWEST_CALLS, int(LONGEST_VISIT_S / (time.perf_counter() - start)))
-        self._frames = frames
-        self._next = 0
-        self.preprocess, self.infer, self.total = array("d"), array("d"), array("d")
-        self.medians = array("d")
+        self.preprocess, self.infer = array("d"), array("d")
 
-    def visit(self, calls: int) -> None:
-        steer, frames, clock_ns = self.pilot.predict, self._frames, time.perf_counter_ns
+    def way(self, frames: Sequence[NDArray[np.uint8]], calls: int) -> Way:
         calls = min(calls, self._most_calls)
-        for call in range(-min(WARM_UP_CALLS, calls), calls):
-            frame = frames[self._next % len(frames)]
-            self._next += 1
-            start = clock_ns()
-            prediction = steer(frame)
-            total_us = (clock_ns() - start) / 1000
-            if call >= 0:
-                self.preprocess.append(prediction.preprocess_us)
-                self.infer.append(prediction.infer_us)
-                self.total.append(total_us)
-        self.medians.append(float(np.median(np.asarray(self.total)[-calls:])))
+        warm_up = min(WARM_UP_CALLS, calls)
+        return Way(run=self.pilot.predict, items=frames, calls=calls, warm_up=warm_up, took=self._took)
 
-    def result(self, first: _Run) -> Measurement:
+    def _took(self, prediction: Prediction) -> None:
+        self.preprocess.append(prediction.preprocess_us)
+        self.infer.append(prediction.infer_us)
+
+    def result(self, taken_us: NDArray[np.float64], first_us: float) -> Measurement:
+        """
+        Args:
+            taken_us: (rounds, calls) of each whole call.
+            first_us: the median of the first variant's.
+        """
         engine = self.pilot.engine
-        total = latency_of(self.total)
+        total = latency_of(taken_us.ravel())
         return Measurement(
             path=engine.path,
             engine=engine.name,
@@ -220,6 +213,6 @@ class _Run:
             preprocess=latency_of(self.preprocess),
             infer=latency_of(self.infer),
             total=total,
-            total_by_round_us=tuple(self.medians),
-            ratio=total.p50_us / latency_of(first.total).p50_us,
+            total_by_round_us=tuple(np.median(taken_us, axis=1).tolist()),
+            ratio=total.p50_us / first_us,
         )

@@ -24,6 +24,7 @@ from sepilot_runtime.drive.loop import drive_live
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Pilot
+from sepilot_runtime.source.pace import Ratekeeper
 from sepilot_runtime.source.protocol import Frame, SourceInfo
 
 __all__ = ["MemoryCamera", "Resources", "SoakTest", "resources_now", "soak_test"]
@@ -157,14 +158,14 @@ class MemoryCamera:
         self.count = self.missed = self.missed_by_us = 0
         self.turn, self.own, self.wake = LatencyHistogram(), LatencyHistogram(), LatencyHistogram()
         self._frames, self._control, self._tick = frames, control, tick
-        self._period_ns = round(1e9 / rate_hz) if rate_hz else 0
+        self._keeper = Ratekeeper(rate_hz, clock_ns=clock_ns, sleep=sleep) if rate_hz else None
         self._deadline_ns = round(1e9 / self.info.rate_hz)
         self._most = count
         # Memory that is looked at must not grow by looking, so all of it is there, and touched, from the start.
         self._looks = np.ones((LOOKS, 5))
         self._look_count, self._look_every_ns, self._look_ns = 0, 1_000_000_000, 0
-        self._clock_ns, self._cpu_ns, self._sleep = clock_ns, cpu_ns, sleep
-        self._start_ns = self._due_ns = 0
+        self._clock_ns, self._cpu_ns = clock_ns, cpu_ns
+        self._start_ns = 0
         self._lasts_ns = round(seconds * 1e9) if seconds else None
         self._given_ns = self._given_cpu_ns = 0
         self._pilot_us = 0.0
@@ -174,24 +175,23 @@ class MemoryCamera:
             self._end_turn()
         now_ns = self._clock_ns()
         if not self._start_ns:
-            self._start_ns = self._due_ns = now_ns
+            self._start_ns = now_ns
+            if self._keeper:
+                self._keeper.due_ns = now_ns
         if self.count == self._most or (self._lasts_ns is not None and now_ns - self._start_ns >= self._lasts_ns):
             self._look(now_ns)
             self._control.end("end of source")
             return None
-        if self._period_ns:
-            wait_ns = self._due_ns - now_ns
-            if wait_ns > timeout_s * 1e9:
-                self._sleep(timeout_s)
+        if self._keeper:
+            if not self._keeper.wait(timeout_s):
                 return None
-            if wait_ns > 0:
-                self._sleep(wait_ns / 1e9)
-            now_ns = self._advance()
+            self.lost["dropped"] += self._keeper.overtaken()
+            now_ns = self._clock_ns()
         frame = Frame(
             id=self.count,
             time_s=(now_ns - self._start_ns) / 1e9,
             image=self._frames[self.count % len(self._frames)],
-            arrived_ns=self._due_ns if self._period_ns else now_ns,
+            arrived_ns=self._keeper.due_ns if self._keeper else now_ns,
         )
         self._given_cpu_ns = self._cpu_ns()
         self._given_ns = self._clock_ns()
@@ -217,25 +217,17 @@ class MemoryCamera:
     ) -> None:
         """Nothing to give back."""
 
-    def _advance(self) -> int:
-        """Past the frames that a newer one replaced; the time now."""
-        now_ns = self._clock_ns()
-        overdue = max(0, (now_ns - self._due_ns) // self._period_ns)
-        self.lost["dropped"] += overdue
-        self._due_ns += overdue * self._period_ns
-        return now_ns
-
     def _end_turn(self) -> None:
         now_ns, cpu_ns = self._clock_ns(), self._cpu_ns()
         turn_ns = now_ns - self._given_ns
         self.turn.add(turn_ns / 1000)
         self.own.add(turn_ns / 1000 - self._pilot_us)
-        if self._period_ns:
-            self.wake.add((self._given_ns - self._due_ns) / 1000)
-            if now_ns - self._due_ns > self._deadline_ns:
+        if keeper := self._keeper:
+            self.wake.add((self._given_ns - keeper.due_ns) / 1000)
+            if now_ns - keeper.due_ns > self._deadline_ns:
                 self.missed += 1
                 self.missed_by_us += cpu_ns - self._given_cpu_ns > self._deadline_ns
-            self._due_ns += self._period_ns
+            keeper.due_ns += self._deadline_ns
         self.count += 1
         self._given_ns = 0
         if now_ns >= self._look_ns:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.base.errors import ModelFileError, NoContractError, UsageError
+from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, NoContractError, UsageError
 from sepilot_runtime.commands.bench_request import BenchRequest, bench_request
 
 if TYPE_CHECKING:
@@ -191,11 +191,13 @@ def _references(request: BenchRequest, files: Sequence[ModelFile]) -> tuple[list
             except ModelFileError as e:
                 missing.append(f"opencv-dnn: {e}")
     if request.keras:
-        import importlib
+        from importlib import metadata
 
-        # By name, as the command line finds verbs: what runs on the car must not know of Keras.
-        keras = importlib.import_module("sepilot_export.verify.keras_engine")
-        engines += keras.keras_engines(request.keras, files[0].contract)
+        # As the command line finds verbs: what runs on the car must not know of Keras.
+        found = metadata.entry_points(group="sepilot.engines", name="keras")
+        if not found:
+            raise MissingExtraError("sepilot_export", "export")
+        engines += found["keras"].load()(request.keras, files[0].contract)
     return engines, missing
 
 

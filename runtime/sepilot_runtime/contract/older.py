@@ -27,11 +27,11 @@ def of_version_2(body: Mapping[str, Any], version: str) -> dict[str, Any]:
     if (task := whole.pop("task", None)) != THE_TASK:
         raise ContractError(f"task: {THE_TASK} expected, found {task!r}")
     whole["inputs"] = [_tagged("picture", whole.pop("picture", None))]
-    outputs = body.get("outputs")
-    if isinstance(outputs, list):
+    if isinstance(outputs := body.get("outputs"), list):
         whole["outputs"] = [_tagged("scalar", output) for output in outputs]
-        if not isinstance(tolerance := body.get("tolerance"), dict) and "tolerance" in body:
-            whole["tolerance"] = {o["name"]: tolerance for o in outputs if isinstance(o, dict) and "name" in o}
+        if "tolerance" in body:
+            names = [output.get("name") for output in outputs if isinstance(output, dict)]
+            whole["tolerance"] = {name: body["tolerance"] for name in names if isinstance(name, str)}
     if isinstance(golden := body.get("golden"), list):
         whole["golden"] = [_golden(entry) for entry in golden]
     # The keys that came with versions 1.1 and 1.2.

@@ -7,9 +7,7 @@ as in the TensorFlow Lite quantization specification (tensorflow.org/lite/perfor
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,23 +41,6 @@ class Affine:
         They are widened before the subtraction: 127 - (-128) does not fit into int8, and numpy would wrap it silently.
         """
         return ((stored.astype(np.int32) - self.zero_point) * self.scale).astype(np.float32)
-
-    def reader(self, stored: Callable[[], NDArray[Any]], result: NDArray[np.float32]) -> Callable[[], None]:
-        """What turns the integers that `stored` gives into `result`, of as many numbers, and allocates nothing."""
-        scale, zero_point = self.scale, self.zero_point
-        if result.size == 1:
-
-            def read_one() -> None:
-                result[0] = (stored().item() - zero_point) * scale
-
-            return read_one
-        flat, step = result.reshape(-1), np.float32(scale)
-
-        def read_all() -> None:
-            np.subtract(stored().reshape(-1), np.float32(zero_point), out=flat, dtype=np.float32)
-            np.multiply(flat, step, out=flat)
-
-        return read_all
 
 
 INT8_INPUT = Affine(scale=1.0 / 255.0, zero_point=-128)

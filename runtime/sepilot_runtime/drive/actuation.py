@@ -28,10 +28,10 @@ def require_drivable(contract: Contract, path: Path) -> None:
     Raises:
         ContractError: it does not.
     """
-    names = [output.name for output in contract.outputs if output.kind == "scalar" and output.positive == "right"]
+    names = [o.name for o in contract.outputs if o.kind == "scalar" and (o.positive, o.unit) == ("right", "deg")]
     if STEERING not in names:
         found = ", ".join(output.name for output in contract.outputs)
-        raise ContractError(f"{path}: a number {STEERING!r} with + = right expected among its outputs, found {found}")
+        raise ContractError(f"{path}: {STEERING!r} in degrees with + = right expected among its outputs, found {found}")
     if contract.vectors:
         found = ", ".join(vector.name for vector in contract.vectors)
         raise ContractError(f"{path}: it takes {found} beside the picture, which no source of a drive gives")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import ModelFileError, SepilotError
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.quantization import Affine
+from sepilot_runtime.engine.buffers import answer_buffers, reader
 from sepilot_runtime.engine.model_file import ModelFile
 from sepilot_runtime.engine.validation import (
     first_line,
@@ -55,7 +56,7 @@ class LiteRtEngine:
         # view (0.4 us) and may be kept.
         self._inputs = {name: self._interpreter.tensor(tensor["index"]) for name, tensor in inputs.items()}
         self._input: Callable[[], NDArray[Any]] = self._inputs[self.contract.input_name]
-        self._answers = {output.name: np.zeros(output.shape, np.float32) for output in self.contract.outputs}
+        self._answers = answer_buffers(self.contract)
         self._readers = tuple(self._reader(file, output, outputs[output.name]) for output in self.contract.outputs)
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
@@ -76,10 +77,7 @@ class LiteRtEngine:
         require_output(file, output, _shape(tensor))
         require_stored(file, output, np.dtype(tensor["dtype"]), affine)
         view: Callable[[], NDArray[Any]] = self._interpreter.tensor(tensor["index"])
-        if affine is not None:
-            return affine.reader(view, answer)
-        whole = answer.reshape(_shape(tensor))
-        return lambda: np.copyto(whole, view())
+        return reader(view, answer, affine)
 
 
 def signature_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.opencv import cv2, silenced
-from sepilot_runtime.engine.buffers import input_buffers
+from sepilot_runtime.engine.buffers import answer_buffers, input_buffers
 from sepilot_runtime.engine.model_file import ModelFile, ModelKind
 from sepilot_runtime.engine.validation import first_line
 
@@ -37,7 +37,7 @@ class OpenCvDnnEngine:
         if file.kind is not ModelKind.ONNX or file.contract.frame:
             raise ModelFileError(f"{file.path}: OpenCV runs .onnx files that take pictures")
         self._inputs = input_buffers(file.contract, self.input_dtype)
-        self._answers = {output.name: np.zeros(output.shape, np.float32) for output in file.contract.outputs}
+        self._answers = answer_buffers(file.contract)
         try:
             with silenced():
                 self._net = cv2.dnn.readNetFromONNX(np.frombuffer(file.content, np.uint8))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, UsageError
-from sepilot_runtime.engine.buffers import input_buffers
+from sepilot_runtime.engine.buffers import input_buffers, reader
 from sepilot_runtime.engine.model_file import ModelFile, ModelKind
 from sepilot_runtime.engine.tflite_reader import Signature, SignatureTensor, signature_of
 from sepilot_runtime.engine.validation import (
@@ -72,7 +72,7 @@ class OpenVinoEngine:
             self._request.set_tensor(port, openvino.Tensor(stored, shared_memory=True))
             self._answers[output.name] = stored.reshape(output.shape).astype(np.float32, copy=False)
             if affine is not None:
-                self._readers.append(affine.reader(_always(stored), self._answers[output.name]))
+                self._readers.append(reader(_always(stored), self._answers[output.name], affine))
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._inputs[name]

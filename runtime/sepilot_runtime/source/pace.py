@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 from sepilot_runtime.source.protocol import Frame
 
-__all__ = ["LONGEST_WAIT_S", "Pace", "next_turn", "paced", "paced_at"]
+__all__ = ["LONGEST_WAIT_S", "Pace", "Ratekeeper", "paced", "paced_at"]
 
 Pace = Callable[[Iterable[Frame]], Iterator[Frame]]
 """Delays frames that come faster than wanted."""
@@ -18,6 +19,61 @@ LONGEST_WAIT_S = 1.0
 """Playing by time stamps skips gaps in a recording that are longer than this."""
 
 
+class Ratekeeper:
+    """When the next frame is due, and waiting for it. Everything that paces frames does it by one of these.
+
+    Attributes:
+        due_ns: by the clock; 0 is at once.
+    """
+
+    def __init__(
+        self,
+        rate_hz: float | None = None,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Args:
+            rate_hz: for `taken` and `overtaken`; time stamps need none.
+        """
+        self.due_ns = 0
+        self._period_ns = round(1e9 / rate_hz) if rate_hz else 0
+        self._clock_ns, self._sleep = clock_ns, sleep
+        self._offset_ns, self._last_s = 0, math.inf
+
+    def wait(self, most_s: float = math.inf) -> bool:
+        """Sleep until the frame is due, but no longer than this; whether it is due then."""
+        wait_s = (self.due_ns - self._clock_ns()) / 1e9
+        if wait_s > 0:
+            self._sleep(min(wait_s, most_s))
+        return wait_s <= most_s
+
+    def taken(self) -> None:
+        """The next one is due a period after this. One that was taken late does not hurry those after it."""
+        now_ns = self._clock_ns()
+        self.due_ns = (self.due_ns if now_ns - self.due_ns < self._period_ns else now_ns) + self._period_ns
+
+    def overtaken(self) -> int:
+        """How many periods have passed since the frame was due, in each of which a newer one took its place."""
+        count = max(0, (self._clock_ns() - self.due_ns) // self._period_ns)
+        self.due_ns += count * self._period_ns
+        return count
+
+    def stamped(self, time_s: float, *, after_pause_s: float = 0.0) -> None:
+        """The next one is due by its time stamp, the first at once.
+
+        Args:
+            after_pause_s: how long a pause of more than `LONGEST_WAIT_S` takes instead.
+        """
+        if self._last_s == math.inf:
+            self._offset_ns = self._clock_ns() - round(time_s * 1e9)
+        elif time_s - self._last_s > LONGEST_WAIT_S:
+            self._offset_ns -= round((time_s - self._last_s - after_pause_s) * 1e9)
+        self._last_s = time_s
+        self.due_ns = self._offset_ns + round(time_s * 1e9)
+
+
 def paced(
     frames: Iterable[Frame],
     *,
@@ -25,19 +81,11 @@ def paced(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Frame]:
     """Give frames at the speed at which they were recorded; each arrives at the moment at which it is due."""
-    offset_s: float | None = None
+    keeper = Ratekeeper(clock_ns=clock_ns, sleep=sleep)
     for frame in frames:
-        now_s = clock_ns() / 1e9
-        if offset_s is None or frame.time_s + offset_s - now_s > LONGEST_WAIT_S:
-            offset_s = now_s - frame.time_s
-        if (wait_s := frame.time_s + offset_s - now_s) > 0:
-            sleep(wait_s)
+        keeper.stamped(frame.time_s)
+        keeper.wait()
         yield dataclasses.replace(frame, arrived_ns=clock_ns())
-
-
-def next_turn(due_ns: int, now_ns: int, period_ns: int) -> int:
-    """When the turn after the one of `due_ns` is due. One that comes late does not hurry those after it."""
-    return (due_ns if now_ns - due_ns < period_ns else now_ns) + period_ns
 
 
 def paced_at(
@@ -47,17 +95,13 @@ def paced_at(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Pace:
     """Give at most `rate_hz` frames per second."""
-    period_ns = round(1e9 / rate_hz)
 
     def pace(frames: Iterable[Frame]) -> Iterator[Frame]:
-        waiting = iter(frames)
-        due_ns = clock_ns()
+        waiting, keeper = iter(frames), Ratekeeper(rate_hz, clock_ns=clock_ns, sleep=sleep)
         while True:
             # First wait, then take: a live source goes on replacing its newest frame in the meantime.
-            if (wait_ns := due_ns - clock_ns()) > 0:
-                sleep(wait_ns / 1e9)
-            now_ns = clock_ns()
-            due_ns = next_turn(due_ns, now_ns, period_ns)
+            keeper.wait()
+            keeper.taken()
             try:
                 frame = next(waiting)
             except StopIteration:

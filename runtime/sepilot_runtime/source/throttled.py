@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from sepilot_runtime.source.pace import next_turn, paced_at
+from sepilot_runtime.source.pace import Ratekeeper, paced_at
 from sepilot_runtime.source.protocol import Frame, LiveSource, SourceAround, SourceInfo
 
 __all__ = ["ThrottledSource"]
@@ -29,9 +29,8 @@ class ThrottledSource(SourceAround[LiveSource]):
     ) -> None:
         super().__init__(source)
         self.info: SourceInfo = dataclasses.replace(source.info, rate_hz=min(rate_hz, source.info.rate_hz))
-        self._period_ns = round(1e9 / rate_hz)
-        self._clock_ns, self._sleep = clock_ns, sleep
-        self._due_ns = 0
+        self._pace = paced_at(rate_hz, clock_ns=clock_ns, sleep=sleep)
+        self._keeper, self._clock_ns = Ratekeeper(rate_hz, clock_ns=clock_ns, sleep=sleep), clock_ns
 
     @property
     def connected(self) -> bool:
@@ -43,15 +42,13 @@ class ThrottledSource(SourceAround[LiveSource]):
 
     def newest(self, timeout_s: float) -> Frame | None:
         """The newest frame once it is due, waiting for both at most `timeout_s` in all."""
-        wait_s = (self._due_ns - self._clock_ns()) / 1e9
-        if wait_s > 0:
-            self._sleep(min(wait_s, timeout_s))
-            if wait_s >= timeout_s:
-                return None
-        frame = self._source.newest(timeout_s - max(wait_s, 0.0))
+        end_ns = self._clock_ns() + round(timeout_s * 1e9)
+        if not self._keeper.wait(timeout_s):
+            return None
+        frame = self._source.newest(max(0.0, (end_ns - self._clock_ns()) / 1e9))
         if frame is not None:
-            self._due_ns = next_turn(self._due_ns, self._clock_ns(), self._period_ns)
+            self._keeper.taken()
         return frame
 
     def __iter__(self) -> Iterator[Frame]:
-        return paced_at(1e9 / self._period_ns, clock_ns=self._clock_ns, sleep=self._sleep)(self._source)
+        return self._pace(self._source)

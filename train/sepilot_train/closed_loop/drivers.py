@@ -6,7 +6,6 @@ contract are not converted to the simulated car's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,38 +13,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.unique_names import names_of
-from sepilot_runtime.contract.preprocess import Preprocessor, write_input
 from sepilot_runtime.drive.actuation import STEERING, require_drivable
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.engine.trial import time_limit
-from sepilot_train.closed_loop.evaluation import DriverKind
+from sepilot_train.closed_loop.evaluation import Command, DriverKind
+from sepilot_train.fit.keras_engine import KerasEngine
 
 if TYPE_CHECKING:
     from sepilot_train.run.run import Run
     from sepilot_train.simulator.protocol import Simulator
 
-__all__ = ["ConstantDriver", "ExpertDriver", "FileDriver", "ModelDriver", "open_file_drivers"]
+THROTTLE = "throttle"
+"""Name of the output that a car's speed is asked by."""
+
+__all__ = ["ConstantDriver", "ExpertDriver", "PilotDriver", "open_file_drivers", "open_model_driver"]
 
 
-class FileDriver:
-    """A model file, run by the runtime as it runs on a car."""
+class PilotDriver:
+    """A pilot of any engine, as it drives a car."""
 
-    kind = DriverKind.FILE
-
-    def __init__(self, pilot: Pilot, name: str) -> None:
-        self.name = name
+    def __init__(self, pilot: Pilot, name: str, kind: DriverKind = DriverKind.FILE) -> None:
+        self.name, self.kind = name, kind
+        self.throttle = any(output.name == THROTTLE for output in pilot.contract.outputs)
         self._pilot = pilot
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        return float(self._pilot.predict(frame).values[STEERING])
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        """
+        Raises:
+            ModelFileError: the model answered with NaN or infinity.
+        """
+        values = self._pilot.predict(frame).values
+        return Command(steering=float(values[STEERING]), throttle=values.get(THROTTLE))
 
     def reset(self) -> None:
         """A pilot keeps nothing between frames."""
 
 
-def open_file_drivers(paths: Sequence[Path]) -> list[FileDriver]:
+def open_file_drivers(paths: Sequence[Path]) -> list[PilotDriver]:
     """Load model files and run their golden frames. Files of one name are told apart by their directories.
 
     Raises:
@@ -56,42 +61,20 @@ def open_file_drivers(paths: Sequence[Path]) -> list[FileDriver]:
         with time_limit(path):
             pilot = load_pilot(path)
         require_drivable(pilot.contract, path)
-        drivers.append(FileDriver(pilot, name))
+        drivers.append(PilotDriver(pilot, name))
     return drivers
 
 
-class ModelDriver:
-    """The training model of a run, with the preprocessing of its contract."""
+def open_model_driver(run: Run) -> PilotDriver:
+    """The training model of a run.
 
-    kind = DriverKind.MODEL
-
-    def __init__(self, run: Run, name: str = "Keras") -> None:
-        """
-        Raises:
-            RunError: the model cannot be loaded.
-        """
-        self.name = name
-        self._where = run.model_path
-        self._output = run.contract.output(STEERING)
-        self._preprocessor = Preprocessor(run.contract.picture)
-        self._input = np.empty((1, *run.contract.picture.shape), np.float32)
-        self._net = run.load_model()
-        # Compiles, which must not count as the first frame's latency.
-        self._net.predict_on_batch(np.zeros_like(self._input))
-
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        """
-        Raises:
-            RunError: the model answered with NaN or infinity.
-        """
-        write_input(self._preprocessor.picture_of(frame), self._input)
-        value = float(np.asarray(self._net.predict_on_batch(self._input)).reshape(-1)[0])
-        if not math.isfinite(value):
-            raise RunError(f"{self._where}: the model answered {value}, not a steering number")
-        return min(max(value, self._output.low), self._output.high)
-
-    def reset(self) -> None:
-        """A model keeps nothing between frames."""
+    Raises:
+        ModelFileError: the model cannot be loaded.
+    """
+    engine = KerasEngine(run.load_model(), run.contract, run.model_path)
+    # Compiles, which must not count as the first frame's latency.
+    engine.run()
+    return PilotDriver(Pilot(engine), "Keras", DriverKind.MODEL)
 
 
 class ExpertDriver:
@@ -100,11 +83,12 @@ class ExpertDriver:
     name = "expert"
     kind = DriverKind.CONTROL
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
+    def __init__(self, simulator: Simulator, *, slow_for_bends: bool = False) -> None:
+        self._simulator, self._slow = simulator, slow_for_bends
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        return self._simulator.expert()
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        throttle = self._simulator.expert_throttle() if self._slow else None
+        return Command(steering=self._simulator.expert(), throttle=throttle)
 
     def reset(self) -> None:
         """The expert keeps nothing."""
@@ -119,8 +103,8 @@ class ConstantDriver:
         self.name = f"steering = {steering:g}"
         self._steering = steering
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        return self._steering
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        return Command(steering=self._steering)
 
     def reset(self) -> None:
         """Nothing to forget."""

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.latency import latency_of
 from sepilot_train.closed_loop.statistics import Estimate, bootstrap_mean, poisson_interval, wilson_interval
-from sepilot_train.simulator.protocol import EVALUATION_SEED, Simulator
+from sepilot_train.simulator.protocol import EVALUATION_SEED, USUAL_THROTTLE, Simulator
 
 __all__ = [
     "ClosedLoopResult",
+    "Command",
     "CommandDelay",
     "Driver",
     "DriverKind",
@@ -39,8 +40,16 @@ class DriverKind(StrEnum):
     CONTROL = "control"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Steering in [-1, 1], + = right; throttle in [0, 1], None where a driver leaves the car at its usual speed."""
+
+    steering: float
+    throttle: float | None = None
+
+
 class Driver(Protocol):
-    """Whatever steers. `reset` is called whenever the car is put somewhere else."""
+    """Whatever drives. `reset` is called whenever the car is put somewhere else."""
 
     @property
     def name(self) -> str: ...
@@ -48,8 +57,8 @@ class Driver(Protocol):
     @property
     def kind(self) -> DriverKind: ...
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        """Steering in [-1, 1], + = right, for a frame (h, w, 3) uint8 BGR."""
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        """What to do at a frame (h, w, 3) uint8 BGR."""
         ...
 
     def reset(self) -> None:
@@ -72,8 +81,9 @@ class ClosedLoopResult:
         interventions_per_km: per kilometre of `distance_m`.
         interventions_per_km_low, interventions_per_km_high: its 95 % confidence interval (Poisson).
         distance_m: driven in all worlds, interventions or not: speed x time.
+        mean_speed_mps: the usual speed, or that of the driver's own throttle.
         delay_ms: added to every command.
-        latency_us_p50: of the driver's own `steer()`, on this machine.
+        latency_us_p50: of the driver's own `command()`, on this machine.
         reaction_m: distance driven between a frame and its command: in `latency_us_p50` and `delay_ms`.
         world_cte_m: mean |cross-track error| of each world, in the order of the seeds.
     """
@@ -94,6 +104,7 @@ class ClosedLoopResult:
     interventions_per_km_low: float
     interventions_per_km_high: float
     distance_m: float
+    mean_speed_mps: float
     delay_ms: float
     latency_us_p50: float
     reaction_m: float
@@ -103,25 +114,27 @@ class ClosedLoopResult:
 class CommandDelay:
     """Commands that take effect later.
 
-    The simulator holds one steering for a whole step. A command that arrives within a step is mixed with the one that
+    The simulator holds one value for a whole step. A command that arrives within a step is mixed with the one that
     it replaces, each by its share of the step: what the car would be asked for on average. That is linear
     interpolation between the two. Before the first command arrives the wheels stand straight.
     """
 
-    def __init__(self, delay_ms: float, rate_hz: float) -> None:
+    def __init__(self, delay_ms: float, rate_hz: float, *, rest: float = 0.0) -> None:
+        """`rest` is what holds before the first command arrives."""
         steps = delay_ms / 1000.0 * rate_hz
         self._whole = int(steps)
         self._share = steps - self._whole
+        self._rest = rest
         self._waiting: deque[float] = deque(maxlen=self._whole + 2)
         self.clear()
 
     def clear(self) -> None:
         """Forget all commands on their way."""
-        self._waiting.extend([0.0] * (self._whole + 2))
+        self._waiting.extend([self._rest] * (self._whole + 2))
 
-    def send(self, steering: float) -> float:
-        """Take the command of this step; give the steering that the car holds during it."""
-        self._waiting.append(steering)
+    def send(self, value: float) -> float:
+        """Take the command of this step; give what the car holds during it."""
+        self._waiting.append(value)
         return (1.0 - self._share) * self._waiting[1] + self._share * self._waiting[0]
 
 
@@ -134,6 +147,7 @@ class _Tally:
     laps: float = 0.0
     interventions: list[int] = field(default_factory=list)
     latencies_us: list[float] = field(default_factory=list)
+    speeds_mps: list[float] = field(default_factory=list)
 
 
 def evaluation_seeds(worlds: int, offset: int = 0) -> range:
@@ -155,6 +169,7 @@ def sweep_delays(
     steps: int,
     delays_ms: Sequence[float],
     on_world: Callable[[], None] = lambda: None,
+    max_throttle: float = 1.0,
 ) -> list[ClosedLoopResult]:
     """`run_closed_loop` for several delays; results ordered by delay, then by driver.
 
@@ -162,47 +177,58 @@ def sweep_delays(
 
     Args:
         delays_ms: >= 0 each.
+        max_throttle: a driver's throttle is cut off there.
         on_world: called after each drive, `len(seeds) * len(drivers) * len(delays_ms)` times.
     """
     tallies = [[_Tally() for _ in drivers] for _ in delays_ms]
     for seed in seeds:
         for delay_ms, row in zip(delays_ms, tallies, strict=True):
             for driver, tally in zip(drivers, row, strict=True):
-                _drive(simulator, driver, seed, steps, delay_ms, tally)
+                _drive(simulator, driver, seed, steps, delay_ms, max_throttle, tally)
                 on_world()
-    distance_m = len(seeds) * steps * simulator.speed_mps / simulator.rate_hz
+    seconds = len(seeds) * steps / simulator.rate_hz
     return [
-        _result(driver, tally, delay_ms, distance_m, simulator.speed_mps)
+        _result(driver, tally, delay_ms, seconds, simulator.speed_mps)
         for delay_ms, row in zip(delays_ms, tallies, strict=True)
         for driver, tally in zip(drivers, row, strict=True)
     ]
 
 
-def _drive(simulator: Simulator, driver: Driver, seed: int, steps: int, delay_ms: float, tally: _Tally) -> None:
+def _drive(
+    simulator: Simulator, driver: Driver, seed: int, steps: int, delay_ms: float, max_throttle: float, tally: _Tally
+) -> None:
     """One world. Errors are counted where the driver saw the road: at the start of each step."""
     commands = CommandDelay(delay_ms, simulator.rate_hz)
+    throttles = CommandDelay(delay_ms, simulator.rate_hz, rest=min(USUAL_THROTTLE, max_throttle))
     frame, state = simulator.reset(seed)
     driver.reset()
     errors, interventions = [], 0
     for _ in range(steps):
         errors.append(abs(state.cte_m))
         start = time.perf_counter_ns()
-        steering = driver.steer(frame)
+        command = driver.command(frame)
         tally.latencies_us.append((time.perf_counter_ns() - start) / 1000.0)
-        frame, state = simulator.step(commands.send(steering))
+        throttle = None
+        if command.throttle is not None:
+            tally.speeds_mps.append(state.speed_mps)
+            throttle = throttles.send(min(command.throttle, max_throttle))
+        frame, state = simulator.step(commands.send(command.steering), throttle)
         if state.off_road:
             interventions += 1
             frame, state = simulator.recentre()
             driver.reset()
             commands.clear()
+            throttles.clear()
     tally.cte_m.append(float(np.mean(errors)))
     tally.max_cte_m = max(tally.max_cte_m, *errors)
     tally.laps += state.laps
     tally.interventions.append(interventions)
 
 
-def _result(driver: Driver, tally: _Tally, delay_ms: float, distance_m: float, speed_mps: float) -> ClosedLoopResult:
+def _result(driver: Driver, tally: _Tally, delay_ms: float, seconds: float, usual_mps: float) -> ClosedLoopResult:
     worlds = len(tally.cte_m)
+    speed_mps = float(np.mean(tally.speeds_mps)) if tally.speeds_mps else usual_mps
+    distance_m = seconds * speed_mps
     survived = tally.interventions.count(0)
     low, high = wilson_interval(survived, worlds)
     fewest, most = poisson_interval(sum(tally.interventions))
@@ -227,6 +253,7 @@ def _result(driver: Driver, tally: _Tally, delay_ms: float, distance_m: float, s
         interventions_per_km_low=fewest / kilometres,
         interventions_per_km_high=most / kilometres,
         distance_m=distance_m,
+        mean_speed_mps=speed_mps,
         delay_ms=delay_ms,
         latency_us_p50=latency_us,
         reaction_m=speed_mps * (latency_us / 1e6 + delay_ms / 1e3),

@@ -1,6 +1,6 @@
 """Recording drives in a simulator, as Donkeycar tubs (version 2).
 
-The label of every frame is what the expert would steer there. An expert that never errs shows a net nothing but the
+The labels of every frame are what the expert would do there. An expert that never errs shows a net nothing but the
 middle of the road; random kicks on the steering, which the label does not follow, take the car off it and so record the
 way back.
 
@@ -24,13 +24,11 @@ from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.base.files import atomic_directory
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.recording import tub_format
-from sepilot_train.simulator import EVALUATION_SEED, Simulator, State
+from sepilot_train.simulator.protocol import EVALUATION_SEED, USUAL_THROTTLE, Simulator, State
 
 __all__ = ["Recording", "TubWriter", "record"]
 
 JPEG_QUALITY = 95
-THROTTLE = 0.3
-"""The simulated car holds its speed; Donkeycar expects the column."""
 SIMULATED_START = datetime(2026, 1, 1, tzinfo=UTC)
 """When simulated clocks start. A clock of the wall would make equal seeds give unequal drives."""
 
@@ -79,7 +77,9 @@ class TubWriter:
                 raise
         self._stack.__exit__(kind, error, trace)
 
-    def add(self, frame: NDArray[np.uint8], steering: float, throttle: float = THROTTLE, mode: str = "user") -> None:
+    def add(
+        self, frame: NDArray[np.uint8], steering: float, throttle: float = USUAL_THROTTLE, mode: str = "user"
+    ) -> None:
         """Append one frame, (H, W, 3) uint8 BGR, with its labels; steering in [-1, 1], + = right."""
         target = self._part / tub_format.IMAGES / tub_format.image_name(self._count)
         done, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -176,11 +176,16 @@ def record(
     frames: int = 600,
     seed: int = 0,
     kicks: bool = True,
+    slow_for_bends: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Recording]:
     """Let the expert drive through the worlds `seed`, `seed` + 1, … and write a tub of each under `out`.
 
-    Equal arguments give equal files. `progress` is called after each frame.
+    Equal arguments give equal files.
+
+    Args:
+        slow_for_bends: drive by the expert's throttle, and write it beside the steering; at the usual speed otherwise.
+        progress: called after each frame.
 
     Raises:
         UsageError: nothing to record, or worlds that are kept for evaluation.
@@ -195,12 +200,28 @@ def record(
         )
     with atomic_directory(out) as part:
         return [
-            _record_drive(simulator, part / f"drive_{i:03d}", frames, seed + i, kicks, progress) for i in range(drives)
+            _record_drive(
+                simulator,
+                part / f"drive_{i:03d}",
+                frames,
+                seed + i,
+                kicks=kicks,
+                slow=slow_for_bends,
+                progress=progress,
+            )
+            for i in range(drives)
         ]
 
 
 def _record_drive(
-    simulator: Simulator, path: Path, frames: int, seed: int, kicks: bool, progress: Callable[[], None]
+    simulator: Simulator,
+    path: Path,
+    frames: int,
+    seed: int,
+    *,
+    kicks: bool,
+    slow: bool,
+    progress: Callable[[], None],
 ) -> Recording:
     metadata = {"full_scale_deg": simulator.full_scale_deg, "simulator": simulator.name, "world_seed": seed}
     kicker = _Kicks(np.random.default_rng([seed, 4]), simulator.rate_hz)
@@ -210,9 +231,11 @@ def _record_drive(
         frame, state = simulator.reset(seed)
         for _ in range(frames):
             steering = simulator.expert()
-            tub.add(frame, steering)
+            throttle = simulator.expert_throttle() if slow else USUAL_THROTTLE
+            tub.add(frame, steering, throttle)
             errors.append(abs(state.cte_m))
-            frame, state = simulator.step(steering + (kicker.step() if kicks else 0.0))
+            kick = kicker.step() if kicks else 0.0
+            frame, state = simulator.step(steering + kick, throttle if slow else None)
             if state.off_road:
                 frame, state = _put_back(simulator, kicker, tub)
                 recentred += 1

@@ -93,7 +93,8 @@ def _print_delay(
     delay_ms = rows[0].delay_ms
     title = f"\nDelay {delay_ms:g} ms = {delay_ms / 1000 * speed_mps:.2f} m" if delay_ms else "\nNo added delay"
     console.print(title, style="bold")
-    grid = _grid(("worlds", "95 %", "CTE cm", "max", "laps", "/km", "vs Keras", "µs"))
+    several = len({row.mean_speed_mps for row in results}) > 1
+    grid = _grid(("worlds", "95 %", "CTE cm", "max", "laps", *(["m/s"] if several else []), "/km", "vs Keras", "µs"))
     for row in rows:
         ratio = against_model(row, results)
         half = (row.mean_cte_high_m - row.mean_cte_low_m) / 2
@@ -104,6 +105,7 @@ def _print_delay(
             f"{row.mean_cte_m * 100:.1f}±{half * 100:.1f}",
             f"{row.max_cte_m * 100:.0f}",
             f"{row.laps:.1f}",
+            *([f"{row.mean_speed_mps:.2f}"] if several else []),
             f"{row.interventions_per_km:.1f}",
             _change(ratio) if ratio and row.kind is DriverKind.FILE else "",
             f"{row.latency_us_p50:.0f}" if row.kind is not DriverKind.CONTROL else "",

@@ -36,6 +36,9 @@ The worlds are simulated. A model that fails here has a fault; one that drives
 well here has proven nothing about a real road. CTE is the cross-track error, the
 car's distance from the road's centre line.
 
+A model with a throttle drives at its own speed, 0.3 being the usual one, up to
+--max-throttle; the expert then slows for bends, too.
+
 A car that leaves the road is put back and goes on; its world does not count as
 survived. --delay-ms comes on top of the model's own time, which does not pass in
 the simulator and is told in metres instead.
@@ -61,7 +64,9 @@ def main(argv: Sequence[str]) -> int:
     places = {driver.name: str(path) for driver, path in zip(drivers, files, strict=False)}
     seeds = evaluation_seeds(arguments.worlds, arguments.seed)
     with progress_bar("driving", len(seeds) * len(drivers) * len(arguments.delay_ms)) as advance:
-        results = sweep_delays(simulator, drivers, seeds, arguments.steps, arguments.delay_ms, lambda: advance(1))
+        results = sweep_delays(
+            simulator, drivers, seeds, arguments.steps, arguments.delay_ms, lambda: advance(1), arguments.max_throttle
+        )
     if arguments.json:
         print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions(), places), indent=2))
     else:
@@ -85,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--worlds", type=int, default=24, metavar="N", help="how many worlds (default: 24)")
     add("--steps", type=int, default=600, metavar="N", help="steps in each world (default: 600)")
     add("--delay-ms", type=_delays, default=[0.0], metavar="MS,…", help="delays of the steering (default: 0)")
+    add("--max-throttle", type=float, default=1.0, metavar="X", help="cut a model's own throttle off here (default: 1)")
     add("--seed", type=seed, default=0, metavar="OFFSET", help="start at another world (default: 0)")
     add("--min-survived", type=int, metavar="N", help="exit 1 if a file survives fewer at the least delay")
     add("--json", action="store_true", help="print the figures as JSON instead of tables")
@@ -106,6 +112,8 @@ def _require_sense(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < least:
             raise UsageError(f"--{name}: {least} or more expected, found {value}")
+    if not 0 < arguments.max_throttle <= 1:
+        raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {arguments.max_throttle:g}")
     wanted = arguments.min_survived
     if wanted is not None and not 0 <= wanted <= arguments.worlds:
         raise UsageError(f"--min-survived: 0 to --worlds {arguments.worlds} expected, found {wanted}")
@@ -115,14 +123,21 @@ def _require_sense(arguments: argparse.Namespace) -> None:
 
 def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator) -> list[Driver]:
     """Everything is opened before anything drives, so that a bad file costs seconds and not the whole measurement."""
-    from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
+    from sepilot_train.closed_loop.drivers import (
+        ConstantDriver,
+        ExpertDriver,
+        PilotDriver,
+        open_file_drivers,
+        open_model_driver,
+    )
 
-    drivers: list[Driver] = [*open_file_drivers(files)]
+    drivers: list[PilotDriver] = [*open_file_drivers(files)]
     if run is not None:
         from sepilot_train.run.run import open_run
 
-        drivers.append(ModelDriver(open_run(run)))
-    return [*drivers, ExpertDriver(simulator), ConstantDriver(0.0)]
+        drivers.append(open_model_driver(open_run(run)))
+    throttle = any(driver.throttle for driver in drivers)
+    return [*drivers, ExpertDriver(simulator, slow_for_bends=throttle), ConstantDriver(0.0)]
 
 
 def _conditions() -> dict[str, str]:

@@ -18,6 +18,7 @@ __all__ = ["main"]
 
 EPILOG = """examples:
   sepilot record --simulator builtin --out drives            10 drives of 600 frames
+  sepilot record --slow-for-bends --out drives               for nets that learn the throttle, too
   sepilot record --simulator carracing --drives 4 --seed 100 --out drives
   sepilot train drives/* --recipe swift --out run            what to do with them
 """
@@ -43,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
                 frames=arguments.frames,
                 seed=arguments.seed,
                 kicks=arguments.kicks,
+                slow_for_bends=arguments.slow_for_bends,
                 progress=lambda: advance(1),
             )
     if arguments.json:
@@ -78,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--no-kicks", dest="kicks", action="store_false", help="perfect driving only; nets trained on it get lost"
+    )
+    parser.add_argument(
+        "--slow-for-bends", action="store_true", help="slow down for bends, so that a net can learn the throttle"
     )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser

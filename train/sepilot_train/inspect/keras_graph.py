@@ -139,10 +139,10 @@ def outputs_of(model: Any) -> dict[str, Any]:
 
     Keras sorts the outputs of a table by their keys, and calls them after their layers all the same.
     """
-    table = (
-        model.output if isinstance(model.output, dict) else dict(zip(model.output_names, model.outputs, strict=True))
-    )
-    return {name: tensor for output in model.outputs for name, tensor in table.items() if tensor is output}
+    graph = _functional(model)
+    by_layer = dict(zip(graph.output_names, graph.outputs, strict=True))
+    table = graph.output if isinstance(graph.output, dict) else by_layer
+    return {name: tensor for output in graph.outputs for name, tensor in table.items() if tensor is output}
 
 
 def maker_of(tensor: Any) -> Any:

@@ -126,9 +126,10 @@ class Recipe:
         for key, text in (("name", self.name), ("summary", self.summary)):
             if one_line(text) != text or len(text) > TEXT_LENGTH:
                 raise RecipeError(f"{key}: a printable text expected, found {one_line(text)[:80]}")
-        for name in self.outputs:
+        for name, target in self.outputs.items():
             if not name.isidentifier():
                 raise RecipeError(f"outputs.{name}: a name of letters, digits and _ expected")
+            target.output(name, 1.0)
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")

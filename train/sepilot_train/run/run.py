@@ -186,7 +186,8 @@ def open_run(path: Path) -> Run:
 
 def read_request(path: Path) -> Request:
     """The request of a run directory, finished or not."""
-    return _parsed(Request, path / "request.json")
+    # An older one does not know of all that readers are told.
+    return _parsed(Request, path / "request.json", complete=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,9 +211,9 @@ def read_split(path: Path) -> tuple[DriveSplit, ...]:
     return _parsed(_SplitRecord, path / "split.json").drives
 
 
-def _parsed(kind: type[T], where: Path) -> T:
+def _parsed(kind: type[T], where: Path, *, complete: bool = True) -> T:
     try:
-        return parse(kind, read_json(where, RunError), "", RunError, complete=True)
+        return parse(kind, read_json(where, RunError), "", RunError, complete=complete)
     except RunError as e:
         raise RunError(f"{where}: {e}" if str(where) not in str(e) else str(e)) from e
 

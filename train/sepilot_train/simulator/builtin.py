@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from sepilot_train.simulator.camera import Camera, Mount, Optics
 from sepilot_train.simulator.car import Car, CarBody
-from sepilot_train.simulator.protocol import State
+from sepilot_train.simulator.protocol import USUAL_THROTTLE, State, throttle_for_bend
 from sepilot_train.simulator.world import World, make_world
 
 __all__ = ["BuiltinSimulator", "vary_mount"]
 
 LOOK_AHEAD_M = 0.7
+BEND_AHEAD_M = 1.2
+"""What the expert slows down for: about what the car rolls while it loses half of its speed."""
+LATERAL_MPS2 = 1.5
 EXPOSURE_SWING = 0.12
 EXPOSURE_PERIOD_S = 9.0
 
@@ -52,11 +55,13 @@ class BuiltinSimulator:
         self.camera, self._exposure = self._equip(rng)
         self._index = int(rng.integers(len(self.world.track.points_m)))
         self._progress_m, self._steps = 0.0, 0
+        self.car.speed_mps = self.speed_mps
         return self.recentre()
 
-    def step(self, steering: float) -> tuple[NDArray[np.uint8], State]:
+    def step(self, steering: float, throttle: float | None = None) -> tuple[NDArray[np.uint8], State]:
         """Drive for 1/20 s with `steering` in [-1, 1], + = right, then look."""
-        self.car.advance(steering, 1 / self.rate_hz)
+        share = 1.0 if throttle is None else min(max(throttle, 0.0), 1.0) / USUAL_THROTTLE
+        self.car.advance(steering, 1 / self.rate_hz, share * self.speed_mps)
         track = self.world.track
         index = track.nearest(self.car.x_m, self.car.y_m, self._index)
         self._progress_m += track.steps_between(self._index, index) * track.spacing_m
@@ -69,6 +74,13 @@ class BuiltinSimulator:
         track = self.world.track
         ahead = (self._index + round(LOOK_AHEAD_M / track.spacing_m)) % len(track.points_m)
         return self.car.steering_towards(*track.points_m[ahead])
+
+    def expert_throttle(self) -> float:
+        """Slower where the road bends within the next stretch."""
+        track = self.world.track
+        ahead = np.arange(self._index, self._index + round(BEND_AHEAD_M / track.spacing_m)) % len(track.points_m)
+        sharpest = float(np.abs(track.curvature_per_m[ahead]).max())
+        return throttle_for_bend(sharpest, speed_mps=self.speed_mps, lateral_mps2=LATERAL_MPS2)
 
     def recentre(self) -> tuple[NDArray[np.uint8], State]:
         """Put the car on the centre line beside where it is, along it, wheels turned for the curve."""
@@ -92,6 +104,7 @@ class BuiltinSimulator:
             progress_m=self._progress_m,
             laps=self._progress_m / track.length_m,
             off_road=abs(cte) > track.half_width_m,
+            speed_mps=car.speed_mps,
         )
 
     def _equip(self, rng: np.random.Generator) -> tuple[Camera, tuple[float, float]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError
 from sepilot_train.simulator.centreline import CentreLine, Station
-from sepilot_train.simulator.protocol import State
+from sepilot_train.simulator.protocol import USUAL_THROTTLE, State, throttle_for_bend
 
 __all__ = ["CarRacingSimulator"]
 
@@ -32,11 +32,13 @@ CAR_LENGTH_M = 3.24
 """Wheelbase."""
 LOOK_AHEAD_M = 9.0
 GAS_GAIN, BRAKE_GAIN = 0.08, 0.02
-"""Per m/s of speed error. The controller holds the speed; steering is all that a driver does."""
+"""Per m/s of speed error. The controller comes to the speed that the throttle means, or holds the usual one."""
+BEND_AHEAD_M = 20.0
+LATERAL_MPS2 = 15.0
 
 
 class CarRacingSimulator:
-    """One car on one random track at constant speed.
+    """One car on one random track.
 
     Frames are (84, 96, 3) uint8 BGR. The same seed gives the same track, frames and physics.
     """
@@ -73,9 +75,10 @@ class CarRacingSimulator:
         self._progress_m = 0.0
         return self.recentre()
 
-    def step(self, steering: float) -> tuple[NDArray[np.uint8], State]:
-        """Drive for 1/50 s. `steering` in [-1, 1], + = right; held beyond."""
-        missing_mps = self.speed_mps - self._speed_mps()
+    def step(self, steering: float, throttle: float | None = None) -> tuple[NDArray[np.uint8], State]:
+        """Drive for 1/50 s. `steering` in [-1, 1], + = right; held beyond. A throttle is a speed to come to."""
+        share = 1.0 if throttle is None else min(max(throttle, 0.0), 1.0) / USUAL_THROTTLE
+        missing_mps = share * self.speed_mps - self._speed_mps()
         gas = min(max(missing_mps * GAS_GAIN, 0.0), 1.0)
         brake = min(max(-missing_mps * BRAKE_GAIN, 0.0), 0.8)
         angle = min(max(float(steering), -1.0), 1.0) * WHEEL_LIMIT_RAD
@@ -92,6 +95,12 @@ class CarRacingSimulator:
         right = cos * dx + sin * dy
         curvature = 2.0 * right / max(dx * dx + dy * dy, 1e-9)
         return min(max(math.atan(curvature * CAR_LENGTH_M) / WHEEL_LIMIT_RAD, -1.0), 1.0)
+
+    def expert_throttle(self) -> float:
+        """Slower where the road bends within the next stretch."""
+        places = self._station.along_m + np.linspace(0.0, BEND_AHEAD_M, 5)
+        sharpest = max(abs(self._line.curvature_at(place)) for place in places)
+        return throttle_for_bend(sharpest, speed_mps=self.speed_mps, lateral_mps2=LATERAL_MPS2)
 
     def recentre(self) -> tuple[NDArray[np.uint8], State]:
         """Put the car back on the centre line where it is nearest, pointing along it, at speed."""
@@ -122,6 +131,7 @@ class CarRacingSimulator:
             progress_m=self._progress_m,
             laps=self._progress_m / self._line.length_m,
             off_road=abs(self._station.right_m) > self._half_width_m,
+            speed_mps=self._speed_mps(),
         )
 
 

@@ -22,6 +22,7 @@ from sepilot_export.compress.step import Work, WorkFailed
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.models import build_model
 
 SHAPE = (16, 24, 1)
@@ -51,7 +52,13 @@ def work_in(folder: Path) -> Work:
     inner.mkdir()
     samples = FrameSet(pictures=np.zeros((4, *SHAPE), np.uint8), labels={"steering": np.zeros(4, np.float32)})
     return Work(
-        train=samples, validation=samples, augmentation=Augmentation(), seed=0, folder=inner, log=folder / "job.log"
+        train=samples,
+        validation=samples,
+        targets={"steering": ScalarTarget(mirror="negate")},
+        augmentation=Augmentation(),
+        seed=0,
+        folder=inner,
+        log=folder / "job.log",
     )
 
 

@@ -19,11 +19,13 @@ from sepilot_runtime.base.errors import RecipeError, RunError
 from sepilot_train.base.frame_set import FrameSet, only
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.fit import fit
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import TrainingSettings
 from sepilot_train.models import build_model
 
 SHAPE = (16, 24, 1)
+TARGETS = {"steering": ScalarTarget(mirror="negate")}
 SETTINGS = Slim(
     blocks=0.5, macs=0.6, min_channels=2, multiple_of=2,
     finetune=Finetune(epochs=5, min_epoch_frames=512, batch_size=32, learning_rate=0.01),
@@ -50,14 +52,22 @@ def net() -> Any:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = net()
     settings = TrainingSettings(epochs=8, min_epoch_frames=512, batch_size=32, learning_rate=0.01, keep="last")
-    fit(model, samples(), samples(64, seed=1), settings, Augmentation(mirror=0.0), tmp_path_factory.mktemp("fit"))
+    fit(
+        model,
+        samples(),
+        samples(64, seed=1),
+        TARGETS,
+        settings,
+        Augmentation(mirror=0.0),
+        tmp_path_factory.mktemp("fit"),
+    )
     return model
 
 
 def work(folder: Path) -> Work:
     return Work(
-        train=samples(), validation=samples(64, seed=1), augmentation=Augmentation(mirror=0.0), seed=3, folder=folder,
-        log=folder / "log.txt",
+        train=samples(), validation=samples(64, seed=1), targets=TARGETS, augmentation=Augmentation(mirror=0.0),
+        seed=3, folder=folder, log=folder / "log.txt",
     )  # fmt: skip
 
 
@@ -68,7 +78,7 @@ def outcome(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> StepOutco
 
 def error(model: Any) -> float:
     held = samples(200, seed=2)
-    return float(np.abs(predict(model, held.pictures) - only(held.labels)).mean())
+    return float(np.abs(only(predict(model, held.pictures)) - only(held.labels)).mean())
 
 
 def macs(model: Any) -> int:
@@ -123,7 +133,7 @@ def test_without_training_only_the_statistics_are_new(trained: Any, tmp_path: Pa
 def test_worth_is_the_squared_slope_of_the_error_along_the_channel(trained: Any) -> None:
     """Against central differences: ReLU lets a channel grow in proportion to its norm's scale and shift."""
     wiring, few = wire(trained), samples(20, seed=5)
-    worth = taylor(trained, wiring, few, batch=7)
+    worth = taylor(trained, wiring, few, TARGETS, batch=7)
 
     def errors(channel: int, factor: float) -> NDArray[np.float64]:
         norm = trained.get_layer("stage1_down_norm")
@@ -132,7 +142,7 @@ def test_worth_is_the_squared_slope_of_the_error_along_the_channel(trained: Any)
         changed[0][channel] *= factor
         changed[1][channel] *= factor
         norm.set_weights(changed)
-        found = (predict(trained, few.pictures).astype(np.float64) - only(few.labels)) ** 2
+        found = (only(predict(trained, few.pictures)).astype(np.float64) - only(few.labels)) ** 2
         norm.set_weights(weights)
         return found
 
@@ -153,7 +163,7 @@ def test_idle_channels_go_first_and_limits_are_kept(trained: Any) -> None:
     gamma[idle], beta[idle] = 0, 0
     norm.set_weights([gamma, beta, *moving])
     wiring = wire(model)
-    worth = taylor(model, wiring, samples())
+    worth = taylor(model, wiring, samples(), TARGETS)
     settings = Slim(min_channels=3, multiple_of=1)
     kept = choose(wiring, worth, 0.98 * macs(model), settings)
     assert set(wiring.makes["stage2_block1_pointwise"][idle]) <= set(np.flatnonzero(~kept))

@@ -39,7 +39,7 @@ def source_over(*drives: str, count: int = 40) -> Any:
     )
     training = dataclasses.replace(held, drives=held.drives[:1] * len(names))
     saved = np.random.default_rng(0).normal(0, 0.3, len(names)).astype(np.float32)
-    return SimpleNamespace(held_out=held, training=training, saved=saved, contract=contract_of(golden=0))
+    return SimpleNamespace(held_out=held, training=training, saved={"steering": saved}, contract=contract_of(golden=0))
 
 
 def tub_with_names(folder: Path) -> tuple[Path, Any]:
@@ -81,7 +81,7 @@ def test_a_first_frame_that_cannot_be_read_has_no_size(tmp_path: Path) -> None:
     tub, source = tub_with_names(tmp_path / "tub")
     held = source.held_out
     source.held_out = held.take(range(1, len(held)))
-    source.saved = source.saved[1:]
+    source.saved = {name: answers[1:] for name, answers in source.saved.items()}
     (tub / "images" / "0_cam_image_array_.jpg").write_bytes(b"broken")
     assert read_raw_frames(run_over(tub), source).input == FrameInput(height=48, width=64)
     for path in (tub / "images").glob("*.jpg"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from model_factory import contract_of, frames, write_frames, write_onnx, write_tflite
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import ModelFileError
-from sepilot_runtime.bench import latency_bench
+from sepilot_runtime.base.latency import Way, interleave
 from sepilot_runtime.bench.latency_bench import Variant, measure, synthetic_frames
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.device.conditions import conditions_now, last_level_cache_bytes
@@ -65,26 +66,28 @@ def test_json_holds_every_figure_and_the_conditions(files: list[str], capsys: py
     assert rows[1]["us_p50"] > rows[0]["us_p50"], "forty times the pixels take longer"
 
 
-def test_every_round_visits_each_variant_once_in_changing_order(
-    files: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    visits: list[str] = []
-    visit = latency_bench._Run.visit
+def test_every_round_visits_each_way_once_in_changing_order() -> None:
+    def visits(seed: int) -> tuple[list[tuple[str, int]], list[int]]:
+        called: list[tuple[str, int]] = []
+        counted: list[int] = []
 
-    def watched(self: latency_bench._Run, calls: int) -> None:
-        visits.append(self.pilot.engine.path.name)
-        visit(self, calls)
+        def run(name: str, item: int) -> int:
+            called.append((name, item))
+            return item
 
-    monkeypatch.setattr(latency_bench._Run, "visit", watched)
-    variants = [Variant(path=Path(file), threads=1) for file in files]
-    measure(variants, frames(4), rounds=12, calls=2)
-    rounds = [tuple(visits[i : i + 3]) for i in range(0, len(visits), 3)]
-    assert len(rounds) == 12 and all(len(set(order)) == 3 for order in rounds)
-    assert len(set(rounds)) > 2
-    first = list(visits)
-    visits.clear()
-    measure(variants, frames(4), rounds=12, calls=2)
-    assert visits == first, "the order comes from the seed"
+        ways = [
+            Way(run=partial(run, name), items=range(1000), calls=2, warm_up=3, took=counted.append) for name in "abc"
+        ]
+        times = interleave(ways, rounds=12, seed=seed)
+        assert [us.shape for us in times] == [(12, 2)] * 3 and all((us > 0).all() for us in times)
+        return called, counted
+
+    called, counted = visits(0)
+    rounds = [tuple(name for name, _ in called[i : i + 15 : 5]) for i in range(0, len(called), 15)]
+    assert len(rounds) == 12 and all(len(set(order)) == 3 for order in rounds) and len(set(rounds)) > 2
+    assert [item for _, item in called] == list(range(180)), "no way reads what another has just read"
+    assert counted == [i for i in range(180) if i % 5 >= 3], "the first calls of a visit do not count"
+    assert visits(0)[0] == called != visits(1)[0], "the order comes from the seed"
 
 
 def test_frames_of_a_source_are_used(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

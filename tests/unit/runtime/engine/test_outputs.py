@@ -111,9 +111,9 @@ def test_answers_of_many_pictures_are_copies_in_order() -> None:
 
 @pytest.mark.parametrize(
     "outputs",
-    [(Scalar(name="throttle"),), (Scalar(name="steering"),), (Scalar(name="steering", positive="forward"),)],
+    [(Scalar(name="throttle"),), (Scalar(name="steering", positive="right"),), (Scalar(name="steering", unit="deg"),)],
 )
 def test_who_cannot_say_where_to_go_drives_no_car(outputs: tuple[Scalar, ...]) -> None:
     require_drivable(contract_of(), Path("m.tflite"))
-    with pytest.raises(ContractError, match=r"^m\.tflite: a number 'steering' with \+ = right expected"):
+    with pytest.raises(ContractError, match=r"^m\.tflite: 'steering' in degrees with \+ = right expected"):
         require_drivable(contract_of(outputs=outputs, golden=0), Path("m.tflite"))

@@ -13,12 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from model_factory import BIAS, PICTURE, contract_of, frames, weights_of, write_tflite
-from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.cli import main as sepilot
 from sepilot_train import simulator as simulators
-from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, ModelDriver, open_file_drivers
+from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver, open_file_drivers, open_model_driver
 from sepilot_train.closed_loop.evaluation import (
     ClosedLoopResult,
+    Command,
     CommandDelay,
     DriverKind,
     evaluation_seeds,
@@ -49,7 +50,7 @@ class FakeSimulator:
         self._s = self._cte = self._heading = 0.0
         return self._look()
 
-    def step(self, steering: float) -> tuple[NDArray[np.uint8], State]:
+    def step(self, steering: float, throttle: float | None = None) -> tuple[NDArray[np.uint8], State]:
         ds = self.speed_mps / self.rate_hz
         self._heading += (min(max(steering, -1.0), 1.0) * 1.8 - self._curvature()) * ds
         self._cte += math.sin(self._heading) * ds
@@ -79,6 +80,7 @@ class FakeSimulator:
             progress_m=self._s,
             laps=self._s / 20.0,
             off_road=abs(self._cte) > HALF_WIDTH_M,
+            speed_mps=self.speed_mps,
         )
         return frame, state
 
@@ -92,8 +94,8 @@ class Mirrored:
     def __init__(self, simulator: FakeSimulator) -> None:
         self._simulator = simulator
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        return -self._simulator.expert()
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        return Command(steering=-self._simulator.expert())
 
     def reset(self) -> None:
         pass
@@ -110,11 +112,11 @@ class Recorder:
         self._fresh = False
         self.resets = 0
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
+    def command(self, frame: NDArray[np.uint8]) -> Command:
         if self._fresh:
             self.first_frames.append(hash(frame.tobytes()))
         self._fresh = False
-        return 1.0
+        return Command(steering=1.0)
 
     def reset(self) -> None:
         self._fresh = True
@@ -260,16 +262,16 @@ def test_the_training_model_drives_as_its_file_does(tmp_path: Path) -> None:
     net.save(tmp_path / "model.keras")
     run = Run(path=tmp_path, recipe=load_recipe("swift"), contract=contract_of(), request=None)  # type: ignore[arg-type]
     (file,) = open_file_drivers([write_tflite(tmp_path / "ramp.tflite")])
-    model = ModelDriver(run)
+    model = open_model_driver(run)
     for frame in frames(5):
-        assert model.steer(frame) == pytest.approx(file.steer(frame), abs=1e-6)
+        assert model.command(frame).steering == pytest.approx(file.command(frame).steering, abs=1e-6)
     simulator = FakeSimulator()
     by_model, by_file = run_closed_loop(simulator, [model, file], evaluation_seeds(2), 20)
     assert by_file.mean_cte_m == pytest.approx(by_model.mean_cte_m, rel=1e-4)
     dense.set_weights([weights_of(PICTURE).reshape(-1, 1), np.array([np.nan], np.float32)])
     net.save(tmp_path / "model.keras")
-    with pytest.raises(RunError, match="answered nan"):
-        ModelDriver(run).steer(frames(1)[0])
+    with pytest.raises(ModelFileError, match="answered nan"):
+        open_model_driver(run).command(frames(1)[0])
 
 
 @pytest.fixture

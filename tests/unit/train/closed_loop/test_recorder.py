@@ -31,7 +31,7 @@ class StraightRoad:
         self.count = self.aside = 0
         return self._now()
 
-    def step(self, steering: float) -> tuple[np.ndarray, State]:
+    def step(self, steering: float, throttle: float | None = None) -> tuple[np.ndarray, State]:
         self.count += 1
         self.aside += 1
         return self._now()
@@ -52,6 +52,7 @@ class StraightRoad:
             progress_m=self.count,
             laps=0,
             off_road=self.aside > 10,
+            speed_mps=self.speed_mps,
         )
         return np.full((12, 16, 3), self.count % 256, np.uint8), state
 

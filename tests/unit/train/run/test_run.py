@@ -54,7 +54,7 @@ def damage(path: Path) -> None:
 
 def test_a_whole_run_is_a_source(tmp_path: Path) -> None:
     source = source_of(run_over(write_tub(tmp_path / "tub"), tmp_path / "run"))
-    assert source.constant == 0.25 and (len(source.training), len(source.held_out)) == (20, 20)
+    assert source.constant == {"steering": 0.25} and (len(source.training), len(source.held_out)) == (20, 20)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def shuffled(sets: list[PictureSet]) -> Split:
 @pytest.mark.parametrize(("make", "leaks"), [(split_of, False), (shuffled, True)])
 def test_the_leak_figure_tells_a_shuffled_split(make: Callable[[list[PictureSet]], Split], leaks: bool) -> None:
     sets = [picture_set("a")]
-    leak = measure_leak(sets, make(sets))
+    leak = measure_leak(sets, make(sets), "steering")
     assert (leak.close_in_time > 0.99) is leaks
     assert (leak.lookup_mae < 0.5 * leak.constant_mae) is leaks
 
@@ -247,10 +247,10 @@ def test_the_look_up_finds_the_picture_that_is_most_alike() -> None:
     thumbs = thumbnails(pictures)
     train, held = np.arange(0, 1400, 2), np.arange(1, 1400, 2)
     nearest = train[(thumbs[held] @ thumbs[train].T).argmax(axis=1)]
-    found = measure_leak(drives, split)
+    found = measure_leak(drives, split, "steering")
     assert found.lookup_mae == pytest.approx(np.abs(labels[nearest] - labels[held]).mean())
     assert found.constant_mae == pytest.approx(np.abs(labels[train].mean() - labels[held]).mean())
-    some = measure_leak(drives, split, limit=10, seed=3)
+    some = measure_leak(drives, split, "steering", limit=10, seed=3)
     chosen = np.random.default_rng(3).permutation(700)[:10]
     assert some.lookup_mae == pytest.approx(np.abs(labels[nearest[chosen]] - labels[held[chosen]]).mean())
 
@@ -264,7 +264,7 @@ def test_another_exposure_is_the_same_place() -> None:
         labels={"steering": np.array([0.5, -0.5, 0.5], np.float32)},
     )
     split = Split(kind="blocks", train=(np.array([0, 1]),), validation=(np.array([2]),))
-    assert measure_leak([drive], split).lookup_mae == 0.0
+    assert measure_leak([drive], split, "steering").lookup_mae == 0.0
 
 
 def close(train: list[float], held: list[float]) -> float:

@@ -257,12 +257,13 @@ def test_the_constant_to_beat_is_the_mean_that_training_saw(tmp_path: Path) -> N
     history = History(rows=(), kept_epoch=0, stopped_early=False)
     answers = np.full(40, 0.5, np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sepilot_train.run.training.predict", lambda *_: answers)
+        patch.setattr("sepilot_train.run.training.predict", lambda *_: {"steering": answers})
         for name in ("_contract", "_draw"):
             patch.setattr(f"sepilot_train.run.training.{name}", lambda *_: Plain())
         metrics = complete_run(tmp_path / "run", small(), material, Plain(), history, 1.0)
     mean = float(np.mean(make.angles(40)))
-    assert metrics.constant == pytest.approx(mean) and metrics.constant_mae == pytest.approx(0.75 - mean)
+    found = metrics["steering"]
+    assert found.constant == pytest.approx(mean) and found.constant_mae == pytest.approx(0.75 - mean)
     assert json.loads((tmp_path / "run" / "validation.json").read_text())["metrics"]["constant_mae"] == pytest.approx(
         0.75 - mean
     )
@@ -342,7 +343,7 @@ def test_a_tiny_training_from_the_command_line(tmp_path: Path, capsys: pytest.Ca
     net = run.load_model()
     for golden in run.contract.golden:
         picture = picture_of(golden_frame(golden), run.contract.picture)
-        assert predict(net, picture[None])[0] == pytest.approx(golden.expected["steering"][0], abs=1e-6)
+        assert predict(net, picture[None])["steering"][0] == pytest.approx(golden.expected["steering"][0], abs=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from sepilot_runtime.base.errors import MissingExtraError
 from sepilot_train.closed_loop.drivers import ConstantDriver, ExpertDriver
-from sepilot_train.closed_loop.evaluation import DriverKind, evaluation_seeds, run_closed_loop
+from sepilot_train.closed_loop.evaluation import Command, DriverKind, evaluation_seeds, run_closed_loop
 from sepilot_train.simulator import open_simulator
 from sepilot_train.simulator.centreline import CentreLine
 
@@ -128,8 +128,8 @@ def test_expert_stays_and_its_mirror_image_and_a_locked_wheel_leave() -> None:
         name = "mirrored"
         kind = DriverKind.FILE
 
-        def steer(self, frame):  # type: ignore[no-untyped-def]
-            return -super().steer(frame)
+        def command(self, frame):  # type: ignore[no-untyped-def]
+            return Command(steering=-super().command(frame).steering)
 
     drivers = [ExpertDriver(simulator), ConstantDriver(), Mirrored(simulator)]
     expert, straight, mirrored = run_closed_loop(simulator, drivers, evaluation_seeds(1, 3), 150)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sepilot_train.closed_loop.evaluation import DriverKind, evaluation_seeds, run_closed_loop
+from sepilot_train.closed_loop.evaluation import Command, DriverKind, evaluation_seeds, run_closed_loop
 from sepilot_train.closed_loop.recorder import record
 from sepilot_train.simulator.builtin import BuiltinSimulator
 
@@ -38,8 +38,8 @@ class LinearDriver:
         answers: NDArray[np.float64] = (thumbnails - self._mean) @ self._weights + self._bias
         return answers
 
-    def steer(self, frame: NDArray[np.uint8]) -> float:
-        return float(self.answer(thumbnail(frame)))
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        return Command(steering=float(self.answer(thumbnail(frame))))
 
     def reset(self) -> None:
         """Nothing to forget."""

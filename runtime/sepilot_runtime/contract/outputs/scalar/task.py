@@ -28,7 +28,10 @@ class ScalarTask:
 
     def decode(self, raw: NDArray[np.float32]) -> float:
         """The number in [low, high]."""
-        return min(max(float(raw.item()), self._low), self._high)
+        value: float = raw.item()
+        if value < self._low:
+            return self._low
+        return self._high if value > self._high else value
 
     def distance(self, a: Array, b: Array) -> Values:
         return np.abs(self._clipped(a) - self._clipped(b)) * self.output.scale
