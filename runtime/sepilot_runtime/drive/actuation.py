@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.base.errors import ContractError, UsageError
+from sepilot_runtime.drive.state import State
+from sepilot_runtime.drive.step import Step
 
-# For its type alone: the watchdog's process imports this module, and shall neither wait for numpy nor hold it.
+# For its types alone: the watchdog's process imports this module, and shall neither wait for numpy nor hold it.
 if TYPE_CHECKING:
     from sepilot_runtime.contract.contract import Contract
+    from sepilot_runtime.engine.pilot import Prediction
+    from sepilot_runtime.source.protocol import Frame
 
 __all__ = ["STEERING", "Actuation", "Actuator", "require_drivable"]
 
@@ -104,6 +108,38 @@ class Actuator:
                 wanted = min(max(wanted, last - reach), last + reach)
         self._last = (wanted, now_ns)
         return wanted
+
+    def step(
+        self,
+        frame: Frame,
+        prediction: Prediction,
+        start_ns: int,
+        now_ns: int,
+        *,
+        at_ns: int | None = None,
+        state: State = State.DRIVING,
+        reason: str = "",
+        late: bool = False,
+    ) -> Step:
+        """What the car gets for a prediction: the turn of a loop, decided at `now_ns`.
+
+        Args:
+            start_ns: when the frame was at hand.
+            at_ns: the time that smoothing goes by, `now_ns` unless it is that of a recording.
+        """
+        settings = self._settings
+        return Step(
+            frame=frame,
+            prediction=prediction,
+            steering=self.steer(prediction.values[STEERING], now_ns if at_ns is None else at_ns),
+            throttle=settings.throttle * (1.0 if state is State.DRIVING else settings.degraded_throttle),
+            state=state,
+            reason=reason,
+            decided_ns=now_ns,
+            total_us=(now_ns - start_ns) / 1000,
+            age_ms=(now_ns - frame.arrived_ns) / 1e6,
+            late=late,
+        )
 
     def neutral(self, now_ns: int) -> float:
         """Straight ahead, at once: safety is not smoothed. The filter goes on from there."""
