@@ -188,7 +188,7 @@ class _Run:
         warm_up = min(WARM_UP_CALLS, calls)
         return Way(run=self.pilot.predict, items=frames, calls=calls, warm_up=warm_up, took=self._took)
 
-    def _took(self, prediction: Prediction) -> None:
+    def _took(self, prediction: Prediction | _Answered) -> None:
         self.preprocess.append(prediction.preprocess_us)
         self.infer.append(prediction.infer_us)
 

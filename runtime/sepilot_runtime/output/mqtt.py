@@ -66,21 +66,8 @@ def open_mqtt(
         MissingExtraError: paho-mqtt is not installed.
         UsageError: `ca` cannot be read.
     """
-    try:
-        import paho.mqtt.client as mqtt
-        from paho.mqtt.enums import CallbackAPIVersion
-    except ModuleNotFoundError as e:
-        raise MissingExtraError("paho-mqtt", "mqtt") from e
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
-    if user:
-        client.username_pw_set(user, os.environ.get(PASSWORD_VARIABLE))
-    client.will_set(topic, LOST, qos=1, retain=True)
     where = f"{'mqtts' if tls else 'mqtt'}://{host}:{port}"
-    try:
-        if tls:
-            client.tls_set(ca_certs=ca)
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{where}: ca: {ca}: {e}") from e
+    client = _client(where, topic, user=user, tls=tls, ca=ca, client_id=client_id)
     sink = MqttSink(client, topic, where)
 
     def connected(client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
@@ -98,3 +85,22 @@ def open_mqtt(
     client.connect_async(host, port, keepalive=KEEPALIVE_S)
     client.loop_start()
     return sink
+
+
+def _client(where: str, topic: str, *, user: str | None, tls: bool, ca: str | None, client_id: str) -> Any:
+    """Paho's, with its last will."""
+    try:
+        import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+    except ModuleNotFoundError as e:
+        raise MissingExtraError("paho-mqtt", "mqtt") from e
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+    if user:
+        client.username_pw_set(user, os.environ.get(PASSWORD_VARIABLE))
+    client.will_set(topic, LOST, qos=1, retain=True)
+    try:
+        if tls:
+            client.tls_set(ca_certs=ca)
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{where}: ca: {ca}: {e}") from e
+    return client
