@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     seeds = evaluation_seeds(arguments.worlds, arguments.seed)
     with progress_bar("driving", len(seeds) * len(drivers) * len(arguments.delay_ms)) as advance:
         results = sweep_delays(
-            simulator, drivers, seeds, arguments.steps, arguments.delay_ms, lambda: advance(1), arguments.max_throttle
+            simulator, drivers, seeds, arguments.steps, arguments.delay_ms, advance, arguments.max_throttle
         )
     if arguments.json:
         print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions(), places), indent=2))
