@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -85,6 +83,7 @@ def _export(request: ExportRequest, formats: Sequence[Format], command: str) -> 
     from sepilot_export.quantize.int8 import Int8Options
     from sepilot_export.verify.gates import drop_from
     from sepilot_export.verify.raw_frames import frame_input, read_raw_frames
+    from sepilot_train.base.progress import progress_bar
     from sepilot_train.run.run import open_run
 
     run = open_run(request.run)
@@ -99,8 +98,11 @@ def _export(request: ExportRequest, formats: Sequence[Format], command: str) -> 
     raw = None
     if request.with_preprocessing is not None:
         raw = read_raw_frames(run, source, size, moved_to=request.drives)
-    with _progress(len(formats)) as step:
-        written = export_source(source, formats, request.out, int8=int8, raw=raw, command=command, step=step)
+    with progress_bar("", len(formats) + 4, apart=True) as advance:
+        written = export_source(
+            source, formats, request.out, int8=int8, raw=raw, command=command,
+            step=lambda name: advance(label=name),
+        )  # fmt: skip
     for warning in written.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for line in written.left_out:
@@ -181,28 +183,6 @@ def _add_int8(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", action="store_true", help="print what int8 does to each layer (int8-layers.json has it in any case)"
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _progress(formats: int) -> Iterator[Callable[[str], None]]:
-    """A spinner with the name of the step on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda name: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    # A descriptor of its own: the conversions point the usual ones at a log.
-    with os.fdopen(os.dup(2), "w") as terminal:
-        console = Console(file=terminal, force_terminal=True)
-        columns = SpinnerColumn(), TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-            task = bar.add_task("", total=formats + 4)
-
-            def step(name: str) -> None:
-                bar.update(task, description=name, advance=1)
-
-            yield step
 
 
 def _list_formats(*, as_json: bool) -> int:

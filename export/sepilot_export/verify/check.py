@@ -189,6 +189,8 @@ def _run(pilot: Pilot, reference: Reference, tick: Tick) -> NDArray[np.float32]:
     name = pilot.contract.outputs[0].name
     infer = pilot.infer_picture if reference.frames is None else pilot.infer
     for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
+        for vector, values in reference.vectors.items():
+            pilot.vectors[vector][:] = values[i]
         answers[i] = infer(pixels)[name].item()
         tick()
     return answers

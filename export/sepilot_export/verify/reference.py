@@ -24,8 +24,8 @@ REFERENCE_NAME = "reference.npz"
 
 TRAINING_MODEL = "the training model"
 
-PLAIN = "plain:"
-"""Before the formats' names in the file."""
+PLAIN, VECTOR = "plain:", "vector:"
+"""Before the names of formats, and of inputs, in the file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -41,6 +41,7 @@ class Reference:
         contract: of the training run.
         source: whose answers they are, in words.
         frames: (n, H, W, 3) uint8 BGR, what the pictures were made of, for files that take frames; None for others.
+        vectors: (n, size) float32 of each vector input, by name, given with the pictures.
         plain: for such files by format, (n,) float32, what the same file without the preprocessing said to the
             pictures.
     """
@@ -55,6 +56,7 @@ class Reference:
     source: str = TRAINING_MODEL
     frames: NDArray[np.uint8] | None = None
     plain: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def task(self, answers: NDArray[np.floating]) -> ScalarMetrics | None:
         """How good (n,) answers are against the labels; None without labels."""
@@ -64,6 +66,7 @@ class Reference:
     def save(self, path: Path) -> None:
         """Write it, atomically."""
         more: dict[str, Any] = {f"{PLAIN}{name}": answers for name, answers in self.plain.items()}
+        more |= {f"{VECTOR}{name}": values for name, values in self.vectors.items()}
         if self.frames is not None:
             more["frames"] = self.frames
         with atomic_file(path) as part, part.open("wb") as file:
@@ -103,12 +106,13 @@ def read_reference(folder: Path) -> Reference:
                 contract=Contract.from_json(str(data["contract"]), str(path)),
                 frames=data.get("frames"),
                 plain={key.removeprefix(PLAIN): data[key] for key in data.files if key.startswith(PLAIN)},
+                vectors={key.removeprefix(VECTOR): data[key] for key in data.files if key.startswith(VECTOR)},
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise RunError(f"{path}: damaged, export again: {e}") from e
     count = len(reference.pictures)
     lengths = {len(reference.drives), len(reference.names), len(reference.labels), len(reference.predictions)}
-    lengths |= {len(answers) for answers in reference.plain.values()}
+    lengths |= {len(values) for values in (*reference.plain.values(), *reference.vectors.values())}
     if count == 0 or lengths != {count} or reference.pictures.shape[1:] != reference.contract.picture.shape:
         raise RunError(f"{path}: damaged, export again: pictures {reference.pictures.shape}, lengths {sorted(lengths)}")
     frame = reference.contract.frame

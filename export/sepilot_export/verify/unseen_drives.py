@@ -82,7 +82,7 @@ def reference_on(
     where = folder / EXPORT_NAME
     record = read_json(where, RunError)
     min_throttle = float(record["min_throttle"])
-    drives = [standing_still_left_out(d, min_throttle) for d in open_drives(paths, options)]
+    drives = [standing_still_left_out(d, min_throttle) for d in open_drives(paths, options, labelled=True)]
     _require_unseen(paths, record, where, known.contract.picture, min_throttle, progress=progress)
     for drive in drives:
         if drive.full_scale_deg != known.contract.outputs[0].scale:

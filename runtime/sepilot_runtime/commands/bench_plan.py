@@ -167,6 +167,6 @@ def _frames(request: BenchRequest, files: Sequence[ModelFile]) -> Sequence[Any]:
         found = ", ".join(f"{height}x{width} ({path})" for (height, width), path in sizes.items())
         raise UsageError(f"files that take frames of one size expected, found {found}; measure them one by one")
     if request.frames:
-        return read_frames(request.frames)
+        return read_frames(request.frames, request.reader)
     height, width = next(iter(sizes), (480, 640))
     return synthetic_frames(height=height, width=width, seed=request.seed)

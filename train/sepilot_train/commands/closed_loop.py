@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     seeds = evaluation_seeds(request.worlds, request.seed)
     with progress_bar("driving", len(seeds) * len(drivers) * len(request.delay_ms)) as advance:
         results = sweep_delays(
-            simulator, drivers, seeds, request.steps, request.delay_ms, lambda: advance(1), request.max_throttle
+            simulator, drivers, seeds, request.steps, request.delay_ms, advance, request.max_throttle
         )
     if request.json:
         print(json.dumps(to_json(simulator, seeds, request.steps, results, _conditions(), places), indent=2))
