@@ -7,6 +7,7 @@ its own of the same frame.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ APART_S = 0.5
 """Between two frames of the sheet: neighbours look alike and differ alike."""
 
 Values = NDArray[np.float64]
+NOTHING = np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,37 +129,29 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
         UsageError: they have no output in common, or one of them in other units.
         DriveError: there are no frames; and what `Pilot.predict` raises.
     """
-    outputs = _common(first, second)
-    ids: list[int] = []
-    times_s: list[float] = []
+    outputs, seen = _common(first, second), list[Frame]()
     said: list[tuple[Prediction, Prediction]] = []
-    labels: list[Mapping[str, float]] = []
     for turn, frame in enumerate(frames):
         if not turn:
             # The first call of an interpreter is no example of those that follow.
             first.predict(frame.image)
             second.predict(frame.image)
-        if turn % 2:
-            b = second.predict(frame.image)
-            a = first.predict(frame.image)
-        else:
-            a = first.predict(frame.image)
-            b = second.predict(frame.image)
-        ids.append(frame.id)
-        times_s.append(frame.time_s)
-        said.append((a, b))
-        labels.append(frame.labels)
-    if not ids:
+        pair = (second, first) if turn % 2 else (first, second)
+        answers = [pilot.predict(frame.image) for pilot in pair]
+        said.append((answers[turn % 2], answers[1 - turn % 2]))
+        # The picture is not kept: a recording may have any length.
+        seen.append(dataclasses.replace(frame, image=NOTHING))
+    if not seen:
         raise DriveError("no frame to compare the files on")
     sides = list(zip(*said, strict=True))
     return Answers(
-        ids=np.array(ids, np.int64),
-        times_s=np.array(times_s),
+        ids=np.array([frame.id for frame in seen], np.int64),
+        times_s=np.array([frame.time_s for frame in seen]),
         said={
             o.name: Said(
                 output=o,
                 values=np.array([[p.in_unit(o.name) for p in side] for side in sides]),
-                recorded=np.array([row.get(o.name, np.nan) * o.scale for row in labels]),
+                recorded=np.array([frame.labels.get(o.name, np.nan) * o.scale for frame in seen]),
             )
             for o in outputs
         },
