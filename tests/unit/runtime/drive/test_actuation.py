@@ -174,7 +174,5 @@ def test_a_model_without_a_throttle_is_refused_where_it_is_asked_for_one() -> No
     require_drivable(two_output_contract(), path, asks)
     for contract in (contract_of(), contract_of(outputs=(steering_output(), Scalar(name="brake")), golden=0)):
         require_drivable(contract, path, Actuation(throttle="by-curvature", throttle_max=0.4))
-        with pytest.raises(
-            ContractError, match=r"^m\.tflite: actuation\.throttle = .* no output 'throttle'"
-        ):
+        with pytest.raises(ContractError, match=r"^m\.tflite: actuation\.throttle = .* no output 'throttle'"):
             require_drivable(contract, path, asks)
