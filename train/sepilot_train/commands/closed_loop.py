@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,36 @@ Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived,
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoopRequest:
+    """What was asked for, one field per option. Raises UsageError."""
+
+    files: list[Path]
+    run: Path | None
+    simulator: str
+    worlds: int
+    steps: int
+    delay_ms: list[float]
+    max_throttle: float
+    seed: int
+    min_survived: int | None
+    json: bool
+
+    def __post_init__(self) -> None:
+        for name, value in (("worlds", self.worlds), ("steps", self.steps)):
+            if value < 1:
+                raise UsageError(f"--{name}: 1 or more expected, found {value}")
+        if not 0 < self.max_throttle <= 1:
+            raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {self.max_throttle:g}")
+        wanted = self.min_survived
+        if wanted is not None and not 0 <= wanted <= self.worlds:
+            raise UsageError(f"--min-survived: 0 to --worlds {self.worlds} expected, found {wanted}")
+        if wanted is not None and not self.files:
+            raise UsageError("--min-survived: a FILE to judge expected, found none")
+
+
 def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    request = ClosedLoopRequest(**vars(_parser().parse_args(argv)))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_runtime.engine.model_file import model_files
     from sepilot_train.base.progress import progress_bar
@@ -57,23 +86,22 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_train.closed_loop.tables import print_tables, to_json
     from sepilot_train.simulator import open_simulator
 
-    _require_sense(arguments)
-    files = model_files(arguments.files)
-    simulator = open_simulator(arguments.simulator)
-    drivers = _open_drivers(files, arguments.run, simulator)
+    files = model_files(request.files)
+    simulator = open_simulator(request.simulator)
+    drivers = _open_drivers(files, request.run, simulator)
     places = {driver.name: str(path) for driver, path in zip(drivers, files, strict=False)}
-    seeds = evaluation_seeds(arguments.worlds, arguments.seed)
-    with progress_bar("driving", len(seeds) * len(drivers) * len(arguments.delay_ms)) as advance:
+    seeds = evaluation_seeds(request.worlds, request.seed)
+    with progress_bar("driving", len(seeds) * len(drivers) * len(request.delay_ms)) as advance:
         results = sweep_delays(
-            simulator, drivers, seeds, arguments.steps, arguments.delay_ms, advance, arguments.max_throttle
+            simulator, drivers, seeds, request.steps, request.delay_ms, advance, request.max_throttle
         )
-    if arguments.json:
-        print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions(), places), indent=2))
+    if request.json:
+        print(json.dumps(to_json(simulator, seeds, request.steps, results, _conditions(), places), indent=2))
     else:
         from rich.console import Console
 
-        print_tables(simulator, seeds, arguments.steps, results, Console(highlight=False))
-    return 0 if _enough_survived(results, arguments.min_survived) else 1
+        print_tables(simulator, seeds, request.steps, results, Console(highlight=False))
+    return 0 if _enough_survived(results, request.min_survived) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,20 +133,6 @@ def _delays(text: str) -> list[float]:
     if not all(0 <= delay <= 10_000 for delay in delays):
         raise argparse.ArgumentTypeError(f"milliseconds from 0 to 10000 expected, found {text!r}")
     return delays
-
-
-def _require_sense(arguments: argparse.Namespace) -> None:
-    for name, least in (("worlds", 1), ("steps", 1)):
-        value = getattr(arguments, name)
-        if value < least:
-            raise UsageError(f"--{name}: {least} or more expected, found {value}")
-    if not 0 < arguments.max_throttle <= 1:
-        raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {arguments.max_throttle:g}")
-    wanted = arguments.min_survived
-    if wanted is not None and not 0 <= wanted <= arguments.worlds:
-        raise UsageError(f"--min-survived: 0 to --worlds {arguments.worlds} expected, found {wanted}")
-    if wanted is not None and not arguments.files:
-        raise UsageError("--min-survived: a FILE to judge expected, found none")
 
 
 def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator) -> list[Driver]:
