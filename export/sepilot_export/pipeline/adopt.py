@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import embed
+from sepilot_export.convert.failures import Failure
 from sepilot_export.convert.formats import Format, format_named
 from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
 from sepilot_export.convert.wrapping import onnx_precision, tflite_precision, wrap_onnx, wrap_tflite
-from sepilot_export.pipeline.converter import Exported
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.exports import (
+    EXPORT_NAME,
+    TOOLS,
+    Export,
+    ExportedFile,
+    OutputLimits,
+    Processor,
+    SeenDrive,
+    SeenDrives,
+)
 from sepilot_export.verify.label_fit import label_faults, other_pictures
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference
 from sepilot_export.verify.second_opinion import second_opinion
 from sepilot_runtime.base.errors import DriveError, FrameError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, sha256_of, write_json
@@ -38,6 +48,7 @@ from sepilot_runtime.contract.contract import Contract, Golden, Provenance, gold
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.outputs.protocol import Evidence
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
+from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_runtime.engine.bare import BareModel, open_bare
 from sepilot_runtime.engine.model_file import read_content
@@ -78,11 +89,18 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """What came of it: files, or why there are none, and what nobody could tell. A line each."""
+    """What came of it.
 
-    files: tuple[Exported, ...]
-    faults: tuple[str, ...]
+    Attributes:
+        files: none where the labels speak against the statement; `against` says how, a line each.
+        failed: formats whose file does not answer as the reference does.
+        notes: what nobody could tell, a line each.
+    """
+
+    files: tuple[ExportedFile, ...]
     notes: tuple[str, ...]
+    failed: tuple[Failure, ...] = ()
+    against: tuple[str, ...] = ()
 
 
 def open_foreign(path: Path, work: Path, *, reference: str = "", single: bool = False) -> Foreign:
@@ -142,7 +160,7 @@ def adopt(
                            "it does not depend on its input as it was stated")  # fmt: skip
     against = _held_against_labels(foreign, stated, plan, drives, frames, expected)
     if against and not accept_labels:
-        return Adopted(files=(), faults=tuple(against), notes=tuple(notes))
+        return Adopted(files=(), against=tuple(against), notes=tuple(notes))
     notes += against
     if foreign.single:
         notes.append(f"held against {foreign.reference.name}, which runs it: nobody else has checked its answers")
@@ -150,19 +168,29 @@ def adopt(
         _contract(foreign, stated, plan, sets, frames),
         golden=_golden(asked, plan, drives, frames, expected[names[0]]),
     )
-    files, faults = [], []
+    files, failed = [], []
     with atomic_directory(out) as part:
         for name, content in foreign.files.items():
-            file, pilot = _written(foreign, content, plan, contract, format_named(name), part)
-            files.append(file)
-            faults += _gates(pilot, file, frames, expected)
-        if faults:
-            # Nothing is left of a directory whose block fails.
-            raise RunError(f"{foreign.path}: does not answer as {foreign.reference.name} does: {'; '.join(faults)}")
+            form = format_named(name)
+            path = part / f"{contract.provenance.recipe}-{name}"
+            try:
+                file, pilot = _written(content, plan, contract, form, path)
+                faults = _gates(pilot, file, frames, expected)
+            except (RunError, ModelFileError) as e:
+                faults = [str(e).removeprefix(f"{path}: ")]
+            if not faults:
+                files.append(file)
+                continue
+            path.unlink(missing_ok=True)
+            reason = f"does not answer as {foreign.reference.name} does: {'; '.join(faults)}"
+            failed.append(Failure(format=name, reason=reason, way_out=""))
+        if not files:
+            raise RunError(f"{foreign.path}: {failed[0].reason}")
         _reference(foreign, contract, frames, expected).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, _record(foreign, stated, contract, sets, frames, files, reader, notes))
-    return Adopted(files=tuple(files), faults=(), notes=tuple(notes))
+        record = _record(foreign, contract, sets, files, failed, reader, notes)
+        write_json(part / EXPORT_NAME, dataclasses.asdict(record))
+    return Adopted(files=tuple(files), failed=tuple(failed), notes=tuple(notes))
 
 
 class _Asked:
@@ -172,7 +200,7 @@ class _Asked:
         self._model, self._plan = foreign.reference, plan
 
     def answers(
-        self, pictures: Sequence[NDArray[np.uint8]], vectors: Mapping[str, NDArray[np.float32]]
+        self, pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], vectors: Mapping[str, NDArray[np.float32]]
     ) -> dict[str, NDArray[np.float32]]:
         """(n,) of each output. Raises ModelFileError where one is no number."""
         plan, found = self._plan, {name: np.empty(len(pictures), np.float32) for name in self._plan.taken}
@@ -307,28 +335,25 @@ def _contract(
     foreign: Foreign, stated: StatedContract, plan: Plan, sets: Sequence[PictureSet], frames: _Frames
 ) -> Contract:
     said = repr((sha256_of(foreign.path), stated))
-    statistics = statistics_of(frames.pictures)
     return Contract(
         inputs=(plan.picture, *plan.vectors),
         outputs=plan.outputs,
         tolerance=dict.fromkeys((o.name for o in plan.outputs), 1e-3),
         provenance=Provenance(
-            recipe=foreign.path.stem,
+            recipe=re.sub(r"[^\w.-]+", "_", foreign.path.stem)[:80] or "adopted",
             recipe_sha256=hashlib.sha256(said.encode()).hexdigest(),
             dataset_fingerprint=hashlib.sha256("".join(s.fingerprint for s in sets).encode()).hexdigest(),
             drives=(),
             validation_drives=tuple(s.drive_id for s in sets),
             validation={},
-            versions=tool_versions(),
+            versions=versions(TOOLS),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
-        statistics=statistics,
+        statistics=statistics_of(frames.pictures),
     )
 
 
-def _written(
-    foreign: Foreign, content: bytes, plan: Plan, contract: Contract, form: Format, folder: Path
-) -> tuple[Exported, Pilot]:
+def _written(content: bytes, plan: Plan, contract: Contract, form: Format, path: Path) -> tuple[ExportedFile, Pilot]:
     """The file of one format, wrapped and sealed. Raises ModelFileError where it fails its golden frames."""
     start = time.perf_counter()
     onnx = form.suffix == "onnx"
@@ -338,20 +363,19 @@ def _written(
     provenance = dataclasses.replace(contract.provenance, precision=form.precision, sparsity=share)
     tolerance = {o.name: max(form.tolerance, 10 * FLOAT_ERROR) * o.magnitude for o in plan.outputs}
     mine = dataclasses.replace(contract, provenance=provenance, tolerance=tolerance)
-    path = folder / f"{foreign.path.stem}-{form.name}"
     path.write_bytes((embed.embed_onnx if onnx else embed.embed_tflite)(wrapped, mine))
     with quiet(f"loading {form.name}"):
         pilot = load_pilot(path)
-    limits = dataclasses.replace(form.limits, max_error=max(form.limits.max_error, FLOAT_ERROR),
-                                 mae_increase=max(form.limits.mae_increase, FLOAT_ERROR))  # fmt: skip
-    return Exported(
+    limits = {**form.limits, **{g: max(form.limits[g], FLOAT_ERROR) for g in ("max_error", "mae_increase")}}
+    return ExportedFile(
         file=path.name, format=form.name, precision=form.precision, engine=form.engine, bytes=path.stat().st_size,
         gzip_bytes=gzip_size(path), sha256=sha256_of(path), sparsity=share,
-        seconds=round(time.perf_counter() - start, 2), limits=dataclasses.asdict(limits),
+        seconds=round(time.perf_counter() - start, 2), limits=limits,
+        outputs={output.name: OutputLimits(limits=limits) for output in plan.outputs},
     ), pilot  # fmt: skip
 
 
-def _gates(pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]) -> list[str]:
+def _gates(pilot: Pilot, file: ExportedFile, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]) -> list[str]:
     """What a file does not keep against the reference, a line for each output and gate."""
     said = {name: np.empty(len(frames.names), np.float32) for name in expected}
     for i, picture in enumerate(frames.pictures):
@@ -367,48 +391,43 @@ def _gates(pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str,
             # A net may be as dull as it likes: the labels have judged it before.
             if rule.name != "saturated":
                 text = rule.fault(rule.figure(evidence), file.limits[rule.name], len(frames.names))
-                faults += [f"{file.format}: {output.name}: {text}"] if text else []
+                faults += [f"{output.name}: {text}"] if text else []
     return faults
 
 
 def _reference(
     foreign: Foreign, contract: Contract, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]
 ) -> Reference:
-    name = contract.outputs[0].name
-    labels = frames.labels[name]
-    known = labels[np.isfinite(labels)]
+    known = {name: labels[np.isfinite(labels)] for name, labels in frames.labels.items()}
     return Reference(
         pictures=frames.pictures,
         drives=frames.drives,
         names=frames.names,
-        labels=labels,
-        predictions=expected[name],
-        constant=float(known.mean()) if known.size else 0.0,
+        labels=frames.labels,
+        predictions=expected,
+        constant={name: float(labels.mean()) if labels.size else 0.0 for name, labels in known.items()},
         contract=contract,
         source=foreign.reference.name,
+        vectors=frames.vectors,
     )
 
 
 def _record(
-    foreign: Foreign, stated: StatedContract, contract: Contract, sets: Sequence[PictureSet], frames: _Frames,
-    files: Sequence[Exported], reader: ReaderOptions, notes: Sequence[str],
-) -> dict[str, object]:  # fmt: skip
-    seen = [{"id": s.drive_id, "fingerprint": s.fingerprint, "train": 0, "validation": len(s.names)} for s in sets]
-    return {
-        "version": 1,
-        "created": contract.provenance.created,
-        "run": None,
-        "recipe": contract.provenance.recipe,
-        "recipe_sha256": contract.provenance.recipe_sha256,
-        "model_sha256": sha256_of(foreign.path),
-        "tools": tool_versions(),
-        "processor": {"cpu": cpu_name(), "int8_kernels": int8_kernels()},
-        "seed": 0,
-        "max_drop": None,
-        "min_throttle": 0.0,
-        "drives": {"reader": dataclasses.asdict(reader), "filter": dataclasses.asdict(DriveFilter()), "seen": seen},
-        "deploy_graph_difference": 0.0,
-        "warnings": list(notes),
-        "files": [dataclasses.asdict(f) for f in files],
-        "failed": [],
-    }
+    foreign: Foreign, contract: Contract, sets: Sequence[PictureSet], files: Sequence[ExportedFile],
+    failed: Sequence[Failure], reader: ReaderOptions, notes: Sequence[str],
+) -> Export:  # fmt: skip
+    seen = tuple(SeenDrive(id=s.drive_id, fingerprint=s.fingerprint, train=0, validation=len(s.names)) for s in sets)
+    return Export(
+        created=contract.provenance.created,
+        recipe=contract.provenance.recipe,
+        recipe_sha256=contract.provenance.recipe_sha256,
+        model_sha256=sha256_of(foreign.path),
+        tools=versions(TOOLS),
+        processor=Processor(cpu=cpu_name(), int8_kernels=int8_kernels()),
+        min_throttle=0.0,
+        drives=SeenDrives(reader=reader, filter=DriveFilter(), seen=seen),
+        deploy_graph_difference=0.0,
+        warnings=tuple(notes),
+        files=tuple(files),
+        failed=tuple(failed),
+    )

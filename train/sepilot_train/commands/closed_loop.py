@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.commands.arguments import seed
+from sepilot_runtime.commands.arguments import request_of, seed
 
 if TYPE_CHECKING:
     from sepilot_train.closed_loop.evaluation import ClosedLoopResult, Driver
@@ -51,41 +51,30 @@ Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedLoopRequest:
-    """What was asked for, one field per option. Raises UsageError."""
+    """A field per flag, as its help says it."""
 
-    files: list[Path]
+    files: tuple[Path, ...]
     run: Path | None
     simulator: str
     worlds: int
     steps: int
-    delay_ms: list[float]
+    delay_ms: tuple[float, ...]
     max_throttle: float
     seed: int
     min_survived: int | None
     json: bool
 
-    def __post_init__(self) -> None:
-        for name, value in (("worlds", self.worlds), ("steps", self.steps)):
-            if value < 1:
-                raise UsageError(f"--{name}: 1 or more expected, found {value}")
-        if not 0 < self.max_throttle <= 1:
-            raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {self.max_throttle:g}")
-        wanted = self.min_survived
-        if wanted is not None and not 0 <= wanted <= self.worlds:
-            raise UsageError(f"--min-survived: 0 to --worlds {self.worlds} expected, found {wanted}")
-        if wanted is not None and not self.files:
-            raise UsageError("--min-survived: a FILE to judge expected, found none")
-
 
 def main(argv: Sequence[str]) -> int:
-    request = ClosedLoopRequest(**vars(_parser().parse_args(argv)))
+    request = request_of(ClosedLoopRequest, _parser().parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_runtime.engine.model_file import model_files
     from sepilot_train.base.progress import progress_bar
     from sepilot_train.closed_loop.evaluation import evaluation_seeds, sweep_delays
-    from sepilot_train.closed_loop.tables import print_tables, to_json
+    from sepilot_train.closed_loop.tables import print_tables, record_of
     from sepilot_train.simulator import open_simulator
 
+    _require_sense(request)
     files = model_files(request.files)
     simulator = open_simulator(request.simulator)
     drivers = _open_drivers(files, request.run, simulator)
@@ -96,7 +85,8 @@ def main(argv: Sequence[str]) -> int:
             simulator, drivers, seeds, request.steps, request.delay_ms, advance, request.max_throttle
         )
     if request.json:
-        print(json.dumps(to_json(simulator, seeds, request.steps, results, _conditions(), places), indent=2))
+        record = record_of(simulator, seeds, request.steps, results, _conditions(), places)
+        print(json.dumps(dataclasses.asdict(record), indent=2))
     else:
         from rich.console import Console
 
@@ -135,6 +125,20 @@ def _delays(text: str) -> list[float]:
     return delays
 
 
+def _require_sense(request: ClosedLoopRequest) -> None:
+    for name, least in (("worlds", 1), ("steps", 1)):
+        value = getattr(request, name)
+        if value < least:
+            raise UsageError(f"--{name}: {least} or more expected, found {value}")
+    if not 0 < request.max_throttle <= 1:
+        raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {request.max_throttle:g}")
+    wanted = request.min_survived
+    if wanted is not None and not 0 <= wanted <= request.worlds:
+        raise UsageError(f"--min-survived: 0 to --worlds {request.worlds} expected, found {wanted}")
+    if wanted is not None and not request.files:
+        raise UsageError("--min-survived: a FILE to judge expected, found none")
+
+
 def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator) -> list[Driver]:
     """Everything is opened before anything drives, so that a bad file costs seconds and not the whole measurement."""
     from sepilot_train.closed_loop.drivers import (
@@ -157,15 +161,12 @@ def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator)
 def _conditions() -> dict[str, str]:
     """Latency is that of this machine, and worlds look slightly different in another OpenCV."""
     import platform
-    from importlib import metadata
 
     from sepilot_runtime.base.opencv import cv2
+    from sepilot_runtime.device.conditions import versions
 
     found = {"machine": platform.machine(), "python": platform.python_version(), "opencv": cv2.__version__}
-    for package in ("ai-edge-litert", "onnxruntime", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return found | versions(("ai-edge-litert", "onnxruntime", "numpy"))
 
 
 def _enough_survived(results: Sequence[ClosedLoopResult], wanted: int | None) -> bool:
