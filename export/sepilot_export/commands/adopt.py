@@ -74,6 +74,7 @@ class AdoptRequest:
 
 def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.commands.arguments import request_of
+    from sepilot_runtime.commands.reader_arguments import reader_options
     from sepilot_runtime.recording.opening import open_drives
 
     arguments = _parser().parse_args(argv)
@@ -88,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("--out DIR and --drives PATH are needed: sepilot adopt FILE --drives PATH --out DIR")
     require_new(request.out)
     stated = _stated(request)
-    reader = _reader(arguments, stated)
+    reader = _reader(reader_options(arguments), stated)
     drives = open_drives(request.drives, reader)
     _require_full_scale(drives, stated)
     with claimed(request.out), tempfile.TemporaryDirectory(prefix="sepilot-adopt-") as work:
@@ -145,12 +146,9 @@ def _stated(request: AdoptRequest) -> StatedContract:
         raise UsageError(f"{request.contract or '--set'}: {e}") from e
 
 
-def _reader(arguments: argparse.Namespace, stated: StatedContract) -> ReaderOptions:
+def _reader(options: ReaderOptions, stated: StatedContract) -> ReaderOptions:
     import dataclasses
 
-    from sepilot_runtime.commands.reader_arguments import reader_options
-
-    options = reader_options(arguments)
     columns = [c for vector in stated.vectors.values() for c in vector.columns]
     further = dict.fromkeys([*options.labels, *stated.outputs, *columns])
     return dataclasses.replace(options, labels=tuple(n for n in further if n not in ("steering", "throttle")))
