@@ -97,14 +97,14 @@ def keras_path(picture: Picture) -> Callable[[NDArray[np.uint8]], float]:
     import keras
     import tensorflow as tf
 
-    from sepilot_train.models import build_model
+    from sepilot_train.run.net import build_net
     from sepilot_train.run.recipe import load_recipe
 
     # One thread each, so that neither depends on what else the machine does.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     recipe = load_recipe("v27")
-    model = build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+    model = build_net(recipe)
     size = (recipe.picture.width, recipe.picture.height)
     keras.utils.disable_interactive_logging()
 

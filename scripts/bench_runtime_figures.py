@@ -75,10 +75,10 @@ def frame_figures(pilot: Pilot, frames: Images, rounds: int) -> Iterator[Figure]
     linear = Preprocessor(dataclasses.replace(picture, resize="linear"))
     times = interleaved(
         {
-            "bgr": (pilot.steer, frames),
-            "recent": (pilot.steer, frames[:RECENT_FRAMES]),
-            "single": (pilot.steer, frames[:1]),
-            "luma": (pilot.steer, luma),
+            "bgr": (pilot.predict, frames),
+            "recent": (pilot.predict, frames[:RECENT_FRAMES]),
+            "single": (pilot.predict, frames[:1]),
+            "luma": (pilot.predict, luma),
             "picture": (pilot.picture_of, frames),
             "linear": (linear.picture_of, frames),
         },
@@ -121,7 +121,7 @@ def donkeycar_figures(
         starts = [start_once([str(python), script, "drive", str(linear)]) for _ in range(COLD_STARTS)]
         with donkeycar([str(python), script, "frames", str(linear), str(len(frames))]) as (told, ask):
             for _ in range(rounds):
-                mine.append(float(np.median(interleaved({"bgr": (pilot.steer, frames)}, 1)["bgr"])))
+                mine.append(float(np.median(interleaved({"bgr": (pilot.predict, frames)}, 1)["bgr"])))
                 for name, medians in taken.items():
                     medians.append(float(np.median(ask(f"{name} {CALLS}"))))
     except (OSError, ValueError, subprocess.SubprocessError) as e:

@@ -47,7 +47,8 @@ from sepilot_train.base.cache import load_pictures
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.fit.fit import compiled_training, feed
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.models import build_model
+from sepilot_train.run.material import columns_of
+from sepilot_train.run.net import build_net
 from sepilot_train.run.recipe import Recipe, load_recipe
 
 Run = Callable[[], float]
@@ -135,25 +136,25 @@ def on_demand(run: Run) -> int:
 
 def net_of(recipe: Recipe) -> Any:
     keras.utils.set_random_seed(0)
-    return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+    return build_net(recipe)
 
 
 def decoded(drive: Drive, recipe: Recipe) -> FrameSet:
     begin = time.perf_counter()
     pictures = load_pictures(drive, recipe.picture, progress=False)
     print(f"decoding {len(pictures.names):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-    return FrameSet(pictures=np.array(pictures.pictures), labels={"steering": pictures.labels["steering"].astype(np.float32)})
+    return FrameSet(pictures=np.array(pictures.pictures), labels={name: pictures.labels[column] for name, column in columns_of(recipe).items()})
 
 
 def synthetic(recipe: Recipe, count: int) -> FrameSet:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (count, *recipe.picture.shape), np.uint8)
-    return FrameSet(pictures=pictures, labels={"steering": rng.uniform(-1, 1, count).astype(np.float32)})
+    return FrameSet(pictures=pictures, labels={name: rng.uniform(-1, 1, count).astype(np.float32) for name in recipe.targets})
 
 
 def ours(samples: FrameSet, recipe: Recipe, steps: int) -> Run:
     """sepilot's own training step, timed over `steps` batches."""
-    model, data = compiled_training(net_of(recipe), samples, recipe.training, recipe.augmentation)
+    model, data = compiled_training(net_of(recipe), samples, recipe.targets, recipe.training, recipe.augmentation)
     return timed(model, feed(FirstSteps(data, steps)), steps)
 
 

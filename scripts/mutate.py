@@ -58,7 +58,7 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rows": ("sepilot_runtime.recording.drive", READERS),
     "tubs": ("sepilot_runtime.recording.tubs", READERS),
     "udacity": ("sepilot_runtime.recording.udacity", READERS),
-    "video_csv": ("sepilot_runtime.recording.video_csv", READERS),
+    "videos": ("sepilot_runtime.recording.videos", READERS),
     "pictures": ("sepilot_runtime.recording.pictures", READERS),
     "actuation": ("sepilot_runtime.drive.actuation", (f"{UNIT}actuation.py",)),
     "states": ("sepilot_runtime.drive.supervisor", (f"{UNIT}supervisor.py",)),

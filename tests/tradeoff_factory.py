@@ -79,9 +79,9 @@ def write_export(
         pictures=pictures,
         drives=(drive,) * count,
         names=tuple(str(first + i) for i in range(count)),
-        labels=said + noise,
-        predictions=said,
-        constant=0.0,
+        labels={"steering": said + noise},
+        predictions={"steering": said},
+        constant={"steering": 0.0},
         contract=contract_of(),
     ).save(folder / "reference.npz")
     rows = [{"format": name, "sha256": "", "sparsity": 0.25} for name in ("float32.tflite", "int8.tflite")]

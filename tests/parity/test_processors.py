@@ -5,7 +5,6 @@ The x86-64 classes run under qemu-user-static; without it these tests are skippe
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -47,12 +46,12 @@ def planted(tmp_path: Path) -> Path:
         pictures=pictures,
         drives=("held",) * len(pictures),
         names=tuple(f"{i}.jpg" for i in range(len(pictures))),
-        labels=predictions,
-        predictions=predictions,
-        constant=0.0,
+        labels={"steering": predictions},
+        predictions={"steering": predictions},
+        constant={"steering": 0.0},
         contract=contract_of(),
     ).save(folder / REFERENCE_NAME)
-    limits = {**dataclasses.asdict(format_named("int8.onnx").limits), "max_error": 0.02}
+    limits = {**format_named("int8.onnx").limits, "max_error": 0.02}
     names = ("float32.tflite", "int8.onnx", "int8-twin.onnx")
     write_record(folder, [{"format": name, "limits": limits, "sha256": ""} for name in names])
     return folder
@@ -90,10 +89,10 @@ def test_sums_that_saturate_are_caught_on_the_processor_where_they_do(planted: P
 @pytest.mark.parametrize("form", ["int8.tflite", "int8.onnx", "int8-twin.onnx", "float32.onnx", "float32.tflite"])
 def test_exported_files_keep_their_gates(v27: Bench, form: str, name: str) -> None:
     candidate, reference = v27.candidate(form), v27.reference
-    picked = hardest_frames(np.zeros((1, 500)), reference.predictions, 40)
+    picked = hardest_frames(np.zeros((1, 500)), reference.predictions["steering"], 40)
     answers = under(name).answers(candidate.path, reference.pictures[picked])
-    error = np.abs(answers.clip(-1, 1) - reference.predictions[picked].clip(-1, 1)).max()
-    assert error <= candidate.limits.max_error
+    error = np.abs(answers.clip(-1, 1) - reference.predictions["steering"][picked].clip(-1, 1)).max()
+    assert error <= candidate.limits["steering"]["max_error"]
 
 
 PICTURES = """

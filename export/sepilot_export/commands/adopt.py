@@ -52,7 +52,8 @@ A Keras net is held against Keras, any other file against another interpreter th
 picture. Where the recordings have labels, these are asked whether colours, range, crop, sign and unit are as stated.
 Keras 3 reads the .h5 files of Keras 2 as well.
 
-Exit code: 0 adopted, 1 the labels speak against what was stated, 2 it cannot be done.
+Exit code: 0 adopted, 1 the labels speak against what was stated, or a format of a Keras net was left out because it
+does not answer as Keras does, 2 it cannot be done.
 """
 
 
@@ -73,6 +74,7 @@ class AdoptRequest:
 
 def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.commands.arguments import request_of
+    from sepilot_runtime.commands.reader_arguments import reader_options
     from sepilot_runtime.recording.opening import open_drives
 
     arguments = _parser().parse_args(argv)
@@ -87,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("--out DIR and --drives PATH are needed: sepilot adopt FILE --drives PATH --out DIR")
     require_new(request.out)
     stated = _stated(request)
-    reader = _reader(arguments, stated)
+    reader = _reader(reader_options(arguments), stated)
     drives = open_drives(request.drives, reader)
     _require_full_scale(drives, stated)
     with claimed(request.out), tempfile.TemporaryDirectory(prefix="sepilot-adopt-") as work:
@@ -103,14 +105,16 @@ def main(argv: Sequence[str]) -> int:
         )  # fmt: skip
     for line in found.notes:
         print(f"note: {line}", file=sys.stderr)
-    for line in found.faults:
+    for line in found.against:
         print(f"sepilot: {request.file}: {line}; or say --accept-labels", file=sys.stderr)
-    if found.faults:
+    if found.against:
         return 1
+    for failure in found.failed:
+        print(f"left out: {failure.format}: {failure.reason}", file=sys.stderr)
     for file in found.files:
         print(f"{file.file}  {file.bytes / 1000:.1f} kB, on {file.engine}, held against {foreign.reference.name}")
     print(f"\n-> {request.out}\nnext: sepilot check {request.out}")
-    return 0
+    return 1 if found.failed else 0
 
 
 def _show(request: AdoptRequest) -> int:
@@ -142,12 +146,9 @@ def _stated(request: AdoptRequest) -> StatedContract:
         raise UsageError(f"{request.contract or '--set'}: {e}") from e
 
 
-def _reader(arguments: argparse.Namespace, stated: StatedContract) -> ReaderOptions:
+def _reader(options: ReaderOptions, stated: StatedContract) -> ReaderOptions:
     import dataclasses
 
-    from sepilot_runtime.commands.reader_arguments import reader_options
-
-    options = reader_options(arguments)
     columns = [c for vector in stated.vectors.values() for c in vector.columns]
     further = dict.fromkeys([*options.labels, *stated.outputs, *columns])
     return dataclasses.replace(options, labels=tuple(n for n in further if n not in ("steering", "throttle")))
@@ -169,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="sepilot adopt",
-        description="Bring a model file that was made elsewhere under a contract, so that it can be checked and driven.",
+        description="Bring a model file that was made elsewhere under a contract.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

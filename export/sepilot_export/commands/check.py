@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,18 +170,10 @@ def _on_other_drives(
         return list(check_files(candidates, other, tick)), other
 
 
-@contextlib.contextmanager
-def _progress(candidates: Sequence[Candidate], reference: Reference) -> Iterator[Tick]:
-    """A bar over all files and frames on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+def _progress(candidates: Sequence[Candidate], reference: Reference) -> AbstractContextManager[Tick]:
+    from sepilot_train.base.progress import progress_bar
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("checking", total=len(candidates) * len(reference))
-        yield lambda: bar.advance(task)
+    return progress_bar("checking", len(candidates) * len(reference))
 
 
 def _conditions() -> dict[str, str]:

@@ -7,6 +7,7 @@ What is there already is left out: a file that takes our picture and gives one n
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -83,6 +84,7 @@ def _with_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[
     return tflite_content(model)
 
 
+@functools.lru_cache(maxsize=1)
 def _front_tflite(plan: Plan) -> bytes:
     import tensorflow as tf
 
@@ -97,6 +99,7 @@ def _front_tflite(plan: Plan) -> bytes:
     return _converted(made, {name: tf.TensorSpec((1, *plan.picture.shape), tf.float32, name=name)})
 
 
+@functools.lru_cache(maxsize=1)
 def _tail_tflite(plan: Plan) -> bytes:
     import tensorflow as tf
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import embed
+from sepilot_export.convert.failures import Failure
 from sepilot_export.convert.formats import Format, format_named
 from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
@@ -87,11 +89,18 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """What came of it: files, or why there are none, and what nobody could tell. A line each."""
+    """What came of it.
+
+    Attributes:
+        files: none where the labels speak against the statement; `against` says how, a line each.
+        failed: formats whose file does not answer as the reference does.
+        notes: what nobody could tell, a line each.
+    """
 
     files: tuple[ExportedFile, ...]
-    faults: tuple[str, ...]
     notes: tuple[str, ...]
+    failed: tuple[Failure, ...] = ()
+    against: tuple[str, ...] = ()
 
 
 def open_foreign(path: Path, work: Path, *, reference: str = "", single: bool = False) -> Foreign:
@@ -151,7 +160,7 @@ def adopt(
                            "it does not depend on its input as it was stated")  # fmt: skip
     against = _held_against_labels(foreign, stated, plan, drives, frames, expected)
     if against and not accept_labels:
-        return Adopted(files=(), faults=tuple(against), notes=tuple(notes))
+        return Adopted(files=(), against=tuple(against), notes=tuple(notes))
     notes += against
     if foreign.single:
         notes.append(f"held against {foreign.reference.name}, which runs it: nobody else has checked its answers")
@@ -159,19 +168,29 @@ def adopt(
         _contract(foreign, stated, plan, sets, frames),
         golden=_golden(asked, plan, drives, frames, expected[names[0]]),
     )
-    files, faults = [], []
+    files, failed = [], []
     with atomic_directory(out) as part:
         for name, content in foreign.files.items():
-            file, pilot = _written(foreign, content, plan, contract, format_named(name), part)
-            files.append(file)
-            faults += _gates(pilot, file, frames, expected)
-        if faults:
-            # Nothing is left of a directory whose block fails.
-            raise RunError(f"{foreign.path}: does not answer as {foreign.reference.name} does: {'; '.join(faults)}")
+            form = format_named(name)
+            path = part / f"{contract.provenance.recipe}-{name}"
+            try:
+                file, pilot = _written(content, plan, contract, form, path)
+                faults = _gates(pilot, file, frames, expected)
+            except (RunError, ModelFileError) as e:
+                faults = [str(e).removeprefix(f"{path}: ")]
+            if not faults:
+                files.append(file)
+                continue
+            path.unlink(missing_ok=True)
+            reason = f"does not answer as {foreign.reference.name} does: {'; '.join(faults)}"
+            failed.append(Failure(format=name, reason=reason, way_out=""))
+        if not files:
+            raise RunError(f"{foreign.path}: {failed[0].reason}")
         _reference(foreign, contract, frames, expected).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, dataclasses.asdict(_record(foreign, contract, sets, files, reader, notes)))
-    return Adopted(files=tuple(files), faults=(), notes=tuple(notes))
+        record = _record(foreign, contract, sets, files, failed, reader, notes)
+        write_json(part / EXPORT_NAME, dataclasses.asdict(record))
+    return Adopted(files=tuple(files), failed=tuple(failed), notes=tuple(notes))
 
 
 class _Asked:
@@ -316,13 +335,12 @@ def _contract(
     foreign: Foreign, stated: StatedContract, plan: Plan, sets: Sequence[PictureSet], frames: _Frames
 ) -> Contract:
     said = repr((sha256_of(foreign.path), stated))
-    statistics = statistics_of(frames.pictures)
     return Contract(
         inputs=(plan.picture, *plan.vectors),
         outputs=plan.outputs,
         tolerance=dict.fromkeys((o.name for o in plan.outputs), 1e-3),
         provenance=Provenance(
-            recipe=foreign.path.stem,
+            recipe=re.sub(r"[^\w.-]+", "_", foreign.path.stem)[:80] or "adopted",
             recipe_sha256=hashlib.sha256(said.encode()).hexdigest(),
             dataset_fingerprint=hashlib.sha256("".join(s.fingerprint for s in sets).encode()).hexdigest(),
             drives=(),
@@ -331,13 +349,11 @@ def _contract(
             versions=versions(TOOLS),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
-        statistics=statistics,
+        statistics=statistics_of(frames.pictures),
     )
 
 
-def _written(
-    foreign: Foreign, content: bytes, plan: Plan, contract: Contract, form: Format, folder: Path
-) -> tuple[ExportedFile, Pilot]:
+def _written(content: bytes, plan: Plan, contract: Contract, form: Format, path: Path) -> tuple[ExportedFile, Pilot]:
     """The file of one format, wrapped and sealed. Raises ModelFileError where it fails its golden frames."""
     start = time.perf_counter()
     onnx = form.suffix == "onnx"
@@ -347,7 +363,6 @@ def _written(
     provenance = dataclasses.replace(contract.provenance, precision=form.precision, sparsity=share)
     tolerance = {o.name: max(form.tolerance, 10 * FLOAT_ERROR) * o.magnitude for o in plan.outputs}
     mine = dataclasses.replace(contract, provenance=provenance, tolerance=tolerance)
-    path = folder / f"{foreign.path.stem}-{form.name}"
     path.write_bytes((embed.embed_onnx if onnx else embed.embed_tflite)(wrapped, mine))
     with quiet(f"loading {form.name}"):
         pilot = load_pilot(path)
@@ -376,7 +391,7 @@ def _gates(pilot: Pilot, file: ExportedFile, frames: _Frames, expected: Mapping[
             # A net may be as dull as it likes: the labels have judged it before.
             if rule.name != "saturated":
                 text = rule.fault(rule.figure(evidence), file.limits[rule.name], len(frames.names))
-                faults += [f"{file.format}: {output.name}: {text}"] if text else []
+                faults += [f"{output.name}: {text}"] if text else []
     return faults
 
 
@@ -393,12 +408,13 @@ def _reference(
         constant={name: float(labels.mean()) if labels.size else 0.0 for name, labels in known.items()},
         contract=contract,
         source=foreign.reference.name,
+        vectors=frames.vectors,
     )
 
 
 def _record(
     foreign: Foreign, contract: Contract, sets: Sequence[PictureSet], files: Sequence[ExportedFile],
-    reader: ReaderOptions, notes: Sequence[str],
+    failed: Sequence[Failure], reader: ReaderOptions, notes: Sequence[str],
 ) -> Export:  # fmt: skip
     seen = tuple(SeenDrive(id=s.drive_id, fingerprint=s.fingerprint, train=0, validation=len(s.names)) for s in sets)
     return Export(
@@ -413,4 +429,5 @@ def _record(
         deploy_graph_difference=0.0,
         warnings=tuple(notes),
         files=tuple(files),
+        failed=tuple(failed),
     )

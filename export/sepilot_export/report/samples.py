@@ -72,7 +72,7 @@ def held_out_samples(run: Run, predictions: Answers, scale_deg: float, moved_to:
     paths = list(moved_to) or [Path(p) for p in (*run.request.drives, *run.request.validation_drives)]
     if gone := [p for p in paths if not p.exists()]:
         raise DriveError(f"{gone[0]}: the drive is no longer there")
-    drives = {drive.id: drive for drive in open_drives(paths, run.request.reader)}
+    drives = {drive.id: drive for drive in open_drives(paths, run.request.reader, labelled=True)}
     chosen, frames = _choose(predictions), predictions.frames
     samples = []
     for index, worst in chosen:

@@ -106,7 +106,7 @@ def compare(
     with progress_bar("timing", len(entries) * settings.rounds) as advance:
         entries = timed(
             entries, frame=frame, rounds=settings.rounds, calls=settings.calls, seed=settings.seed,
-            tick=lambda: advance(1),
+            tick=advance,
         )  # fmt: skip
     entries.sort(key=lambda e: (not e.passed, e.mae_deg.mean if e.mae_deg else float("inf")))
     entries = [dataclasses.replace(entry, number=number) for number, entry in enumerate(entries, start=1)]
@@ -141,7 +141,7 @@ def _places(
         return places, [], []
     runs = list(zip(found.runs, names[len(places) :], strict=True))
     with progress_bar("exporting", len(runs)) as advance:
-        made, left_out = export_runs(runs, part / EXPORTS, out / EXPORTS, moved_to, lambda: advance(1))
+        made, left_out = export_runs(runs, part / EXPORTS, out / EXPORTS, moved_to, advance)
     notes = [f"{place.run} had no export; made for this: {place.shown} ({', '.join(FORMATS)})" for place in made]
     return [*places, *made], left_out, notes
 
@@ -184,7 +184,7 @@ def _judged(places: Sequence[Place], common: Common) -> tuple[list[Entry], list[
     )
     with progress_bar("checking", frames) as advance:
         for place, index in zip(places, common.index, strict=True):
-            found, unfit = judge_place(place, common, index, known, lambda: advance(1))
+            found, unfit = judge_place(place, common, index, known, advance)
             entries += found
             left_out += unfit
     return entries, left_out

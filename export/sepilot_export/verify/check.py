@@ -192,10 +192,12 @@ def _failed(candidate: Candidate, faults: Sequence[Fault], *, opened: bool) -> F
 
 
 def _inputs(pilot: Pilot, reference: Reference, tick: Tick) -> tuple[Infer, Iterator[NDArray[np.uint8]]]:
-    """How the file is asked, and what."""
+    """How the file is asked, and what; vectors are put in place as their picture comes."""
 
     def told() -> Iterator[NDArray[np.uint8]]:
-        for pixels in reference.pictures if reference.frames is None else reference.frames:
+        for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
+            for vector, values in reference.vectors.items():
+                pilot.vectors[vector][:] = values[i]
             yield pixels
             tick()
 

@@ -23,9 +23,9 @@ REFERENCE_NAME = "reference.npz"
 
 TRAINING_MODEL = "the training model"
 
-PLAIN, LABEL, ANSWER, CONSTANT = "plain:", "label:", "answer:", "constant:"
-"""Before the outputs' names in the file; `PLAIN`, before a format's and an output's. Exports from before there were
-several outputs have "labels", "predictions", "constant" and "plain:<format>" of the one that they have.
+PLAIN, LABEL, ANSWER, CONSTANT, VECTOR = "plain:", "label:", "answer:", "constant:", "vector:"
+"""Before the names of outputs, and of vector inputs, in the file; `PLAIN`, before a format's and an output's. Exports
+from before there were several outputs have "labels", "predictions", "constant" and "plain:<format>" of the only one.
 """
 
 Answers = Mapping[str, NDArray[np.float32]]
@@ -44,6 +44,7 @@ class Reference:
         contract: of the training run.
         source: whose answers they are, in words.
         frames: (n, H, W, 3) uint8 BGR, what the pictures were made of, for files that take frames; None for others.
+        vectors: (n, size) float32 of each vector input, by name, given with the pictures.
         plain: for such files by format, as `predictions`, what the same file without the preprocessing said to the
             pictures.
     """
@@ -58,6 +59,7 @@ class Reference:
     source: str = TRAINING_MODEL
     frames: NDArray[np.uint8] | None = None
     plain: Mapping[str, Answers] = field(default_factory=dict)
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.drives)
@@ -73,7 +75,8 @@ class Reference:
         more: dict[str, Any] = {
             f"{PLAIN}{form}:{name}": values for form, answers in self.plain.items() for name, values in answers.items()
         }
-        for key, found in ((LABEL, self.labels), (ANSWER, self.predictions), (CONSTANT, self.constant)):
+        named = ((LABEL, self.labels), (ANSWER, self.predictions), (CONSTANT, self.constant), (VECTOR, self.vectors))
+        for key, found in named:
             more |= {f"{key}{name}": np.asarray(value) for name, value in found.items()}
         if self.frames is not None:
             more["frames"] = self.frames
@@ -105,7 +108,8 @@ def read_reference(folder: Path) -> Reference:
         raise RunError(f"{path}: damaged, export again: {e}") from e
     contract, count = reference.contract, len(reference.pictures)
     every = [reference.labels, reference.predictions, *reference.plain.values()]
-    lengths = {len(reference.drives), len(reference.names), *(len(v) for values in every for v in values.values())}
+    lengths = {len(reference.drives), len(reference.names)}
+    lengths |= {len(values) for found in (*every, reference.vectors) for values in found.values()}
     if count == 0 or lengths != {count} or reference.pictures.shape[1:] != contract.picture.shape:
         raise RunError(f"{path}: damaged, export again: pictures {reference.pictures.shape}, lengths {sorted(lengths)}")
     for values in (*every, reference.constant):
@@ -140,9 +144,10 @@ def _parsed(found: dict[str, Any], where: str) -> Reference:
         predictions=_named(found, ANSWER),
         constant={name: float(value) for name, value in _named(found, CONSTANT).items()},
         contract=contract,
-        source=str(found["source"]) if "source" in found else TRAINING_MODEL,
+        source=str(found.get("source", TRAINING_MODEL)),
         frames=found.get("frames"),
         plain=plain,
+        vectors=_named(found, VECTOR),
     )
 
 

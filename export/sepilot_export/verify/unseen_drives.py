@@ -68,7 +68,7 @@ def reference_on(
     outputs = known.contract.outputs
     columns = {output.name: record.drives.columns.get(output.name, output.name) for output in outputs}
     options = dataclasses.replace(options, labels=tuple(columns.values()))
-    drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options)]
+    drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options, labelled=True)]
     seen = dataclasses.replace(record.drives, columns=columns)
     _require_unseen(paths, seen, known.contract.picture, record.min_throttle, progress=progress)
     for drive, scale in ((d, o.scale) for d in drives for o in outputs if o.unit == "deg"):

@@ -22,6 +22,7 @@ from sepilot_runtime.engine.bare import BareModel, open_bare, random_inputs
 from sepilot_runtime.engine.engines import Engine, EngineName
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
+from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.source.opening import open_source
 
 __all__ = ["Measurement", "Variant", "measure", "read_frames", "synthetic_frames"]
@@ -89,10 +90,10 @@ def synthetic_frames(*, height: int = 480, width: int = 640, seed: int = 0) -> l
     return [np.frombuffer(rng.bytes(frame_bytes), np.uint8).reshape(height, width, 3) for _ in range(count)]
 
 
-def read_frames(spec: str, *, most: int = 300) -> list[NDArray[np.uint8]]:
+def read_frames(spec: str, options: ReaderOptions | None = None, *, most: int = 300) -> list[NDArray[np.uint8]]:
     """Up to `most` frames of a source, in memory. Raises DriveError as `open_source` does."""
     frames = []
-    with open_source(spec) as source:
+    with open_source(spec, options=options) as source:
         for frame in source:
             frames.append(frame.image)
             if len(frames) == most:
@@ -188,7 +189,7 @@ class _Run:
         warm_up = min(WARM_UP_CALLS, calls)
         return Way(run=self.pilot.predict, items=frames, calls=calls, warm_up=warm_up, took=self._took)
 
-    def _took(self, prediction: Prediction) -> None:
+    def _took(self, prediction: Prediction | _Answered) -> None:
         self.preprocess.append(prediction.preprocess_us)
         self.infer.append(prediction.infer_us)
 

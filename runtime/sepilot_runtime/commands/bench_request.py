@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.commands.arguments import count, request_of, seed
+from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
+from sepilot_runtime.recording.options import ReaderOptions
 
 __all__ = ["BenchRequest", "bench_request"]
 
@@ -35,6 +38,7 @@ class BenchRequest:
 
     files: tuple[Path, ...]
     frames: str | None
+    reader: ReaderOptions
     threads: tuple[int, ...]
     engine: tuple[str, ...]
     rounds: int
@@ -70,8 +74,9 @@ def bench_request(argv: Sequence[str]) -> BenchRequest:
     )
     _add_measurement_arguments(parser)
     _add_use_arguments(parser)
+    add_reader_arguments(parser)
     arguments = parser.parse_args(argv)
-    request = request_of(BenchRequest, arguments)
+    request = request_of(BenchRequest, arguments, reader=reader_options(arguments))
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     for name in given:
         if request.compares_documents and name not in ("files", "against", "tolerance", "json"):
@@ -79,7 +84,8 @@ def bench_request(argv: Sequence[str]) -> BenchRequest:
                 f"--{name.replace('_', '-')}: model files to measure expected, found {request.files[0]}, "
                 "which is compared as it is"
             )
-    for name, needed in (("minutes", "paced"), ("tolerance", "against")):
+    reading = [(field.name, "frames") for field in dataclasses.fields(ReaderOptions)]
+    for name, needed in (("minutes", "paced"), ("tolerance", "against"), *reading):
         if name in given and not getattr(request, needed):
             raise UsageError(f"--{name}: --{needed} expected with it, found none")
     return request

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepilot_runtime.commands.arguments import count, horizon, request_of
+from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
+from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
     from sepilot_runtime.base.bootstrap import Interval
@@ -42,6 +44,7 @@ class CompareRequest:
     first: Path
     second: Path
     frames: str
+    reader: ReaderOptions
     out: Path | None
     count: int
     max_frames: int | None
@@ -54,7 +57,8 @@ class CompareRequest:
 
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot compare`."""
-    request = request_of(CompareRequest, _parser().parse_args(argv))
+    arguments = _parser().parse_args(argv)
+    request = request_of(CompareRequest, arguments, reader=reader_options(arguments))
 
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.explain.explanation import first_frames, open_recording
@@ -63,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     cv2.setNumThreads(1)
     _require_out(request.out)
     pilots = _open(request)
-    with open_recording(request.frames) as source:
+    with open_recording(request.frames, request.reader) as source:
         answers = answers_of(*pilots, first_frames(source, request.max_frames))
     found, judged = difference(answers), judgement(answers)
     document = _document(request, pilots, answers, found, judged)
@@ -82,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
     from sepilot_runtime.base.errors import UsageError
-    from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.engines import ENGINES, engine_named, runs
     from sepilot_runtime.engine.model_file import read_model_file
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
@@ -97,8 +101,8 @@ def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
             engine = names[0]
         elif names:
             raise UsageError(f"--engine: one name, or one for each file, expected, found {len(names)}")
-        if engine and engine not in (usable := ENGINES[read_model_file(path).kind]):
-            raise UsageError(f"--engine: for {path} one of {', '.join(usable)} expected, found {engine}")
+        if engine and not runs(engine, kind := read_model_file(path).kind):
+            raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected, found {engine}")
         with time_limit(path):
             pilots.append(load_pilot(path, threads=request.threads, engine=engine))
     return pilots[0], pilots[1]
@@ -134,7 +138,7 @@ def _sheet(request: CompareRequest, pilots: tuple[Pilot, Pilot], answers: Answer
 
     worst = worst_frames(answers, request.count)
     ids = {int(answers.ids[place]) for place in worst}
-    with open_recording(request.frames) as source:
+    with open_recording(request.frames, request.reader) as source:
         frames = {frame.id: frame for frame in first_frames(source, len(answers.ids)) if frame.id in ids}
     names = f"{_name(pilots[0])}", f"{_name(pilots[1])}"
     return draw_sheet(answers, worst, frames, names, request.frames, horizon=request.horizon)
@@ -244,9 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("first", type=Path, metavar="A", help="a .tflite or .onnx file of `sepilot export`")
     parser.add_argument("second", type=Path, metavar="B", help="another")
-    parser.add_argument(
-        "--frames", required=True, metavar="SOURCE", help="video file, image, folder of images, or Donkeycar tub"
-    )
+    parser.add_argument("--frames", required=True, metavar="SOURCE", help="any recording that `sepilot drives` lists")
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="a new picture (.png, .jpg) of the worst frames, or a new folder"
     )
@@ -260,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         help="row of the horizon as a fraction of the frame's height, for drawing (default 0.45)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_reader_arguments(parser)
     return parser
 
 

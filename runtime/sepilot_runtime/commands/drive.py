@@ -59,7 +59,7 @@ def _drive(request: DriveRequest) -> DriveSummary:
     watched = request.overlay or request.record or request.web
     picture = None if watched else models.picture()
     asked = dataclasses.replace(request.camera, picture=picture)
-    with open_source(request.source, asked) as source, contextlib.ExitStack() as stack:
+    with open_source(request.source, asked, request.reader) as source, contextlib.ExitStack() as stack:
         stack.callback(models.close)
         live = _as_live(source, request)
         if source.info.live:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sepilot_runtime.commands.arguments import count, horizon, request_of
 from sepilot_runtime.commands.camera_arguments import add_camera_arguments, camera_request
+from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
+from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.source.camera_request import CameraRequest
 
 __all__ = ["LEAST_LIVE_HZ", "DriveRequest", "drive_request"]
@@ -49,6 +51,7 @@ class DriveRequest:
     threads: int | None
     profile: Path | None
     source: str
+    reader: ReaderOptions
     max_frames: int | None
     paced: bool
     rate_hz: float | None
@@ -79,8 +82,9 @@ def drive_request(argv: Sequence[str]) -> DriveRequest:
     _add_output_arguments(parser)
     add_camera_arguments(parser)
     _add_web_arguments(parser)
+    add_reader_arguments(parser)
     arguments = parser.parse_args(argv)
-    return request_of(DriveRequest, arguments, camera=camera_request(arguments))
+    return request_of(DriveRequest, arguments, camera=camera_request(arguments), reader=reader_options(arguments))
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,8 +112,8 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", required=True, metavar="SOURCE",
-        help="camera index or device, rtsp:// or http:// stream, gst:PIPELINE, video file, image, folder of images, "
-        "or Donkeycar tub",
+        help="camera index or device, rtsp:// or http:// stream, gst:PIPELINE, or any recording that "
+        "`sepilot drives` lists",
     )  # fmt: skip
     parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
     pace = parser.add_mutually_exclusive_group()

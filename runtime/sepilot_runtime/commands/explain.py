@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sepilot_runtime.commands.arguments import count, request_of
+from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
 from sepilot_runtime.drive.actuation import STEERING
+from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
     from sepilot_runtime.engine.pilot import Pilot
@@ -41,6 +43,7 @@ class ExplainRequest:
 
     file: Path
     frames: str
+    reader: ReaderOptions
     out: Path | None
     count: int
     average: int
@@ -55,7 +58,8 @@ class ExplainRequest:
 
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot explain`."""
-    request = request_of(ExplainRequest, _parser().parse_args(argv))
+    arguments = _parser().parse_args(argv)
+    request = request_of(ExplainRequest, arguments, reader=reader_options(arguments))
 
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.engine.engines import engine_named
@@ -69,9 +73,9 @@ def main(argv: Sequence[str]) -> int:
     with time_limit(request.file):
         pilot = load_pilot(request.file, threads=request.threads, engine=engine)
     occlusion = _occlusion(request, pilot)
-    found = survey(pilot, request.frames, max_frames=request.max_frames)
+    found = survey(pilot, request.frames, request.reader, max_frames=request.max_frames)
     explanation = explain(
-        pilot, request.frames, found, choose(found, request.count), occlusion, average=request.average
+        pilot, request.frames, found, choose(found, request.count), occlusion, request.reader, average=request.average
     )
     if request.out:
         _draw(request.out, request, pilot, occlusion, found, explanation)
@@ -125,7 +129,7 @@ def _draw_video(
     # One scale for the whole video: with a scale for each frame the colours would say nothing.
     scale_deg = scale_of([shown.saliency.degrees for shown in explanation.shown])
     with (
-        open_recording(request.frames) as source,
+        open_recording(request.frames, request.reader) as source,
         saliency_video(out, pilot, occlusion, scale_deg=scale_deg, rate_hz=source.info.rate_hz) as video,
     ):
         for given, frame in enumerate(source):
@@ -222,9 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite or .onnx file of `sepilot export`")
-    parser.add_argument(
-        "--frames", required=True, metavar="SOURCE", help="video file, image, folder of images, or Donkeycar tub"
-    )
+    parser.add_argument("--frames", required=True, metavar="SOURCE", help="any recording that `sepilot drives` lists")
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="a new sheet (.png, .jpg) or, with every frame, video (.mp4, .webm)"
     )
@@ -244,4 +246,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", metavar="NAME", help="litert, onnxruntime, openvino or openvino-bf16")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the interpreter (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_reader_arguments(parser)
     return parser

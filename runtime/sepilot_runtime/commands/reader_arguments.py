@@ -28,11 +28,13 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--angle-pattern", "file names with groups drive, frame, angle; or none", metavar="REGEX")
     add("--angle-straight-deg", "angle that means straight (default: 90)", type=float, metavar="DEG")
-    add("--positive", "side of growing angles in names and CSV files (default: right)", choices=("right", "left"))
-    add("--csv-steering", "steering column beside a video (default: found by name)", metavar="COLUMN")
-    add("--csv-time", "time column beside a video", metavar="COLUMN")
+    add("--positive", "side of growing steering as recorded (default: right)", choices=("right", "left"))
+    add("--csv-steering", "steering column beside a video or pictures (default: found by name)", metavar="COLUMN")
+    add("--csv-time", "time column beside a video or pictures", metavar="COLUMN")
     add("--csv-frame", "frame number column beside a video", metavar="COLUMN")
-    add("--csv-unit", "of the steering column", choices=("auto", "rad", "deg", "full-scale"))
+    units = ("auto", "rad", "deg", "percent", "full-scale")
+    add("--csv-unit", "of the recorded steering, in any format (default: auto)", choices=units)
+    add("--autopilot", "rows of a tub that its autopilot drove (default: leave-out)", choices=("leave-out", "take"))
     group.add_argument(
         "--label",
         dest="labels",

@@ -59,23 +59,28 @@ def install_model(
     with locked(folder, ".install.lock"):
         if signed and not older:
             _require_newer(file, _known(folder))
-        models = models_folder(folder)
-        with writing(folder):
-            models.mkdir(exist_ok=True)
-        name, part = _name_of(file), models / f".incoming.{file.kind}"
-        try:
-            with writing(folder):
-                write_durably(part, file.content)
-            _require_proof(part, path)
-            with writing(folder):
-                part.replace(models / name)
-                sync_directory(models)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-        slot = _slot_of(file, name, signed=signed)
+        slot = _slot_of(file, _put(file, folder), signed=signed)
         _point(folder, slot, shadow=shadow)
     return slot
+
+
+def _put(file: ModelFile, folder: Path) -> str:
+    """The name that the file now has among the models; it appears there whole and tried, or not at all."""
+    models = models_folder(folder)
+    with writing(folder):
+        models.mkdir(exist_ok=True)
+    name, part = _name_of(file), models / f".incoming.{file.kind}"
+    try:
+        with writing(folder):
+            write_durably(part, file.content)
+        _require_proof(part, file.path)
+        with writing(folder):
+            part.replace(models / name)
+            sync_directory(models)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return name
 
 
 def _require_proof(part: Path, path: Path) -> None:

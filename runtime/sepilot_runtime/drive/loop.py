@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
 from sepilot_runtime.contract.frame_shape import FrameShape
-from sepilot_runtime.drive.actuation import STEERING, Actuation, Actuator
+from sepilot_runtime.drive.actuation import Actuation, Actuator
 from sepilot_runtime.drive.delivery import Delivery
 from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
 from sepilot_runtime.drive.recorded import stopped_step
@@ -106,7 +106,7 @@ class _LiveDrive:
         clock_ns: Callable[[], int],
     ) -> None:
         self.tally = Tally(clock_ns)
-        self._pilot, self._limits, self._actuation = pilot, limits, actuation
+        self._pilot, self._limits = pilot, limits
         self._control, self._clock_ns = control, clock_ns
         self._actuator = Actuator(actuation)
         self._period_ns = round(period_s * 1e9)
@@ -198,18 +198,8 @@ class _LiveDrive:
         state = self._supervisor.judge(verdict, now_ns)
         if prediction is None or not state.steers:
             return self._neutral_step(frame, prediction, start_ns, late=late)
-        throttle = self._actuation.throttle
-        return Step(
-            frame=frame,
-            prediction=prediction,
-            steering=self._actuator.steer(prediction.values[STEERING], now_ns),
-            throttle=throttle if state is State.DRIVING else throttle * self._actuation.degraded_throttle,
-            state=state,
-            reason=self._supervisor.reason,
-            decided_ns=now_ns,
-            total_us=(now_ns - start_ns) / 1000,
-            age_ms=(now_ns - frame.arrived_ns) / 1e6,
-            late=late,
+        return self._actuator.step(
+            frame, prediction, start_ns, now_ns, state=state, reason=self._supervisor.reason, late=late
         )
 
     def _look(self, frame: Frame, now_ns: int) -> tuple[Verdict, Prediction | None]:

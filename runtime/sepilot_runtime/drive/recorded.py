@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.drive.actuation import STEERING, Actuation, Actuator
+from sepilot_runtime.drive.actuation import Actuation, Actuator
 from sepilot_runtime.drive.delivery import tell_all
 from sepilot_runtime.drive.step import Sink, Step, neutral_step
 from sepilot_runtime.drive.summary import DriveSummary, Tally
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.source.pace import Pace
-from sepilot_runtime.source.protocol import Source
+from sepilot_runtime.source.protocol import Frame, Source
 
 __all__ = ["drive_frames", "stopped_step"]
 
@@ -34,6 +34,7 @@ def drive_frames(
     Ctrl-C, or a source that fails on the way, ends the drive and not the program: what was driven until then stays
     valid and the summary says how it ended. A frame of an impossible shape is counted in `lost`. The last step is
     `stopped`, straight ahead, throttle 0, so that whoever acts on them is not left with the word of the last frame.
+    Long because a third of it is what it takes and promises.
 
     Args:
         pace: `paced` or `paced_at`; without, as fast as they come.
@@ -43,29 +44,10 @@ def drive_frames(
         ModelFileError: the model answered with NaN or infinity.
         OutputError: a sink cannot write.
     """
-    actuation, control = actuation or Actuation(), control or Control()
-    actuator, tally = Actuator(actuation), Tally(clock_ns)
+    actuator, tally, control = Actuator(actuation or Actuation()), Tally(clock_ns), control or Control()
     ended = "stopped by an error"
     try:
-        for frame in pace(source):
-            start = time.perf_counter_ns()
-            try:
-                prediction = pilot.predict(frame.image)
-            except FrameError as e:
-                tally.refused[e.reason] += 1
-                continue
-            total_us = (time.perf_counter_ns() - start) / 1000
-            now_ns = clock_ns()
-            step = Step(
-                frame=frame,
-                prediction=prediction,
-                # The time of a recording is that of its frames, however fast they are gone through.
-                steering=actuator.steer(prediction.values[STEERING], round(frame.time_s * 1e9)),
-                throttle=actuation.throttle,
-                decided_ns=now_ns,
-                total_us=total_us,
-                age_ms=(now_ns - frame.arrived_ns) / 1e6,
-            )
+        for step in _steps(pilot, pace(source), actuator, tally, clock_ns):
             tally.add(step)
             for sink in sinks:
                 sink.write(step)
@@ -84,6 +66,21 @@ def drive_frames(
         if tally.frames:
             tell_all(sinks, stopped_step(actuator, ended, clock_ns()))
     return tally.result(source.lost, ended)
+
+
+def _steps(
+    pilot: Pilot, frames: Iterable[Frame], actuator: Actuator, tally: Tally, clock_ns: Callable[[], int]
+) -> Iterator[Step]:
+    """A step for every frame that can be steered by; the others are counted."""
+    for frame in frames:
+        start_ns = clock_ns()
+        try:
+            prediction = pilot.predict(frame.image)
+        except FrameError as e:
+            tally.refused[e.reason] += 1
+            continue
+        # The time of a recording is that of its frames, however fast they are gone through.
+        yield actuator.step(frame, prediction, start_ns, clock_ns(), at_ns=round(frame.time_s * 1e9))
 
 
 def stopped_step(actuator: Actuator, reason: str, now_ns: int) -> Step:

@@ -40,16 +40,7 @@ class OnnxRuntimeEngine:
             ValueError,
         )
         self.path, self.contract, self.threads = file.path, file.contract, threads
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # What goes wrong is raised as well.
-        try:
-            self._session = ort.InferenceSession(
-                file.content, options, providers=["CPUExecutionProvider"], enable_fallback=False
-            )
-        except self._failures as e:
-            raise ModelFileError(f"{file.path}: ONNX Runtime cannot open it: {first_line(e)}") from e
+        self._session = self._opened(ort, file.content)
         inputs = {t.name: t for t in self._session.get_inputs()}
         outputs = {t.name: t for t in self._session.get_outputs()}
         picture = require_names(file, inputs, outputs)
@@ -71,6 +62,16 @@ class OnnxRuntimeEngine:
             whole = np.zeros(tensor.shape, np.float32)
             self._bind(self._binding.bind_output, output.name, whole)
             self._answers[output.name] = whole.reshape(output.shape)
+
+    def _opened(self, ort: Any, content: bytes) -> Any:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # What goes wrong is raised as well.
+        try:
+            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=False)
+        except self._failures as e:
+            raise ModelFileError(f"{self.path}: ONNX Runtime cannot open it: {first_line(e)}") from e
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._inputs[name]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +82,8 @@ class Pilot:
             FrameError: not the shape that the model takes; it may take frames.
             ModelFileError: the model answered with NaN or infinity.
         """
-        engine = self.engine
-        write_input(pixels, engine.input_tensor())
-        for name, values in self.vectors.items():
-            engine.input_tensor(name)[0] = values
-        answers = engine.run()
-        for name, answer in answers.items():
-            if not (math.isfinite(answer.item()) if answer.size == 1 else np.isfinite(answer).all()):
-                value = answer[~np.isfinite(answer)].flat[0]
-                raise ModelFileError(f"{engine.path}: the model answered {value} for {name}, not a number to go by")
+        answers = self._ask(pixels)
+        self._raw_of(answers)
         return answers
 
     def infer(self, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
@@ -111,13 +104,9 @@ class Pilot:
         start = time.perf_counter_ns()
         self.seen = pixels = self._input_of(frame)
         seen = time.perf_counter_ns()
-        answers = self.infer_picture(pixels)
-        values: dict[str, Any] = {}
-        raw: dict[str, Any] = {}
-        for name, decode in self._decoders:
-            answer = answers[name]
-            values[name] = decode(answer)
-            raw[name] = answer.item() if answer.size == 1 else answer.copy()
+        answers = self._ask(pixels)
+        raw = self._raw_of(answers)
+        values = {name: decode(answers[name]) for name, decode in self._decoders}
         done = time.perf_counter_ns()
         return Prediction(
             values=values,
@@ -126,6 +115,29 @@ class Pilot:
             preprocess_us=(seen - start) / 1000,
             infer_us=(done - seen) / 1000,
         )
+
+    def _ask(self, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        engine = self.engine
+        write_input(pixels, engine.input_tensor())
+        if self.vectors:
+            for name, values in self.vectors.items():
+                engine.input_tensor(name)[0] = values
+        return engine.run()
+
+    def _raw_of(self, answers: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+        """Numbers, and copies of arrays. Raises ModelFileError where one is not finite."""
+        raw: dict[str, Any] = {}
+        for name, answer in answers.items():
+            if answer.size == 1:
+                raw[name] = found = answer.item()
+                finite = isfinite(found)
+            else:
+                raw[name] = answer.copy()
+                finite = bool(np.isfinite(answer).all())
+            if not finite:
+                value, path = answer[~np.isfinite(answer)].flat[0], self.engine.path
+                raise ModelFileError(f"{path}: the model answered {value} for {name}, not a number to go by")
+        return raw
 
     def _input_of(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         expected = self.contract.frame

@@ -17,6 +17,7 @@ from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.novelty import NoveltyMonitor
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain.saliency import Influence, Occlusion, Saliency, influence_of, saliency_of
+from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.source.opening import is_camera, is_stream, open_source
 from sepilot_runtime.source.protocol import Frame, Source
 
@@ -68,8 +69,8 @@ class Explanation:
     mean_frame: NDArray[np.uint8]
 
 
-def open_recording(spec: str) -> Source:
-    """Open a video, an image, a folder of images, or a drive.
+def open_recording(spec: str, options: ReaderOptions | None = None) -> Source:
+    """Open a recording, read as `options` say.
 
     Raises:
         UsageError: `spec` is a camera or a stream, which cannot be gone through twice.
@@ -77,10 +78,10 @@ def open_recording(spec: str) -> Source:
     """
     if is_camera(spec) or is_stream(spec):
         raise UsageError(f"--frames: a video, an image, a folder or a drive expected, found the live source {spec}")
-    return open_source(spec)
+    return open_source(spec, options=options)
 
 
-def survey(pilot: Pilot, spec: str, *, max_frames: int | None = None) -> Survey:
+def survey(pilot: Pilot, spec: str, options: ReaderOptions | None = None, *, max_frames: int | None = None) -> Survey:
     """Go through a recording once.
 
     Raises:
@@ -88,7 +89,7 @@ def survey(pilot: Pilot, spec: str, *, max_frames: int | None = None) -> Survey:
     """
     monitor = NoveltyMonitor(pilot.contract) if pilot.contract.statistics else None
     rows = []
-    with open_recording(spec) as source:
+    with open_recording(spec, options) as source:
         for frame in first_frames(source, max_frames):
             steering = pilot.predict(frame.image).values[STEERING]
             novelty = monitor.score(pilot.picture_of(frame.image)) if monitor else 0.0
@@ -127,7 +128,14 @@ def choose(found: Survey, count: int) -> dict[int, str]:
 
 
 def explain(
-    pilot: Pilot, spec: str, found: Survey, chosen: dict[int, str], occlusion: Occlusion, *, average: int
+    pilot: Pilot,
+    spec: str,
+    found: Survey,
+    chosen: dict[int, str],
+    occlusion: Occlusion,
+    options: ReaderOptions | None = None,
+    *,
+    average: int,
 ) -> Explanation:
     """The saliency of the chosen frames, and the mean over `average` frames spread evenly over those of `found`.
 
@@ -139,7 +147,7 @@ def explain(
     shown: dict[int, Explained] = {}
     maps: list[Saliency] = []
     total: NDArray[np.float64] | None = None
-    with open_recording(spec) as source:
+    with open_recording(spec, options) as source:
         for frame in first_frames(source, len(found.ids)):
             if frame.id not in chosen and frame.id not in spread:
                 continue

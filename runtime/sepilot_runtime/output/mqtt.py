@@ -9,10 +9,12 @@ from typing import Any
 
 from sepilot_runtime.base.errors import MissingExtraError, OutputError, UsageError
 from sepilot_runtime.drive.state import State
-from sepilot_runtime.drive.step import Step
+from sepilot_runtime.drive.step import Sink, Step
+from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.json_lines import line_of
+from sepilot_runtime.output.registry import Address
 
-__all__ = ["PASSWORD_VARIABLE", "MqttSink", "open_mqtt"]
+__all__ = ["PASSWORD_VARIABLE", "MqttSink", "open_address", "open_mqtt"]
 
 PASSWORD_VARIABLE = "SEPILOT_MQTT_PASSWORD"
 """Where the password comes from; a command line can be read by everyone on the machine."""
@@ -57,6 +59,19 @@ class MqttSink:
         self._why = why
 
 
+def open_address(address: Address) -> Sink:
+    """`mqtt://[USER@]HOST[:PORT]/TOPIC`, `mqtts://` for TLS."""
+    address.require("ca", "client_id")
+    topic, tls = address.path.strip("/"), address.scheme == "mqtts"
+    if not address.host or not topic:
+        raise UsageError(f"--to {address.spec}: {address.scheme}://[USER@]HOST[:PORT]/TOPIC expected")
+    sink = open_mqtt(
+        address.host, address.port or (8883 if tls else 1883), topic, user=address.user, tls=tls,
+        ca=address.options.get("ca"), client_id=address.options.get("client_id", "sepilot"),
+    )  # fmt: skip
+    return sink if address.bare else Background(sink, keep="newest", name=address.spec)
+
+
 def open_mqtt(
     host: str, port: int, topic: str, *, user: str | None, tls: bool, ca: str | None, client_id: str
 ) -> MqttSink:
@@ -66,21 +81,8 @@ def open_mqtt(
         MissingExtraError: paho-mqtt is not installed.
         UsageError: `ca` cannot be read.
     """
-    try:
-        import paho.mqtt.client as mqtt
-        from paho.mqtt.enums import CallbackAPIVersion
-    except ModuleNotFoundError as e:
-        raise MissingExtraError("paho-mqtt", "mqtt") from e
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
-    if user:
-        client.username_pw_set(user, os.environ.get(PASSWORD_VARIABLE))
-    client.will_set(topic, LOST, qos=1, retain=True)
     where = f"{'mqtts' if tls else 'mqtt'}://{host}:{port}"
-    try:
-        if tls:
-            client.tls_set(ca_certs=ca)
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{where}: ca: {ca}: {e}") from e
+    client = _client(where, topic, user=user, tls=tls, ca=ca, client_id=client_id)
     sink = MqttSink(client, topic, where)
 
     def connected(client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
@@ -98,3 +100,22 @@ def open_mqtt(
     client.connect_async(host, port, keepalive=KEEPALIVE_S)
     client.loop_start()
     return sink
+
+
+def _client(where: str, topic: str, *, user: str | None, tls: bool, ca: str | None, client_id: str) -> Any:
+    """Paho's, with its last will."""
+    try:
+        import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+    except ModuleNotFoundError as e:
+        raise MissingExtraError("paho-mqtt", "mqtt") from e
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+    if user:
+        client.username_pw_set(user, os.environ.get(PASSWORD_VARIABLE))
+    client.will_set(topic, LOST, qos=1, retain=True)
+    try:
+        if tls:
+            client.tls_set(ca_certs=ca)
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{where}: ca: {ca}: {e}") from e
+    return client

@@ -16,13 +16,19 @@ from sepilot_runtime.base.errors import DriveError, FrameError
 from sepilot_runtime.base.images import read_image
 from sepilot_runtime.base.opencv import cv2, video_file
 
-__all__ = ["ImageFrames", "VideoFrames", "VideoInfo", "look_through"]
+__all__ = ["VIDEO_SUFFIXES", "ImageFrames", "VideoFrames", "VideoInfo", "video_info"]
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
+
+INDEXED = frozenset({".mp4", ".avi", ".mov", ".m4v"})
+"""Containers that count their frames when the file is closed. The others estimate, from duration and rate."""
 
 
 class ImageFrames:
     """One image file per row. May be read by several threads."""
 
     sequential = False
+    size = (0, 0)
 
     def __init__(self, paths: Sequence[Path | str]) -> None:
         # As text, a third of the memory: there are as many as frames.
@@ -49,7 +55,8 @@ class VideoFrames:
 
     sequential = True
 
-    def __init__(self, path: Path, numbers: Sequence[int]) -> None:
+    def __init__(self, path: Path, numbers: Sequence[int], size: tuple[int, int] = (0, 0)) -> None:
+        self.size = size
         self._path = path
         self._numbers = list(numbers)
         self._capture: cv2.VideoCapture | None = None
@@ -86,46 +93,39 @@ class VideoFrames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What a video turned out to hold.
+    """What a video holds.
 
     Attributes:
-        frames: that can be decoded.
-        promised: that its header speaks of; 0 where it does not.
+        frames: by its index, or as many as can be decoded where it has none. What the index promises and the file does
+            not hold is a frame that cannot be read.
         rate_hz: frames per second by its header; 0 where that makes no sense.
+        size: (height, width).
     """
 
     frames: int
-    promised: int
     rate_hz: float
-
-    @property
-    def missing(self) -> int:
-        """Frames that the header promises and that cannot be decoded."""
-        return max(0, self.promised - self.frames)
+    size: tuple[int, int]
 
 
-def look_through(path: Path) -> VideoInfo:
-    """Count a video's frames by going through it, as headers are often wrong.
+def video_info(path: Path) -> VideoInfo:
+    """Look at a video's index, or go through it where it has none, or none that can be true.
 
     Raises:
-        DriveError: not a video, or not one frame of it can be decoded.
+        DriveError: not a video, or one without an index of which not one frame can be decoded.
     """
     capture = video_file(path)
     rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
     promised = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    frames = 0
-    while capture.grab():
+    size = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+    # Some containers promise a negative or an astronomic number.
+    trusted = path.suffix.lower() in INDEXED and 0 < promised <= path.stat().st_size
+    frames = int(promised) if trusted else 0
+    while not trusted and capture.grab():
         frames += 1
     capture.release()
     if not frames:
         raise DriveError(f"{path}: not one frame of this video can be decoded")
-    # Some containers promise a negative or an astronomic number.
-    believable = 0 < promised < 1e8
-    return VideoInfo(
-        frames=frames,
-        promised=int(promised) if believable else 0,
-        rate_hz=rate_hz if 0.5 <= rate_hz <= 1000.0 else 0.0,
-    )
+    return VideoInfo(frames=frames, rate_hz=rate_hz if 0.5 <= rate_hz <= 1000.0 else 0.0, size=size)
 
 
 def _state(path: Path) -> tuple[int, int]:

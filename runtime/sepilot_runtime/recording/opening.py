@@ -4,108 +4,219 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.recording.drive import Drive
+from sepilot_runtime.recording.format import Format
 from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_runtime.recording.pictures import VIDEO_SUFFIXES, images_in, read_pictures, read_video
-from sepilot_runtime.recording.places import children_of, files_in
-from sepilot_runtime.recording.tubs import is_tub_v1, is_tub_v2, read_tub_v1, read_tub_v2
-from sepilot_runtime.recording.udacity import LOG_NAME, read_udacity
-from sepilot_runtime.recording.video_csv import csv_beside, read_video_csv, video_beside
+from sepilot_runtime.recording.pictures import PICTURE_TABLES, PICTURES, read_pictures
+from sepilot_runtime.recording.places import Folder
+from sepilot_runtime.recording.tubs import TUB_V1, TUB_V2
+from sepilot_runtime.recording.udacity import UDACITY
+from sepilot_runtime.recording.videos import VIDEOS
 
-__all__ = ["open_apart", "open_drives"]
+__all__ = ["FORMATS", "Met", "meet", "open_apart", "open_drives"]
 
-KNOWN = (
-    "a Donkeycar tub (manifest.json or record_*.json), a Udacity log (driving_log.csv), pictures, a video, "
-    "a video with a CSV file, or a folder of these"
-)
+FORMATS: tuple[Format, ...] = (TUB_V2, TUB_V1, UDACITY, PICTURE_TABLES, PICTURES, VIDEOS)
+"""In the order in which they are asked what a folder holds; a reader of another format is one file and a place here."""
 
 MAX_DEPTH = 4
 
+LABELS = frozenset(
+    {".csv", ".txt", ".json", ".jsonl", ".tsv", ".xlsx", ".npy", ".npz", ".pkl", ".h5", ".mat", ".parquet"}
+)
+"""Of files that may hold the labels of the pictures or videos beside them."""
 
-def open_drives(paths: Sequence[Path], options: ReaderOptions) -> list[Drive]:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Met:
+    """Something that a search came upon: a recording, or what is none, with the reason in `left_out`.
+
+    Attributes:
+        failed: it looked like a recording and cannot be taken, which users of the others are told.
+    """
+
+    path: Path
+    drive: Drive | None = None
+    left_out: str = ""
+    failed: bool = False
+
+    def __str__(self) -> str:
+        """For what was left out: the line that tells it."""
+        return self.left_out if self.left_out.startswith(str(self.path)) else f"{self.path}: {self.left_out}"
+
+
+def open_drives(
+    paths: Sequence[Path],
+    options: ReaderOptions,
+    *,
+    labelled: bool = False,
+    told: Callable[[str], None] = lambda line: None,
+) -> list[Drive]:
     """Read the recordings at `paths`, each one recording or a folder of several, in order of path.
 
-    A recording that is reached in two ways, a video and its CSV file for one, is there once.
+    A recording that is reached in two ways, a video and its CSV file for one, is there once. What cannot be read in a
+    folder is left out, as long as something else in it can.
+
+    Args:
+        labelled: leave out what has no steering where a folder holds something that has.
+        told: gets a line for each recording that was left out.
 
     Raises:
-        DriveError: a path that is not there, holds no recording, or holds a broken one.
+        DriveError: a path that is not there, or holds no recording that can be read.
         UsageError: options that make no sense for what is there.
     """
-    return _named_apart(list(_found_at(paths, options).values()))
+    return open_apart(paths, (), options, labelled=labelled, told=told)[0]
 
 
-def open_apart(train: Sequence[Path], judge: Sequence[Path], options: ReaderOptions) -> tuple[list[Drive], list[Drive]]:
+def open_apart(
+    train: Sequence[Path],
+    judge: Sequence[Path],
+    options: ReaderOptions,
+    *,
+    labelled: bool = True,
+    told: Callable[[str], None] = lambda line: None,
+) -> tuple[list[Drive], list[Drive]]:
     """Recordings to train on and others to judge on, named as `open_drives` names all of them.
 
     Raises:
         DriveError: as `open_drives`; or a recording stands on both sides.
         UsageError: as `open_drives`.
     """
-    first, second = (_found_at(paths, options) for paths in (train, judge))
-    if twice := first.keys() & second.keys():
-        drive = next(d for key, d in second.items() if key in twice)
+    first, second = (
+        [m for path in paths for m in _found_at(path, options, labelled=labelled)] for paths in (train, judge)
+    )
+    for met in (*first, *second):
+        if met.failed:
+            told(str(met))
+    drives, others = (_once([m.drive for m in side if m.drive]) for side in (first, second))
+    if twice := drives.keys() & others.keys():
+        drive = next(d for key, d in others.items() if key in twice)
         raise DriveError(f"{drive.path}: given to train on and with --val; a drive must not train and judge")
-    together = _named_apart([*first.values(), *second.values()])
-    return together[: len(first)], together[len(first) :]
+    together = _named_apart([*drives.values(), *others.values()])
+    _require_acting(together, options)
+    return together[: len(drives)], together[len(drives) :]
 
 
-def _found_at(paths: Sequence[Path], options: ReaderOptions) -> dict[tuple[Path, str], Drive]:
-    """The recordings by what makes them one and the same: where they lie, and their name there."""
-    found: dict[tuple[Path, str], Drive] = {}
-    for path in paths:
-        if not path.exists():
-            raise DriveError(f"{path}: no such file or folder")
-        if not path.is_file() and not path.is_dir():
-            raise DriveError(f"{path}: a file or a folder expected, found something else")
-        here = _open_file(path, options) if path.is_file() else _open_folder(path, options, MAX_DEPTH)
-        if not here:
-            raise DriveError(f"{path}: {KNOWN} expected, found none")
-        for drive in here:
-            found.setdefault((drive.path.resolve(), drive.id), drive)
+def meet(paths: Sequence[Path], options: ReaderOptions) -> list[Met]:
+    """Everything that there is at `paths`, what is no recording as well; the drives named as `open_drives` names them.
+
+    Raises:
+        DriveError, UsageError: as `open_drives`.
+    """
+    found = [m for path in paths for m in _found_at(path, options, labelled=False)]
+    drives = _once([m.drive for m in found if m.drive])
+    named = dict(zip(drives, _named_apart(list(drives.values())), strict=True))
+    _require_acting(list(named.values()), options)
+    unnamed = [m for m in found if not m.drive]
+    return [*(Met(path=drive.path, drive=drive) for drive in named.values()), *unnamed]
+
+
+def _found_at(path: Path, options: ReaderOptions, *, labelled: bool) -> list[Met]:
+    """Raises DriveError: nothing there can be read, for the first reason."""
+    if not path.exists():
+        raise DriveError(f"{path}: no such file or folder")
+    if not path.is_file() and not path.is_dir():
+        raise DriveError(f"{path}: a file or a folder expected, found something else")
+    found = list(_file(path, options) if path.is_file() else _search(path, options, MAX_DEPTH))
+    if not any(m.drive for m in found):
+        failed = [m for m in found if m.failed]
+        if failed:
+            more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
+            raise DriveError(f"{failed[0]}{more}")
+        what = ", ".join(f.what for f in FORMATS)
+        depth = "" if path.is_file() else f" (looked {MAX_DEPTH} folders deep)"
+        raise DriveError(f"{path}: {what}, or a folder of these expected, found none{depth}")
+    if any(m.drive and m.drive.has("steering") for m in found):
+        found = [_beside_labelled(m, labelled=labelled) for m in found]
     return found
 
 
-def _open_file(path: Path, options: ReaderOptions) -> list[Drive]:
-    suffix = path.suffix.lower()
-    if path.name == "manifest.json":
-        return [read_tub_v2(path.parent, options)]
-    if path.name == LOG_NAME:
-        return [read_udacity(path, options)]
-    if suffix in VIDEO_SUFFIXES:
-        table = csv_beside(path)
-        return [read_video_csv(path, table, options) if table else read_video(path, options)]
-    if suffix == ".csv":
-        video = video_beside(path)
-        if video is None:
-            raise DriveError(f"{path}: a video of the same name beside it expected, found none")
-        return [read_video_csv(video, path, options)]
-    if suffix in IMAGE_SUFFIXES:
-        return read_pictures(path.parent, [path], options)
-    return []
+def _beside_labelled(met: Met, *, labelled: bool) -> Met:
+    """A contact sheet or a photograph of the track beside recordings is none itself."""
+    drive = met.drive
+    if drive is None or drive.has("steering") or not (labelled or drive.kind == "images"):
+        return met
+    return Met(path=met.path, left_out=f"{drive.kind} without labels beside recordings with labels", failed=labelled)
 
 
-def _open_folder(path: Path, options: ReaderOptions, depth: int) -> list[Drive]:
-    if is_tub_v2(path):
-        return [read_tub_v2(path, options)]
-    if is_tub_v1(path):
-        return [read_tub_v1(path, options)]
-    if (path / LOG_NAME).is_file():
-        return [read_udacity(path / LOG_NAME, options)]
-    drives = [d for video in sorted(files_in(path, VIDEO_SUFFIXES)) for d in _open_file(video, options)]
-    if depth:
-        drives += [d for child in children_of(path) for d in _open_folder(child, options, depth - 1)]
-    pictures = images_in(path)
-    beside = read_pictures(path, pictures, options) if pictures else []
-    # A contact sheet or a photograph of the track beside recordings is none itself.
-    if any(d.has("steering") for d in drives):
-        beside = [d for d in beside if d.has("steering")]
-    return beside + drives
+def _file(path: Path, options: ReaderOptions) -> Iterator[Met]:
+    """The recording that a file is part of."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        yield from (Met(path=d.path, drive=d) for d in read_pictures(path.parent, [path], options))
+        return
+    folder = Folder.at(path.parent)
+    for known in FORMATS:
+        for part in known.find(folder):
+            if path.name in part.files:
+                yield from (Met(path=d.path, drive=d) for d in known.read(part.path, options))
+                return
+
+
+def _search(path: Path, options: ReaderOptions, depth: int) -> Iterator[Met]:
+    try:
+        folder = Folder.at(path)
+        taken: set[str] = set()
+        for known in FORMATS:
+            for part in known.find(folder):
+                taken |= part.files
+                yield from _read(known, part.path, options)
+                if known.fills_folder:
+                    return
+    except DriveError as e:
+        yield Met(path=path, left_out=str(e), failed=True)
+        return
+    yield from _unknown(folder, taken)
+    for name in folder.folders:
+        if depth:
+            yield from _search(path / name, options, depth - 1)
+        else:
+            yield Met(path=path / name, left_out=f"not looked into: more than {MAX_DEPTH} folders deep")
+
+
+def _read(known: Format, path: Path, options: ReaderOptions) -> Iterator[Met]:
+    try:
+        drives = known.read(path, options)
+    except DriveError as e:
+        yield Met(path=path, left_out=str(e), failed=True)
+        return
+    yield from (Met(path=d.path, drive=d) for d in drives)
+
+
+def _unknown(folder: Folder, taken: set[str]) -> Iterator[Met]:
+    """Files that no reader knows, a line for each kind of them."""
+    by_suffix: dict[str, list[str]] = {}
+    for name in sorted(folder.files - taken):
+        by_suffix.setdefault(Path(name).suffix.lower(), []).append(name)
+    for suffix, names in by_suffix.items():
+        others = f" (and {len(names) - 1:,} more {suffix or 'files without a suffix'})" if len(names) > 1 else ""
+        # Whoever trains on pictures without labels may have meant these.
+        missed = bool(taken) and suffix in LABELS
+        yield Met(path=folder.path / names[0], left_out=f"no reader knows it{others}", failed=missed)
+
+
+def _once(drives: Sequence[Drive]) -> dict[tuple[Path, str], Drive]:
+    """The recordings by what makes them one and the same: where they lie, and their name there."""
+    found: dict[tuple[Path, str], Drive] = {}
+    for drive in drives:
+        found.setdefault((drive.path.resolve(), drive.id), drive)
+    return found
+
+
+def _require_acting(drives: Sequence[Drive], options: ReaderOptions) -> None:
+    """Refuse an option that no reader here goes by: whoever gives it thinks that it does something."""
+    going_by = {kind: names for known in FORMATS for kind, names in known.kinds.items()}
+    kinds = sorted({drive.kind for drive in drives})
+    for field in dataclasses.fields(options):
+        if getattr(options, field.name) != field.default and not any(field.name in going_by[kind] for kind in kinds):
+            flag = "--label" if field.name == "labels" else f"--{field.name.replace('_', '-')}"
+            able = ", ".join(kind for kind, names in going_by.items() if field.name in names)
+            raise UsageError(f"{flag}: for drives of the kind {able}, found {', '.join(kinds)}")
 
 
 def _named_apart(drives: list[Drive]) -> list[Drive]:

@@ -23,9 +23,11 @@ class ReaderOptions:
     angle_pattern: regular expression for a file name without suffix, with groups drive, frame and angle (degrees);
         "none" switches angles in file names off.
     angle_straight_deg: the angle that means straight ahead.
-    positive: direction of growing angles in file names and CSV files.
-    csv_steering, csv_time, csv_frame: columns of the CSV beside a video; "" finds them by name.
-    csv_unit: of the steering column; "auto" tells by the column's name and values.
+    positive: side of growing steering, as it was recorded.
+    csv_steering, csv_time, csv_frame: columns of a CSV file beside a video or pictures; "" finds them by name.
+    csv_unit: of the recorded steering; "auto" tells by the column's name and values in a CSV file beside a video or
+        pictures, and is full-scale for tubs and Udacity logs.
+    autopilot: what to do with the rows of a Donkeycar tub that its autopilot drove: their steering is not the driver's.
     labels: columns of numbers to read beside steering and throttle, as they stand there; `brake` finds a tub's
         `user/brake`, too.
     """
@@ -39,7 +41,8 @@ class ReaderOptions:
     csv_steering: str = ""
     csv_time: str = ""
     csv_frame: str = ""
-    csv_unit: Literal["auto", "rad", "deg", "full-scale"] = "auto"
+    csv_unit: Literal["auto", "rad", "deg", "percent", "full-scale"] = "auto"
+    autopilot: Literal["leave-out", "take"] = "leave-out"
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -57,6 +60,17 @@ class ReaderOptions:
     @property
     def sign(self) -> float:
         return 1.0 if self.positive == "right" else -1.0
+
+    def degrees_per(self, unit: str, full_scale_deg: float) -> float:
+        """The wheels' degrees that a steering of 1 stands for in a `csv_unit` but "auto"."""
+        scales = {"rad": math.degrees(1.0), "deg": 1.0, "percent": full_scale_deg / 100, "full-scale": full_scale_deg}
+        return scales[unit]
+
+    def steering_factor(self, full_scale_deg: float) -> float:
+        """What makes a label in [-1, 1], + = right, of the steering in a recording that is in full scale by itself."""
+        if self.csv_unit in ("auto", "full-scale"):
+            return self.sign
+        return self.sign * self.degrees_per(self.csv_unit, full_scale_deg) / full_scale_deg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,46 +1,113 @@
-"""Folders of pictures, with the steering angle in the file name or without any label, and plain videos."""
+"""Folders of pictures: with a table of labels, with the steering angle in the file name, or without any label.
+
+A table is a CSV or text file with a row for each picture: `labels.csv` with the columns filename and steering, or
+`data.txt` with `0.jpg 0.00` in its lines. Where it says nothing else, its names are looked for beside it and in the
+folders next to it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES, natural_key
-from sepilot_runtime.recording.drive import NOMINAL_RATE_HZ, Drive, Rows
-from sepilot_runtime.recording.frames import ImageFrames, VideoFrames, look_through
+from sepilot_runtime.recording import tables
+from sepilot_runtime.recording.drive import Drive
+from sepilot_runtime.recording.format import Format, Part
+from sepilot_runtime.recording.frames import ImageFrames
 from sepilot_runtime.recording.options import ANGLE_PATTERN, ReaderOptions
-from sepilot_runtime.recording.places import FileFinder, files_in
+from sepilot_runtime.recording.places import FileFinder, Folder
+from sepilot_runtime.recording.rows import Rows
+from sepilot_runtime.recording.tables import Table, open_table, read_rows
+from sepilot_runtime.recording.udacity import find_picture
 
-__all__ = ["VIDEO_SUFFIXES", "images_in", "read_pictures", "read_video"]
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
+__all__ = ["PICTURES", "PICTURE_TABLES", "read_pictures"]
 
 ANGLE_FULL_SCALE_DEG = 45.0
 """DeepPiCar steers from 45 to 135 degrees with 90 straight ahead."""
 
+TABLE_FULL_SCALE_DEG = 25.0
 UNLABELLED_FULL_SCALE_DEG = 25.0
 
 COUNTER_NOTE = "the last number of the names counts frames: not taken for an angle"
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Pictures directly in a folder, in natural order: frame 2 before frame 10.
+def _find_tables(folder: Folder) -> Iterator[Part]:
+    """Tables that name pictures; those of videos do not."""
+    for name in folder.with_suffix({".csv", ".txt"}):
+        if folder.with_suffix(IMAGE_SUFFIXES) or folder.folders:
+            try:
+                first = read_rows(folder.path / name, 2)[-1:]
+            except DriveError:  # No table; whoever lists what lies there says so.
+                continue
+            if any(_is_picture(cell) for row in first for cell in row):
+                yield Part(path=folder.path / name, files=frozenset({name}))
 
-    Raises:
-        DriveError: the folder cannot be read, or one of them is a link that leads out of it.
-    """
+
+def _read_table(path: Path, options: ReaderOptions) -> list[Drive]:
+    """Raises DriveError: no column of the steering, a unit that cannot be told, or no usable row."""
+    table = open_table(path)
+    scale = options.full_scale(TABLE_FULL_SCALE_DEG)
+    steering, note = table.steering_deg(_by_place(table, options), scale)
+    throttle, seconds = table.throttle(), table.seconds(options)
+    rows = Rows(path.parent, options)
+    further = table.further(rows.further)
+    finder, folders = FileFinder(path.parent), Folder.at(path.parent).folders
+    names = next((cells for cells in table.columns.values() if _is_picture(next(filter(None, cells), ""))), [])
+    for row, name in enumerate(names):
+        picture = find_picture(finder, name, folders)
+        if picture is None:
+            rows.skip("missing image" if name else "row without an image")
+            continue
+        rows.add(
+            picture.name,
+            picture,
+            time_s=np.nan if seconds is None else float(seconds[row]),
+            steering=options.sign * float(steering[row]) / scale,
+            throttle=float(throttle[row]),
+            further=further[row],
+        )
+    return [
+        rows.drive(
+            "picture-csv", ImageFrames, full_scale_deg=scale, name=f"{path.parent.name}/{path.stem}", notes=(note,)
+        )
+    ]
+
+
+def _by_place(table: Table, options: ReaderOptions) -> ReaderOptions:
+    """Of a table without a header that has two columns, the one without the names is the steering."""
+    if options.csv_steering or list(table.columns) != ["1", "2"]:
+        return options
+    return dataclasses.replace(options, csv_steering="1" if _is_picture(table.columns["2"][0]) else "2")
+
+
+def _is_picture(cell: str) -> bool:
+    return cell.lower().endswith(tuple(IMAGE_SUFFIXES))
+
+
+def _find_pictures(folder: Folder) -> Iterator[Part]:
+    if names := folder.with_suffix(IMAGE_SUFFIXES):
+        yield Part(path=folder.path, files=frozenset(names))
+
+
+def _read_folder(folder: Path, options: ReaderOptions) -> list[Drive]:
     finder = FileFinder(folder)
-    found = [finder.find(path.name) for path in files_in(folder, IMAGE_SUFFIXES)]
-    return sorted((path for path in found if path is not None), key=natural_key)
+    found = [finder.find(name) for name in Folder.at(folder).with_suffix(IMAGE_SUFFIXES)]
+    return read_pictures(folder, sorted((path for path in found if path is not None), key=natural_key), options)
 
 
 def read_pictures(folder: Path, paths: list[Path], options: ReaderOptions) -> list[Drive]:
     """One drive per prefix where the names hold angles, otherwise one without labels.
 
     A stray picture beside labelled ones is skipped; a stray match among plain pictures makes no drive of them.
+
+    Args:
+        paths: in natural order, frame 2 before frame 10.
 
     Raises:
         DriveError: no usable frame.
@@ -55,19 +122,6 @@ def read_pictures(folder: Path, paths: list[Path], options: ReaderOptions) -> li
     if options.angle_pattern == ANGLE_PATTERN and _is_counter(matches):
         return [_read_unlabelled(folder, paths, options, note=COUNTER_NOTE)]
     return _read_angles(folder, matches, options, strays=len(paths) - len(matches))
-
-
-def read_video(path: Path, options: ReaderOptions) -> Drive:
-    """A video without labels: to drive over, not to train on."""
-    info = look_through(path)
-    rows = Rows(path, options)
-    rate_hz = info.rate_hz or NOMINAL_RATE_HZ
-    for number in range(info.frames):
-        rows.add(str(number), number, time_s=number / rate_hz)
-    if info.missing:
-        rows.skip("missing at the end of the video", info.missing)
-    full_scale_deg = options.full_scale(UNLABELLED_FULL_SCALE_DEG)
-    return rows.drive("video", VideoFrames(path, range(info.frames)), full_scale_deg=full_scale_deg)
 
 
 def _angle_pattern(options: ReaderOptions) -> re.Pattern[str] | None:
@@ -115,7 +169,13 @@ def _read_angles(
     if strays:
         next(iter(groups.values())).skip("name without an angle", strays)
     return [
-        rows.drive("filename-angle", ImageFrames(rows.sources), full_scale_deg=scale, name=f"{folder.name}/{prefix}")
+        rows.drive(
+            "filename-angle",
+            ImageFrames,
+            full_scale_deg=scale,
+            name=f"{folder.name}/{prefix}",
+            unit_flags="--angle-straight-deg and --full-scale-deg",
+        )
         for prefix, rows in groups.items()
     ]
 
@@ -130,8 +190,29 @@ def _by_frame(item: tuple[Path, re.Match[str]]) -> tuple[str, int, str]:
 def _read_unlabelled(folder: Path, paths: list[Path], options: ReaderOptions, *, note: str = "") -> Drive:
     """Pictures without labels: to drive over, not to train on."""
     rows = Rows(folder, options)
-    for path in paths:
+    # Udacity's simulator puts three cameras into one folder; only the middle one looks where the car goes.
+    shown = [path for path in paths if path.name.startswith("center_")] or paths
+    for path in shown:
         rows.add(path.name, path)
+    if len(shown) < len(paths):
+        rows.skip("picture of a side camera", len(paths) - len(shown))
     full_scale_deg = options.full_scale(UNLABELLED_FULL_SCALE_DEG)
-    notes = (note,) if note else ()
-    return rows.drive("images", ImageFrames(rows.sources), full_scale_deg=full_scale_deg, notes=notes)
+    return rows.drive("images", ImageFrames, full_scale_deg=full_scale_deg, notes=(note,) if note else ())
+
+
+PICTURE_TABLES = Format(
+    what="pictures with a table (.csv, .txt)",
+    kinds={"picture-csv": tables.OPTIONS},
+    find=_find_tables,
+    read=_read_table,
+)
+
+PICTURES = Format(
+    what="pictures",
+    kinds={
+        "filename-angle": frozenset({"full_scale_deg", "positive", "angle_pattern", "angle_straight_deg"}),
+        "images": frozenset({"full_scale_deg", "angle_pattern"}),
+    },
+    find=_find_pictures,
+    read=_read_folder,
+)

@@ -3,6 +3,10 @@
 Version 2: `manifest.json` holds five lines of JSON: inputs, types, metadata, manifest metadata, and a table with the
 catalogs' names and the deleted indexes. Catalogs are JSON lines. Version 1: one `record_N.json` per frame beside its
 picture. Steering is `user/angle` in [-1, 1], + = right, in both.
+
+Donkeycar writes the manifest's last line anew for every frame, so a power cut tears it while all else is whole: the
+catalogs that lie there are what was recorded. Whoever then deletes the manifest and records on begins at index 0 again,
+behind the old rows of `catalog_0` and over the old pictures.
 """
 
 from __future__ import annotations
@@ -10,137 +14,203 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sepilot_runtime.base.caps import RECORDING_BYTES, ROW_BYTES
 from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.base.images import natural_key
 from sepilot_runtime.base.reading import read_regular
-from sepilot_runtime.recording.drive import Drive, Rows
+from sepilot_runtime.recording.drive import Drive
+from sepilot_runtime.recording.format import Format, Part
 from sepilot_runtime.recording.frames import ImageFrames
 from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_runtime.recording.places import FileFinder
+from sepilot_runtime.recording.places import FileFinder, Folder
+from sepilot_runtime.recording.rows import Rows
 
-__all__ = ["is_tub_v1", "is_tub_v2", "read_tub_v1", "read_tub_v2"]
+__all__ = ["TUB_V1", "TUB_V2"]
 
 FULL_SCALE_DEG = 25.0
 """A tub does not say what a steering of 1 turns the wheels by; this is usual for 1/10 scale cars."""
 
-IMAGE, ANGLE, THROTTLE = "cam/image_array", "user/angle", "user/throttle"
+MANIFEST = "manifest.json"
+
+IMAGE, ANGLE, THROTTLE, MODE = "cam/image_array", "user/angle", "user/throttle", "user/mode"
+
+AUTOPILOT = frozenset({"pilot", "local", "local_angle"})
+"""Modes in which Donkeycar steers by a model; `user/angle` is then the model's, or a stick that nobody holds."""
+
+_RECORD = re.compile(r"record_(\d{1,18})\.json")
 
 
-def is_tub_v2(path: Path) -> bool:
-    """A folder with a manifest that names catalogs, or with a broken one beside catalogs.
-
-    Other tools write a `manifest.json`, too.
-    """
-    manifest = path / "manifest.json"
-    try:
-        return manifest.is_file() and (b'"paths"' in read_regular(manifest, RECORDING_BYTES) or _has_catalogs(path))
-    except OSError:
-        return True
-
-
-def is_tub_v1(path: Path) -> bool:
-    """A folder with `record_N.json` files."""
-    return any(path.glob("record_*.json"))
+def _find_v2(folder: Folder) -> Iterator[Part]:
+    """A manifest that names catalogs, or catalogs. Other tools write a `manifest.json`, too."""
+    catalogs = frozenset(name for name in folder.files if name.endswith(".catalog"))
+    manifest = folder.path / MANIFEST
+    if not catalogs and MANIFEST in folder.files:
+        try:
+            if b'"paths"' not in read_regular(manifest, RECORDING_BYTES):
+                return
+        except OSError:  # Reading it says why.
+            pass
+    elif not catalogs:
+        return
+    yield Part(path=folder.path, files=catalogs | {MANIFEST})
 
 
-def read_tub_v2(path: Path, options: ReaderOptions) -> Drive:
-    """Raises DriveError: no manifest, or a catalog that it names is missing or lies outside."""
-    table, recorded_scale = _manifest(path)
-    deleted = {i for i in table["deleted_indexes"] if isinstance(i, int)}
-    rows = Rows(path, options)
+def _find_v1(folder: Folder) -> Iterator[Part]:
+    if records := frozenset(name for name in folder.files if name.startswith("record_") and name.endswith(".json")):
+        yield Part(path=folder.path, files=records)
+
+
+def _read_v2(path: Path, options: ReaderOptions) -> list[Drive]:
+    """Raises DriveError: no usable row, a manifest of something else, or a catalog that lies outside."""
     finder = FileFinder(path)
-    for name in table["paths"]:
+    manifest = _manifest(path, finder)
+    reader = _Reader(path, finder, options, options.full_scale(manifest.full_scale_deg))
+    missing = 0
+    for name in manifest.catalogs:
         catalog = finder.find(name)
         if catalog is None:
-            raise DriveError(f"{path / 'manifest.json'}: names the catalog {name!r}, which is not there")
+            missing += 1
+            continue
         # Line by line: a list of all would be the most that a training holds.
         for line in re.finditer(r"[^\n]+", _text(catalog)):
             if not line[0].isspace():
-                _take(rows, finder, line[0], deleted, images="images")
-    scale = options.full_scale(recorded_scale or FULL_SCALE_DEG)
-    return rows.drive("tub-v2", ImageFrames(rows.sources), full_scale_deg=scale)
+                reader.take(line[0], manifest.deleted, images="images")
+    if missing:
+        reader.rows.skip("missing catalog", missing)
+    return [reader.drive("tub-v2", manifest.notes)]
 
 
-def read_tub_v1(path: Path, options: ReaderOptions) -> Drive:
+def _read_v1(path: Path, options: ReaderOptions) -> list[Drive]:
     """Raises DriveError: no usable record."""
-    rows = Rows(path, options)
-    finder = FileFinder(path)
-    records = (re.fullmatch(r"record_(\d{1,18})\.json", p.name) for p in path.glob("record_*.json"))
+    reader = _Reader(path, FileFinder(path), options, options.full_scale(FULL_SCALE_DEG))
+    records = (_RECORD.fullmatch(name) for name in Folder.at(path).files)
     for match in sorted((m for m in records if m), key=lambda m: int(m[1])):
-        file = finder.find(match.string)
+        file = reader.finder.find(match.string)
         if file is not None:
-            _take(rows, finder, _text(file), set(), images="")
-    return rows.drive("tub-v1", ImageFrames(rows.sources), full_scale_deg=options.full_scale(FULL_SCALE_DEG))
-
-
-def _has_catalogs(path: Path) -> bool:
-    return any(path.glob("*.catalog"))
+            reader.take(_text(file), frozenset(), images="")
+    return [reader.drive("tub-v1")]
 
 
 def _text(path: Path) -> str:
     try:
-        return read_regular(path, RECORDING_BYTES).decode("utf-8", "replace")
+        return read_regular(path, RECORDING_BYTES).decode("utf-8-sig", "replace")
     except OSError as e:
         raise DriveError(f"{path}: cannot be read: {e.strerror or e}") from e
 
 
-def _manifest(path: Path) -> tuple[dict[str, Any], float | None]:
-    """The line with the catalogs and the deleted indexes, and the full-scale angle if the recorder wrote one."""
-    file = path / "manifest.json"
-    documents: list[Any] = []
-    for number, line in enumerate(_text(file).split("\n"), 1):
-        try:
-            documents += [json.loads(line)] if line.strip() else []
-        except (ValueError, RecursionError) as e:
-            raise DriveError(f"{file}: line {number} is not JSON, as each line of a tub's manifest is") from e
-    objects = [d for d in documents if isinstance(d, dict)]
-    table = next((d for d in objects if "paths" in d), None)
-    if table is None or not _is_list_of(table["paths"], str):
-        raise DriveError(f"{file}: a line with `paths`, a list of the catalogs' names, expected, found none")
-    if not _is_list_of(table.setdefault("deleted_indexes", []), int):
-        raise DriveError(f"{file}: deleted_indexes: a list of whole numbers expected")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Manifest:
+    """What to read, and what a user should know of it."""
+
+    catalogs: tuple[str, ...]
+    deleted: frozenset[int]
+    full_scale_deg: float
+    notes: tuple[str, ...]
+
+
+def _manifest(path: Path, finder: FileFinder) -> _Manifest:
+    """The manifest as far as it is whole; the catalogs that lie there, whether it names them or not.
+
+    Raises:
+        DriveError: it cannot be read, or its table is one of something else.
+    """
+    file = finder.find(MANIFEST)
+    lines = [line for line in _text(file).split("\n") if line.strip()] if file else []
+    objects = [found for line in lines if isinstance(found := _parsed(line), dict)]
+    table = next((d for d in reversed(objects) if "paths" in d), None)
+    here = sorted((p for p in map(Path, Folder.at(path).files) if p.suffix == ".catalog"), key=natural_key)
+    named, deleted, notes = [], frozenset[int](), []
+    if table is None:
+        state = "torn" if file else "missing"
+        notes = [f"{MANIFEST} is {state}: the catalogs in the folder are read, deleted rows are not known"]
+    else:
+        named = table["paths"]
+        if not _is_list_of(named, str):
+            raise DriveError(f"{file}: paths: a list of the catalogs' names expected")
+        if not _is_list_of(table.get("deleted_indexes", []), int):
+            raise DriveError(f"{file}: deleted_indexes: a list of whole numbers expected")
+        deleted = frozenset(table.get("deleted_indexes", []))
+        if others := sum(p.name not in named for p in here):
+            notes = [f"{others} of {len(here)} catalogs are not in {MANIFEST}: read as well"]
     scales = [_number(d, "full_scale_deg") for d in objects]
-    return table, next((scale for scale in scales if 0 < scale <= 180), None)
+    return _Manifest(
+        catalogs=tuple(dict.fromkeys([*named, *(p.name for p in here)])),
+        deleted=deleted,
+        full_scale_deg=next((scale for scale in scales if 0 < scale <= 180), FULL_SCALE_DEG),
+        notes=tuple(notes),
+    )
+
+
+def _parsed(text: str) -> Any:
+    """None for what is no JSON, or none that can be read: numbers or lists without end."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_list_of(value: object, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
-def _take(rows: Rows, finder: FileFinder, text: str, deleted: set[int], *, images: str) -> None:
-    """One record, from a line of a catalog or a file of its own."""
-    try:
-        record: Any = json.loads(text) if len(text) <= ROW_BYTES else None
-    except (ValueError, RecursionError):
-        rows.skip("broken JSON")
-        return
-    name = record.get(IMAGE) if isinstance(record, dict) else None
-    if not isinstance(name, str):
-        rows.skip("record without an image")
-        return
-    index = record.get("_index")
-    if isinstance(index, int) and index in deleted:
-        rows.skip("deleted by the author")
-        return
-    path = finder.find(name, below=images)
-    if path is None:
-        rows.skip("missing image")
-        return
-    if ANGLE not in record:
-        rows.skip("record without user/angle")
-        return
-    rows.add(
-        name,
-        str(path),
-        time_s=_number(record, "_timestamp_ms", "milliseconds") / 1000.0,
-        steering=_number(record, ANGLE),
-        throttle=_number(record, THROTTLE),
-        further=[_number(record, name, f"user/{name}") for name in rows.further],
-    )
+class _Reader:
+    """Goes through the rows of a tub, from lines of catalogs or files of their own."""
+
+    def __init__(self, path: Path, finder: FileFinder, options: ReaderOptions, full_scale_deg: float) -> None:
+        self.rows, self.finder = Rows(path, options), finder
+        self._options, self._full_scale_deg = options, full_scale_deg
+        self._factor = options.steering_factor(full_scale_deg)
+        self._taken_modes: Counter[str] = Counter()
+
+    def take(self, text: str, deleted: frozenset[int], *, images: str) -> None:
+        """One row."""
+        rows = self.rows
+        record = _parsed(text) if len(text) <= ROW_BYTES else None
+        name = record.get(IMAGE) if isinstance(record, dict) else None
+        if record is None:
+            rows.skip("broken JSON")
+            return
+        if not isinstance(name, str):
+            rows.skip("record without an image")
+            return
+        index = record.get("_index")
+        if isinstance(index, int) and index in deleted:
+            rows.skip("deleted by the author")
+            return
+        path = self.finder.locate(name, below=images)
+        if path is None:
+            rows.skip("missing image")
+            return
+        steering, why = self._steering(record)
+        rows.add(
+            name,
+            path,
+            time_s=_number(record, "_timestamp_ms", "milliseconds") / 1000.0,
+            steering=steering,
+            throttle=_number(record, THROTTLE),
+            further=[_number(record, name, f"user/{name}") for name in rows.further],
+            unlabelled=why,
+        )
+
+    def _steering(self, record: Mapping[str, Any]) -> tuple[float | None, str]:
+        """The driver's label, or None and why there is none."""
+        if ANGLE not in record:
+            return None, "record without user/angle"
+        if (mode := record.get(MODE)) in AUTOPILOT:
+            if self._options.autopilot == "leave-out":
+                return None, f"driven by the autopilot (mode {mode}); --autopilot take reads them"
+            self._taken_modes[mode] += 1
+        return self._factor * _number(record, ANGLE), ""
+
+    def drive(self, kind: str, notes: tuple[str, ...] = ()) -> Drive:
+        taken = [f"{count:,} rows driven by the autopilot (mode {m}) taken" for m, count in self._taken_modes.items()]
+        return self.rows.drive(kind, ImageFrames, full_scale_deg=self._full_scale_deg, notes=(*notes, *taken))
 
 
 def _number(record: Mapping[str, Any], *keys: str) -> float:
@@ -151,3 +221,22 @@ def _number(record: Mapping[str, Any], *keys: str) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
             return float(value)
     return math.nan
+
+
+OPTIONS = frozenset({"full_scale_deg", "positive", "csv_unit", "autopilot", "labels"})
+
+TUB_V2 = Format(
+    what=f"a Donkeycar tub ({MANIFEST} or catalogs)",
+    kinds={"tub-v2": OPTIONS},
+    fills_folder=True,
+    find=_find_v2,
+    read=_read_v2,
+)
+
+TUB_V1 = Format(
+    what="an old one (record_*.json)",
+    kinds={"tub-v1": OPTIONS},
+    fills_folder=True,
+    find=_find_v1,
+    read=_read_v1,
+)

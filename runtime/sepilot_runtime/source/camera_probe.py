@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sepilot_runtime.base.errors import DriveError
@@ -83,21 +84,13 @@ def probe_camera(
     Raises:
         DriveError: it cannot be opened.
     """
-    with silenced():
-        capture = (open_capture or camera_opener(where))()
-        try:
-            if not capture.isOpened():
-                raise DriveError(
-                    f"camera {where}: cannot be opened; is it connected, and does no other program use it?"
-                )
-            default = read_mode(capture)
-            stamps = _intervals(capture, clock_ns, WARM_UP_FRAMES + TIMED_FRAMES)[WARM_UP_FRAMES:]
-            monotonic = _has_monotonic_stamps(capture, clock_ns)
-            period_ns = statistics.median(stamps) if stamps else 0.0
-            queued = _queued(capture, period_ns, clock_ns, sleep) if stamps else 0
-            modes = tuple(_modes(capture, (request or CameraRequest()).rate_hz or 60.0))
-        finally:
-            capture.release()
+    with silenced(), _opened(where, open_capture) as capture:
+        default = read_mode(capture)
+        stamps = _intervals(capture, clock_ns, WARM_UP_FRAMES + TIMED_FRAMES)[WARM_UP_FRAMES:]
+        monotonic = _has_monotonic_stamps(capture, clock_ns)
+        period_ns = statistics.median(stamps) if stamps else 0.0
+        queued = _queued(capture, period_ns, clock_ns, sleep) if stamps else 0
+        modes = tuple(_modes(capture, (request or CameraRequest()).rate_hz or 60.0))
     deviations = sorted(abs(step - period_ns) for step in stamps)
     return CameraProbe(
         where=where,
@@ -109,6 +102,17 @@ def probe_camera(
         longest_ms=round(max(stamps) / 1e6, 3) if stamps else 0.0,
         monotonic_stamps=monotonic,
     )
+
+
+@contextlib.contextmanager
+def _opened(where: str, open_capture: OpenCapture | None) -> Iterator[Capture]:
+    capture = (open_capture or camera_opener(where))()
+    try:
+        if not capture.isOpened():
+            raise DriveError(f"camera {where}: cannot be opened; is it connected, and does no other program use it?")
+        yield capture
+    finally:
+        capture.release()
 
 
 def _intervals(capture: Capture, clock_ns: Callable[[], int], frames: int) -> list[int]:

@@ -6,11 +6,9 @@ A frame carries its own time and the moment at which it arrived here, so that wh
 |--------------------------------|-----------------------------------------------------------------------------|
 | camera index, /dev/video0      | newest frame; says its mode; luma only, or a small JPEG, where that will do |
 | rtsp://, http://, gst:PIPELINE | newest frame; the least buffering that the protocol allows                  |
-| video file                     | every frame, with the time stamps of the file                               |
-| image, folder of images        | every image in natural order, at Donkeycar's rate                           |
-| Donkeycar tub                  | every row, with its time stamp and its recorded steering                    |
+| a recording                    | every frame that training would take, with its time and recorded steering   |
 
-Cameras and streams connect again in the background; files are gone through once.
+Cameras and streams connect again in the background; recordings are gone through once.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.base.files import exists
-from sepilot_runtime.base.images import IMAGE_SUFFIXES
 from sepilot_runtime.source.protocol import Source
-from sepilot_runtime.source.recorded import ImageSource, open_folder, open_video
 
 if TYPE_CHECKING:
+    from sepilot_runtime.recording.options import ReaderOptions
     from sepilot_runtime.source.camera_request import CameraRequest
 
 __all__ = ["is_camera", "is_stream", "open_source"]
@@ -41,15 +38,22 @@ def is_stream(spec: str) -> bool:
     return spec.startswith("gst:") or "://" in spec
 
 
-def open_source(spec: str, request: CameraRequest | None = None) -> Source:
+def open_source(spec: str, request: CameraRequest | None = None, options: ReaderOptions | None = None) -> Source:
     """Open a source by what its user calls it: see the table at the head of this module.
 
     Args:
         request: what to ask a camera for, and which picture will be made of its frames; streams and files ignore it.
+        options: how to read a recording; a live source has none.
 
     Raises:
         DriveError: there is no such thing, it cannot be read, or it holds no frames.
+        UsageError: options that nothing here goes by.
     """
+    if (is_camera(spec) or is_stream(spec)) and options:
+        from sepilot_runtime.recording.options import ReaderOptions
+
+        if options != ReaderOptions():
+            raise UsageError(f"{spec}: a recording expected by the options on how to read it, found a live source")
     if is_camera(spec):
         from sepilot_runtime.source.camera import open_camera
 
@@ -59,21 +63,16 @@ def open_source(spec: str, request: CameraRequest | None = None) -> Source:
 
         return open_stream(spec)
     try:
-        return _open_path(Path(spec))
+        return _open_path(Path(spec), options)
     except OSError as e:
         # Such as a folder without permission.
         raise DriveError(f"{e.filename or spec}: cannot be read: {e.strerror or e}") from e
 
 
-def _open_path(path: Path) -> Source:
+def _open_path(path: Path, options: ReaderOptions | None) -> Source:
     if not exists(path, DriveError):
         raise DriveError(f"{path}: no such file or folder, and neither a camera index nor a URL")
-    if path.is_dir():
-        if (path / "manifest.json").is_file():
-            from sepilot_runtime.source.tubs import open_tub
+    from sepilot_runtime.recording.options import ReaderOptions
+    from sepilot_runtime.source.recorded import open_recorded
 
-            return open_tub(path)
-        return open_folder(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImageSource(str(path), "images", [path])
-    return open_video(path)
+    return open_recorded(path, options or ReaderOptions())

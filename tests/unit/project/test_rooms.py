@@ -82,3 +82,74 @@ def test_no_modules_need_each_other() -> None:
     assert not circle(sources, known)
     sources["sepilot_runtime.base.errors"] += "\ndef late():\n    from sepilot_runtime.base import files\n"
     assert circle(sources, known), "a planted circle, through an import inside a function"
+
+
+LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
+"""In lines, with docstrings, for whatever does not say "Long because" in its docstring."""
+
+SHORT = {"sepilot_runtime"}
+"""Packages that keep to it."""
+
+
+def too_long(source: str) -> list[str]:
+    tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = {node: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    found: list[ast.Module | ast.FunctionDef | ast.AsyncFunctionDef]
+    found = [node for node, lines in lengths.items() if lines > LONGEST_FUNCTION]
+    found += [tree] if len(source.splitlines()) > LONGEST_MODULE else []
+    return [getattr(node, "name", "module") for node in found if "Long because" not in (ast.get_docstring(node) or "")]
+
+
+@pytest.mark.parametrize("package", sorted(SHORT))
+def test_modules_and_functions_are_short(package: str) -> None:
+    found = {str(path): too_long(path.read_text()) for path in PACKAGES[package].rglob("*.py")}
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_what_is_too_long_is_noticed() -> None:
+    body = "    pass\n" * LONGEST_FUNCTION
+    assert too_long(f"def f():\n{body}") == ["f"] and too_long("\n" * 301) == ["module"]
+    assert not too_long(f'def f():\n    """Long because."""\n{body}')
+    assert not too_long("def f():\n" + "    pass\n" * (LONGEST_FUNCTION - 1)) and not too_long("\n" * 300)
+
+
+ENTRIES = {"watchdog.py"}
+"""Processes of their own outside the command line."""
+
+
+MAKERS = ("request", "request_of", "_options", "_filter")
+
+
+def parses_arguments(source: str) -> bool:
+    """Whether a source reads a command line, or takes one that was read but not made a request of."""
+    return "import argparse" in source or "argparse." in source
+
+
+def hands_on(source: str) -> list[str]:
+    """Functions that take a namespace, but for those that are named for what they make of it."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    takes = {
+        node.name: any("Namespace" in ast.unparse(a.annotation) for a in node.args.args if a.annotation)
+        for node in functions
+    }
+    return [
+        name
+        for name, found in takes.items()
+        if found and not name.endswith(("_request", "_options", "_filter", "request_of"))
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_command_lines_are_read_in_the_commands_alone(package: str) -> None:
+    folder = PACKAGES[package]
+    found = {p for p in folder.rglob("*.py") if p.parent != folder / "commands" and parses_arguments(p.read_text())}
+    assert {p.name for p in found} <= ENTRIES
+    handed = {p.name: hands_on(p.read_text()) for p in folder.rglob("*.py") if p.name != "check.py"}
+    assert not {name: names for name, names in handed.items() if names}
+
+
+def test_a_namespace_that_is_handed_on_is_noticed() -> None:
+    planted = "import argparse\ndef _drive(arguments: argparse.Namespace) -> None: ...\n"
+    assert parses_arguments(planted) and hands_on(planted) == ["_drive"]
+    assert not hands_on(planted.replace("_drive", "camera_request"))

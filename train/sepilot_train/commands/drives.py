@@ -19,8 +19,9 @@ EPILOG = """examples:
   sepilot drives driving_log.csv --cameras all
   sepilot drives clips/ --csv-unit deg --positive left
 
-Reads Donkeycar tubs (v1, v2), Udacity logs, angle-in-file-name pictures, video + CSV, plain pictures
-and videos. Nothing is written into a recording.
+Reads Donkeycar tubs (v1, v2), Udacity logs, pictures with a table or with the angle in their names,
+video + CSV, plain pictures and videos. What it met besides them is listed with the reason why it is
+left out. Nothing is written into a recording.
 """
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -44,24 +45,34 @@ def main(argv: Sequence[str]) -> int:
     add_filter_arguments(parser)
     arguments = parser.parse_args(argv)
 
+    from sepilot_runtime.base.errors import DriveError
     from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
-    from sepilot_runtime.recording.opening import open_drives
+    from sepilot_runtime.recording.opening import Met, meet
 
     if arguments.sheet is not None:
         from sepilot_train.base.contact_sheet import require_sheet_path
 
         require_sheet_path(arguments.sheet)
     wanted = drive_filter(arguments)
-    drives = [d.filtered(wanted) for d in open_drives(arguments.paths, reader_options(arguments))]
+    drives, left_out = [], []
+    for met in meet(arguments.paths, reader_options(arguments)):
+        try:
+            drives += [met.drive.filtered(wanted)] if met.drive else []
+            left_out += [] if met.drive else [met]
+        except DriveError as e:
+            left_out.append(Met(path=met.path, left_out=str(e)))
+    if not drives:
+        raise DriveError(str(left_out[0]))
     rows = [_row(d, _corrupt(d) if arguments.verify else {}) for d in drives]
     if arguments.sheet is not None:
         from sepilot_train.base.contact_sheet import draw_sheet
 
         draw_sheet(drives, arguments.sheet)
     if arguments.json:
-        print(json.dumps({"drives": rows}, indent=2, allow_nan=False))
+        others = [{"path": str(met.path), "reason": met.left_out} for met in left_out]
+        print(json.dumps({"drives": rows, "left_out": others}, indent=2, allow_nan=False))
         return 0
-    _print(rows)
+    _print(rows, [str(met) for met in left_out])
     if arguments.sheet is not None:
         print(f"contact sheet: {arguments.sheet}")
     return 0
@@ -125,7 +136,7 @@ def _row(drive: Drive, corrupt: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print(rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -156,6 +167,10 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
             console.print(f"\n{legible(row['id'])}")
         for line in remarks:
             console.print(f"  {legible(line)}", style="dim")
+    if left_out:
+        console.print("\nleft out")
+    for line in left_out:
+        console.print(f"  {legible(line)}", style="dim")
 
 
 def _bars(counts: Sequence[int]) -> str:

@@ -84,12 +84,12 @@ def _keras_model(path: Path, model: str, overrides: Sequence[str]) -> Any:
     if path.suffix in (".tflite", ".onnx"):
         raise ModelFileError(f"{path}: no such file")
     from sepilot_train.base.quiet import start_keras
-    from sepilot_train.models import build_model
+    from sepilot_train.run.net import build_net
     from sepilot_train.run.recipe import load_recipe
 
     recipe = load_recipe(model, overrides)
     start_keras()
-    return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options)
+    return build_net(recipe)
 
 
 def _print(model: str, table: LayerTable) -> None:

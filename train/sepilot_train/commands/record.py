@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
                 seed=arguments.seed,
                 kicks=arguments.kicks,
                 slow_for_bends=arguments.slow_for_bends,
-                progress=lambda: advance(1),
+                progress=advance,
             )
     if arguments.json:
         print(json.dumps([dataclasses.asdict(recording) for recording in recordings], indent=2))

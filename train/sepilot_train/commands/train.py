@@ -34,6 +34,8 @@ EPILOG = """examples:
   sepilot train tubs/monday tubs/tuesday --val tubs/friday --recipe swift --out runs/week
   sepilot train tubs/* --recipe v27 --set training.epochs=30 --seed 1 --out runs/v27
   sepilot train --resume --out runs/week          after a kill, to the same result
+  sepilot train tubs/* --recipe swift-throttle --out runs/both    steering and throttle
+  sepilot train tubs/* --recipe own.toml --out runs/own  a net of your own code: model.builder = "my_nets.py:build"
   sepilot train tubs/* --preview sheet.png        look at the augmentation, train nothing
 
 Without --val whole drives are held out (five drives or more), or blocks of time with a guard gap.
@@ -55,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         arguments = parser.parse_args(argv)
     if not arguments.drives:
         raise UsageError("DRIVE: at least one recording is needed, found none")
-    request, recipe = _asked(arguments)
+    request, recipe = _request(arguments)
     if arguments.preview is not None:
         return _preview(arguments.preview, request, recipe)
     assert out is not None
@@ -116,7 +118,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
     }
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
+def _request(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_train.run.material import columns_of
     from sepilot_train.run.recipe import load_recipe
@@ -163,7 +165,7 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
         require_same(out, request, recipe)
     else:
         require_new(out)
-    sides = open_sides(request)
+    sides = open_sides(request, told=_left_out)
     usable_cache()
     start_keras()
     require_buildable(recipe)
@@ -198,6 +200,10 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
         f"{skipped.total():,} skipped{f' ({why})' if why else ''}; seed {request.seed}",
         file=sys.stderr,
     )
+
+
+def _left_out(line: str) -> None:
+    print(f"left out: {line}", file=sys.stderr)
 
 
 def _say(row: dict[str, float], *, recipe: Recipe, every: bool) -> None:

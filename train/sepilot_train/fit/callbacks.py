@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_train.base.frame_set import FrameSet
+from sepilot_train.base.progress import progress_bar
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
 from sepilot_train.fit.outputs.protocol import Target
@@ -214,30 +216,26 @@ class ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]
     async_safe = True
 
     def __init__(self, keeper: EpochKeeper, *, steps: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
         super().__init__()
-        self._keeper = keeper
-        self._steps = steps
-        self._progress = Progress(console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("training")
+        self._keeper, self._steps, self._done = keeper, steps, 0
+        self._bars = contextlib.ExitStack()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._progress.update(self._task, total=self.params["epochs"] * self._steps)
-        self._progress.start()
+        self._advance = self._bars.enter_context(progress_bar("training", self.params["epochs"] * self._steps))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         rows = self._keeper.rows
         last = f", loss {rows[-1]['loss']:.4f}, validation {rows[-1]['val_loss']:.4f}" if rows else ""
-        text = f"epoch {epoch + 1}/{self.params['epochs']}{last}"
-        self._progress.update(self._task, completed=epoch * self._steps, description=text)
+        # A training that goes on begins in the middle.
+        self._advance(epoch * self._steps - self._done, label=f"epoch {epoch + 1}/{self.params['epochs']}{last}")
+        self._done = epoch * self._steps
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._progress.advance(self._task)
+        self._done += 1
+        self._advance()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._progress.stop()
+        self._bars.close()
 
 
 def _values(variables: Sequence[Any]) -> Arrays:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -100,14 +100,17 @@ def gather(
     return Material(columns=columns_of(recipe), drives=drives, sets=tuple(sets), split=parts)
 
 
-def open_sides(request: Request) -> tuple[list[Drive], list[Drive]]:
+def open_sides(request: Request, told: Callable[[str], None] = lambda line: None) -> tuple[list[Drive], list[Drive]]:
     """The drives to train on and those to judge on; named apart together, as every later verb opens them together.
+
+    Args:
+        told: gets a line for each recording that was left out.
 
     Raises:
         DriveError: a recording cannot be read, or stands on both sides.
     """
     train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
-    return open_apart(train, judge, request.reader)
+    return open_apart(train, judge, request.reader, told=told)
 
 
 def load_sets(

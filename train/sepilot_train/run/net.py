@@ -1,9 +1,17 @@
-"""The net that a recipe asks for."""
+"""The net that a recipe asks for: one of ours, one of the user's own code, or a .keras file."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from sepilot_runtime.base.errors import RecipeError
+from sepilot_train.base.keras_file import load_keras
+from sepilot_train.inspect.keras_graph import maker_of, outputs_of
 from sepilot_train.models import build_model
 from sepilot_train.run.recipe import Recipe
 
@@ -11,5 +19,93 @@ __all__ = ["build_net"]
 
 
 def build_net(recipe: Recipe) -> Any:
-    """A Keras net with new weights. Raises RecipeError."""
-    return build_model(recipe.model.builder, recipe.picture.shape, recipe.model.options, tuple(recipe.targets))
+    """A Keras net that takes the recipe's pictures and has a number for each of its outputs.
+
+    Its weights are new, but for those of a .keras file. The user's own code is run, and is said to be.
+
+    Raises:
+        RecipeError: there is no such net, or it does not fit the recipe.
+        ModelFileError: the .keras file cannot be read.
+    """
+    model, names = recipe.model, tuple(recipe.targets)
+    if model.keras:
+        return _fitting(load_keras(Path(model.keras)), model.keras, recipe)
+    if own := model.own_code:
+        path, name = own
+        build = _function(path, name)
+        try:
+            import keras
+
+            net = build(keras, recipe.picture.shape, names, **model.options)
+        except Exception as e:  # What a person's own code raises is theirs to choose.
+            raise RecipeError(f"{path}:{name}: {_line(e)}") from e
+        return _fitting(net, f"{path}:{name}", recipe)
+    return build_model(model.builder, recipe.picture.shape, model.options, names)
+
+
+@cache
+def _function(path: Path, name: str) -> Callable[..., Any]:
+    if not path.is_file():
+        raise RecipeError(f"model.builder: {path}: no such file")
+    print(f"model.builder: running the code of {path}", file=sys.stderr)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"model.builder: {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        raise RecipeError(f"model.builder: {path}: {_line(e)}") from e
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise RecipeError(
+            f"model.builder: {path}: a function {name} expected, found {'none' if found is None else found}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _fitting(net: Any, where: str, recipe: Recipe) -> Any:
+    """The net as a Functional one whose outputs are called as the recipe calls them."""
+    import keras
+
+    if not isinstance(net, keras.Model) or not getattr(net, "outputs", None):
+        raise RecipeError(f"{where}: a Functional or Sequential Keras model expected, found {type(net).__name__}")
+    own = [layer for layer in net.layers if type(layer).__module__.partition(".")[0] != "keras"]
+    if own:
+        raise RecipeError(
+            f"{where}: layer {own[0].name} is a {type(own[0]).__name__}; files are made of Keras's own layers alone"
+        )
+    expected, found = _sizes([recipe.picture.shape]), _sizes([tensor.shape[1:] for tensor in net.inputs])
+    if found != expected:
+        raise RecipeError(f"{where}: one input of {expected} expected as `picture` has it, found {found}")
+    if isinstance(net, keras.Sequential):
+        net = keras.Model(net.inputs, net.outputs)
+    if len(net.outputs) == 1 and not isinstance(net.output, dict):
+        net = _renamed(net, next(iter(recipe.targets)) if len(recipe.targets) == 1 else "")
+    outputs = outputs_of(net)
+    if set(outputs) != set(recipe.targets):
+        raise RecipeError(f"{where}: outputs {', '.join(recipe.targets)} expected, found {', '.join(outputs)}")
+    for name, tensor in outputs.items():
+        if tuple(tensor.shape[1:]) != (1,):
+            raise RecipeError(f"{where}: {name}: one number expected, found shape {tuple(tensor.shape[1:])}")
+    return net
+
+
+def _sizes(shapes: Sequence[Sequence[int]]) -> str:
+    return " and ".join("x".join(map(str, shape)) for shape in shapes)
+
+
+def _renamed(net: Any, name: str) -> Any:
+    """A net with one output, which cannot be mistaken, under the name that it has in the recipe."""
+    import keras
+
+    layer = maker_of(net.outputs[0])
+    if not name or layer.name == name:
+        return net
+    layer.name = name
+    return keras.Model(net.inputs, net.outputs[0])

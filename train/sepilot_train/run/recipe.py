@@ -52,10 +52,36 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """Which net. `options` are the keyword arguments of the builder in `sepilot_train.models`."""
+    """Which net: one of the two.
 
-    builder: str
+    Attributes:
+        builder: a name in `sepilot_train.models`, or "my_nets.py:build": a function of one's own, called as those there
+            are, in a file beside the recipe.
+        keras: a .keras file beside the recipe, whose weights are gone on from.
+        options: the keyword arguments of the builder.
+    """
+
+    builder: str = ""
+    keras: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.builder) == bool(self.keras):
+            raise RecipeError(f"one of builder and keras expected, found {'both' if self.keras else 'neither'}")
+
+    @property
+    def own_code(self) -> tuple[Path, str] | None:
+        """File and function of a builder of one's own."""
+        file, _, function = self.builder.rpartition(":")
+        return (Path(file), function) if file.endswith(".py") else None
+
+    def found_in(self, folder: Path) -> ModelSettings:
+        """With files as whole paths, which are meant from `folder` on."""
+        if self.keras:
+            return dataclasses.replace(self, keras=str((folder / self.keras).resolve()))
+        if own := self.own_code:
+            return dataclasses.replace(self, builder=f"{(folder / own[0]).resolve()}:{own[1]}")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +182,8 @@ class Recipe:
             del values["outputs"]
         for gates in values["gates"].values():
             gates.update({gate: gates.get(gate) for gate in ("max_error", "mae_increase")})
+        if not self.model.keras:
+            del values["model"]["keras"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def with_choices(self, *, seed: int, min_throttle: float | None) -> Recipe:
@@ -188,7 +216,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: unknown recipe or key, wrong type or range, not TOML.
     """
-    return parse_recipe(Recipe, name_or_path, overrides, _shipped())
+    recipe = parse_recipe(Recipe, name_or_path, overrides, _shipped())
+    beside = Path(name_or_path).parent if name_or_path.endswith(".toml") else Path()
+    return dataclasses.replace(recipe, model=recipe.model.found_in(beside))
 
 
 def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shipped: Any) -> T:

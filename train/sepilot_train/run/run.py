@@ -130,7 +130,7 @@ class Run:
         gone = [p for p in paths if not p.exists()]
         if gone and not moved_to:
             raise RunError(f"{gone[0]}: the drive is no longer there; say where it is now with --drives")
-        return open_drives(list(moved_to) or paths, self.request.reader)
+        return open_drives(list(moved_to) or paths, self.request.reader, labelled=True)
 
     def _found(self, entry: DriveSplit, here: Sequence[Drive], picture: Picture, *, progress: bool) -> Found:
         """The drive of an entry of split.json.

@@ -22,7 +22,7 @@ __all__ = ["BuiltinSimulator", "vary_mount"]
 LOOK_AHEAD_M = 0.7
 BEND_AHEAD_M = 1.2
 """What the expert slows down for: about what the car rolls while it loses half of its speed."""
-LATERAL_MPS2 = 1.5
+LATERAL_MPS2 = 1.0
 EXPOSURE_SWING = 0.12
 EXPOSURE_PERIOD_S = 9.0
 

@@ -96,9 +96,9 @@ def write_export(folder: Path, run: Path) -> Path:
         pictures=pictures,
         drives=("held",) * FRAMES,
         names=tuple(map(str, range(FRAMES))),
-        labels=said,
-        predictions=said,
-        constant=0.0,
+        labels={"steering": said},
+        predictions={"steering": said},
+        constant={"steering": 0.0},
         contract=contract_of(),
     ).save(folder / "reference.npz")
     write_record(folder, ("float32.tflite", "int8.tflite"), model_sha256=sha256_of(run / "model.keras"))

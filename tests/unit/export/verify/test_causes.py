@@ -37,8 +37,8 @@ def reference_of(contract: Contract, most: float = 1.0) -> Reference:
     said = np.array([steering_of(p) for p in pictures], np.float32).clip(-most, most)
     labels = (said + np.random.default_rng(0).normal(0, 0.15, COUNT)).clip(-1, 1).astype(np.float32)
     return Reference(
-        pictures=pictures, drives=("held",) * COUNT, names=tuple(map(str, range(COUNT))), labels=labels,
-        predictions=said, constant=0.0, contract=contract,
+        pictures=pictures, drives=("held",) * COUNT, names=tuple(map(str, range(COUNT))), labels={"steering": labels},
+        predictions={"steering": said}, constant={"steering": 0.0}, contract=contract,
     )  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def test_the_preprocessing_is_the_cause_where_the_net_alone_is_right(tmp_path: P
     reference = read_reference(folder)
     good = next(check_files(candidates_of(folder), reference))
     bad = dataclasses.replace(good, faults=(Fault(kind=Kind.PREPROCESSING, text="pixels"),))
-    plain = {"float32.tflite": reference.predictions + np.float32(off)}
+    plain = {"float32.tflite": {"steering": reference.predictions["steering"] + np.float32(off)}}
     found = advice_of(bad, {}, dataclasses.replace(reference, plain=plain))
     assert (found is not None and found.cause.startswith("the preprocessing inside the file")) is known
 

@@ -38,9 +38,9 @@ def reference_of() -> Reference:
         pictures=pictures,
         drives=("held",) * 150,
         names=tuple(f"{i}.jpg" for i in range(150)),
-        labels=(predictions + rng.normal(0, 0.15, 150)).clip(-1, 1).astype(np.float32),
-        predictions=predictions,
-        constant=0.0,
+        labels={"steering": (predictions + rng.normal(0, 0.15, 150)).clip(-1, 1).astype(np.float32)},
+        predictions={"steering": predictions},
+        constant={"steering": 0.0},
         contract=contract_of(),
     )
 
@@ -173,8 +173,24 @@ def test_a_damaged_reference_is_refused(exported: Path) -> None:
 
 def test_the_reference_survives_writing(exported: Path) -> None:
     a, b = reference_of(), read_reference(exported)
-    assert np.array_equal(a.pictures, b.pictures) and np.array_equal(a.predictions, b.predictions)
+    assert np.array_equal(a.pictures, b.pictures) and np.array_equal(
+        a.predictions["steering"], b.predictions["steering"]
+    )
     assert (a.drives, a.names, a.contract, a.constant) == (b.drives, b.names, b.contract, b.constant)
+
+
+def test_exports_from_before_there_were_several_outputs_are_read(exported: Path) -> None:
+    """Their arrays have no output's name, and their rows the limits of the only one."""
+    with np.load(exported / REFERENCE_NAME) as data:
+        arrays = {key: data[key] for key in data.files}
+    for older, key in (("labels", "label"), ("predictions", "answer"), ("constant", "constant")):
+        arrays[older] = arrays.pop(f"{key}:steering")
+    np.savez(exported / REFERENCE_NAME, **arrays)
+    found, before = read_reference(exported), reference_of()
+    assert np.array_equal(found.predictions["steering"], before.predictions["steering"])
+    assert found.constant == before.constant
+    assert not any(row.get("outputs") for row in json.loads((exported / EXPORT_NAME).read_text())["files"])
+    assert main(["check", str(exported)]) == 0
 
 
 def test_other_drives_are_compared_with_a_float32_file_that_passed(exported: Path, tmp_path: Path) -> None:

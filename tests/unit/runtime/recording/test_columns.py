@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import drive_factory as make
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
@@ -41,5 +42,7 @@ def test_a_column_of_a_log_and_of_a_csv(tmp_path: Path) -> None:
 
 
 def test_what_a_recording_does_not_have_is_no_label(tmp_path: Path) -> None:
-    for path in (make.write_tub_v1(tmp_path / "tub"), make.write_video(tmp_path / "v" / "a.avi")):
-        assert np.isnan(read(path, "brake").labels["brake"]).all()
+    drive = read(make.write_tub_v1(tmp_path / "tub"), "brake")
+    assert np.isnan(drive.labels["brake"]).all() and "no numbers in a column 'brake'" in drive.notes
+    with pytest.raises(UsageError, match=r"--label: for drives of the kind tub-v2, .*, found video"):
+        read(make.write_video(tmp_path / "v" / "a.avi"), "brake")

@@ -28,6 +28,7 @@ from sepilot_train.closed_loop.evaluation import (
 )
 from sepilot_train.closed_loop.statistics import bootstrap_mean, bootstrap_ratio, poisson_interval, wilson_interval
 from sepilot_train.closed_loop.tables import against_model
+from sepilot_train.simulator.builtin import BuiltinSimulator
 from sepilot_train.simulator.protocol import EVALUATION_SEED, State
 
 HALF_WIDTH_M = 0.5
@@ -137,6 +138,36 @@ def test_the_controls_bound_the_scale_and_a_mirrored_sign_is_caught() -> None:
     assert results["steering = 0"].survived == 0
     assert results["mirrored"].survived == 0
     assert results["mirrored"].interventions_per_km > 100
+
+
+class Paced(ExpertDriver):
+    """The expert's steering, always at one throttle."""
+
+    def __init__(self, simulator: BuiltinSimulator, throttle: float) -> None:
+        super().__init__(simulator)
+        self.name, self._throttle = f"{throttle:g}", throttle
+
+    def command(self, frame: NDArray[np.uint8]) -> Command:
+        return Command(steering=super().command(frame).steering, throttle=self._throttle)
+
+
+def test_a_throttle_is_obeyed_up_to_its_cap() -> None:
+    simulator = BuiltinSimulator(randomize=False)
+    drivers = [ExpertDriver(simulator), Paced(simulator, 0.15), Paced(simulator, 0.3), Paced(simulator, 0.9)]
+    usual, slow, same, fast = sweep_delays(simulator, drivers, evaluation_seeds(1), 200, [0.0], max_throttle=0.45)
+    assert usual.mean_speed_mps == simulator.speed_mps and usual.distance_m == 200 * simulator.speed_mps / 20
+    assert slow.laps < 0.6 * usual.laps and slow.distance_m < 0.6 * usual.distance_m
+    assert same.world_cte_m == usual.world_cte_m and same.laps == usual.laps
+    # The cap is half more than usual; the first moments are spent on getting there.
+    assert 1.4 < fast.mean_speed_mps / simulator.speed_mps < 1.5
+    assert fast.reaction_m > usual.reaction_m
+
+
+def test_a_throttle_comes_as_late_as_the_steering_does() -> None:
+    simulator = BuiltinSimulator(randomize=False)
+    driver = Paced(simulator, 0.0)
+    at_once, late = sweep_delays(simulator, [driver], evaluation_seeds(1), 60, [0.0, 500.0])
+    assert late.distance_m > at_once.distance_m + 0.4 * simulator.speed_mps
 
 
 def test_recorded_worlds_are_never_driven() -> None:

@@ -113,6 +113,19 @@ def test_each_frame_carries_the_label_of_its_own_moment(tmp_path: Path) -> None:
         assert row["user/angle"] == pytest.approx(-(steps % 11) / 10)
 
 
+def test_the_throttle_of_an_expert_that_slows_for_bends_is_recorded_and_driven(tmp_path: Path) -> None:
+    record(BuiltinSimulator(), tmp_path / "slow", drives=1, frames=300, slow_for_bends=True)
+    record(BuiltinSimulator(), tmp_path / "usual", drives=1, frames=300)
+    throttles, ends = {}, {}
+    for name in ("slow", "usual"):
+        _, rows = read_tub(tmp_path / name / "drive_000")
+        throttles[name] = [row["user/throttle"] for row in rows]
+        ends[name] = cv2.imread(str(tmp_path / name / "drive_000" / "images" / rows[-1]["cam/image_array"]))
+    assert set(throttles["usual"]) == {0.3}
+    assert min(throttles["slow"]) < 0.22 and max(throttles["slow"]) == 0.3
+    assert np.abs(ends["slow"].astype(int) - ends["usual"]).mean() > 1, "it came less far"
+
+
 def test_leaving_the_road_starts_a_session_from_the_centre(tmp_path: Path) -> None:
     simulator = StraightRoad()
     (recording,) = record(simulator, tmp_path / "out", drives=1, frames=30, kicks=False)

@@ -10,6 +10,7 @@ import pytest
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.inspect.keras_graph import maker_of
 from sepilot_train.models import BUILDERS, build_model
+from sepilot_train.run.recipe import load_recipe
 
 SHAPES = {"pilotnet": (66, 200, 3), "donkey-linear": (120, 160, 3)}
 
@@ -24,11 +25,20 @@ def shape_of(builder: str) -> tuple[int, int, int]:
         ("v27", 64_546),  # the source material's figure
         ("v27-foldable", 64_546),
         ("pilotnet", 252_219),  # counted by hand from the paper's figure 4
-        ("donkey-linear", 817_028 - 51),  # Donkeycar's own, less its second output of 50 weights and a bias
+        ("donkey-linear", 817_028),  # Donkeycar's own, with its two outputs
     ],
 )
 def test_published_parameter_counts(builder: str, parameters: int) -> None:
-    assert build_model(builder, shape_of(builder), {}).count_params() == parameters
+    outputs = load_recipe(builder).targets
+    assert build_model(builder, shape_of(builder), {}, tuple(outputs)).count_params() == parameters
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_each_output_is_a_number_of_its_name_on_the_same_features(builder: str) -> None:
+    one, several = (build_model(builder, shape_of(builder), {}, names) for names in (("a",), ("a", "b", "c")))
+    assert several.output_names == ["a", "b", "c"] and several.output_shape == [(None, 1)] * 3
+    head = one.get_layer("a").count_params()
+    assert several.count_params() == one.count_params() + 2 * head
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

@@ -15,6 +15,7 @@ from sepilot_train.simulator.builtin import BuiltinSimulator
 from sepilot_train.simulator.camera import Camera, Mount, Optics
 from sepilot_train.simulator.car import Car, CarBody
 from sepilot_train.simulator.ground import offsets
+from sepilot_train.simulator.protocol import USUAL_THROTTLE
 from sepilot_train.simulator.track import make_track
 from sepilot_train.simulator.world import make_world
 
@@ -92,6 +93,34 @@ def test_steering_lags_and_is_clipped() -> None:
     beyond.advance(7.0, CarBody().lag_s)
     assert car.wheel_rad == pytest.approx(math.radians(26) * (1 - math.exp(-1)))
     assert beyond.wheel_rad == car.wheel_rad
+
+
+def test_the_speed_follows_the_throttle_and_is_the_usual_one_without() -> None:
+    simulator = BuiltinSimulator(randomize=False)
+    _, state = simulator.reset(0)
+    speeds = [simulator.step(simulator.expert())[1].speed_mps for _ in range(5)]
+    assert set(speeds) == {state.speed_mps} == {simulator.speed_mps}
+    for throttle, wanted in ((USUAL_THROTTLE / 2, 0.5), (0.0, 0.0), (2 * USUAL_THROTTLE, 2.0)):
+        reached = [simulator.step(simulator.expert(), throttle)[1].speed_mps for _ in range(60)]
+        assert reached[-1] == pytest.approx(wanted * simulator.speed_mps, abs=0.01)
+        assert abs(reached[0] - reached[-1]) > 0.3, "a car has mass"
+    simulator.reset(0)
+    assert simulator.step(0.0)[1].speed_mps == simulator.speed_mps
+
+
+def test_the_expert_slows_for_bends_and_stays_on_the_line() -> None:
+    simulator = BuiltinSimulator(randomize=False)
+    _, state = simulator.reset(3)
+    bends, straights, speeds = [], [], []
+    for _ in range(400):
+        throttle = simulator.expert_throttle()
+        assert 0.1 < throttle <= USUAL_THROTTLE
+        (bends if abs(state.curvature_per_m) > 0.6 else straights).append(throttle)
+        _, state = simulator.step(simulator.expert(), throttle)
+        speeds.append(state.speed_mps)
+        assert abs(state.cte_m) < 0.1
+    assert np.mean(bends) < np.mean(straights) - 0.03 and max(straights) == USUAL_THROTTLE
+    assert min(speeds) < 0.75 * simulator.speed_mps < max(speeds)
 
 
 @pytest.mark.parametrize("lens", LENSES)
