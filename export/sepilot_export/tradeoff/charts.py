@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepilot_export.report.charts import BAD, Chart, draw_twice, log_scale
+from sepilot_export.report.charts import Chart, draw_twice, log_scale
 from sepilot_export.tradeoff.candidate import Entry
 from sepilot_export.tradeoff.chart_labels import Label, write_labels
 from sepilot_export.tradeoff.job import Comparison
 from sepilot_export.tradeoff.pareto import cost_gzip, cost_raw, cost_us, grouped, pareto
 from sepilot_export.tradeoff.table import letters_of
 from sepilot_train.base import plots
-from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
+from sepilot_train.base.plots import ACCENT, BAD, FAINT, INK, SECOND
 
 __all__ = ["COSTS", "Cost", "beyond", "draw_chart", "draw_png"]
 
