@@ -16,9 +16,9 @@ from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
 
 if TYPE_CHECKING:
-    from sepilot_export.compress.evaluation import Evaluation
     from sepilot_export.compress.job import Compressed
     from sepilot_export.compress.recipe import Compression
+    from sepilot_export.record.compressions import Evaluation
 
 __all__ = ["main"]
 
@@ -180,7 +180,7 @@ def _cells(figures: Evaluation) -> list[str]:
     increase = figures.mae_increase
     return [
         figures.name,
-        f"{figures.r2:.4f}",
+        "n/a" if figures.r2 is None else f"{figures.r2:.4f}",
         f"{figures.mae:.4f}",
         "" if increase is None else f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}",
         "" if figures.parameters is None else f"{figures.parameters:,}",

@@ -12,7 +12,8 @@ import numpy as np
 from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.convert.embed import embed_tflite, sparsity
 from sepilot_export.convert.formats import format_named
-from sepilot_export.verify.fidelity import Interval, task_increase
+from sepilot_export.record.compressions import Evaluation
+from sepilot_export.verify.fidelity import task_increase
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import Answers, only
@@ -22,25 +23,7 @@ from sepilot_train.inspect.keras import keras_nodes
 from sepilot_train.inspect.table import layer_table
 from sepilot_train.run.run import Run
 
-__all__ = ["Evaluation", "Int8Figures", "judge_int8", "judge_net"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """A net, or a file, on the held-out frames.
-
-    Attributes:
-        mae_increase: against the net that it was made from, paired frame by frame.
-        parameters, macs, sparsity: of a net; `sparsity` is the share of zeros in kernels.
-    """
-
-    name: str
-    r2: float
-    mae: float
-    mae_increase: Interval | None
-    parameters: int | None = None
-    macs: int | None = None
-    sparsity: float | None = None
+__all__ = ["Int8Figures", "judge_int8", "judge_net"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

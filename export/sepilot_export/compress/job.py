@@ -17,28 +17,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sepilot_export.compress import distill
-from sepilot_export.compress.evaluation import Evaluation, judge_int8, judge_net
+from sepilot_export.compress.evaluation import judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.step import LayerNote, WorkFailed
-from sepilot_export.compress.step_order import COMPRESSION_NAME, INT8_NAME, require_order
+from sepilot_export.compress.step import WorkFailed
+from sepilot_export.compress.step_order import INT8_NAME, require_order
 from sepilot_export.compress.steps import Net, Task, require_supported, steps_of
-from sepilot_export.record.fields import read_object
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.compressions import COMPRESSION_NAME, CompressionRecord, Evaluation, LayerNote
+from sepilot_export.record.exports import TOOLS
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
+from sepilot_runtime.device.conditions import versions
 from sepilot_train.base.frame_set import Answers, only
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
 from sepilot_train.run.training import complete_run, start_run
+from sepilot_train.run.validation import read_validation
 
-__all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
+__all__ = ["Compressed", "compress_run"]
 
 LOG_NAME = "compress.log"
 
@@ -118,7 +119,8 @@ def compress_run(
         found = dataclasses.replace(
             found, run=dataclasses.replace(found.run, path=out), seconds=time.perf_counter() - begin
         )
-        write_json(part / COMPRESSION_NAME, _record(run, task.teachers, compressions, command, found))
+        record = _record(run, task.teachers, compressions, command, found)
+        write_json(part / COMPRESSION_NAME, dataclasses.asdict(record))
     return found
 
 
@@ -153,7 +155,7 @@ def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Comp
     return Compressed(
         run=made,
         figures=tuple(figures),
-        constant_mae=read_object(run.path / "validation.json").inner("metrics").number("constant_mae"),
+        constant_mae=read_validation(run.path).metrics.constant_mae,
         layers=after.layers,
         max_deviation=deviation,
         warnings=after.warnings,
@@ -218,22 +220,21 @@ def _summary(recipe: Recipe, compressions: Sequence[Compression]) -> str:
 
 def _record(
     run: Run, teachers: Sequence[Run], compressions: Sequence[Compression], command: str, result: Compressed
-) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "name": result.run.recipe.name,
-        "summary": result.run.recipe.summary,
-        "parent": str(run.path.resolve()),
-        "parent_model_sha256": sha256_of(run.model_path),
-        "teachers": [str(t.path.resolve()) for t in teachers],
-        "command": command,
-        "sections": [s for c in compressions for s in c.sections],
-        "recipes": [{k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions],
-        "tools": tool_versions(),
-        "seconds": round(result.seconds, 1),
-        "constant_mae": result.constant_mae,
-        "figures": [dataclasses.asdict(f) for f in result.figures],
-        "max_deviation": result.max_deviation,
-        "layers": [dataclasses.asdict(n) for n in result.layers],
-        "warnings": list(result.warnings),
-    }
+) -> CompressionRecord:
+    return CompressionRecord(
+        name=result.run.recipe.name,
+        summary=result.run.recipe.summary,
+        parent=str(run.path.resolve()),
+        parent_model_sha256=sha256_of(run.model_path),
+        teachers=tuple(str(t.path.resolve()) for t in teachers),
+        command=command,
+        sections=tuple(s for c in compressions for s in c.sections),
+        recipes=tuple({k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions),
+        tools=versions(TOOLS),
+        seconds=round(result.seconds, 1),
+        constant_mae=result.constant_mae,
+        figures=result.figures,
+        max_deviation=result.max_deviation,
+        layers=result.layers,
+        warnings=result.warnings,
+    )

@@ -10,7 +10,8 @@ from typing import Any
 
 from sepilot_export.compress import distill, slim, tfmot
 from sepilot_export.compress.recipe import Compression, Distill
-from sepilot_export.compress.step import LayerNote, StepOutcome, Work, training_settings
+from sepilot_export.compress.step import StepOutcome, Work, training_settings
+from sepilot_export.record.compressions import LayerNote
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.settings import History
 from sepilot_train.run.material import Material

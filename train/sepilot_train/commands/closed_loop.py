@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.engine.model_file import model_files
     from sepilot_train.base.progress import progress_bar
     from sepilot_train.closed_loop.evaluation import evaluation_seeds, sweep_delays
-    from sepilot_train.closed_loop.tables import print_tables, to_json
+    from sepilot_train.closed_loop.tables import print_tables, record_of
     from sepilot_train.simulator import open_simulator
 
     _require_sense(arguments)
@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
             simulator, drivers, seeds, arguments.steps, arguments.delay_ms, advance, arguments.max_throttle
         )
     if arguments.json:
-        print(json.dumps(to_json(simulator, seeds, arguments.steps, results, _conditions(), places), indent=2))
+        record = record_of(simulator, seeds, arguments.steps, results, _conditions(), places)
+        print(json.dumps(dataclasses.asdict(record), indent=2))
     else:
         from rich.console import Console
 
@@ -143,15 +144,12 @@ def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator)
 def _conditions() -> dict[str, str]:
     """Latency is that of this machine, and worlds look slightly different in another OpenCV."""
     import platform
-    from importlib import metadata
 
     from sepilot_runtime.base.opencv import cv2
+    from sepilot_runtime.device.conditions import versions
 
     found = {"machine": platform.machine(), "python": platform.python_version(), "opencv": cv2.__version__}
-    for package in ("ai-edge-litert", "onnxruntime", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return found | versions(("ai-edge-litert", "onnxruntime", "numpy"))
 
 
 def _enough_survived(results: Sequence[ClosedLoopResult], wanted: int | None) -> bool:
