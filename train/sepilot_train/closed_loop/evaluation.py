@@ -16,8 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.bootstrap import Ratio, bootstrap_mean
+from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.latency import latency_of
-from sepilot_train.closed_loop.statistics import Estimate, bootstrap_mean, poisson_interval, wilson_interval
+from sepilot_train.closed_loop.statistics import poisson_interval, wilson_interval
 from sepilot_train.simulator.protocol import EVALUATION_SEED, USUAL_THROTTLE, Simulator
 
 __all__ = [
@@ -86,6 +88,8 @@ class ClosedLoopResult:
         latency_us_p50: of the driver's own `command()`, on this machine.
         reaction_m: distance driven between a frame and its command: in `latency_us_p50` and `delay_ms`.
         world_cte_m: mean |cross-track error| of each world, in the order of the seeds.
+        path: of a file.
+        vs_model: `mean_cte_m` relative to the training model's; None for controls and where that did not drive.
     """
 
     driver: str
@@ -109,6 +113,12 @@ class ClosedLoopResult:
     latency_us_p50: float
     reaction_m: float
     world_cte_m: tuple[float, ...]
+    path: str | None = None
+    vs_model: Ratio | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.survived <= self.worlds or self.worlds == 0:
+            raise RunError(f"survived: 0 to {self.worlds} of at least 1 world expected, found {self.survived}")
 
 
 class CommandDelay:
@@ -233,7 +243,7 @@ def _result(driver: Driver, tally: _Tally, delay_ms: float, seconds: float, usua
     low, high = wilson_interval(survived, worlds)
     fewest, most = poisson_interval(sum(tally.interventions))
     kilometres = distance_m / 1000.0
-    cte: Estimate = bootstrap_mean(np.array(tally.cte_m))
+    cte = bootstrap_mean(np.array(tally.cte_m))
     latency = latency_of(tally.latencies_us)
     latency_us = latency.p50_us if latency else 0.0
     return ClosedLoopResult(
@@ -243,7 +253,7 @@ def _result(driver: Driver, tally: _Tally, delay_ms: float, seconds: float, usua
         survived=survived,
         survived_low=low,
         survived_high=high,
-        mean_cte_m=cte.value,
+        mean_cte_m=cte.mean,
         mean_cte_low_m=cte.low,
         mean_cte_high_m=cte.high,
         max_cte_m=tally.max_cte_m,
