@@ -94,7 +94,7 @@ def _beyond(request: CompareRequest, answers: Answers, name: str, found: Differe
 
 def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
     from sepilot_runtime.base.errors import UsageError
-    from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.engines import ENGINES, engine_named, runs
     from sepilot_runtime.engine.model_file import read_model_file
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
@@ -109,8 +109,8 @@ def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
             engine = names[0]
         elif names:
             raise UsageError(f"--engine: one name, or one for each file, expected, found {len(names)}")
-        if engine and engine not in (usable := ENGINES[read_model_file(path).kind]):
-            raise UsageError(f"--engine: for {path} one of {', '.join(usable)} expected, found {engine}")
+        if engine and not runs(engine, kind := read_model_file(path).kind):
+            raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected, found {engine}")
         with time_limit(path):
             pilots.append(load_pilot(path, threads=request.threads, engine=engine))
     return pilots[0], pilots[1]

@@ -18,7 +18,7 @@ from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.json_lines import JsonLinesSink
-from sepilot_runtime.output.opening import open_output
+from sepilot_runtime.output.registry import open_output
 from sepilot_runtime.output.rotation import RotatingLinesSink
 from sepilot_runtime.output.systemd import open_systemd
 from sepilot_runtime.output.tub_recorder import TubRecorder

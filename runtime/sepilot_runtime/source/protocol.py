@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_RATE_HZ", "EndOfSource", "Frame", "LiveSource", "S", "Source", "SourceAround", "SourceInfo"]
 
 DEFAULT_RATE_HZ = 20.0
-"""Of images without time stamps: Donkeycar's own rate."""
+"""Of a camera that does not say its own: Donkeycar's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

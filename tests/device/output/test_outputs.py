@@ -30,9 +30,8 @@ from sepilot_runtime.drive.step import ListSink, Sink, Step
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.mqtt import MqttSink
-from sepilot_runtime.output.opening import open_output
 from sepilot_runtime.output.pca9685 import ServoSettings, ServoSink
-from sepilot_runtime.output.registry import open_bare
+from sepilot_runtime.output.registry import open_bare, open_output
 from sepilot_runtime.output.rotation import RotatingLinesSink
 from sepilot_runtime.output.serial import SerialSink, _PromptPort, line_of_step, open_serial, parse_line
 from sepilot_runtime.output.tub_recorder import TubRecorder
