@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from sepilot_runtime.base.claims import claimed
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
+from sepilot_runtime.commands.arguments import request_of
 
 if TYPE_CHECKING:
     from sepilot_export.compress.job import Compressed
@@ -33,6 +35,19 @@ The result is a run directory like that of `sepilot train`: export, check, repor
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressRequest:
+    """A field per flag, as its help says it."""
+
+    run: Path
+    recipe: tuple[str, ...]
+    out: Path
+    overrides: tuple[str, ...]
+    teacher: tuple[Path, ...]
+    drives: tuple[Path, ...]
+    json: bool
+
+
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     from sepilot_export.compress.recipe import compression_names, load_compression
@@ -44,22 +59,23 @@ def main(argv: Sequence[str]) -> int:
             "RUN, --recipe NAME and --out DIR are needed: sepilot compress RUN --recipe slim --out DIR; "
             f"recipes: {', '.join(compression_names())}"
         )
-    compressions = _compressions(arguments)
-    if arguments.teacher and not any(c.distill is not None for c in compressions):
-        names = " ".join(arguments.recipe)
+    request = request_of(CompressRequest, arguments)
+    compressions = _compressions(request)
+    if request.teacher and not any(c.distill is not None for c in compressions):
+        names = " ".join(request.recipe)
         raise UsageError(f"--teacher: --recipe with a distill section expected, such as distill, found {names}")
-    with claimed(arguments.out):
-        return _compress(arguments, compressions, legible(shlex.join(["sepilot", "compress", *argv])))
+    with claimed(request.out):
+        return _compress(request, compressions, legible(shlex.join(["sepilot", "compress", *argv])))
 
 
-def _compress(arguments: argparse.Namespace, compressions: Sequence[Compression], command: str) -> int:
-    require_new(arguments.out)
+def _compress(request: CompressRequest, compressions: Sequence[Compression], command: str) -> int:
+    require_new(request.out)
     use_tensorflow("compress")
     from sepilot_train.run.run import open_run
 
     # Whatever speaks against the paths is said before the back end is imported.
-    run, teachers = open_run(arguments.run), [open_run(path) for path in arguments.teacher]
-    run.require_drives(arguments.drives)
+    run, teachers = open_run(request.run), [open_run(path) for path in request.teacher]
+    run.require_drives(request.drives)
     from sepilot_train.base.quiet import start_keras
 
     start_keras()
@@ -68,17 +84,17 @@ def _compress(arguments: argparse.Namespace, compressions: Sequence[Compression]
     done = compress_run(
         run,
         compressions,
-        arguments.out,
+        request.out,
         teachers=teachers,
-        moved_to=arguments.drives,
+        moved_to=request.drives,
         command=command,
         progress=sys.stderr.isatty(),
         step=lambda name: print(f"{name} ...", file=sys.stderr),
     )
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if arguments.json:
-        print((arguments.out / "compression.json").read_text(encoding="utf-8"), end="")
+    if request.json:
+        print((request.out / "compression.json").read_text(encoding="utf-8"), end="")
     else:
         _report(done)
     return 0
@@ -114,19 +130,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compressions(arguments: argparse.Namespace) -> list[Compression]:
+def _compressions(request: CompressRequest) -> list[Compression]:
     """The recipes, each with the overrides that are about its sections."""
     from sepilot_export.compress.recipe import load_compression
 
-    plain = [load_compression(name) for name in arguments.recipe]
-    for override in arguments.overrides:
+    plain = [load_compression(name) for name in request.recipe]
+    for override in request.overrides:
         section = override.split(".")[0]
         if not any(section in c.sections for c in plain):
             found = dict.fromkeys(s for c in plain for s in c.sections)
             raise UsageError(f"--set {override}: a section of the recipes expected ({', '.join(found)})")
     return [
-        load_compression(name, [o for o in arguments.overrides if o.split(".")[0] in c.sections])
-        for name, c in zip(arguments.recipe, plain, strict=True)
+        load_compression(name, [o for o in request.overrides if o.split(".")[0] in c.sections])
+        for name, c in zip(request.recipe, plain, strict=True)
     ]
 
 
@@ -161,14 +177,19 @@ def _report(done: Compressed) -> None:
     table.add_column("")
     for name in ("R²", "MAE", "change of MAE", "parameters", "MMAC", "zeros"):
         table.add_column(name, justify="right")
+    several = len(done.outputs) > 1
     for figures in done.figures:
-        table.add_row(*_cells(figures))
-    table.add_row("constant", "", f"{done.constant_mae:.4f}")
+        table.add_row(*_cells(figures, of=f" {figures.output}" if several else ""))
+    for name, found in done.outputs.items():
+        table.add_row(f"constant {name}" if several else "constant", "", f"{found.constant_mae:.4f}")
     console.print(table)
-    if done.max_deviation is not None:
-        output = done.run.contract.outputs[0]
-        distance = f"{done.max_deviation * output.scale:.2f} {output.unit}"
-        console.print(f"int8.tflite is at most {distance} from the float net that it was trained with")
+    distances = [
+        f"{found.max_deviation * output.scale:.2f} {output.unit}".rstrip() + (f" ({output.name})" if several else "")
+        for output in done.run.contract.outputs
+        if (found := done.outputs[output.name]).max_deviation is not None
+    ]
+    if distances:
+        console.print(f"int8.tflite is at most {', '.join(distances)} from the float net that it was trained with")
     console.print(
         f"\n{done.seconds:.0f} s; run directory: {done.run.path}\n"
         f"next: sepilot export {done.run.path} --out {done.run.path}-export",
@@ -176,10 +197,10 @@ def _report(done: Compressed) -> None:
     )
 
 
-def _cells(figures: Evaluation) -> list[str]:
+def _cells(figures: Evaluation, of: str) -> list[str]:
     increase = figures.mae_increase
     return [
-        figures.name,
+        f"{figures.name}{of}",
         "n/a" if figures.r2 is None else f"{figures.r2:.4f}",
         f"{figures.mae:.4f}",
         "" if increase is None else f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}",

@@ -8,15 +8,16 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sepilot_export.convert.backend import use_tensorflow
 from sepilot_runtime.base.claims import claimed
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
-from sepilot_runtime.commands.arguments import seed
+from sepilot_runtime.commands.arguments import request_of, seed
 
 if TYPE_CHECKING:
     from sepilot_export.convert.formats import Format
@@ -42,6 +43,23 @@ Exit code: 0 all formats were written, 1 some of them, 2 none.
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """A field per flag, as its help says it."""
+
+    run: Path
+    out: Path
+    formats: tuple[str, ...]
+    drives: tuple[Path, ...]
+    seed: int
+    json: bool
+    calibration: Literal["tails", "random", "first"]
+    calibration_frames: int
+    max_drop: str | None
+    layers: bool
+    with_preprocessing: str | None
+
+
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.list_formats:
@@ -50,15 +68,15 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("RUN and --out DIR are needed: sepilot export RUN --out DIR")
     from sepilot_export.convert.formats import choose_formats
 
-    words = [w for part in arguments.formats for w in part.replace(",", " ").split()]
-    formats = choose_formats(words)
-    _require_calibrated(arguments, formats)
-    with claimed(arguments.out):
-        return _export(arguments, formats, legible(shlex.join(["sepilot", "export", *argv])))
+    request = request_of(ExportRequest, arguments)
+    formats = choose_formats([w for part in request.formats for w in part.replace(",", " ").split()])
+    _require_calibrated(request, formats)
+    with claimed(request.out):
+        return _export(request, formats, legible(shlex.join(["sepilot", "export", *argv])))
 
 
-def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: str) -> int:
-    require_new(arguments.out)
+def _export(request: ExportRequest, formats: Sequence[Format], command: str) -> int:
+    require_new(request.out)
     use_tensorflow("export")
     from sepilot_export.pipeline.export import export_source, source_of
     from sepilot_export.pipeline.export_table import print_files, print_layers
@@ -68,50 +86,50 @@ def _export(arguments: argparse.Namespace, formats: Sequence[Format], command: s
     from sepilot_train.base.progress import progress_bar
     from sepilot_train.run.run import open_run
 
-    run = open_run(arguments.run)
+    run = open_run(request.run)
     int8 = Int8Options(
-        calibration_frames=arguments.calibration_frames,
-        choice=arguments.calibration,
-        max_drop=drop_from(arguments.max_drop, run.contract.outputs[0]) if arguments.max_drop else None,
-        seed=arguments.seed,
+        calibration_frames=request.calibration_frames,
+        choice=request.calibration,
+        max_drop=drop_from(request.max_drop, run.contract.outputs[0]) if request.max_drop else None,
+        seed=request.seed,
     )
-    size = frame_input(arguments.with_preprocessing) if arguments.with_preprocessing else None
-    source = source_of(run, moved_to=arguments.drives, progress=sys.stderr.isatty())
+    size = frame_input(request.with_preprocessing) if request.with_preprocessing else None
+    source = source_of(run, moved_to=request.drives, progress=sys.stderr.isatty())
     raw = None
-    if arguments.with_preprocessing is not None:
-        raw = read_raw_frames(run, source, size, moved_to=arguments.drives)
+    if request.with_preprocessing is not None:
+        raw = read_raw_frames(run, source, size, moved_to=request.drives)
     with progress_bar("", len(formats) + 4, apart=True) as advance:
         written = export_source(
-            source, formats, arguments.out, int8=int8, raw=raw, command=command,
+            source, formats, request.out, int8=int8, raw=raw, command=command,
             step=lambda name: advance(label=name),
         )  # fmt: skip
     for warning in written.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for line in written.left_out:
         print(f"note: {line}", file=sys.stderr)
-    if arguments.json:
+    if request.json:
         files, failed = ([dataclasses.asdict(f) for f in found] for found in (written.files, written.failed))
         print(json.dumps({"files": files, "failed": failed}, indent=2))
     else:
-        print_files(written.files, written.failed, arguments.out, run.contract.outputs)
-        if arguments.layers:
-            print_layers(arguments.out)
+        print_files(written.files, written.failed, request.out, run.contract.outputs)
+        if request.layers:
+            print_layers(request.out)
     return 1 if written.failed else 0
 
 
-def _require_calibrated(arguments: argparse.Namespace, formats: Sequence[Format]) -> None:
+def _require_calibrated(request: ExportRequest, formats: Sequence[Format]) -> None:
     """Refuse what is about calibrated files where none will be made."""
     from sepilot_export.quantize.calibration import MINIMUM
 
-    if arguments.calibration_frames < MINIMUM:
-        raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {arguments.calibration_frames}")
-    if arguments.layers and arguments.json:
+    if request.calibration_frames < MINIMUM:
+        raise UsageError(f"--calibration-frames: at least {MINIMUM} expected, found {request.calibration_frames}")
+    if request.layers and request.json:
         raise UsageError("--layers: expected without --json, which prints no table; int8-layers.json has the figures")
     # What a run was trained to is taken as it is.
-    ready = {"int8.tflite", "int8-twin.onnx"} if (arguments.run / "int8.tflite").exists() else set()
+    ready = {"int8.tflite", "int8-twin.onnx"} if (request.run / "int8.tflite").exists() else set()
     if any(form.needs_calibration and form.name not in ready for form in formats):
         return
-    for flag, given in (("--max-drop", arguments.max_drop), ("--layers", arguments.layers)):
+    for flag, given in (("--max-drop", request.max_drop), ("--layers", request.layers)):
         if given:
             found = ", ".join(f"{f.name}{' of the training' * (f.name in ready)}" for f in formats)
             raise UsageError(f"{flag}: a format that is calibrated expected in --formats, such as int8, found {found}")

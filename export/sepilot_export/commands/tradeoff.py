@@ -7,9 +7,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.commands.arguments import count, seed
+from sepilot_runtime.commands.arguments import count, request_of, seed
 
 __all__ = ["main"]
 
@@ -26,15 +27,28 @@ Exit code: 0 there is a file to recommend, 1 there is none, 2 files that cannot 
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeoffRequest:
+    """A field per flag, as its help says it."""
+
+    paths: tuple[Path, ...]
+    out: Path
+    drives: tuple[Path, ...]
+    rounds: int
+    calls: int
+    seed: int
+    json: bool
+
+
 def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    request = request_of(TradeoffRequest, _parser().parse_args(argv))
     from sepilot_runtime.base.claims import claimed
 
-    with claimed(arguments.out):
-        return _tradeoff(arguments)
+    with claimed(request.out):
+        return _tradeoff(request)
 
 
-def _tradeoff(arguments: argparse.Namespace) -> int:
+def _tradeoff(request: TradeoffRequest) -> int:
     from sepilot_export.tradeoff.charts import draw_png
     from sepilot_export.tradeoff.job import Settings, compare
     from sepilot_export.tradeoff.page import render
@@ -42,17 +56,17 @@ def _tradeoff(arguments: argparse.Namespace) -> int:
     from sepilot_runtime.base.files import atomic_directory, require_new, write_json
     from sepilot_runtime.base.opencv import cv2
 
-    out: Path = arguments.out
+    out: Path = request.out
     require_new(out)
     cv2.setNumThreads(1)  # As `sepilot drive` runs.
-    settings = Settings(rounds=arguments.rounds, calls=arguments.calls, seed=arguments.seed)
+    settings = Settings(rounds=request.rounds, calls=request.calls, seed=request.seed)
     with atomic_directory(out) as part:
-        comparison = compare(arguments.paths, part, out, settings, moved_to=arguments.drives)
+        comparison = compare(request.paths, part, out, settings, moved_to=request.drives)
         record = dataclasses.asdict(record_of(comparison))
         write_json(part / "tradeoff.json", record)
         draw_png(comparison, part / "tradeoff.png")
         (part / "report.html").write_text(render(comparison), encoding="utf-8")
-    if arguments.json:
+    if request.json:
         print(json.dumps(record, indent=2))
     else:
         from rich.console import Console

@@ -11,28 +11,41 @@ from sepilot_runtime.base.bootstrap import Interval
 from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
 
-__all__ = ["COMPRESSION_NAME", "CompressionRecord", "Evaluation", "LayerNote", "read_compression"]
+__all__ = ["COMPRESSION_NAME", "CompressedOutput", "CompressionRecord", "Evaluation", "LayerNote", "read_compression"]
 
 COMPRESSION_NAME = "compression.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A net, or a file, on the held-out frames.
+    """One output of a net, or of a file, on the held-out frames.
 
     Attributes:
+        output: name; "" in what was compressed before there were several.
         r2: None where the labels do not vary.
         mae_increase: against the net that it was made from, paired frame by frame.
         parameters, macs, sparsity: of a net; `sparsity` is the share of zeros in kernels.
     """
 
     name: str
+    output: str = ""
     r2: float | None
     mae: float
     mae_increase: Interval | None
     parameters: int | None = None
     macs: int | None = None
     sparsity: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedOutput:
+    """One output: the error of the answer that costs nothing, and how far the int8 file is from its float net at most.
+
+    Both in output values; without an int8 file there is no such distance.
+    """
+
+    constant_mae: float
+    max_deviation: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +75,8 @@ class CompressionRecord:
     Attributes:
         parent: the run that it was made from; `teachers`, those that a distillation asked.
         recipes: the compressions with what their sections say.
-        figures: before, after, and of the int8 file where there is one.
-        max_deviation: of the int8 file from its float net, in output values.
+        constant_mae, max_deviation: of the first output; `outputs`, of each by its name, nothing in older ones.
+        figures: before, after, and of the int8 file where there is one, each with a row for every output.
     """
 
     version: int = 1
@@ -78,8 +91,9 @@ class CompressionRecord:
     tools: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     constant_mae: float | None = None
-    figures: tuple[Evaluation, ...] = ()
     max_deviation: float | None = None
+    outputs: Mapping[str, CompressedOutput] = field(default_factory=dict)
+    figures: tuple[Evaluation, ...] = ()
     layers: tuple[LayerNote, ...] = ()
     warnings: tuple[str, ...] = ()
 

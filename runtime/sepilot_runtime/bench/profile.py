@@ -20,7 +20,7 @@ from sepilot_runtime.base.files import read_json, sha256_of, write_json
 from sepilot_runtime.base.unique_names import names_of
 from sepilot_runtime.bench.latency_bench import Measurement
 from sepilot_runtime.device.checked import CHECK_NAME, rows_of
-from sepilot_runtime.engine.engines import EngineName
+from sepilot_runtime.engine.engines import EngineName, engine_named
 
 __all__ = ["Profile", "ineligible", "read_profile", "require_eligible", "write_profile"]
 
@@ -44,6 +44,7 @@ class Profile:
     def __post_init__(self) -> None:
         if self.version != 1:
             raise UsageError(f"version: 1 expected, found {self.version}")
+        engine_named(self.engine)
         if self.threads < 1:
             raise UsageError(f"threads: at least 1 expected, found {self.threads}")
 
@@ -88,7 +89,7 @@ def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple
     profile = Profile(
         file=str(file.relative_to(folder) if file.is_relative_to(folder) else file),
         sha256=sha256_of(file),
-        engine=best.engine,  # type: ignore[arg-type]
+        engine=best.engine,
         threads=best.threads,
         us_p50=round(best.total.p50_us, 2),
         cpu=cpu,

@@ -127,13 +127,13 @@ def _references(request: BenchRequest, files: Sequence[ModelFile]) -> tuple[list
             except ModelFileError as e:
                 missing.append(f"opencv-dnn: {e}")
     if request.keras:
-        from importlib import metadata
+        from sepilot_runtime.base.plugins import REFERENCES, load_plugin
 
-        # As the command line finds verbs: what runs on the car must not know of Keras.
-        found = metadata.entry_points(group="sepilot.engines", name="keras")
-        if not found:
+        # What runs on the car must not know of Keras.
+        keras_engines = load_plugin(REFERENCES, "keras")
+        if keras_engines is None:
             raise MissingExtraError("sepilot_export", "export")
-        engines += found["keras"].load()(request.keras, files[0].contract)
+        engines += keras_engines(request.keras, files[0].contract)
     return engines, missing
 
 
@@ -142,19 +142,19 @@ def _variants(
 ) -> list[Variant]:
     """Files and thread counts, by engine where engines are asked for; each file on those of them that run its kind."""
     from sepilot_runtime.bench.latency_bench import Variant
-    from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.engines import ENGINES, engine_named, runs
     from sepilot_runtime.engine.model_file import ModelKind
 
-    kinds = {path: ENGINES[ModelKind(path.suffix.lower()[1:])] for path in paths}
+    kinds = {path: ModelKind(path.suffix.lower()[1:]) for path in paths}
     engines = [engine_named(word) for word in words]
-    for path, able in kinds.items():
-        if words and not set(engines) & set(able):
-            raise UsageError(f"--engine: for {path} one of {', '.join(able)} expected")
+    for path, kind in kinds.items():
+        if engines and not any(runs(engine, kind) for engine in engines):
+            raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected")
     return [
-        Variant(path=path, threads=n, engine=engine or able[0], bare=path not in known)
+        Variant(path=path, threads=n, engine=engine or ENGINES[kind][0], bare=path not in known)
         for engine in engines or (None,)
-        for path, able in kinds.items()
-        if engine in (None, *able)
+        for path, kind in kinds.items()
+        if engine is None or runs(engine, kind)
         for n in threads
     ]
 

@@ -18,7 +18,7 @@ from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.json_lines import JsonLinesSink
-from sepilot_runtime.output.opening import open_output
+from sepilot_runtime.output.registry import open_output
 from sepilot_runtime.output.rotation import RotatingLinesSink
 from sepilot_runtime.output.systemd import open_systemd
 from sepilot_runtime.output.tub_recorder import TubRecorder
@@ -84,9 +84,11 @@ def _recordings(
     if request.record:
         scale_deg = pilot.contract.output(STEERING).scale
         with _optional(live):
+            contract = pilot.contract
             recorder = TubRecorder(
-                request.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe
-            )
+                request.record, control, full_scale_deg=scale_deg, model=contract.provenance.recipe,
+                outputs=[output.name for output in contract.outputs],
+            )  # fmt: skip
             yield Background(recorder, keep="all", depth=256, close_s=10) if live else recorder
 
 

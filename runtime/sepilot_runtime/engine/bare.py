@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, SepilotError
+from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.quantization import Affine
-from sepilot_runtime.engine.engines import ENGINES, EngineName
+from sepilot_runtime.engine.engines import ENGINES, OWN, EngineName
 from sepilot_runtime.engine.model_file import ModelKind, read_content
 from sepilot_runtime.engine.validation import first_line
 
@@ -75,6 +75,8 @@ def open_bare(
     """
     kind, found = read_content(path) if content is None else (ModelKind(path.suffix.lower()[1:]), content)
     name = engine or ENGINES[kind][0]
+    if name not in OWN:
+        raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected, as it has no contract")
     opened = {"litert": _litert, "onnxruntime": _onnxruntime}.get(name, _openvino)
     try:
         inputs, outputs, run = opened(found, kind, threads)
@@ -229,6 +231,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from sepilot_runtime.cli import run_verb
+    from sepilot_runtime.base.exit_codes import run_verb
 
     raise SystemExit(run_verb(lambda: main(sys.argv[1:])))

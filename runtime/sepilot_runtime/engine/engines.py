@@ -9,25 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.plugins import ENGINES as PLUGINS
+from sepilot_runtime.base.plugins import load_plugin, plugin_names
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.engine.buffers import input_buffers
 from sepilot_runtime.engine.model_file import ModelFile, ModelKind, read_model_file
 
-__all__ = ["ENGINES", "ConstantEngine", "Engine", "EngineName", "engine_named", "engine_of", "open_engine"]
+__all__ = [
+    "ENGINES",
+    "OWN",
+    "ConstantEngine",
+    "Engine",
+    "EngineName",
+    "engine_named",
+    "engine_of",
+    "open_engine",
+    "runs",
+]
 
-EngineName = Literal["litert", "onnxruntime", "openvino", "openvino-bf16"]
+EngineName = str
+"""One of `ENGINES`, or of an entry point `sepilot.engines`: `opener(ModelFile, threads: int) -> Engine`."""
 
 ENGINES: Mapping[ModelKind, tuple[EngineName, ...]] = {
     ModelKind.TFLITE: ("litert", "openvino", "openvino-bf16"),
     ModelKind.ONNX: ("onnxruntime", "openvino", "openvino-bf16"),
 }
 """What runs a kind of file; the first is what runs it unless another is asked for."""
+
+OWN: tuple[EngineName, ...] = ("litert", "onnxruntime", "openvino", "openvino-bf16")
 
 
 class Engine(Protocol):
@@ -88,10 +103,13 @@ def engine_of(file: ModelFile, *, threads: int = 1, engine: EngineName | None = 
     if threads < 1:
         raise UsageError(f"threads: at least 1 expected, found {threads}")
     name = engine or ENGINES[file.kind][0]
-    if name not in ENGINES[file.kind]:
+    if not runs(name, file.kind):
         raise UsageError(
             f"{file.path}: {name} does not run .{file.kind} files; one of {', '.join(ENGINES[file.kind])} expected"
         )
+    if name not in OWN:
+        opener = load_plugin(PLUGINS, engine_named(name))
+        return cast(Engine, opener(file, threads))
     if name == "litert":
         from sepilot_runtime.engine.litert import LiteRtEngine
 
@@ -105,16 +123,20 @@ def engine_of(file: ModelFile, *, threads: int = 1, engine: EngineName | None = 
     return OpenVinoEngine(file, threads, bf16=name == "openvino-bf16")
 
 
+def runs(engine: EngineName, kind: ModelKind) -> bool:
+    """Whether an engine takes this kind of file; one that another package brings says so when it opens it."""
+    return engine in ENGINES[kind] or engine not in OWN
+
+
 def engine_named(word: str) -> EngineName:
     """The engine called `word`.
 
     Raises:
         UsageError: there is none.
     """
-    for name in get_args(EngineName):
-        if name == word:
-            return name  # type: ignore[no-any-return]
-    raise UsageError(f"--engine: one of {', '.join(get_args(EngineName))} expected, found {word!r}")
+    if word not in OWN and word not in (others := plugin_names(PLUGINS)):
+        raise UsageError(f"--engine: one of {', '.join([*OWN, *others])} expected, found {word!r}")
+    return word
 
 
 class ConstantEngine:

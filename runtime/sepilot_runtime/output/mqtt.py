@@ -9,10 +9,12 @@ from typing import Any
 
 from sepilot_runtime.base.errors import MissingExtraError, OutputError, UsageError
 from sepilot_runtime.drive.state import State
-from sepilot_runtime.drive.step import Step
+from sepilot_runtime.drive.step import Sink, Step
+from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.json_lines import line_of
+from sepilot_runtime.output.registry import Address
 
-__all__ = ["PASSWORD_VARIABLE", "MqttSink", "open_mqtt"]
+__all__ = ["PASSWORD_VARIABLE", "MqttSink", "open_address", "open_mqtt"]
 
 PASSWORD_VARIABLE = "SEPILOT_MQTT_PASSWORD"
 """Where the password comes from; a command line can be read by everyone on the machine."""
@@ -55,6 +57,19 @@ class MqttSink:
         if self._why == "no answer":
             print(f"warning: {self._where}: {why}; trying again", file=sys.stderr)
         self._why = why
+
+
+def open_address(address: Address) -> Sink:
+    """`mqtt://[USER@]HOST[:PORT]/TOPIC`, `mqtts://` for TLS."""
+    address.require("ca", "client_id")
+    topic, tls = address.path.strip("/"), address.scheme == "mqtts"
+    if not address.host or not topic:
+        raise UsageError(f"--to {address.spec}: {address.scheme}://[USER@]HOST[:PORT]/TOPIC expected")
+    sink = open_mqtt(
+        address.host, address.port or (8883 if tls else 1883), topic, user=address.user, tls=tls,
+        ca=address.options.get("ca"), client_id=address.options.get("client_id", "sepilot"),
+    )  # fmt: skip
+    return sink if address.bare else Background(sink, keep="newest", name=address.spec)
 
 
 def open_mqtt(

@@ -5,15 +5,17 @@ Registers and prescale: NXP, PCA9685 data sheet, revision 4, sections 7.3.1 to 7
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from sepilot_runtime.base.errors import MissingExtraError, OutputError, UsageError
-from sepilot_runtime.drive.step import Step, neutral_step
+from sepilot_runtime.drive.step import Sink, Step, neutral_step
+from sepilot_runtime.output.registry import Address
 
-__all__ = ["ServoSettings", "ServoSink", "open_servo"]
+__all__ = ["ServoSettings", "ServoSink", "open_address", "open_servo"]
 
 MODE1, LED0_ON_L, PRESCALE = 0x00, 0x06, 0xFE
 SLEEP, AUTO_INCREMENT, RESTART = 0x10, 0x20, 0x80
@@ -166,6 +168,25 @@ class ServoSink:
         bus.write_byte_data(address, MODE1, mode)
         self._sleep(OSCILLATOR_START_S)
         self._set(neutral.throttle, neutral.steering)
+
+
+def open_address(address: Address) -> Sink:
+    """`pca9685:?NAME=VALUE&…`. The chip repeats the last pulse for ever: who survives this process watches over it."""
+    plain = dataclasses.asdict(ServoSettings())
+    address.require(*plain)
+    if address.path:
+        raise UsageError(f"--to {address.spec}: pca9685:?NAME=VALUE&… expected")
+    settings = ServoSettings(**{name: round(address.number(name, value, 0, 1e6)) for name, value in plain.items()})
+    sink = open_servo(settings, address.straight, start=address.start)
+    if address.bare:
+        return sink
+    from sepilot_runtime.output.watchdog import Guarded
+
+    try:
+        return Guarded(sink, address.spec, address.straight)
+    except OutputError:
+        sink.close()
+        raise
 
 
 def open_servo(settings: ServoSettings, straight: float, *, start: bool = True) -> ServoSink:

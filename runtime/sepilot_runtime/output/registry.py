@@ -1,29 +1,60 @@
-"""Outputs by name, each opened bare: what `open_output` and the watchdog share."""
+"""Outputs by name: what `sepilot drive --to` takes, and the `outputs` of a car's file.
+
+jsonl:drive.jsonl?max_mb=10&keep=5           JSON lines, rotated
+serial:/dev/ttyACM0?baud=115200              a microcontroller; see docs/serial.md
+pca9685:?bus=1&address=0x40&steering=1&throttle=0&low_us=1000&high_us=2000&rate_hz=60
+udp://192.168.1.7:5005                       a JSON datagram per step
+mqtt://user@broker:1883/car/steering         mqtts:// for TLS; password in SEPILOT_MQTT_PASSWORD
+NAME:…                                       an output of your own: an entry point `sepilot.outputs` of that name
+
+The name of a file or device is taken as it stands, with every # and %; options begin at a question mark that a name and
+an equals sign follow. What goes over a network, and whatever begins with NAME://, is a URL.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.plugins import OUTPUTS, load_plugin, plugin_names
 from sepilot_runtime.drive.step import Sink
 
-__all__ = ["Address", "open_bare", "opener_of"]
+__all__ = ["Address", "open_bare", "open_output"]
+
+MODULES = {
+    "jsonl": "rotation", "serial": "serial", "pca9685": "pca9685", "udp": "udp", "mqtt": "mqtt", "mqtts": "mqtt",
+}  # fmt: skip
+"""Of this room, each with an `open_address(Address) -> Sink`; imported when it is named."""
+
+URLS = ("udp", "mqtt", "mqtts")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """An output's name, taken apart. `options` are all that stands behind the question mark."""
+    """An output's name, taken apart, and what whoever opens it needs to know of the car.
+
+    Attributes:
+        options: all that stands behind the question mark.
+        straight: the steering of neutral, `Actuation.straight`.
+        start: set up what is at the other end; without, it is not touched before the first step.
+        bare: without anything around it, neither a thread nor a watchdog: so the watchdog opens it.
+    """
 
     spec: str
     scheme: str
-    host: str
-    port: int | None
-    user: str | None
-    path: str
-    options: Mapping[str, str]
+    host: str = ""
+    port: int | None = None
+    user: str | None = None
+    path: str = ""
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    straight: float = 0.0
+    start: bool = True
+    bare: bool = False
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """An option as a number from `low` to `high`; "0x40" is one too. Raises UsageError."""
@@ -45,32 +76,49 @@ class Address:
                 raise UsageError(f"--to {self.spec}: unknown option {name}; known: {', '.join(known) or 'none'}")
 
 
+def open_output(spec: str, straight: float) -> Sink:
+    """Open an output as a drive needs it: what holds its last value under a watchdog, what may block in the background.
+
+    What steers must open. What does not, as a file on a full disk or a broker that is not there, keeps nobody from
+    driving: it is told on stderr and tried again in the background.
+
+    Args:
+        straight: the steering of neutral, `Actuation.straight`.
+
+    Raises:
+        UsageError: `spec` names no output, or an option is wrong.
+        OutputError: what steers cannot be opened.
+        MissingExtraError: the package that it needs is not installed.
+    """
+    opener, address = _found(spec)
+    return opener(dataclasses.replace(address, straight=straight))
+
+
 def open_bare(spec: str, straight: float, *, start: bool = True) -> Sink:
     """Open an output without anything around it. Raises what `open_output` raises, and OutputError for a file too.
 
     Args:
-        start: set up what is at the other end; without, it is not touched before the first step.
+        start: as in `Address`.
     """
-    return opener_of(spec, straight, start=start)[1]()
+    opener, address = _found(spec)
+    return opener(dataclasses.replace(address, straight=straight, start=start, bare=True))
 
 
-def opener_of(spec: str, straight: float, *, start: bool = True) -> tuple[str, Callable[[], Sink]]:
-    """The scheme of an output, and what opens it. Raises UsageError."""
-    address = _parsed(spec)
-    if address.scheme == "pca9685":
-        return address.scheme, _pca9685(address, straight, start=start)
-    return address.scheme, _OPENERS[address.scheme](address)
-
-
-def _parsed(spec: str) -> Address:
+def _found(spec: str) -> tuple[Callable[[Address], Sink], Address]:
     scheme, colon, rest = spec.partition(":")
     scheme = scheme.lower()
-    if not colon or scheme not in _SCHEMES:
-        raise UsageError(f"--to {spec}: one of {', '.join(f'{s}:' for s in _SCHEMES)} expected")
-    if scheme in _URLS:
-        return _parsed_url(spec)
+    opener: Callable[[Address], Sink] | None = None
+    if colon and scheme in MODULES:
+        opener = importlib.import_module(f"sepilot_runtime.output.{MODULES[scheme]}").open_address
+    elif colon:
+        opener = cast("Callable[[Address], Sink] | None", load_plugin(OUTPUTS, scheme))
+    if opener is None:
+        known = dict.fromkeys([*MODULES, *plugin_names(OUTPUTS)])
+        raise UsageError(f"--to {spec}: one of {', '.join(f'{s}:' for s in known)} expected")
+    if scheme in URLS or (scheme not in MODULES and rest.startswith("//")):
+        return opener, _parsed_url(spec)
     path, *query = re.split(r"\?(?=\w+=)", rest, maxsplit=1)
-    return Address(spec=spec, scheme=scheme, host="", port=None, user=None, path=path, options=_options(*query))
+    return opener, Address(spec=spec, scheme=scheme, path=path, options=_options(*query))
 
 
 def _parsed_url(spec: str) -> Address:
@@ -89,70 +137,3 @@ def _parsed_url(spec: str) -> Address:
 
 def _options(query: str = "") -> dict[str, str]:
     return dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-
-
-def _jsonl(address: Address) -> Callable[[], Sink]:
-    from sepilot_runtime.output.rotation import RotatingLinesSink
-
-    address.require("max_mb", "keep")
-    if not address.path:
-        raise UsageError(f"--to {address.spec}: jsonl:FILE expected")
-    most_bytes = round(address.number("max_mb", 0, 0, 1e6) * 1e6)
-    keep = round(address.number("keep", 3, 1, 1000))
-    return lambda: RotatingLinesSink(address.path, most_bytes=most_bytes, keep=keep)
-
-
-def _serial(address: Address) -> Callable[[], Sink]:
-    from sepilot_runtime.output.serial import open_serial
-
-    address.require("baud")
-    baud = round(address.number("baud", 115200, 300, 4e6))
-    return lambda: open_serial(address.path, baud=baud)
-
-
-def _pca9685(address: Address, straight: float, *, start: bool) -> Callable[[], Sink]:
-    from sepilot_runtime.output.pca9685 import ServoSettings, open_servo
-
-    plain = dataclasses.asdict(ServoSettings())
-    address.require(*plain)
-    if address.path:
-        raise UsageError(f"--to {address.spec}: pca9685:?NAME=VALUE&… expected")
-    values = {name: round(address.number(name, default, 0, 1e6)) for name, default in plain.items()}
-    settings = ServoSettings(**values)
-    return lambda: open_servo(settings, straight, start=start)
-
-
-def _udp(address: Address) -> Callable[[], Sink]:
-    from sepilot_runtime.output.udp import UdpSink
-
-    address.require()
-    if not address.host or not address.port:
-        raise UsageError(f"--to {address.spec}: udp://HOST:PORT expected")
-    host, port = address.host, address.port
-    return lambda: UdpSink(host, port)
-
-
-def _mqtt(address: Address) -> Callable[[], Sink]:
-    from sepilot_runtime.output.mqtt import open_mqtt
-
-    address.require("ca", "client_id")
-    topic = address.path.strip("/")
-    if not address.host or not topic:
-        raise UsageError(f"--to {address.spec}: {address.scheme}://[USER@]HOST[:PORT]/TOPIC expected")
-    tls = address.scheme == "mqtts"
-    return lambda: open_mqtt(
-        address.host, address.port or (8883 if tls else 1883), topic, user=address.user, tls=tls,
-        ca=address.options.get("ca"), client_id=address.options.get("client_id", "sepilot"),
-    )  # fmt: skip
-
-
-_OPENERS: dict[str, Callable[[Address], Callable[[], Sink]]] = {
-    "jsonl": _jsonl, "serial": _serial, "udp": _udp, "mqtt": _mqtt, "mqtts": _mqtt,
-}  # fmt: skip
-
-
-_SCHEMES = ("jsonl", "serial", "pca9685", "udp", "mqtt", "mqtts")
-
-
-_URLS = ("udp", "mqtt", "mqtts")
-"""What goes over a network."""

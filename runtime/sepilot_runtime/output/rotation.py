@@ -6,12 +6,14 @@ import json
 import os
 from pathlib import Path
 
-from sepilot_runtime.base.errors import OutputError
+from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.base.reading import require_regular
-from sepilot_runtime.drive.step import Step
+from sepilot_runtime.drive.step import Sink, Step
+from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.json_lines import line_of
+from sepilot_runtime.output.registry import Address
 
-__all__ = ["RotatingLinesSink"]
+__all__ = ["RotatingLinesSink", "open_address"]
 
 
 class RotatingLinesSink:
@@ -70,3 +72,17 @@ class RotatingLinesSink:
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+
+
+def open_address(address: Address) -> Sink:
+    """`jsonl:FILE`; a file that cannot be opened, or breaks, is tried again in the background."""
+    address.require("max_mb", "keep")
+    if not address.path:
+        raise UsageError(f"--to {address.spec}: jsonl:FILE expected")
+    most_bytes = round(address.number("max_mb", 0, 0, 1e6) * 1e6)
+    keep = round(address.number("keep", 3, 1, 1000))
+
+    def opened() -> Sink:
+        return RotatingLinesSink(address.path, most_bytes=most_bytes, keep=keep)
+
+    return opened() if address.bare else Background(None, keep="all", depth=512, name=address.spec, reopen=opened)

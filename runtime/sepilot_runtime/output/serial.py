@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from sepilot_runtime.base.errors import MissingExtraError, OutputError
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
+from sepilot_runtime.output.registry import Address
 
-__all__ = ["SerialSink", "checksum", "line_of_step", "open_serial", "parse_line"]
+__all__ = ["SerialSink", "checksum", "line_of_step", "open_address", "open_serial", "parse_line"]
 
 _LETTERS = {
     State.WAITING: "W", State.DRIVING: "D", State.DEGRADED: "G", State.NEUTRAL: "N", State.STOPPED: "S",
@@ -154,6 +155,12 @@ class _PromptPort:
 
     def close(self) -> None:
         self._port.close()
+
+
+def open_address(address: Address) -> SerialSink:
+    """`serial:PORT`."""
+    address.require("baud")
+    return open_serial(address.path, baud=round(address.number("baud", 115200, 300, 4e6)))
 
 
 def open_serial(path: str, *, baud: int = 115200) -> SerialSink:

@@ -8,11 +8,13 @@ import sys
 import threading
 from typing import Any
 
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.output.background import REOPEN_S
 from sepilot_runtime.output.json_lines import line_of
+from sepilot_runtime.output.registry import Address
 
-__all__ = ["UdpSink"]
+__all__ = ["UdpSink", "open_address"]
 
 
 class UdpSink:
@@ -78,3 +80,11 @@ class UdpSink:
             else:
                 self.failure = None
                 return
+
+
+def open_address(address: Address) -> UdpSink:
+    """`udp://HOST:PORT`."""
+    address.require()
+    if not address.host or not address.port:
+        raise UsageError(f"--to {address.spec}: udp://HOST:PORT expected")
+    return UdpSink(address.host, address.port)

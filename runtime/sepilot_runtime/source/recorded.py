@@ -1,4 +1,4 @@
-"""Recorded frames: every one of a drive in order, with its time and its recorded steering."""
+"""Recorded frames: every one of a drive in order, with its time and what was recorded."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class RecordedSource:
         begin_s, id_, given = 0.0, -1, 0
         unread: Counter[str] = Counter()
         for drive in self._drives:
-            labels = drive.labels["steering"].tolist()
-            for index, (time_s, label) in enumerate(zip(drive.time_s.tolist(), labels, strict=True)):
+            columns = {name: values.tolist() for name, values in drive.labels.items()}
+            for index, time_s in enumerate(drive.time_s.tolist()):
                 id_ += 1
                 try:
                     image = drive.read(index)
@@ -60,8 +60,9 @@ class RecordedSource:
                     self.lost[e.reason] += 1
                     continue
                 given += 1
-                known = None if math.isnan(label) else label
-                yield Frame(id=id_, time_s=begin_s + time_s, image=image, arrived_ns=time.monotonic_ns(), label=known)
+                labels = {name: v[index] for name, v in columns.items() if not math.isnan(v[index])}
+                now_ns = time.monotonic_ns()
+                yield Frame(id=id_, time_s=begin_s + time_s, image=image, arrived_ns=now_ns, labels=labels)
             begin_s += float(drive.time_s[-1]) + 1 / drive.rate_hz
         if not given:
             reasons = ", ".join(f"{count} {reason}" for reason, count in unread.items())

@@ -30,9 +30,8 @@ from sepilot_runtime.drive.step import ListSink, Sink, Step
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.mqtt import MqttSink
-from sepilot_runtime.output.opening import open_output
 from sepilot_runtime.output.pca9685 import ServoSettings, ServoSink
-from sepilot_runtime.output.registry import open_bare
+from sepilot_runtime.output.registry import open_bare, open_output
 from sepilot_runtime.output.rotation import RotatingLinesSink
 from sepilot_runtime.output.serial import SerialSink, _PromptPort, line_of_step, open_serial, parse_line
 from sepilot_runtime.output.tub_recorder import TubRecorder
@@ -523,7 +522,7 @@ def test_what_was_recorded_is_a_drive_that_reads_back(tmp_path: Path) -> None:
     with open_source(str(tmp_path / "tub")) as source:
         frames = list(source)
     assert len(frames) == 995 and not source.lost
-    assert [f.label for f in frames[:3]] == [0.0, 0.001, 0.002]
+    assert [f.labels["steering"] for f in frames[:3]] == pytest.approx([0.0, 0.001, 0.002])
     assert source.info.rate_hz == pytest.approx(20, rel=0.05)
     sessions = {json.loads(line)["_session_id"] for p in (tmp_path / "tub").glob("*.catalog") for line in p.open()}
     assert len(sessions) == 2, "a pause begins a new session"
@@ -546,7 +545,7 @@ def test_a_kill_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     with open_source(str(tmp_path / "tub")) as source:
         frames = list(source)
-    assert [f.label for f in frames] == pytest.approx([0.01 * i for i in range(37)])
+    assert [f.labels["steering"] for f in frames] == pytest.approx([0.01 * i for i in range(37)])
     assert not source.lost
 
 

@@ -19,8 +19,7 @@ from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import ListSink, Sink, Step
 from sepilot_runtime.output import watchdog
-from sepilot_runtime.output.opening import open_output
-from sepilot_runtime.output.registry import open_bare
+from sepilot_runtime.output.registry import open_bare, open_output
 from sepilot_runtime.output.watchdog import IGNORED, Guarded
 
 

@@ -8,11 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.commands.arguments import seed
+from sepilot_runtime.commands.arguments import request_of, seed
 
 if TYPE_CHECKING:
     from sepilot_train.closed_loop.evaluation import ClosedLoopResult, Driver
@@ -48,8 +49,24 @@ Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived,
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoopRequest:
+    """A field per flag, as its help says it."""
+
+    files: tuple[Path, ...]
+    run: Path | None
+    simulator: str
+    worlds: int
+    steps: int
+    delay_ms: tuple[float, ...]
+    max_throttle: float
+    seed: int
+    min_survived: int | None
+    json: bool
+
+
 def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    request = request_of(ClosedLoopRequest, _parser().parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_runtime.engine.model_file import model_files
     from sepilot_train.base.progress import progress_bar
@@ -57,24 +74,24 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_train.closed_loop.tables import print_tables, record_of
     from sepilot_train.simulator import open_simulator
 
-    _require_sense(arguments)
-    files = model_files(arguments.files)
-    simulator = open_simulator(arguments.simulator)
-    drivers = _open_drivers(files, arguments.run, simulator)
+    _require_sense(request)
+    files = model_files(request.files)
+    simulator = open_simulator(request.simulator)
+    drivers = _open_drivers(files, request.run, simulator)
     places = {driver.name: str(path) for driver, path in zip(drivers, files, strict=False)}
-    seeds = evaluation_seeds(arguments.worlds, arguments.seed)
-    with progress_bar("driving", len(seeds) * len(drivers) * len(arguments.delay_ms)) as advance:
+    seeds = evaluation_seeds(request.worlds, request.seed)
+    with progress_bar("driving", len(seeds) * len(drivers) * len(request.delay_ms)) as advance:
         results = sweep_delays(
-            simulator, drivers, seeds, arguments.steps, arguments.delay_ms, advance, arguments.max_throttle
+            simulator, drivers, seeds, request.steps, request.delay_ms, advance, request.max_throttle
         )
-    if arguments.json:
-        record = record_of(simulator, seeds, arguments.steps, results, _conditions(), places)
+    if request.json:
+        record = record_of(simulator, seeds, request.steps, results, _conditions(), places)
         print(json.dumps(dataclasses.asdict(record), indent=2))
     else:
         from rich.console import Console
 
-        print_tables(simulator, seeds, arguments.steps, results, Console(highlight=False))
-    return 0 if _enough_survived(results, arguments.min_survived) else 1
+        print_tables(simulator, seeds, request.steps, results, Console(highlight=False))
+    return 0 if _enough_survived(results, request.min_survived) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,17 +125,17 @@ def _delays(text: str) -> list[float]:
     return delays
 
 
-def _require_sense(arguments: argparse.Namespace) -> None:
+def _require_sense(request: ClosedLoopRequest) -> None:
     for name, least in (("worlds", 1), ("steps", 1)):
-        value = getattr(arguments, name)
+        value = getattr(request, name)
         if value < least:
             raise UsageError(f"--{name}: {least} or more expected, found {value}")
-    if not 0 < arguments.max_throttle <= 1:
-        raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {arguments.max_throttle:g}")
-    wanted = arguments.min_survived
-    if wanted is not None and not 0 <= wanted <= arguments.worlds:
-        raise UsageError(f"--min-survived: 0 to --worlds {arguments.worlds} expected, found {wanted}")
-    if wanted is not None and not arguments.files:
+    if not 0 < request.max_throttle <= 1:
+        raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {request.max_throttle:g}")
+    wanted = request.min_survived
+    if wanted is not None and not 0 <= wanted <= request.worlds:
+        raise UsageError(f"--min-survived: 0 to --worlds {request.worlds} expected, found {wanted}")
+    if wanted is not None and not request.files:
         raise UsageError("--min-survived: a FILE to judge expected, found none")
 
 

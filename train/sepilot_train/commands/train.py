@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         arguments = parser.parse_args(argv)
     if not arguments.drives:
         raise UsageError("DRIVE: at least one recording is needed, found none")
-    request, recipe = _asked(arguments)
+    request, recipe = _request(arguments)
     if arguments.preview is not None:
         return _preview(arguments.preview, request, recipe)
     assert out is not None
@@ -118,7 +118,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
     }
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
+def _request(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
     from sepilot_train.run.material import columns_of
     from sepilot_train.run.recipe import load_recipe
