@@ -41,7 +41,7 @@ from sepilot_export.record.exports import (
 )
 from sepilot_export.verify.check import check_file
 from sepilot_export.verify.file_check import Candidate
-from sepilot_export.verify.label_fit import label_faults, other_pictures
+from sepilot_export.verify.label_fit import label_faults, no_better, other_pictures
 from sepilot_export.verify.reference import REFERENCE_NAME, Answers, Reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, sha256_of, write_json
@@ -106,7 +106,7 @@ def adopt(
     against = _held_against_labels(foreign, stated, plan, drives, frames, expected)
     if against and not accept_labels:
         return Adopted(files=(), against=tuple(against), notes=frames.notes)
-    notes = [*frames.notes, *against]
+    notes = [*frames.notes, *against, *no_better(plan.outputs, expected, frames.labels, frames.drives)]
     if foreign.single:
         notes.append(f"held against {foreign.reference.name}, which runs it: nobody else has checked its answers")
     golden = golden_of(asked, plan, drives, frames, expected[plan.outputs[0].name])
