@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from sepilot_export.convert import embed
 from sepilot_export.convert.failures import Failure
 from sepilot_export.convert.formats import Format, format_named
-from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
 from sepilot_export.convert.wrapping import onnx_precision, tflite_precision, wrap_onnx, wrap_tflite
 from sepilot_export.pipeline.converter import Exported
@@ -34,7 +33,7 @@ from sepilot_export.verify.label_fit import label_faults, other_pictures
 from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
 from sepilot_export.verify.second_opinion import second_opinion
 from sepilot_runtime.base.errors import DriveError, FrameError, ModelFileError, RunError
-from sepilot_runtime.base.files import atomic_directory, sha256_of, write_json
+from sepilot_runtime.base.files import atomic_directory, gzip_size, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
 from sepilot_runtime.contract.contract import Contract, Golden, Provenance, golden_from
 from sepilot_runtime.contract.outputs.kinds import task_of

@@ -10,12 +10,6 @@ _TOOLS = ("sepilot", "tensorflow", "keras", "ai-edge-quantizer", "ai-edge-litert
 
 def tool_versions() -> dict[str, str]:
     """Versions of everything that has a say in the files."""
-    from importlib import metadata
+    from sepilot_runtime.device.conditions import versions
 
-    found = {}
-    for package in _TOOLS:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return versions(_TOOLS)

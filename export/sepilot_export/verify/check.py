@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sepilot_export.convert.failures import Failure, failures_in
 from sepilot_export.convert.formats import FORMATS, GateLimits, format_named
 from sepilot_export.convert.int8_as_onnx import Twin, twin_of
-from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.verify.causes import advice_of
 from sepilot_export.verify.fidelity import measure
 from sepilot_export.verify.file_check import Candidate, FileCheck, Origin
@@ -31,7 +30,7 @@ from sepilot_export.verify.gates import (
 from sepilot_export.verify.reference import EXPORT_NAME, Reference
 from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
-from sepilot_runtime.base.files import read_json
+from sepilot_runtime.base.files import gzip_size, read_json
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file
 from sepilot_runtime.engine.pilot import Pilot, load_pilot

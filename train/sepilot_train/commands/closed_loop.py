@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -160,15 +159,12 @@ def _open_drivers(files: Sequence[Path], run: Path | None, simulator: Simulator)
 def _conditions() -> dict[str, str]:
     """Latency is that of this machine, and worlds look slightly different in another OpenCV."""
     import platform
-    from importlib import metadata
 
     from sepilot_runtime.base.opencv import cv2
+    from sepilot_runtime.device.conditions import versions
 
     found = {"machine": platform.machine(), "python": platform.python_version(), "opencv": cv2.__version__}
-    for package in ("ai-edge-litert", "onnxruntime", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return found | versions(("ai-edge-litert", "onnxruntime", "numpy"))
 
 
 def _enough_survived(results: Sequence[ClosedLoopResult], wanted: int | None) -> bool:

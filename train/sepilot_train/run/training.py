@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sepilot_runtime import __version__
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
 from sepilot_runtime.contract.contract import Contract, Provenance
+from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import Answers, FrameSet
@@ -34,6 +34,9 @@ from sepilot_train.run.run import Run, open_run, read_request, write_text
 
 __all__ = ["complete_run", "require_buildable", "require_same", "start_run", "train_run"]
 
+
+TOOLS = ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless")
+"""Whose versions stand in the contract."""
 
 FLOAT_TOLERANCE = 1e-3
 """Of an answer's magnitude: what golden answers of a float32 file may deviate from the training model's."""
@@ -185,7 +188,7 @@ def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) 
             drives=material.ids("train"),
             validation_drives=material.ids("validation"),
             validation=_validation_figures(judged.metrics),
-            versions=_versions(),
+            versions={"sepilot": __version__} | versions(TOOLS),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
         statistics=dataclasses.replace(statistics_of(judged.train.pictures), frame_size=_frame_size(material)),
@@ -206,16 +209,6 @@ def _validation_figures(metrics: Mapping[str, ScalarMetrics]) -> dict[str, float
         }
         before = f"{name}." if place else ""
         found |= {f"{before}{key}": round(value, 6) for key, value in values.items() if np.isfinite(value)}
-    return found
-
-
-def _versions() -> dict[str, str]:
-    found = {"sepilot": __version__}
-    for package in ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
