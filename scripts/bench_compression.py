@@ -196,13 +196,14 @@ def row(name: str, out: Path, bases: Sequence[tuple[dict[str, FileCheck], Refere
 
 def file(check: FileCheck, base: FileCheck, reference: Reference) -> File:
     output = reference.contract.outputs[0]
-    increase = task_increase(check.answers, base.answers, reference.labels, reference.drives, output)
-    assert check.task is not None and check.fidelity is not None and increase is not None
+    own, before = check.outputs[output.name], base.outputs[output.name]
+    increase = task_increase(own.answers, before.answers, reference.labels[output.name], reference.drives, output)
+    assert own.task is not None and own.task.r2 is not None and increase is not None
     return File(
-        r2=check.task.r2,
-        mae=check.task.mae,
+        r2=own.task.r2,
+        mae=own.task.mae,
         increase=increase,
-        deviation_deg=check.fidelity.max_error,
+        deviation_deg=own.fidelity.max_error,
         kilobytes=check.bytes / 1000,
         gzip_kilobytes=check.gzip_bytes / 1000,
         passed=check.passed,
@@ -223,10 +224,11 @@ def latencies(exports: Mapping[str, Path], rounds: int) -> dict[str, dict[str, f
 def report(rows: Sequence[Row], reference: Reference) -> None:
     base = rows[0]
     most = len(base.float32)
-    task = reference.task(reference.predictions)
+    name = reference.contract.outputs[0].name
+    task = reference.task(name, reference.predictions[name])
     assert task is not None
     print(
-        f"\n{len(reference.labels):,} held-out frames, {most} seeds; constant MAE {task.constant_mae:.4f}.\n"
+        f"\n{len(reference):,} held-out frames, {most} seeds; constant MAE {task.constant_mae:.4f}.\n"
         f"Changes of MAE are against {BASE} in float32, paired: mean of the seeds (largest upper end of 95 %)."
     )
     print(f"\n{'':<12}{'R²':>7}{'±':>7}{'MAE, float32':>19}{'MMAC':>6}{'zeros':>6}{'µs':>6}{'':>6}{'gzip kB':>8}")

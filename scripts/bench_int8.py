@@ -72,7 +72,7 @@ def made(source: ExportInputs, folder: Path) -> Mapping[str, bytes]:
     """int8.onnx in every way, calibrated and with its biases corrected alike."""
     with quiet("the training model"):
         model = deploy.load_training_model(source.model_path, source.contract)
-    limits = {form.name: limits_of(form, source.gates) for form in FORMATS}
+    limits = {form.name: limits_of(form, source.gates, source.contract.outputs) for form in FORMATS}
     found: dict[str, bytes] = {}
     fitted = pair_sums.fitted
     for way, rounding in {"8 bits": _rounded_to(127), "7 bits": _rounded_to(63), "fitted": fitted}.items():
@@ -130,7 +130,7 @@ def report(source: ExportInputs, files: Mapping[str, Path], folder: Path, argume
     timed = [load_pilot(path, verify=False, engine=engine) for engine in ENGINES for path in files.values()]
     times = time_pilots(timed, pictures[hardest], rounds=arguments.rounds)
     machine, scale = conditions_now(), source.contract.outputs[0].scale
-    gate = format_named("int8.onnx").limits.max_error * scale
+    gate = format_named("int8.onnx").limits["max_error"] * scale
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if name in ENGINES)
     print(f"{len(hardest)} hardest of {len(pictures):,} held-out frames; gate: {gate:g}°")
     print(f"{machine.cpu} ({machine.int8_kernels}); {versions}; Haswell emulated")

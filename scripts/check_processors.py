@@ -83,7 +83,9 @@ def make_matrix(
         jobs = [row.job for row in rows]
         write_frames(folder / "all.npz", reference, everything)
         here = ask_all([NATIVE], {}, folder / "all.npz", jobs, _silence_s(len(everything)))[NATIVE.name]
-        frames = hardest_frames(_errors(here, jobs, reference), reference.predictions, count)
+        frames = hardest_frames(
+            _errors(here, jobs, reference), reference.predictions[reference.contract.outputs[0].name], count
+        )
         write_frames(folder / "hardest.npz", reference, frames)
         emulated = [p for p in tried if p.cpu]
         answers = ask_all(emulated, pythons, folder / "hardest.npz", ["pixels", *jobs], _silence_s(len(frames)))
@@ -114,8 +116,10 @@ def _silence_s(frames: int) -> float:
 def _errors(here: Answers, jobs: Sequence[str], reference: Reference) -> NDArray[np.float64]:
     """(files, n) of the files that answered, cut off as the car does it; zeros where none did."""
     output = reference.contract.outputs[0]
-    answered = [here[job]["answers"] for job in jobs if "answers" in here[job]] or [reference.predictions]
-    expected = np.clip(reference.predictions.astype(np.float64), output.low, output.high)
+    answered = [here[job]["answers"] for job in jobs if "answers" in here[job]] or [
+        reference.predictions[output.name]
+    ]
+    expected = np.clip(reference.predictions[output.name].astype(np.float64), output.low, output.high)
     return np.abs(np.clip(np.array(answered, np.float64), output.low, output.high) - expected)
 
 

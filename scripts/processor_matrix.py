@@ -158,31 +158,32 @@ def _cell(row: Row, answer: Answer, origin: Answer, reference: Reference, frames
             return Cell(text="refused", note=answer["error"][:100])
         return Cell(text="none", reasons=(answer["error"],))
     answers = np.array(answer["answers"], np.float32)
-    output, limits = reference.contract.outputs[0], row.candidate.limits
+    output = reference.contract.outputs[0]
+    limits = row.candidate.limits[output.name]
     fidelity = measure(
         answers,
-        reference.predictions[frames],
-        reference.labels[frames],
+        reference.predictions[output.name][frames],
+        reference.labels[output.name][frames],
         [reference.drives[i] for i in frames],
         reference.pictures[frames],
         output,
     )
     if len(frames) < len(reference.pictures):  # Shares and means of the hardest frames say nothing about all.
-        limits = dataclasses.replace(limits, mae_increase=math.inf, sign_flips=1.0, saturated=1.0)
+        limits = {**limits, "mae_increase": math.inf, "sign_flips": 1.0, "saturated": 1.0}
     reasons = [answer["golden"]] if answer["golden"] else []
     reasons += judge(fidelity, limits, output, len(frames))
-    plain = reference.plain.get(row.candidate.form.name)
+    plain = reference.plain.get(row.candidate.form.name, {}).get(output.name)
     reasons += preprocessing_reasons(answers, None if plain is None else plain[frames], output)
-    reasons += _twin_reasons(row, answers, origin)
+    reasons += _twin_reasons(row, output.name, answers, origin)
     return Cell(text=_short(fidelity.max_error), reasons=tuple(reasons), fidelity=fidelity)
 
 
-def _twin_reasons(row: Row, answers: NDArray[np.float32], origin: Answer) -> list[str]:
+def _twin_reasons(row: Row, output: str, answers: NDArray[np.float32], origin: Answer) -> list[str]:
     """Where a twin's answers lie further from its TFLite file's on the same processor than they may."""
     twin = row.candidate.twin
     if twin is None or "answers" not in origin:
         return []
-    steps = twin.distance(answers, np.array(origin["answers"]))
+    steps = twin.distance({output: answers}, {output: np.array(origin["answers"])})
     if steps <= twin.allowed_steps:
         return []
     return [f"{steps:g} output steps from {twin.of}, whose twin it is, at most {twin.allowed_steps} allowed"]

@@ -147,7 +147,9 @@ def write_mobilenet_tflite(
     converter = tf.lite.TFLiteConverter.from_saved_model(str(path.with_suffix("")))
     if kind == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        pictures = [(seen(f) / 127.5 - 1)[None].astype(np.float32) for f in frames]
+        # With a black and a white one, so that the input's scale covers the range.
+        ends = [np.zeros((*SIZE, 3)), np.full((*SIZE, 3), 255.0)]
+        pictures = [(p / 127.5 - 1)[None].astype(np.float32) for p in (*ends, *map(seen, frames))]
         converter.representative_dataset = lambda: ([p] for p in pictures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8

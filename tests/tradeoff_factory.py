@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from export_factory import write_record
 from model_factory import contract_of, frames, steering_of, write_tflite
-from sepilot_export.convert.formats import format_named
 from sepilot_export.tradeoff.candidate import Entry, Timing
 from sepilot_export.tradeoff.discovery import Place
 from sepilot_export.tradeoff.lineage import Command
@@ -81,18 +79,11 @@ def write_export(
         pictures=pictures,
         drives=(drive,) * count,
         names=tuple(str(first + i) for i in range(count)),
-        labels=said + noise,
-        predictions=said,
-        constant=0.0,
+        labels={"steering": said + noise},
+        predictions={"steering": said},
+        constant={"steering": 0.0},
         contract=contract_of(),
     ).save(folder / "reference.npz")
-    rows = []
-    for name in ("float32.tflite", "int8.tflite"):
-        form = format_named(name)
-        row = {"file": f"ramp-{name}", "format": name, "precision": form.precision, "engine": form.engine}
-        row |= {"bytes": 1, "gzip_bytes": 1, "sha256": "", "sparsity": 0.25, "limits": dataclasses.asdict(form.limits)}
-        rows.append(row)
-    record = {"created": "2026-01-01T00:00:00Z", "deploy_graph_difference": 0.0, "model_sha256": "ab" * 32, "run": None}
-    record |= {"tools": {}, "warnings": [], "files": rows, "min_throttle": 0.0, "seed": 0}
-    (folder / "export.json").write_text(json.dumps(record))
+    rows = [{"format": name, "sha256": "", "sparsity": 0.25} for name in ("float32.tflite", "int8.tflite")]
+    write_record(folder, rows, min_throttle=0.0)
     return folder

@@ -122,7 +122,7 @@ def test_slim_then_qat_is_smaller_and_its_int8_file_is_the_trained_one(quantized
     assert found["name"] == "swift-slim-qat"
     before, after, int8 = found["figures"]
     assert after["macs"] < 0.75 * before["macs"]
-    assert int8["name"] == "int8.tflite" and found["max_deviation"] < 0.12
+    assert int8["name"] == "int8.tflite" and found["outputs"]["steering"]["max_deviation"] < 0.12
     out = folder / "slim-qat-export"
     words = ["--formats", "float32.tflite", "int8.tflite", "--out", str(out)]
     assert main(["export", str(quantized), *words]) == 0

@@ -29,7 +29,6 @@ from sepilot_export.verify.reference import read_reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
-from sepilot_train.run.recipe import Gate
 
 INT8 = choose_formats(["float32.tflite", "float32.onnx", "int8"])
 
@@ -107,7 +106,7 @@ def test_the_plain_file_would_have_failed(soft: Soft) -> None:
         ranges = fit_ranges(tflite.activations_of(float32), soft.source.training.pictures[:100]).ranges
         plain = pilot_of(tflite.quantize(float32, contract, ranges), "tflite", contract)
         answers = np.array([plain.infer_picture(p)["steering"][0] for p in held.pictures])
-    assert np.abs(answers - soft.source.saved["steering"]).max() > format_named("int8.tflite").limits.max_error
+    assert np.abs(answers - soft.source.saved["steering"]).max() > format_named("int8.tflite").limits["max_error"]
 
 
 def test_the_price_and_both_sets_of_frames_are_told(soft: Soft, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +155,7 @@ def test_without_need_nothing_changes(v27: Bench, tmp_path: Path) -> None:
 
 
 def test_a_gate_that_nothing_holds_is_told(v27: Bench, tmp_path: Path) -> None:
-    source = dataclasses.replace(v27.source, gates={"int8": Gate(max_error=1e-6)})
+    source = dataclasses.replace(v27.source, gates={"int8": {"max_error": 1e-6}})
     options = Int8Options(calibration_frames=32, max_drop=0.002)
     written = export_source(source, choose_formats(["int8.tflite"]), tmp_path / "out", int8=options)
     assert written.files[0].kept_float == ()

@@ -275,19 +275,22 @@ def test_without_a_fault_the_same_way_passes(export: Export) -> None:
 def test_int8_gates_alone_would_let_a_fault_pass(export: Export) -> None:
     """The gates allow int8 some error; only its own answers without the preprocessing tell that it is another one."""
     honest = export.candidate("int8.tflite")
-    wide = dataclasses.replace(honest, limits=dataclasses.replace(honest.limits, max_error=1.0, mae_increase=1.0))
-    answers = {**export.reference.plain, "int8.tflite": export.reference.plain["int8.tflite"] + np.float32(0.05)}
+    wide = dataclasses.replace(
+        honest, limits={"steering": {**honest.limits["steering"], "max_error": 1.0, "mae_increase": 1.0}}
+    )
+    wrong = export.reference.plain["int8.tflite"]["steering"] + np.float32(0.05)
+    answers = {**export.reference.plain, "int8.tflite": {"steering": wrong}}
     (check,) = check_files([wide], dataclasses.replace(export.reference, plain=answers))
     assert any("crop, resize or colours inside the file are not OpenCV's" in reason for reason in check.reasons)
 
 
 def test_room_for_rounding_only_where_it_is_needed(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = format_named("float32.tflite").limits
-    for levels, allowed in ((0, limits.max_error), (1, limits.max_error + frame_input.ROUNDING_ERROR)):
+    for levels, allowed in ((0, limits["max_error"]), (1, limits["max_error"] + frame_input.ROUNDING_ERROR)):
         found = FrameDifference(levels=levels, share=0.0)
         monkeypatch.setattr(frame_input, "_difference", lambda *_, found=found: found)
         files = frame_input.FrameFiles(export.model, export.source, export.raw)
-        assert files.limits(limits).max_error == allowed
+        assert files.limits({"steering": limits})["steering"]["max_error"] == allowed
 
 
 def test_a_plain_file_among_frame_files_is_told(export: Export) -> None:

@@ -5,7 +5,6 @@ The x86-64 classes run under qemu-user-static; without it these tests are skippe
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -20,11 +19,12 @@ from processor_runs import ask
 from processors import PROCESSORS
 
 from emulation import under
+from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, write_qdq_onnx, write_tflite
 from parity.bar_nets import Bench
 from repository import ROOT
 from sepilot_export.convert.formats import format_named
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference
 from sepilot_runtime.contract.preprocess import picture_of
 
 SCRIPT = ROOT / "scripts" / "check_processors.py"
@@ -46,17 +46,14 @@ def planted(tmp_path: Path) -> Path:
         pictures=pictures,
         drives=("held",) * len(pictures),
         names=tuple(f"{i}.jpg" for i in range(len(pictures))),
-        labels=predictions,
-        predictions=predictions,
-        constant=0.0,
+        labels={"steering": predictions},
+        predictions={"steering": predictions},
+        constant={"steering": 0.0},
         contract=contract_of(),
     ).save(folder / REFERENCE_NAME)
-    limits = {**dataclasses.asdict(format_named("int8.onnx").limits), "max_error": 0.02}
-    files = [
-        {"file": f"ramp-{name}", "format": name, "limits": limits}
-        for name in ("float32.tflite", "int8.onnx", "int8-twin.onnx")
-    ]
-    (folder / EXPORT_NAME).write_text(json.dumps({"files": files}))
+    limits = {**format_named("int8.onnx").limits, "max_error": 0.02}
+    names = ("float32.tflite", "int8.onnx", "int8-twin.onnx")
+    write_record(folder, [{"format": name, "limits": limits, "sha256": ""} for name in names])
     return folder
 
 
@@ -92,10 +89,10 @@ def test_sums_that_saturate_are_caught_on_the_processor_where_they_do(planted: P
 @pytest.mark.parametrize("form", ["int8.tflite", "int8.onnx", "int8-twin.onnx", "float32.onnx", "float32.tflite"])
 def test_exported_files_keep_their_gates(v27: Bench, form: str, name: str) -> None:
     candidate, reference = v27.candidate(form), v27.reference
-    picked = hardest_frames(np.zeros((1, 500)), reference.predictions, 40)
+    picked = hardest_frames(np.zeros((1, 500)), reference.predictions["steering"], 40)
     answers = under(name).answers(candidate.path, reference.pictures[picked])
-    error = np.abs(answers.clip(-1, 1) - reference.predictions[picked].clip(-1, 1)).max()
-    assert error <= candidate.limits.max_error
+    error = np.abs(answers.clip(-1, 1) - reference.predictions["steering"][picked].clip(-1, 1)).max()
+    assert error <= candidate.limits["steering"]["max_error"]
 
 
 PICTURES = """

@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="sepilot adopt",
-        description="Bring a model file that was made elsewhere under a contract, so that it can be checked and driven.",
+        description="Bring a model file that was made elsewhere under a contract.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

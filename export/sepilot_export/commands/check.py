@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sepilot_export.convert.failures import Failure
@@ -37,7 +37,8 @@ Exit code: 0 all files pass, 1 a gate failed or a format could not be exported, 
 
 def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    from sepilot_export.verify.check import candidates_of, check_files, not_exported
+    from sepilot_export.record.exports import read_export
+    from sepilot_export.verify.check import candidates_of, check_files
     from sepilot_export.verify.reference import read_reference
     from sepilot_runtime.base.files import require_place
     from sepilot_runtime.commands.reader_arguments import reader_options
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
     folder: Path = arguments.directory
     candidates = candidates_of(folder, arguments.gate)
-    failed = not_exported(folder)
+    failed = read_export(folder).failed
     # Whatever speaks against the paths is said before thousands of frames are compared.
     require_place(arguments.png or folder / "check.png")
     if arguments.drives:
@@ -71,22 +72,28 @@ def _say(
     failed: Sequence[Failure],
 ) -> None:
     """Write check.json and its picture, and print the tables or the JSON."""
-    import dataclasses
-
-    from sepilot_export.verify.check_report import draw, print_failures, print_table, to_json
+    from sepilot_export.record.checks import Check
+    from sepilot_export.verify.check_report import draw, print_failures, print_table, section_of
     from sepilot_runtime.base.files import write_json
+    from sepilot_runtime.device.checked import CHECK_NAME
 
-    folder, reference, conditions = arguments.directory, sections[0][1], _conditions()
-    record: dict[str, Any] = to_json(*sections[0]) | {"conditions": conditions}
-    record |= {"not_exported": [dataclasses.asdict(f) for f in failed], "passed": record["passed"] and not failed}
-    for section in sections[1:]:
-        record["drives"] = to_json(*section)
-    if through:
-        record["engines"] = {name: to_json(found, reference) for name, found in through.items()}
-    write_json(folder / "check.json", record)
+    folder, reference = arguments.directory, sections[0][1]
+    first, *others = (section_of(*section) for section in sections)
+    record = Check(
+        reference=first.reference,
+        files=first.files,
+        witnesses=first.witnesses,
+        passed=first.passed and not failed,
+        conditions=_conditions(),
+        not_exported=tuple(failed),
+        drives=others[0] if others else None,
+        engines={name: section_of(found, reference) for name, found in through.items()},
+    )
+    document = dataclasses.asdict(record)
+    write_json(folder / CHECK_NAME, document)
     draw(*sections[-1], arguments.png or folder / "check.png")
     if arguments.json:
-        print(json.dumps(record, indent=2))
+        print(json.dumps(document, indent=2))
         return
     from rich.console import Console
 
@@ -97,7 +104,8 @@ def _say(
         console.print(f"\nthrough {name}:")
         print_table(found, reference, console)
     print_failures(failed, console)
-    console.print(f"on {conditions['cpu']}, int8 kernels: {conditions['int8_kernels']}", markup=False)
+    machine = record.conditions
+    console.print(f"on {machine['cpu']}, int8 kernels: {machine['int8_kernels']}", markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         "--drives", metavar="PATH", nargs="+", type=Path, default=[], help="check on these drives as well"
     )
     parser.add_argument(
-        "--gate", metavar="[PRECISION.]KEY=VALUE", action="append", default=[],
+        "--gate", metavar="[PRECISION.][OUTPUT.]KEY=VALUE", action="append", default=[],
         help="another limit: max_error (of full scale), mae_increase, sign_flips, saturated (shares of frames)",
     )  # fmt: skip
     parser.add_argument(
@@ -131,8 +139,6 @@ def _through_others(
     arguments: argparse.Namespace, candidates: Sequence[Candidate], reference: Reference
 ) -> dict[str, list[FileCheck]]:
     """What the interpreters of --engine make of the files that they run."""
-    import dataclasses
-
     from sepilot_export.verify.check import check_files
     from sepilot_runtime.engine.engines import ENGINES, engine_named
     from sepilot_runtime.engine.model_file import ModelKind
@@ -167,19 +173,16 @@ def _on_other_drives(
 def _progress(candidates: Sequence[Candidate], reference: Reference) -> AbstractContextManager[Tick]:
     from sepilot_train.base.progress import progress_bar
 
-    return progress_bar("checking", len(candidates) * len(reference.pictures))
+    return progress_bar("checking", len(candidates) * len(reference))
 
 
 def _conditions() -> dict[str, str]:
     """Kernels differ between machines and versions, so the figures are those of this one."""
     import platform
-    from importlib import metadata
 
     from sepilot_runtime.base.processor import cpu_name, int8_kernels
+    from sepilot_runtime.device.conditions import versions
 
     found = {"machine": platform.machine(), "cpu": cpu_name(), "int8_kernels": int8_kernels()}
     found["python"] = platform.python_version()
-    for package in ("ai-edge-litert", "onnxruntime", "openvino", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return found | versions(("ai-edge-litert", "onnxruntime", "openvino", "numpy"))

@@ -18,9 +18,9 @@ from sepilot_runtime.base.terminal import legible
 from sepilot_runtime.commands.arguments import request_of
 
 if TYPE_CHECKING:
-    from sepilot_export.compress.evaluation import Evaluation
     from sepilot_export.compress.job import Compressed
     from sepilot_export.compress.recipe import Compression
+    from sepilot_export.record.compressions import Evaluation
 
 __all__ = ["main"]
 
@@ -177,14 +177,19 @@ def _report(done: Compressed) -> None:
     table.add_column("")
     for name in ("R²", "MAE", "change of MAE", "parameters", "MMAC", "zeros"):
         table.add_column(name, justify="right")
+    several = len(done.outputs) > 1
     for figures in done.figures:
-        table.add_row(*_cells(figures))
-    table.add_row("constant", "", f"{done.constant_mae:.4f}")
+        table.add_row(*_cells(figures, of=f" {figures.output}" if several else ""))
+    for name, found in done.outputs.items():
+        table.add_row(f"constant {name}" if several else "constant", "", f"{found.constant_mae:.4f}")
     console.print(table)
-    if done.max_deviation is not None:
-        output = done.run.contract.outputs[0]
-        distance = f"{done.max_deviation * output.scale:.2f} {output.unit}"
-        console.print(f"int8.tflite is at most {distance} from the float net that it was trained with")
+    distances = [
+        f"{found.max_deviation * output.scale:.2f} {output.unit}".rstrip() + (f" ({output.name})" if several else "")
+        for output in done.run.contract.outputs
+        if (found := done.outputs[output.name]).max_deviation is not None
+    ]
+    if distances:
+        console.print(f"int8.tflite is at most {', '.join(distances)} from the float net that it was trained with")
     console.print(
         f"\n{done.seconds:.0f} s; run directory: {done.run.path}\n"
         f"next: sepilot export {done.run.path} --out {done.run.path}-export",
@@ -192,11 +197,11 @@ def _report(done: Compressed) -> None:
     )
 
 
-def _cells(figures: Evaluation) -> list[str]:
+def _cells(figures: Evaluation, of: str) -> list[str]:
     increase = figures.mae_increase
     return [
-        figures.name,
-        f"{figures.r2:.4f}",
+        f"{figures.name}{of}",
+        "n/a" if figures.r2 is None else f"{figures.r2:.4f}",
         f"{figures.mae:.4f}",
         "" if increase is None else f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}",
         "" if figures.parameters is None else f"{figures.parameters:,}",

@@ -193,6 +193,6 @@ def _list_formats(*, as_json: bool) -> int:
         return 0
     for form in FORMATS:
         calibrated = ", calibrated" if form.needs_calibration else ""
-        print(f"{form.name:<24}{form.engine}{calibrated}; max error {form.limits.max_error:g} of full scale,")
-        print(f"{'':<24}task MAE at most {form.limits.mae_increase:+g}; {form.description}")
+        print(f"{form.name:<24}{form.engine}{calibrated}; max error {form.limits['max_error']:g} of full scale,")
+        print(f"{'':<24}task MAE at most {form.limits['mae_increase']:+g}; {form.description}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def _tradeoff(request: TradeoffRequest) -> int:
     from sepilot_export.tradeoff.charts import draw_png
     from sepilot_export.tradeoff.job import Settings, compare
     from sepilot_export.tradeoff.page import render
-    from sepilot_export.tradeoff.table import print_comparison, to_json
+    from sepilot_export.tradeoff.table import print_comparison, record_of
     from sepilot_runtime.base.files import atomic_directory, require_new, write_json
     from sepilot_runtime.base.opencv import cv2
 
@@ -61,7 +62,7 @@ def _tradeoff(request: TradeoffRequest) -> int:
     settings = Settings(rounds=request.rounds, calls=request.calls, seed=request.seed)
     with atomic_directory(out) as part:
         comparison = compare(request.paths, part, out, settings, moved_to=request.drives)
-        record = to_json(comparison)
+        record = dataclasses.asdict(record_of(comparison))
         write_json(part / "tradeoff.json", record)
         draw_png(comparison, part / "tradeoff.png")
         (part / "report.html").write_text(render(comparison), encoding="utf-8")

@@ -10,7 +10,7 @@ from sepilot_export.compress.bridge import carry_back, require_parity, to_tf_ker
 from sepilot_export.compress.finetune import Course, finetune
 from sepilot_export.compress.kernels import Kernel, kernels_of, note, own_values_reason
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.step import LayerNote
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 
 __all__ = ["cluster"]

@@ -60,6 +60,9 @@ def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, setti
     """
     for teacher in teachers:
         _require_same_view(teacher, recipe)
+        if missing := [name for name in recipe.targets if name not in teacher.recipe.targets]:
+            known = ", ".join(teacher.recipe.targets)
+            raise RunError(f"{teacher.path}: a teacher with the output {missing[0]} expected, found one of {known}")
     model = _teaching_model([teacher.load_model() for teacher in teachers], samples, recipe)
     weight = np.float32(settings.teacher_weight)
 

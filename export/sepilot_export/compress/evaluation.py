@@ -3,56 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.convert.embed import embed_tflite, sparsity
 from sepilot_export.convert.formats import format_named
-from sepilot_export.verify.fidelity import Interval, task_increase
+from sepilot_export.record.compressions import Evaluation
+from sepilot_export.verify.fidelity import task_increase
 from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
-from sepilot_train.base.frame_set import Answers, only
+from sepilot_train.base.frame_set import Answers
 from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.base.stored import Pictures
 from sepilot_train.inspect.keras import keras_nodes
 from sepilot_train.inspect.table import layer_table
 from sepilot_train.run.run import Run
 
-__all__ = ["Evaluation", "Int8Figures", "judge_int8", "judge_net"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """A net, or a file, on the held-out frames.
-
-    Attributes:
-        mae_increase: against the net that it was made from, paired frame by frame.
-        parameters, macs, sparsity: of a net; `sparsity` is the share of zeros in kernels.
-    """
-
-    name: str
-    r2: float
-    mae: float
-    mae_increase: Interval | None
-    parameters: int | None = None
-    macs: int | None = None
-    sparsity: float | None = None
+__all__ = ["Int8Figures", "judge_int8", "judge_net"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Figures:
-    """Figures of an int8 file, and how far at most it is from its own float net, in output values."""
+    """Figures of an int8 file, and how far at most each output is from that of its own float net, in output values."""
 
-    figures: Evaluation
-    max_deviation: float
+    figures: tuple[Evaluation, ...]
+    max_deviation: Mapping[str, float]
 
 
-def judge_net(name: str, model: Any, run: Run, before: Answers | None = None) -> Evaluation:
-    """Judge the Keras 3 net of a run by the answers that the run has saved.
+def judge_net(name: str, model: Any, run: Run, before: Answers | None = None) -> tuple[Evaluation, ...]:
+    """Judge the Keras 3 net of a run, output by output, by the answers that the run has saved.
 
     Args:
         before: the answers that it is compared with, to the same frames.
@@ -72,26 +55,27 @@ def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before:
     """
     form, contract, own = format_named("int8.tflite"), run.contract, run.predictions()
     provenance = dataclasses.replace(contract.provenance, precision=form.precision)
-    told = dataclasses.replace(
-        contract, provenance=provenance, tolerance=dict.fromkeys(contract.tolerance, form.tolerance)
-    )
-    path.write_bytes(embed_tflite(content, told))
-    pilot = load_pilot(path)
-    answers = answers_to(pilot.infer_picture, pictures)[contract.outputs[0].name]
-    output = contract.outputs[0]
-    said, expected = (np.clip(v, output.low, output.high) for v in (answers, only(own.values)))
+    tolerance = {output.name: form.tolerance * output.magnitude for output in contract.outputs}
+    path.write_bytes(embed_tflite(content, dataclasses.replace(contract, provenance=provenance, tolerance=tolerance)))
+    answers = answers_to(load_pilot(path).infer_picture, pictures)
+    distances = {o.name: task_of(o).distance(answers[o.name], own.values[o.name]) / o.scale for o in contract.outputs}
     return Int8Figures(
-        figures=_figures(path.name, dataclasses.replace(own, values={output.name: answers}), contract, before),
-        max_deviation=float(np.abs(said - expected).max()),
+        figures=_figures(path.name, dataclasses.replace(own, values=answers), contract, before),
+        max_deviation={name: float(distance.max()) for name, distance in distances.items()},
     )
 
 
-def _figures(name: str, found: Answers, contract: Contract, before: Answers | None, **net: Any) -> Evaluation:
-    labels, said = only(found.frames.labels), only(found.values)
-    # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
-    metrics = scalar_metrics(labels, said, 0.0)
-    increase = None
-    if before is not None:
-        output = contract.outputs[0]
-        increase = task_increase(said, only(before.values), labels, found.frames.drives, output)
-    return Evaluation(name=name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)
+def _figures(
+    name: str, found: Answers, contract: Contract, before: Answers | None, **net: Any
+) -> tuple[Evaluation, ...]:
+    rows = []
+    for output in contract.outputs:
+        labels, said = found.frames.labels[output.name], found.values[output.name]
+        # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
+        metrics, increase = scalar_metrics(labels, said, 0.0), None
+        if before is not None:
+            increase = task_increase(said, before.values[output.name], labels, found.frames.drives, output)
+        rows.append(
+            Evaluation(name=name, output=output.name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)
+        )
+    return tuple(rows)

@@ -14,31 +14,38 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sepilot_export.compress import distill
-from sepilot_export.compress.evaluation import Evaluation, judge_int8, judge_net
+from sepilot_export.compress.evaluation import judge_int8, judge_net
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.step import LayerNote, WorkFailed
-from sepilot_export.compress.step_order import COMPRESSION_NAME, INT8_NAME, require_order
+from sepilot_export.compress.step import WorkFailed
+from sepilot_export.compress.step_order import INT8_NAME, require_order
 from sepilot_export.compress.steps import Net, Task, require_supported, steps_of
-from sepilot_export.record.fields import read_object
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.compressions import (
+    COMPRESSION_NAME,
+    CompressedOutput,
+    CompressionRecord,
+    Evaluation,
+    LayerNote,
+)
+from sepilot_export.record.exports import TOOLS
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
-from sepilot_train.base.frame_set import Answers, only
+from sepilot_runtime.device.conditions import versions
+from sepilot_train.base.frame_set import Answers
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
 from sepilot_train.run.training import complete_run, start_run
+from sepilot_train.run.validation import read_validation
 
-__all__ = ["COMPRESSION_NAME", "INT8_NAME", "Compressed", "compress_run"]
+__all__ = ["Compressed", "compress_run"]
 
 LOG_NAME = "compress.log"
 
@@ -49,14 +56,13 @@ class Compressed:
 
     Attributes:
         figures: before, after, and of the int8 file where there is one; `mae_increase` is against the first.
-        max_deviation: of the int8 file from its float net, in output values.
+        outputs: by name.
     """
 
     run: Run
     figures: tuple[Evaluation, ...]
-    constant_mae: float
+    outputs: Mapping[str, CompressedOutput]
     layers: tuple[LayerNote, ...]
-    max_deviation: float | None
     warnings: tuple[str, ...]
     seconds: float
 
@@ -88,45 +94,59 @@ def compress_run(
     begin = time.perf_counter()
     step("loading the run")
     before = _loaded(run, compressions, moved_to, progress=progress)
-    distilled = any(c.distill is not None for c in compressions)
-    task = Task(
-        run=run,
-        request=_moved(run.request, before.material) if moved_to else run.request,
-        teachers=tuple(teachers or [run]) if distilled else (),
-        moved_to=tuple(moved_to),
-        progress=progress,
-    )
-    if distilled:
-        distill.require_fair(task.teachers, before.material)
+    task = _task(run, before, teachers if any(c.distill for c in compressions) else None, moved_to, progress=progress)
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
-        after, log = before, Path(scratch) / LOG_NAME
-        for number, compression in enumerate(compressions):
-            for name, apply in steps_of(task, compression):
-                step(name)
-                with _keeping(log, out):
-                    after = apply(after, task.work(after, Path(scratch) / f"{number}-{name}", log))
+        log = Path(scratch) / LOG_NAME
+        with _keeping(log, out):
+            after = _applied(before, task, compressions, log, step)
         step("judging")
-        recipe = _named(after.recipe, compressions)
-        start_run(part, task.request, recipe, command)
-        complete_run(part, recipe, after.material, after.model, after.history, time.perf_counter() - begin)
-        found = _judged(before, after, run, open_run(part), Path(scratch))
-        if after.int8 is not None:
-            (part / INT8_NAME).write_bytes(after.int8)
-        for kept in (Path(scratch) / "0-distill" / "history.csv", log):
-            if kept.exists():
-                shutil.copy(kept, part)
-        found = dataclasses.replace(
-            found, run=dataclasses.replace(found.run, path=out), seconds=time.perf_counter() - begin
-        )
-        write_json(part / COMPRESSION_NAME, _record(run, task.teachers, compressions, command, found))
+        found = _written(part, before, after, task, compressions, log, command, begin)
+    return dataclasses.replace(found, run=dataclasses.replace(found.run, path=out))
+
+
+def _written(
+    part: Path, before: Net, after: Net, task: Task, compressions: Sequence[Compression], log: Path, command: str,
+    begin: float,
+) -> Compressed:  # fmt: skip
+    """Fill the run directory `part`. `begin`: when the work began, as `time.perf_counter` had it."""
+    recipe = _named(after.recipe, compressions)
+    start_run(part, task.request, recipe, command)
+    complete_run(part, recipe, after.material, after.model, after.history, time.perf_counter() - begin)
+    if after.int8 is not None:
+        (part / INT8_NAME).write_bytes(after.int8)
+    for kept in (log.parent / "0-distill" / "history.csv", log):
+        if kept.exists():
+            shutil.copy(kept, part)
+    found = _judged(before, after, task.run, open_run(part), log.parent)
+    found = dataclasses.replace(found, seconds=time.perf_counter() - begin)
+    record = _record(task.run, task.teachers, compressions, command, found)
+    write_json(part / COMPRESSION_NAME, dataclasses.asdict(record))
     return found
+
+
+def _task(run: Run, before: Net, teachers: Sequence[Run] | None, moved_to: Sequence[Path], *, progress: bool) -> Task:
+    """What stays the same from step to step. `teachers`: of a distillation; None where there is none."""
+    asked = () if teachers is None else tuple(teachers or [run])
+    if teachers is not None:
+        distill.require_fair(asked, before.material)
+    request = _moved(run.request, before.material) if moved_to else run.request
+    return Task(run=run, request=request, teachers=asked, moved_to=tuple(moved_to), progress=progress)
+
+
+def _applied(net: Net, task: Task, compressions: Sequence[Compression], log: Path, step: Callable[[str], None]) -> Net:
+    """The net after all steps; each has a folder beside `log`."""
+    for number, compression in enumerate(compressions):
+        for name, apply in steps_of(task, compression):
+            step(name)
+            net = apply(net, task.work(net, log.with_name(f"{number}-{name}"), log))
+    return net
 
 
 def _loaded(run: Run, compressions: Sequence[Compression], moved_to: Sequence[Path], *, progress: bool) -> Net:
     """The run's net and frames, if the compressions can be done to them."""
     model = run.load_model()
     require_order(run, model, compressions)
-    require_supported(model, compressions)
+    require_supported(model, run.recipe, compressions)
     material = _material(run, run.predictions(), moved_to, progress=progress)
     return Net(model=model, recipe=run.recipe, material=material)
 
@@ -139,23 +159,25 @@ def _named(recipe: Recipe, compressions: Sequence[Compression]) -> Recipe:
 
 def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Compressed:
     """The figures of the run and of what was made of it, on the held-out frames."""
-    answers = run.predictions()
+    answers, validation = run.predictions(), read_validation(run.path)
     figures = [
-        judge_net(run.recipe.name, before.model, run),
-        judge_net(made.recipe.name, after.model, made, answers),
+        *judge_net(run.recipe.name, before.model, run),
+        *judge_net(made.recipe.name, after.model, made, answers),
     ]
-    deviation = None
+    deviation: Mapping[str, float] = {}
     if after.int8 is not None:
         pictures = after.material.frames("validation").pictures
         file = judge_int8(scratch / INT8_NAME, after.int8, made, pictures, answers)
-        figures.append(file.figures)
+        figures += file.figures
         deviation = file.max_deviation
     return Compressed(
         run=made,
         figures=tuple(figures),
-        constant_mae=read_object(run.path / "validation.json").inner("metrics").number("constant_mae"),
+        outputs={
+            name: CompressedOutput(constant_mae=validation.of(name).constant_mae, max_deviation=deviation.get(name))
+            for name in answers.values
+        },
         layers=after.layers,
-        max_deviation=deviation,
         warnings=after.warnings,
         seconds=0.0,
     )
@@ -193,7 +215,7 @@ def _material(run: Run, before: Answers, moved_to: Sequence[Path], *, progress: 
     material = run.material(moved_to=moved_to, progress=progress)
     # A drive that is no longer known by its fingerprint is known by its name, which another one may have.
     held = material.frames("validation")
-    if not np.array_equal(only(held.labels), only(before.frames.labels)):
+    if any(not np.array_equal(held.labels[name], labels) for name, labels in before.frames.labels.items()):
         raise RunError(
             f"{run.path}: the labels of {', '.join(material.ids('validation'))} have changed since the training; "
             "train again"
@@ -218,22 +240,20 @@ def _summary(recipe: Recipe, compressions: Sequence[Compression]) -> str:
 
 def _record(
     run: Run, teachers: Sequence[Run], compressions: Sequence[Compression], command: str, result: Compressed
-) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "name": result.run.recipe.name,
-        "summary": result.run.recipe.summary,
-        "parent": str(run.path.resolve()),
-        "parent_model_sha256": sha256_of(run.model_path),
-        "teachers": [str(t.path.resolve()) for t in teachers],
-        "command": command,
-        "sections": [s for c in compressions for s in c.sections],
-        "recipes": [{k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions],
-        "tools": tool_versions(),
-        "seconds": round(result.seconds, 1),
-        "constant_mae": result.constant_mae,
-        "figures": [dataclasses.asdict(f) for f in result.figures],
-        "max_deviation": result.max_deviation,
-        "layers": [dataclasses.asdict(n) for n in result.layers],
-        "warnings": list(result.warnings),
-    }
+) -> CompressionRecord:
+    return CompressionRecord(
+        name=result.run.recipe.name,
+        summary=result.run.recipe.summary,
+        parent=str(run.path.resolve()),
+        parent_model_sha256=sha256_of(run.model_path),
+        teachers=tuple(str(t.path.resolve()) for t in teachers),
+        command=command,
+        sections=tuple(s for c in compressions for s in c.sections),
+        recipes=tuple({k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions),
+        tools=versions(TOOLS),
+        seconds=round(result.seconds, 1),
+        outputs=result.outputs,
+        figures=result.figures,
+        layers=result.layers,
+        warnings=result.warnings,
+    )

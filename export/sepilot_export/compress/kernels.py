@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.compress.recipe import Compression, Prune
-from sepilot_export.compress.step import LayerNote
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 
 __all__ = ["Kernel", "dense_reason", "joined", "kernels_of", "note", "own_values_reason", "require_names"]

@@ -11,7 +11,7 @@ from sepilot_export.compress.bridge import carry_back, require_parity, to_tf_ker
 from sepilot_export.compress.finetune import Course, finetune
 from sepilot_export.compress.kernels import Kernel, dense_reason, kernels_of, note
 from sepilot_export.compress.recipe import Prune
-from sepilot_export.compress.step import LayerNote
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 
 __all__ = ["is_two_of_four", "prune"]

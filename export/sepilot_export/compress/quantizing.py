@@ -27,7 +27,6 @@ from sepilot_export.compress.finetune import Course, finetune
 from sepilot_export.compress.kernels import Kernel, kernels_of, note
 from sepilot_export.compress.qat_scheme import quantization_scheme
 from sepilot_export.compress.recipe import Quantize
-from sepilot_export.compress.step import LayerNote
 from sepilot_export.convert.deploy import plain_graph
 from sepilot_export.convert.embed import tflite_weights
 from sepilot_export.convert.equalize import equalize
@@ -35,6 +34,7 @@ from sepilot_export.convert.ranges import asked_range
 from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.predict import by_name, predict
 

@@ -12,7 +12,8 @@ from sepilot_export.compress.blocks import Block, bypass, find_blocks
 from sepilot_export.compress.channels import Kernel, Wiring, remove, wire
 from sepilot_export.compress.importance import choose, cost, taylor
 from sepilot_export.compress.recipe import Slim
-from sepilot_export.compress.step import LayerNote, StepOutcome, Work, training_settings
+from sepilot_export.compress.step import StepOutcome, Work, training_settings
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RecipeError, RunError
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.predict import predict

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_export.compress.recipe import Finetune
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["LayerNote", "StepOutcome", "Work", "WorkFailed", "training_settings"]
+__all__ = ["StepOutcome", "Work", "WorkFailed", "training_settings"]
 
 
 class WorkFailed(RunError):
@@ -42,26 +43,6 @@ class Work:
     folder: Path
     log: Path
     progress: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerNote:
-    """What was done to one kernel.
-
-    Attributes:
-        layer: name in the Keras model.
-        kind: "pointwise", "convolution", "depthwise" or "dense".
-        action: in words for the table: "50 % zeros", "dense: too small", "96 -> 40 channels".
-        weights_before, weights_after: values of the kernel.
-        sparsity: share of zeros afterwards.
-    """
-
-    layer: str
-    kind: str
-    action: str
-    weights_before: int
-    weights_after: int
-    sparsity: float
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -12,13 +12,12 @@ from typing import Any, Literal
 
 from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.record.fields import read_object
+from sepilot_export.record.compressions import read_compression
 from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_train.run.run import Run
 
-__all__ = ["COMPRESSION_NAME", "INT8_NAME", "require_order"]
+__all__ = ["INT8_NAME", "require_order"]
 
-COMPRESSION_NAME = "compression.json"
 INT8_NAME = "int8.tflite"
 
 Thing = Literal["zeros", "shared values", "training for int8"]
@@ -114,7 +113,6 @@ def _error(run: Run, compression: Compression, section: str, thing: Thing, made:
         return UsageError(f"--recipe: {name} would undo the {thing} of {made.by or run.path}; {option} keeps them")
     if made.by:
         return UsageError(f"--recipe: {name} would undo the {thing} of {made.by}; put {name} first")
-    record = run.path / COMPRESSION_NAME
-    fields = read_object(record) if record.exists() else None
-    parent = fields.text("parent") if fields and fields.has("parent") else "the run that it was made from"
+    record = read_compression(run.path)
+    parent = (record.parent if record else "") or "the run that it was made from"
     return RunError(f"{run.path}: {name} would undo its {thing}; begin with {parent} and put {name} first")

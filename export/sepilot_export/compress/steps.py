@@ -10,7 +10,8 @@ from typing import Any
 
 from sepilot_export.compress import distill, slim, tfmot
 from sepilot_export.compress.recipe import Compression, Distill
-from sepilot_export.compress.step import LayerNote, StepOutcome, Work, training_settings
+from sepilot_export.compress.step import StepOutcome, Work, training_settings
+from sepilot_export.record.compressions import LayerNote
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.settings import History
 from sepilot_train.run.material import Material
@@ -104,9 +105,8 @@ def _distilled(net: Net, task: Task, settings: Distill, work: Work) -> Net:
 
     training = training_settings(settings.finetune, work.seed)
     if settings.student:
-        student = load_recipe(settings.student)
-        seeded = dataclasses.replace(student.training, seed=work.seed)
-        recipe = dataclasses.replace(student, data=task.run.recipe.data, training=seeded)
+        student = _student(settings.student, task.run.recipe)
+        recipe = dataclasses.replace(student, training=dataclasses.replace(student.training, seed=work.seed))
         material = task.run.material(moved_to=task.moved_to, picture=student.picture, progress=task.progress)
         training = dataclasses.replace(student.training, epochs=settings.epochs, seed=work.seed)
         keras.utils.set_random_seed(work.seed)
@@ -120,13 +120,17 @@ def _distilled(net: Net, task: Task, settings: Distill, work: Work) -> Net:
     return dataclasses.replace(net, history=history, int8=None)
 
 
-def require_supported(model: Any, compressions: Sequence[Compression]) -> None:
+def _student(name: str, recipe: Recipe) -> Recipe:
+    """The recipe of a student, which learns what the run's `recipe` learns from the same data."""
+    return dataclasses.replace(load_recipe(name), data=recipe.data, outputs=recipe.outputs)
+
+
+def require_supported(model: Any, recipe: Recipe, compressions: Sequence[Compression]) -> None:
     """Whatever a step cannot handle is said before anything is trained."""
     earlier: list[str] = []
     for compression in compressions:
         if compression.distill is not None and compression.distill.student:
-            recipe = load_recipe(compression.distill.student)
-            model = build_net(recipe)
+            model = build_net(_student(compression.distill.student, recipe))
         if compression.slim is not None:
             slim.require_supported(model)
         if {"prune", "cluster", "quantize"} & set(compression.sections):

@@ -20,8 +20,9 @@ from typing import IO, Any, cast
 import numpy as np
 
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.step import LayerNote, StepOutcome, Work, WorkFailed
+from sepilot_export.compress.step import StepOutcome, Work, WorkFailed
 from sepilot_export.compress.tfmot_support import require_supported
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import MissingExtraError, RunError
 from sepilot_runtime.base.files import read_json, write_json
 from sepilot_runtime.base.processes import own_environment, python_words

@@ -19,7 +19,7 @@ import numpy as np
 
 from sepilot_export.compress.kernels import joined
 from sepilot_export.compress.recipe import Compression
-from sepilot_export.compress.step import LayerNote
+from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import RecipeError, RunError, SepilotError
 from sepilot_runtime.base.files import read_json, write_json

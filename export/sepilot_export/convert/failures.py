@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from sepilot_export.convert.formats import FORMATS, Format, format_named
-from sepilot_runtime.base.documents import parse
-from sepilot_runtime.base.errors import RunError, UsageError
 
-__all__ = ["Failure", "failures_in", "lines_of", "way_out"]
+__all__ = ["Failure", "lines_of", "way_out"]
 
 REPAIR = "keep its worst layers in float32 with --max-drop"
 
@@ -28,6 +24,9 @@ class Failure:
     format: str
     reason: str
     way_out: str
+
+    def __post_init__(self) -> None:
+        format_named(self.format)
 
 
 def way_out(form: Format, made: Sequence[Format], failed: Collection[str], *, repairable: bool) -> str:
@@ -59,26 +58,3 @@ def lines_of(failures: Sequence[Failure]) -> list[tuple[str, str, str]]:
 def _names(group: Sequence[Failure]) -> str:
     names = [failure.format for failure in group]
     return ", ".join(f"{n} (made from it)" if format_named(n).made_from in names else n for n in names)
-
-
-def failures_in(record: Any, where: Path) -> tuple[Failure, ...]:
-    """What export.json says could not be made; nothing in those of an older sepilot.
-
-    Args:
-        record: its content.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    rows = record.get("failed", []) if isinstance(record, dict) else None
-    if not isinstance(rows, list):
-        raise RunError(f"{where}: failed: a list expected; export again")
-    found = tuple(
-        parse(Failure, row, f"{where}: failed[{place}]", RunError, complete=True) for place, row in enumerate(rows)
-    )
-    for failure in found:
-        try:
-            format_named(failure.format)
-        except UsageError as e:
-            raise RunError(f"{where}: damaged, export again: {e}") from e
-    return found

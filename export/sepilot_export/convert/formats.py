@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sepilot_runtime.base.errors import RecipeError, UsageError
-from sepilot_runtime.contract.contract import Precision
-from sepilot_train.run.recipe import Gate
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.contract.contract import Output, Precision
+from sepilot_train.run.recipe import Gates
 
-__all__ = ["FORMATS", "Format", "GateLimits", "choose_formats", "format_named", "limits_of"]
+__all__ = ["FORMATS", "Format", "GateLimits", "Limits", "choose_formats", "format_named", "limits_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateLimits:
-    """What a file must keep on the held-out frames.
+GateLimits = Mapping[str, float]
+"""By gate, what a file must keep on the held-out frames, with one output.
 
-    Attributes:
-        max_error: largest deviation of a single frame from the training model, as a fraction of full scale.
-        mae_increase: upper end of the 95 % paired confidence interval of the task error's increase, in label units.
-        sign_flips: share of frames steered to the other side, both answers clearly off centre.
-        saturated: share of frames where the file has reached the end of what it can say.
-    """
+max_error     largest deviation of a single frame from the training model, as a fraction of full scale
+mae_increase  upper end of the 95 % paired confidence interval of the task error's increase, in label units
+sign_flips    share of frames answered with the other sign, both answers clearly off centre
+saturated     share of frames where the file has reached the end of what it can say
+"""
 
-    max_error: float
-    mae_increase: float
-    sign_flips: float = 0.0
-    saturated: float = 0.01
+Limits = Mapping[str, GateLimits]
+"""The same by output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +53,17 @@ class Format:
         return "litert" if self.suffix == "tflite" else "onnxruntime"
 
 
-_FLOAT32 = GateLimits(max_error=1e-5, mae_increase=1e-5)
+def _limits(*, max_error: float, mae_increase: float, sign_flips: float = 0.0, saturated: float = 0.01) -> GateLimits:
+    return {"max_error": max_error, "mae_increase": mae_increase, "sign_flips": sign_flips, "saturated": saturated}
+
+
+_FLOAT32 = _limits(max_error=1e-5, mae_increase=1e-5)
 # 0.0075 was seen over 1,500 held-out frames of simulated drives, where ONNX Runtime computes in float16.
-_FLOAT16 = GateLimits(max_error=1e-2, mae_increase=5e-4)
+_FLOAT16 = _limits(max_error=1e-2, mae_increase=5e-4)
 # 0.017 of full scale was seen over 9,557 held-out frames of a real drive: activations are quantized by frame.
-_DYNAMIC = GateLimits(max_error=2.5e-2, mae_increase=2e-3, sign_flips=0.001)
+_DYNAMIC = _limits(max_error=2.5e-2, mae_increase=2e-3, sign_flips=0.001)
 # 3 degrees at 25 degrees full scale.
-_INT8 = GateLimits(max_error=0.12, mae_increase=2e-3, sign_flips=0.002)
+_INT8 = _limits(max_error=0.12, mae_increase=2e-3, sign_flips=0.002)
 # What the gate allows a single frame, and the 0.03 by which the kernels of other machines differ.
 _INT8_LOAD = 0.15
 
@@ -146,21 +145,16 @@ def choose_formats(words: Sequence[str]) -> tuple[Format, ...]:
     return tuple(f for f in FORMATS if f.name in chosen)
 
 
-def limits_of(form: Format, gates: Mapping[str, Gate], max_drop: float | None = None) -> GateLimits:
-    """The format's limits with those that a recipe's `gates` (by precision) set instead.
+def limits_of(
+    form: Format, gates: Mapping[str, Gates], outputs: Sequence[Output], max_drop: float | None = None
+) -> Limits:
+    """The format's limits with those that a recipe's `gates` (by precision) set instead, for each output.
 
     Args:
         max_drop: instead of `mae_increase` for what is calibrated.
-
-    Raises:
-        RecipeError: `gates` names a precision that no format has.
     """
-    known = dict.fromkeys(f.precision for f in FORMATS)
-    for precision in gates:
-        if precision not in known:
-            raise RecipeError(f"gates.{precision}: one of {', '.join(known)} expected")
-    given = dataclasses.asdict(gates[form.precision]) if form.precision in gates else {}
-    limits = dataclasses.replace(form.limits, **{k: v for k, v in given.items() if v is not None})
-    if max_drop is not None and form.needs_calibration:
-        limits = dataclasses.replace(limits, mae_increase=max_drop)
-    return limits
+    given = gates.get(form.precision, {})
+    everywhere = {gate: limit for gate, limit in given.items() if not isinstance(limit, Mapping)}
+    drop = {} if max_drop is None or not form.needs_calibration else {"mae_increase": max_drop}
+    own = {name: limits for name, limits in given.items() if isinstance(limits, Mapping)}
+    return {o.name: {**form.limits, **everywhere, **own.get(o.name, {}), **drop} for o in outputs}

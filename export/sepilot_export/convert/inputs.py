@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.run.recipe import Gate
+from sepilot_train.run.recipe import Gates
 
 __all__ = ["ExportInputs", "Step"]
 
@@ -33,7 +33,7 @@ class ExportInputs:
 
     model_path: Path
     contract: Contract
-    gates: Mapping[str, Gate]
+    gates: Mapping[str, Gates]
     training: FrameSet
     held_out: FrameSet
     saved: Mapping[str, NDArray[np.float32]]

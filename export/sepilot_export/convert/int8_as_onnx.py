@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from sepilot_export.convert import onnx_file
 from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.in_memory import pilot_of
-from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.pilot import answers_to
 
-__all__ = ["ALLOWED_STEPS", "Twin", "output_steps", "to_onnx", "twin_gap", "twin_of"]
+__all__ = ["ALLOWED_STEPS", "Twin", "output_steps", "to_onnx", "twin_gap"]
 
 FLOAT32_STEP = 1e-3
 """What stands for a step of an output that has none, in output values."""
@@ -62,16 +61,6 @@ class Twin:
     def distance(self, answers: Answers, others: Answers) -> float:
         """Largest distance of answers by output, (n,) or (n, *shape), in output steps."""
         return _gap(answers, others, {name: self.step_of(name) for name in answers})
-
-
-def twin_of(row: Mapping[str, Any], where: Path) -> Twin | None:
-    """The twin's part of a row of export.json, None where it has none.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    raw = row.get("twin")
-    return None if raw is None else parse(Twin, raw, f"{where}: twin", RunError, complete=True)
 
 
 def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tuple[bytes, Twin]:

@@ -27,10 +27,18 @@ from sepilot_export.convert.failures import Failure
 from sepilot_export.convert.formats import Format, format_named
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
 from sepilot_export.convert.wrapping import onnx_precision, tflite_precision, wrap_onnx, wrap_tflite
-from sepilot_export.pipeline.converter import Exported
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.exports import (
+    EXPORT_NAME,
+    TOOLS,
+    Export,
+    ExportedFile,
+    OutputLimits,
+    Processor,
+    SeenDrive,
+    SeenDrives,
+)
 from sepilot_export.verify.label_fit import label_faults, other_pictures
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference
 from sepilot_export.verify.second_opinion import second_opinion
 from sepilot_runtime.base.errors import DriveError, FrameError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, gzip_size, sha256_of, write_json
@@ -39,6 +47,7 @@ from sepilot_runtime.contract.contract import Contract, Golden, Provenance, gold
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.outputs.protocol import Evidence
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
+from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_runtime.engine.bare import BareModel, open_bare
 from sepilot_runtime.engine.model_file import read_content
@@ -87,7 +96,7 @@ class Adopted:
         notes: what nobody could tell, a line each.
     """
 
-    files: tuple[Exported, ...]
+    files: tuple[ExportedFile, ...]
     notes: tuple[str, ...]
     failed: tuple[Failure, ...] = ()
     against: tuple[str, ...] = ()
@@ -178,7 +187,8 @@ def adopt(
             raise RunError(f"{foreign.path}: {failed[0].reason}")
         _reference(foreign, contract, frames, expected).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, _record(foreign, contract, sets, files, failed, reader, notes))
+        record = _record(foreign, contract, sets, files, failed, reader, notes)
+        write_json(part / EXPORT_NAME, dataclasses.asdict(record))
     return Adopted(files=tuple(files), failed=tuple(failed), notes=tuple(notes))
 
 
@@ -335,14 +345,14 @@ def _contract(
             drives=(),
             validation_drives=tuple(s.drive_id for s in sets),
             validation={},
-            versions=tool_versions(),
+            versions=versions(TOOLS),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
         statistics=statistics_of(frames.pictures),
     )
 
 
-def _written(content: bytes, plan: Plan, contract: Contract, form: Format, path: Path) -> tuple[Exported, Pilot]:
+def _written(content: bytes, plan: Plan, contract: Contract, form: Format, path: Path) -> tuple[ExportedFile, Pilot]:
     """The file of one format, wrapped and sealed. Raises ModelFileError where it fails its golden frames."""
     start = time.perf_counter()
     onnx = form.suffix == "onnx"
@@ -355,16 +365,16 @@ def _written(content: bytes, plan: Plan, contract: Contract, form: Format, path:
     path.write_bytes((embed.embed_onnx if onnx else embed.embed_tflite)(wrapped, mine))
     with quiet(f"loading {form.name}"):
         pilot = load_pilot(path)
-    limits = dataclasses.replace(form.limits, max_error=max(form.limits.max_error, FLOAT_ERROR),
-                                 mae_increase=max(form.limits.mae_increase, FLOAT_ERROR))  # fmt: skip
-    return Exported(
+    limits = {**form.limits, **{g: max(form.limits[g], FLOAT_ERROR) for g in ("max_error", "mae_increase")}}
+    return ExportedFile(
         file=path.name, format=form.name, precision=form.precision, engine=form.engine, bytes=path.stat().st_size,
         gzip_bytes=gzip_size(path), sha256=sha256_of(path), sparsity=share,
-        seconds=round(time.perf_counter() - start, 2), limits=dataclasses.asdict(limits),
+        seconds=round(time.perf_counter() - start, 2), limits=limits,
+        outputs={output.name: OutputLimits(limits=limits) for output in plan.outputs},
     ), pilot  # fmt: skip
 
 
-def _gates(pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]) -> list[str]:
+def _gates(pilot: Pilot, file: ExportedFile, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]) -> list[str]:
     """What a file does not keep against the reference, a line for each output and gate."""
     said = {name: np.empty(len(frames.names), np.float32) for name in expected}
     for i, picture in enumerate(frames.pictures):
@@ -387,16 +397,14 @@ def _gates(pilot: Pilot, file: Exported, frames: _Frames, expected: Mapping[str,
 def _reference(
     foreign: Foreign, contract: Contract, frames: _Frames, expected: Mapping[str, NDArray[np.float32]]
 ) -> Reference:
-    name = contract.outputs[0].name
-    labels = frames.labels[name]
-    known = labels[np.isfinite(labels)]
+    known = {name: labels[np.isfinite(labels)] for name, labels in frames.labels.items()}
     return Reference(
         pictures=frames.pictures,
         drives=frames.drives,
         names=frames.names,
-        labels=labels,
-        predictions=expected[name],
-        constant=float(known.mean()) if known.size else 0.0,
+        labels=frames.labels,
+        predictions=expected,
+        constant={name: float(labels.mean()) if labels.size else 0.0 for name, labels in known.items()},
         contract=contract,
         source=foreign.reference.name,
         vectors=frames.vectors,
@@ -404,25 +412,21 @@ def _reference(
 
 
 def _record(
-    foreign: Foreign, contract: Contract, sets: Sequence[PictureSet], files: Sequence[Exported],
+    foreign: Foreign, contract: Contract, sets: Sequence[PictureSet], files: Sequence[ExportedFile],
     failed: Sequence[Failure], reader: ReaderOptions, notes: Sequence[str],
-) -> dict[str, object]:  # fmt: skip
-    seen = [{"id": s.drive_id, "fingerprint": s.fingerprint, "train": 0, "validation": len(s.names)} for s in sets]
-    return {
-        "version": 1,
-        "created": contract.provenance.created,
-        "run": None,
-        "recipe": contract.provenance.recipe,
-        "recipe_sha256": contract.provenance.recipe_sha256,
-        "model_sha256": sha256_of(foreign.path),
-        "tools": tool_versions(),
-        "processor": {"cpu": cpu_name(), "int8_kernels": int8_kernels()},
-        "seed": 0,
-        "max_drop": None,
-        "min_throttle": 0.0,
-        "drives": {"reader": dataclasses.asdict(reader), "filter": dataclasses.asdict(DriveFilter()), "seen": seen},
-        "deploy_graph_difference": 0.0,
-        "warnings": list(notes),
-        "files": [dataclasses.asdict(f) for f in files],
-        "failed": [dataclasses.asdict(f) for f in failed],
-    }
+) -> Export:  # fmt: skip
+    seen = tuple(SeenDrive(id=s.drive_id, fingerprint=s.fingerprint, train=0, validation=len(s.names)) for s in sets)
+    return Export(
+        created=contract.provenance.created,
+        recipe=contract.provenance.recipe,
+        recipe_sha256=contract.provenance.recipe_sha256,
+        model_sha256=sha256_of(foreign.path),
+        tools=versions(TOOLS),
+        processor=Processor(cpu=cpu_name(), int8_kernels=int8_kernels()),
+        min_throttle=0.0,
+        drives=SeenDrives(reader=reader, filter=DriveFilter(), seen=seen),
+        deploy_graph_difference=0.0,
+        warnings=tuple(notes),
+        files=tuple(files),
+        failed=tuple(failed),
+    )

@@ -14,62 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, onnx_file, tflite
-from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.int8_as_onnx import Twin, to_onnx
 from sepilot_export.pipeline import sparse
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8, Int8File
-from sepilot_export.quantize.mixed_precision import Cost
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
-from sepilot_export.record.versions import tool_versions
-from sepilot_export.verify.tuning_set import TuningFigures
+from sepilot_export.record.exports import TOOLS, ExportedFile, OutputLimits
 from sepilot_runtime.base.errors import ContractError, ModelFileError
 from sepilot_runtime.base.files import gzip_size, sha256_of
 from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
-__all__ = ["Converter", "Exported", "Made"]
+__all__ = ["Converter", "Made"]
 
 CUT_OFF = (
     "int8.tflite: trained by an earlier version; ONNX Runtime and OpenVINO cut off sums of its kernels on processors "
     "without VNNI, so that its twin steers otherwise there; compress again"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """One written file.
-
-    Attributes:
-        sparsity: share of zero weights.
-        seconds: that its conversion took.
-        kept_float: layers of an int8 file that --max-drop left in float32, from the most damaging.
-        kept_because: what the plain int8 file missed on training frames.
-        cost: of that; None where no layer was kept.
-        figures: with --max-drop, on the frames that decided and on the held-out frames.
-        twin: of a twin, how it stands to its TFLite file.
-        of_training: the training made the int8 file itself, so that no option of the export changes it.
-    """
-
-    file: str
-    format: str
-    precision: str
-    engine: str
-    bytes: int
-    gzip_bytes: int
-    sha256: str
-    sparsity: float
-    seconds: float
-    limits: dict[str, float]
-    kept_float: tuple[str, ...] = ()
-    kept_because: tuple[str, ...] = ()
-    cost: Cost | None = None
-    figures: tuple[TuningFigures, ...] = ()
-    twin: Twin | None = None
-    of_training: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -86,7 +52,7 @@ class Made:
     content: bytes
     int8: Int8File | None = None
     twin: Twin | None = None
-    answers: NDArray[np.float32] | None = None
+    answers: Mapping[str, NDArray[np.float32]] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -94,7 +60,7 @@ class Converter:
     """Makes the formats of one model; what several of them are made from is made once."""
 
     def __init__(
-        self, source: ExportInputs, deployed: Any, int8: Int8, work: Path, limits: Mapping[str, GateLimits],
+        self, source: ExportInputs, deployed: Any, int8: Int8, work: Path, limits: Mapping[str, Limits],
         step: Step, frames: FrameFiles | None = None,
     ) -> None:  # fmt: skip
         """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files."""
@@ -124,7 +90,7 @@ class Converter:
             return ""
         return f"{form.name}: left out, as no kernel has {sparse.ENOUGH:.0%} zeros that it could leave out"
 
-    def write(self, form: Format, folder: Path) -> tuple[Exported, Made]:
+    def write(self, form: Format, folder: Path) -> tuple[ExportedFile, Made]:
         """Make a file and, once it is proved, put it into `folder`.
 
         Returns:
@@ -147,7 +113,7 @@ class Converter:
             made = dataclasses.replace(made, answers=answers)
         path = self._proved(content, contract, form)
         data = path.read_bytes()
-        exported = Exported(
+        exported = ExportedFile(
             file=path.name,
             format=form.name,
             precision=form.precision,
@@ -157,7 +123,8 @@ class Converter:
             sha256=sha256_of(path),
             sparsity=share,
             seconds=round(seconds, 2),
-            limits=dataclasses.asdict(self._limits[form.name]),
+            limits=next(iter(self._limits[form.name].values())),
+            outputs={name: OutputLimits(limits=limits) for name, limits in self._limits[form.name].items()},
             of_training=self._source.trained_int8 is not None and "int8.tflite" in (form.name, form.made_from),
             **_decisions(made),
         )
@@ -238,7 +205,7 @@ def _contract_for(contract: Contract, form: Format, share: float) -> Contract:
         contract.provenance,
         precision=form.precision,
         sparsity=share,
-        versions={**contract.provenance.versions, **tool_versions()},
+        versions={**contract.provenance.versions, **versions(TOOLS)},
     )
     tolerance = {output.name: form.tolerance * output.magnitude for output in contract.outputs}
     return dataclasses.replace(contract, provenance=provenance, tolerance=tolerance)

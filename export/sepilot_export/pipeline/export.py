@@ -19,29 +19,29 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sepilot_export.convert.failures import Failure, way_out
 from sepilot_export.convert.formats import Format
 from sepilot_export.convert.inputs import ExportInputs, Step
-from sepilot_export.pipeline.converter import Converter, Exported, Made
+from sepilot_export.pipeline.converter import Converter, Made
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.pipeline.ready import make_ready, nothing_made
 from sepilot_export.quantize.int8 import Int8, Int8Options
-from sepilot_export.quantize.mixed_precision import Mixed
+from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.sqnr import FRAMES, Noise, draw_noise
-from sepilot_export.record.fields import read_object
-from sepilot_export.record.versions import tool_versions
+from sepilot_export.record.exports import EXPORT_NAME, TOOLS, Export, ExportedFile, Processor
 from sepilot_export.verify.raw_frames import RawFrames
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME
+from sepilot_export.verify.reference import REFERENCE_NAME
 from sepilot_export.verify.unseen_drives import seen_drives
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
+from sepilot_runtime.device.conditions import versions
 from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import Run
+from sepilot_train.run.validation import read_validation
 
-__all__ = ["LAYERS_NAME", "Written", "export_source", "source_of"]
+__all__ = ["LAYERS_NAME", "Layers", "Written", "export_source", "source_of"]
 
 LAYERS_NAME = "int8-layers.json"
 
@@ -58,10 +58,28 @@ class Written:
         failed: formats that could not be made.
     """
 
-    files: tuple[Exported, ...]
+    files: tuple[ExportedFile, ...]
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]
     failed: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """int8-layers.json: what int8 does to each layer, by format.
+
+    Attributes:
+        frames: pictures that it was seen on.
+        kernel_bits: of each layer's kernel.
+        kept_float: layers that --max-drop left in float32.
+        damage_alone: of every layer, where that was asked.
+    """
+
+    frames: int
+    sqnr_db: Mapping[str, tuple[Noise, ...]]
+    kernel_bits: Mapping[str, Mapping[str, float]]
+    kept_float: Mapping[str, tuple[str, ...]]
+    damage_alone: Mapping[str, tuple[Sensitivity, ...]]
 
 
 def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False) -> ExportInputs:
@@ -76,7 +94,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
     saved = run.predictions()
     if (saved.frames.drives, saved.frames.names) != (held_out.drives, held_out.names):
         raise RunError(f"{run.path}: predictions.npz is about other frames than split.json; train again")
-    metrics = read_object(run.path / "validation.json").inner("metrics")
+    validation = read_validation(run.path)
     return ExportInputs(
         model_path=run.model_path,
         contract=run.contract,
@@ -84,7 +102,7 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
         training=run.frames("train", moved_to=moved_to, progress=progress),
         held_out=held_out,
         saved=saved.values,
-        constant={run.contract.outputs[0].name: metrics.number("constant")},
+        constant={output.name: validation.of(output.name).constant for output in run.contract.outputs},
         min_throttle=run.recipe.data.min_throttle,
         run=run.path.resolve(),
     )
@@ -127,7 +145,7 @@ def export_source(
         plain = {name: found.answers for name, found in made.items() if found.answers is not None}
         (frames.reference(ready.reference, plain) if frames else ready.reference).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, _record(source, written, ready.parity, int8, frames))
+        write_json(part / EXPORT_NAME, dataclasses.asdict(_record(source, written, ready.parity, int8, frames)))
     return written
 
 
@@ -140,7 +158,7 @@ def _write_files(
         broken: formats that need not be tried.
         repairable: layers may be kept in float32, and have not been.
     """
-    files: dict[str, tuple[Exported, Made]] = {}
+    files: dict[str, tuple[ExportedFile, Made]] = {}
     failed = {failure.format: failure for failure in broken}
     judged: set[str] = set()
     skipped = {form.name: reason for form in formats if (reason := converter.reason_to_skip(form))}
@@ -189,29 +207,27 @@ def _write_layers(int8: Int8, mixed: Mapping[str, Mixed], folder: Path) -> list[
     Args:
         mixed: which layers stayed in float32, by format.
     """
-    noise: dict[str, list[Noise]] = {}
+    noise: dict[str, tuple[Noise, ...]] = {}
     bits: dict[str, dict[str, float]] = {}
     missing: list[str] = []
     for suffix in int8.quantized:
         try:
             with quiet(f"the noise of int8.{suffix}"):
-                noise[f"int8.{suffix}"], bits[f"int8.{suffix}"] = int8.layers(suffix)
+                tensors, bits[f"int8.{suffix}"] = int8.layers(suffix)
+                noise[f"int8.{suffix}"] = tuple(tensors)
         except (RunError, ModelFileError) as e:
             missing.append(f"{LAYERS_NAME}: without int8.{suffix}: {e}")
     if not noise:
         return missing
-    kept = {form: list(found.kept) for form, found in mixed.items()}
-    write_json(
-        folder / LAYERS_NAME,
-        {
-            "frames": FRAMES,
-            "sqnr_db": {form: [dataclasses.asdict(n) for n in found] for form, found in noise.items()},
-            "kernel_bits": bits,
-            "kept_float": kept,
-            "damage_alone": {f: [dataclasses.asdict(d) for d in m.damage] for f, m in mixed.items() if m.damage},
-        },
+    found = Layers(
+        frames=FRAMES,
+        sqnr_db=noise,
+        kernel_bits=bits,
+        kept_float={form: m.kept for form, m in mixed.items()},
+        damage_alone={form: m.damage for form, m in mixed.items() if m.damage},
     )
-    draw_noise(noise, kept, folder / "int8-layers.png")
+    write_json(folder / LAYERS_NAME, dataclasses.asdict(found))
+    draw_noise(noise, found.kept_float, folder / "int8-layers.png")
     return missing
 
 
@@ -221,24 +237,23 @@ def _record(
     parity: float,
     int8: Int8Options,
     frames: FrameFiles | None,
-) -> dict[str, Any]:
+) -> Export:
     provenance = source.contract.provenance
-    return {
-        "version": 1,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "run": str(source.run) if source.run else None,
-        "recipe": provenance.recipe,
-        "recipe_sha256": provenance.recipe_sha256,
-        "model_sha256": sha256_of(source.model_path),
-        "tools": tool_versions(),
-        "processor": {"cpu": cpu_name(), "int8_kernels": int8_kernels()},
-        "seed": int8.seed,
-        "max_drop": int8.max_drop,
-        "min_throttle": source.min_throttle,
-        "drives": dataclasses.asdict(seen_drives(source.run)) if source.run else None,
-        "deploy_graph_difference": parity,
-        **({"preprocessing": frames.record()} if frames else {}),
-        "warnings": list(written.warnings),
-        "files": [dataclasses.asdict(f) for f in written.files],
-        "failed": [dataclasses.asdict(f) for f in written.failed],
-    }
+    return Export(
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        run=str(source.run) if source.run else None,
+        recipe=provenance.recipe,
+        recipe_sha256=provenance.recipe_sha256,
+        model_sha256=sha256_of(source.model_path),
+        tools=versions(TOOLS),
+        processor=Processor(cpu=cpu_name(), int8_kernels=int8_kernels()),
+        seed=int8.seed,
+        max_drop=int8.max_drop,
+        min_throttle=source.min_throttle,
+        drives=seen_drives(source.run) if source.run else None,
+        deploy_graph_difference=parity,
+        preprocessing=frames.record() if frames else None,
+        warnings=written.warnings,
+        files=written.files,
+        failed=written.failed,
+    )

@@ -8,16 +8,17 @@ from pathlib import Path
 from rich.markup import escape
 
 from sepilot_export.convert.failures import Failure, lines_of
-from sepilot_export.pipeline.converter import Exported
-from sepilot_export.pipeline.export import LAYERS_NAME
-from sepilot_export.quantize.sqnr import Noise, print_noise
-from sepilot_runtime.base.files import read_json
+from sepilot_export.pipeline.export import LAYERS_NAME, Layers
+from sepilot_export.quantize.sqnr import print_noise
+from sepilot_export.record.exports import ExportedFile
+from sepilot_runtime.base.documents import read_document
+from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Output
 
 __all__ = ["print_files", "print_layers"]
 
 
-def print_files(files: Sequence[Exported], failed: Sequence[Failure], out: Path, outputs: Sequence[Output]) -> None:
+def print_files(files: Sequence[ExportedFile], failed: Sequence[Failure], out: Path, outputs: Sequence[Output]) -> None:
     """A row for each file, what was decided about it, and which formats are missing."""
     from rich.console import Console
     from rich.table import Table
@@ -41,7 +42,7 @@ def print_files(files: Sequence[Exported], failed: Sequence[Failure], out: Path,
     console.print(f"\n-> {out}\nnext: sepilot check {out}", soft_wrap=True)
 
 
-def _decisions(file: Exported, outputs: Sequence[Output]) -> list[str]:
+def _decisions(file: ExportedFile, outputs: Sequence[Output]) -> list[str]:
     lines = []
     if file.kept_float and file.cost:
         cost = file.cost
@@ -70,6 +71,5 @@ def print_layers(folder: Path) -> None:
 
     path = folder / LAYERS_NAME
     if path.exists():
-        record = read_json(path)
-        found = {form: [Noise(**row) for row in rows] for form, rows in record["sqnr_db"].items()}
-        print_noise(found, record["kernel_bits"], record["kept_float"], Console(highlight=False))
+        found = read_document(Layers, path, RunError)
+        print_noise(found.sqnr_db, found.kernel_bits, found.kept_float, Console(highlight=False))

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, preprocessing
 from sepilot_export.convert.concatenate import join_onnx, join_tflite
-from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.inputs import ExportInputs
+from sepilot_export.record.exports import Preprocessing
 from sepilot_export.verify.raw_frames import RawFrames
-from sepilot_export.verify.reference import Reference
+from sepilot_export.verify.reference import Answers, Reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Golden, golden_frame
 from sepilot_runtime.contract.preprocess import enlarge_frame, picture_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
-from sepilot_train.base.frame_set import only
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
@@ -77,7 +77,7 @@ class FrameFiles:
         self._raw = raw
         self._graph = preprocessing.picture_graph(picture, raw.input)
         self._pictures = np.stack([picture_of(frame, picture) for frame in raw.frames])
-        self._predictions = only(predict(model, self._pictures))
+        self._predictions = predict(model, self._pictures)
         with quiet("preprocessing"):
             self._tflite = preprocessing.to_tflite(self._graph, picture, raw.input)
         self._onnx = b""
@@ -85,15 +85,17 @@ class FrameFiles:
         self.difference = _difference(self._tflite, raw, self._pictures, allowed)
         self._contract = dataclasses.replace(contract, frame=raw.input, golden=_golden(model, contract, raw))
 
-    def limits(self, limits: GateLimits) -> GateLimits:
+    def limits(self, limits: Limits) -> Limits:
         """A format's limits, with room for the rounding of an OpenCV that differs from what the files compute."""
         if self.difference.levels == 0:
             return limits
-        return dataclasses.replace(
-            limits, max_error=limits.max_error + ROUNDING_ERROR, mae_increase=limits.mae_increase + ROUNDING_MAE
-        )
+        room = {"max_error": ROUNDING_ERROR, "mae_increase": ROUNDING_MAE}
+        return {
+            output: {gate: limit + room.get(gate, 0.0) for gate, limit in gates.items()}
+            for output, gates in limits.items()
+        }
 
-    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract, NDArray[np.float32]]:
+    def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract, Answers]:
         """A finished file that takes pictures, as one that takes frames, with its contract; what it said before."""
         answers = self._answers(content, contract, form)
         with quiet(f"preprocessing in front of {form.name}"):
@@ -110,7 +112,7 @@ class FrameFiles:
         )
         return joined, changed, answers
 
-    def reference(self, whole: Reference, plain: Mapping[str, NDArray[np.float32]]) -> Reference:
+    def reference(self, whole: Reference, plain: Mapping[str, Answers]) -> Reference:
         """The frames with OpenCV's pictures of them and the training model's answers to those.
 
         Args:
@@ -122,32 +124,31 @@ class FrameFiles:
             pictures=self._pictures,
             drives=held.drives,
             names=held.names,
-            labels=only(held.labels),
+            labels=held.labels,
             predictions=self._predictions,
             contract=self._contract,
             frames=self._raw.frames,
             plain=plain,
         )
 
-    def record(self) -> Mapping[str, Any]:
+    def record(self) -> Preprocessing:
         """For export.json."""
-        size = self._raw.input
-        return {
-            "height": size.height,
-            "width": size.width,
-            "frames": len(self._raw.frames),
-            "largest_difference_levels": self.difference.levels,
-            "differing_pixels": self.difference.share,
-        }
+        return Preprocessing(
+            height=self._raw.input.height,
+            width=self._raw.input.width,
+            frames=len(self._raw.frames),
+            largest_difference_levels=self.difference.levels,
+            differing_pixels=self.difference.share,
+        )
 
-    def _answers(self, content: bytes, contract: Contract, form: Format) -> NDArray[np.float32]:
+    def _answers(self, content: bytes, contract: Contract, form: Format) -> Answers:
         """What the file without the preprocessing says to OpenCV's pictures."""
         put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
         with tempfile.TemporaryDirectory(prefix="sepilot-preprocessing-") as folder, quiet(f"loading {form.name}"):
             path = Path(folder) / f"plain.{form.suffix}"
             path.write_bytes(put(content, contract))
             pilot = load_pilot(path, verify=False)
-        return answers_to(pilot.infer_picture, self._pictures)[contract.outputs[0].name]
+        return answers_to(pilot.infer_picture, self._pictures)
 
     def _front_onnx(self) -> bytes:
         if not self._onnx:

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert import deploy, support
 from sepilot_export.convert.failures import Failure, lines_of
-from sepilot_export.convert.formats import FORMATS, Format, GateLimits, limits_of
+from sepilot_export.convert.formats import FORMATS, Format, Limits, limits_of
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
-from sepilot_train.base.frame_set import only
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.quiet import quiet
-from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.predict import predict
 
 __all__ = ["Ready", "make_ready", "nothing_made"]
@@ -49,7 +48,7 @@ class Ready:
     parity: float
     reference: Reference
     frames: FrameFiles | None
-    limits: Mapping[str, GateLimits]
+    limits: Mapping[str, Limits]
     broken: Sequence[Failure]
 
 
@@ -61,7 +60,7 @@ def make_ready(
     Raises:
         RunError: it cannot be loaded, answers differently than in training, or none of `formats` can be made of it.
     """
-    limits = {form.name: limits_of(form, source.gates, int8.max_drop) for form in FORMATS}
+    limits = {form.name: limits_of(form, source.gates, source.contract.outputs, int8.max_drop) for form in FORMATS}
     step("loading the model")
     model = deploy.load_training_model(source.model_path, source.contract)
     broken = support.unsupported(model, formats, repaired=int8.max_drop is not None)
@@ -71,7 +70,7 @@ def make_ready(
     with quiet("deploy graph"):
         reference = _reference(source, model)
         deployed = deploy.deploy_graph(model, source.contract)
-        parity = deploy.require_parity(model, deployed, _spread(source.held_out.pictures, reference.predictions))
+        parity = deploy.require_parity(model, deployed, _spread(source, reference.predictions))
     frames = None
     if raw is not None:
         step("preprocessing")
@@ -108,14 +107,18 @@ def _reference(source: ExportInputs, model: Any) -> Reference:
         pictures=np.asarray(held.pictures),
         drives=held.drives,
         names=held.names,
-        labels=only(held.labels),
-        predictions=only(answers)[index],
-        constant=only(source.constant),
+        labels=held.labels,
+        predictions={name: values[index] for name, values in answers.items()},
+        constant=source.constant,
         contract=source.contract,
     )
 
 
-def _spread(pictures: Pictures, predictions: NDArray[np.float32], count: int = 32) -> NDArray[np.uint8]:
-    """Pictures from the lowest to the highest prediction."""
-    order = np.argsort(predictions, kind="stable")
-    return pictures[order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64)]]
+def _spread(source: ExportInputs, predictions: Mapping[str, NDArray[np.float32]], count: int = 32) -> NDArray[np.uint8]:
+    """Pictures from one end of each output's predictions to the other."""
+    chosen: dict[int, None] = {}
+    for output in source.contract.outputs:
+        order = task_of(output).tails(predictions[output.name], None)[0]
+        places = np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64)
+        chosen |= dict.fromkeys(order[places].tolist())
+    return source.held_out.pictures[np.fromiter(chosen, np.int64)]

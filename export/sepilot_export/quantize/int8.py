@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_export.convert import onnx_file, tflite
-from sepilot_export.convert.formats import GateLimits
+from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.layer_names import names_of
@@ -23,7 +23,8 @@ from sepilot_export.quantize.calibration_stability import stability, stability_w
 from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.quantizers import OnnxQuantizer, TfliteQuantizer
 from sepilot_export.quantize.sqnr import FRAMES, Noise
-from sepilot_export.verify.tuning_set import TuningFigures, TuningSet
+from sepilot_export.record.exports import TuningFigures
+from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_train.inspect.keras_graph import maker_of
 
 __all__ = ["Calibration", "Int8", "Int8File", "Int8Options"]
@@ -80,7 +81,7 @@ class Int8:
         source: ExportInputs,
         model: Any,
         work: Path,
-        limits: Mapping[str, GateLimits],
+        limits: Mapping[str, Limits],
         options: Int8Options,
         step: Step,
     ) -> None:

@@ -16,14 +16,15 @@ from typing import Protocol
 
 import numpy as np
 
-from sepilot_export.convert.formats import GateLimits
+from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
+from sepilot_export.record.exports import Cost
 from sepilot_export.verify.timing import time_pilots
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.outputs.kinds import task_of
 
-__all__ = ["Cost", "Mixed", "Quantizer", "Sensitivity", "keep_float", "rank"]
+__all__ = ["Mixed", "Quantizer", "Sensitivity", "keep_float", "rank"]
 
 RANKING_FRAMES = 256
 
@@ -69,21 +70,6 @@ class Sensitivity:
     share: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """Of the file with float layers, of plain int8 and of float32: median inference time in µs, bytes without contract.
-
-    Measured on this machine, one thread, all three interleaved.
-    """
-
-    us: float
-    plain_us: float
-    float32_us: float
-    bytes: int
-    plain_bytes: int
-    float32_bytes: int
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Mixed:
     """What came of a search.
@@ -106,7 +92,7 @@ class Mixed:
 def keep_float(
     quantizer: Quantizer,
     trial: TuningSet,
-    limits: GateLimits,
+    limits: Limits,
     ranking: Callable[[], tuple[Sensitivity, ...]],
     *,
     always: Sequence[str] = (),

@@ -1,1 +1,1 @@
-"""The documents that exports leave behind."""
+"""The documents that exports and compressions leave behind, one frozen dataclass each."""

@@ -1,162 +1,187 @@
-"""export.json and check.json of an export directory, read strictly. Keys that the page does not show are left alone."""
+"""export.json: what `sepilot export` made, of what, and how."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sepilot_export.convert.failures import Failure, failures_in
-from sepilot_export.record.fields import Fields, Interval, read_object
+from sepilot_export.convert.failures import Failure
+from sepilot_export.convert.formats import GateLimits, format_named
+from sepilot_export.convert.int8_as_onnx import Twin
+from sepilot_runtime.base.bootstrap import Interval
+from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 
-__all__ = ["Check", "CheckedFile", "Export", "ExportedFile", "Histogram", "read_check", "read_export"]
+__all__ = ["EXPORT_NAME", "TOOLS", "Cost", "Export", "ExportedFile", "OutputLimits", "Preprocessing", "Processor",
+           "SeenDrive", "SeenDrives", "TuningFigures", "read_export"]  # fmt: skip
+
+EXPORT_NAME = "export.json"
+
+TOOLS = ("sepilot", "tensorflow", "keras", "ai-edge-quantizer", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime",
+         "numpy")  # fmt: skip
+"""Packages that have a say in the files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of the file with float layers, of plain int8 and of float32: median inference time in µs, bytes without contract.
+
+    Measured on this machine, one thread, all three interleaved.
+    """
+
+    us: float
+    plain_us: float
+    float32_us: float
+    bytes: int
+    plain_bytes: int
+    float32_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningFigures:
+    """A file's deviation from the training model on some frames, in degrees, and the gates that it misses there.
+
+    Attributes:
+        on: what frames.
+        output, unit: what the figures are of; older exports have but one output.
+        mae_increase: of the task error, in label units; None without labels.
+        notes: what the figures could not decide.
+    """
+
+    on: str
+    frames: int
+    output: str = ""
+    unit: str = "deg"
+    mean_deg: float
+    p99_deg: float
+    max_deg: float
+    mae_increase: Interval | None
+    misses: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputLimits:
+    """What a file must keep with one output."""
+
+    limits: GateLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedFile:
-    """One row of export.json. `sparsity` is the share of zero weights."""
+    """One written file.
+
+    Attributes:
+        limits: of the first output; `outputs`, of each by its name, nothing in what an older sepilot wrote.
+        sparsity: share of zero weights.
+        seconds: that its conversion took.
+        kept_float: layers of an int8 file that --max-drop left in float32, from the most damaging.
+        kept_because: what the plain int8 file missed on training frames.
+        cost: of that; None where no layer was kept.
+        figures: with --max-drop, on the frames that decided and on the held-out frames.
+        twin: of a twin, how it stands to its TFLite file.
+        of_training: the training made the int8 file itself, so that no option of the export changes it.
+    """
 
     file: str
+    format: str
     precision: str
     engine: str
     bytes: int
     gzip_bytes: int
-    sparsity: float
     sha256: str
+    sparsity: float
+    seconds: float = 0.0
+    limits: GateLimits
+    outputs: Mapping[str, OutputLimits] = field(default_factory=dict)
+    kept_float: tuple[str, ...] = ()
+    kept_because: tuple[str, ...] = ()
+    cost: Cost | None = None
+    figures: tuple[TuningFigures, ...] = ()
+    twin: Twin | None = None
+    of_training: bool = False
+
+    def __post_init__(self) -> None:
+        format_named(self.format)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDrive:
+    """A drive of a run. `train` and `validation` are numbers of frames."""
+
+    id: str
+    fingerprint: str
+    train: int
+    validation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDrives:
+    """What a run has seen, and how its recordings were read.
+
+    Attributes:
+        columns: by output, the recordings' column that it learned; those of the outputs' names where nothing is said.
+    """
+
+    reader: ReaderOptions
+    filter: DriveFilter
+    seen: tuple[SeenDrive, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processor:
+    """What the files were made and judged on."""
+
+    cpu: str
+    int8_kernels: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """Of files that take frames: their size, and how the preprocessing inside differs from OpenCV's on some of them."""
+
+    height: int
+    width: int
+    frames: int
+    largest_difference_levels: int
+    differing_pixels: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """export.json. `difference` is between training model and deploy graph, in output values.
+    """export.json. What an older sepilot did not write has a default.
 
     Attributes:
+        run: directory of the training; None for a model that has none.
+        max_drop: what the task MAE may rise by, in label units; None where every layer is int8.
+        min_throttle: frames at or below it were left out as standing still.
+        drives: that the run has seen.
+        deploy_graph_difference: between training model and deploy graph at most, in output values.
         failed: formats that could not be made.
     """
 
+    version: int = 1
     created: str
-    difference: float
+    run: str | None = None
+    recipe: str = ""
+    recipe_sha256: str = ""
     model_sha256: str
     tools: Mapping[str, str]
+    processor: Processor | None = None
+    seed: int = 0
+    max_drop: float | None = None
+    min_throttle: float
+    drives: SeenDrives | None = None
+    deploy_graph_difference: float
+    preprocessing: Preprocessing | None = None
     warnings: tuple[str, ...]
     files: tuple[ExportedFile, ...]
-    failed: tuple[Failure, ...]
+    failed: tuple[Failure, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Histogram:
-    """Frames by absolute error, `edges_deg` rising in equal ratios; `counts` has one entry less."""
-
-    edges_deg: tuple[float, ...]
-    counts: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedFile:
-    """One row of check.json. Errors are None for a file that never answered, task figures also without labels.
-
-    Attributes:
-        limit_deg: the gate for the largest error.
-        cause, next_step: where the figures of a file that fails tell them, "" where not.
-    """
-
-    file: str
-    precision: str
-    engine: str
-    bytes: int
-    limit_deg: float
-    mean_error_deg: float | None
-    p99_error_deg: float | None
-    max_error_deg: float | None
-    sign_flips: int | None
-    saturated: int | None
-    task_mae: float | None
-    mae_increase: Interval | None
-    histogram: Histogram | None
-    passed: bool
-    reasons: tuple[str, ...]
-    cause: str
-    next_step: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """check.json. `source` says in words whose answers the files were compared with."""
-
-    frames: int
-    source: str
-    task_mae: float | None
-    files: tuple[CheckedFile, ...]
-
-
-def read_export(path: Path) -> Export:
-    """export.json of an export directory."""
-    top = read_object(path)
-    return Export(
-        created=top.text("created"),
-        difference=top.number("deploy_graph_difference"),
-        model_sha256=top.text("model_sha256"),
-        tools=top.words("tools"),
-        warnings=tuple(map(str, top.values("warnings"))),
-        files=tuple(
-            ExportedFile(
-                file=row.text("file"),
-                precision=row.text("precision"),
-                engine=row.text("engine"),
-                bytes=row.whole("bytes"),
-                gzip_bytes=row.whole("gzip_bytes"),
-                sparsity=row.number("sparsity"),
-                sha256=row.text("sha256"),
-            )
-            for row in top.objects("files")
-        ),
-        failed=failures_in({"failed": top.values("failed")} if top.has("failed") else {}, path),
-    )
-
-
-def read_check(path: Path) -> Check:
-    """check.json of an export directory."""
-    top = read_object(path)
-    reference = top.inner("reference")
-    scale_deg = reference.number("full_scale_deg")
-    return Check(
-        frames=reference.whole("frames"),
-        source=reference.text("source"),
-        task_mae=reference.optional("task_mae"),
-        files=tuple(_checked_file(row, scale_deg) for row in top.objects("files")),
-    )
-
-
-def _checked_file(row: Fields, scale_deg: float) -> CheckedFile:
-    answered = row.has("max_error_deg")
-    return CheckedFile(
-        file=row.text("file"),
-        precision=row.text("precision"),
-        engine=row.text("engine"),
-        bytes=row.whole("bytes"),
-        limit_deg=row.inner("limits").number("max_error") * scale_deg,
-        mean_error_deg=row.number("mean_error_deg") if answered else None,
-        p99_error_deg=row.number("p99_error_deg") if answered else None,
-        max_error_deg=row.number("max_error_deg") if answered else None,
-        sign_flips=row.whole("sign_flips") if answered else None,
-        saturated=row.whole("saturated") if answered else None,
-        task_mae=row.optional("task_mae"),
-        mae_increase=_interval(row.inner("mae_increase")) if row.has("mae_increase") else None,
-        histogram=_histogram(row.inner("error_histogram")) if row.has("error_histogram") else None,
-        passed=row.flag("passed"),
-        reasons=tuple(map(str, row.values("reasons"))),
-        cause=row.text("cause") if row.has("cause") else "",
-        next_step=row.text("next_step") if row.has("next_step") else "",
-    )
-
-
-def _interval(fields: Fields) -> Interval:
-    return Interval(mean=fields.number("mean"), low=fields.number("low"), high=fields.number("high"))
-
-
-def _histogram(fields: Fields) -> Histogram:
-    edges, counts = fields.values("edges_deg"), fields.values("counts")
-    numbers = [v for v in (*edges, *counts) if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) != len(edges) + len(counts) or len(edges) != len(counts) + 1:
-        raise RunError(f"{fields.where}: numbers expected, one more in edges_deg than in counts")
-    return Histogram(edges_deg=tuple(map(float, edges)), counts=tuple(map(int, counts)))
+def read_export(folder: Path) -> Export:
+    """export.json of an export directory. Raises RunError."""
+    return read_document(Export, folder / EXPORT_NAME, RunError)

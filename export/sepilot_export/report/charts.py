@@ -15,10 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.record.exports import Histogram
-from sepilot_export.record.measurements import ClosedLoop, LoopRow
+from sepilot_export.record.checks import ErrorHistogram
 from sepilot_train.base.frame_set import Answers, only
+from sepilot_train.base.metrics import BinError
 from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND, axes
+from sepilot_train.closed_loop.evaluation import ClosedLoopResult
+from sepilot_train.closed_loop.tables import ClosedLoop
 
 __all__ = [
     "Chart",
@@ -119,16 +121,16 @@ def draw_driving(predictions: Answers, scale_deg: float) -> Chart:
     return draw_twice("driving", f"steering of driver and model over {len(x)} held-out frames", draw, FULL)
 
 
-def draw_bins(bins: Sequence[Mapping[str, Any]], scale_deg: float, constant_mae: float) -> Chart:
-    """Mean absolute error by how far the driver steered; `bins` as in validation.json."""
-    edges = [bins[0]["low"], *(b["high"] for b in bins)]
+def draw_bins(bins: Sequence[BinError], scale_deg: float, constant_mae: float) -> Chart:
+    """Mean absolute error by how far the driver steered."""
+    edges = [bins[0].low, *(b.high for b in bins)]
     places = np.arange(len(bins))
-    heights = [(b["mae"] or 0.0) * scale_deg for b in bins]
+    heights = [(b.mae or 0.0) * scale_deg for b in bins]
 
     def draw(fig: Any) -> None:
         ax = axes(fig, "", "driver's steering [°], + = right", "mean error [°]")
         bars = ax.bar(places + 0.5, heights, color=ACCENT, width=0.8)
-        ax.bar_label(bars, [f"{b['count']:,}" for b in bins], fontsize=10, color=INK, padding=2)
+        ax.bar_label(bars, [f"{b.count:,}" for b in bins], fontsize=10, color=INK, padding=2)
         ax.axhline(constant_mae * scale_deg, color=SECOND, linewidth=1.2)
         # The bins are of unequal width; drawn equally wide, with their edges between them.
         ax.set_xticks(range(len(edges)), [f"{edge * scale_deg:.3g}".replace("-", "−") for edge in edges])
@@ -138,7 +140,7 @@ def draw_bins(bins: Sequence[Mapping[str, Any]], scale_deg: float, constant_mae:
     return draw_twice("bins", "mean error by steering angle", draw, COLUMN)
 
 
-def draw_histogram(histogram: Histogram, name: str, limit_deg: float) -> Chart:
+def draw_histogram(histogram: ErrorHistogram, name: str, limit_deg: float) -> Chart:
     """Frames by absolute error, for one file, on the same logarithmic axis for all; a line where its gate stands."""
     edges, counts = np.array(histogram.edges_deg), np.array(histogram.counts, np.float64)
 
@@ -157,7 +159,7 @@ def draw_histogram(histogram: Histogram, name: str, limit_deg: float) -> Chart:
 
 
 def draw_delay(
-    loop: ClosedLoop, color_of: Callable[[LoopRow], str], measure: Literal["survived", "off centre"]
+    loop: ClosedLoop, color_of: Callable[[ClosedLoopResult], str], measure: Literal["survived", "off centre"]
 ) -> Chart | None:
     """Worlds survived, or mean metres off the centre, against added delay; one line per driver.
 
@@ -172,9 +174,9 @@ def draw_delay(
     def draw(fig: Any) -> None:
         ax = axes(fig, "", "added delay [ms]", y)
         for driver in loop.drivers:
-            rows = sorted((row for row in loop.rows if row.driver == driver), key=lambda row: row.delay_ms)
+            rows = sorted((row for row in loop.results if row.driver == driver), key=lambda row: row.delay_ms)
             delays = [row.delay_ms for row in rows]
-            values = [100 * row.share.mean if measure == "survived" else row.cte_m.mean for row in rows]
+            values = [100 * row.survived / row.worlds if measure == "survived" else row.mean_cte_m for row in rows]
             style: dict[str, Any] = {"color": color_of(rows[0]), "linewidth": 2, "marker": "o", "markersize": 4}
             if rows[0].kind == "model":
                 # Dashed and on top, as its files lie upon it.

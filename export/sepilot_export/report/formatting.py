@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["FILTERS", "count", "degrees", "fixed", "kilobytes", "microseconds", "percent", "signed", "size", "span"]
+__all__ = ["FILTERS", "count", "degrees", "fixed", "kilobytes", "microseconds", "percent", "signed", "size", "span",
+           "words"]  # fmt: skip
 
 NONE = "–"
 """Where there is no number."""
@@ -63,6 +65,21 @@ def span(low: float, high: float, write: Callable[[float], str]) -> str:
     """A range, or one number where both ends read the same."""
     first, last = write(low), write(high)
     return first if first == last else f"{first}–{last}"
+
+
+def words(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings of any kind as text, without those that are None."""
+    return {key: _plain(value) for key, value in values.items() if value is not None}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _minus(text: str) -> str:

@@ -6,45 +6,22 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from sepilot_export.record.exports import Check, Export, read_check, read_export
-from sepilot_export.record.fields import Fields, read_object
-from sepilot_export.record.measurements import Bench, ClosedLoop, read_bench, read_closed_loop
+from sepilot_export.record.checks import Check, read_check
+from sepilot_export.record.exports import Export, read_export
 from sepilot_export.report.samples import Sample, golden_samples, held_out_samples
+from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import DriveError, RunError
 from sepilot_runtime.base.files import sha256_of
+from sepilot_runtime.bench.record import Benchmark
 from sepilot_train.base.frame_set import Answers
 from sepilot_train.base.quiet import quiet
+from sepilot_train.closed_loop.tables import ClosedLoop
 from sepilot_train.inspect.table import LayerTable, layer_table
 from sepilot_train.run.run import Run, open_run
+from sepilot_train.run.validation import Validation, read_validation
 
-__all__ = ["PageContent", "Validation", "gather"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """validation.json. Errors in label units; r2 and mae_nonzero are None where the labels do not allow them."""
-
-    split: str
-    train_frames: int
-    frames: int
-    train_drives: tuple[str, ...]
-    drives: tuple[str, ...]
-    scale_deg: float
-    r2: float | None
-    mae: float
-    mae_nonzero: float | None
-    constant_mae: float
-    sign_errors: float
-    bins: tuple[Mapping[str, Any], ...]
-    lookup_mae: float
-    close_in_time: float
-    epochs: int
-    kept_epoch: int
-    stopped_early: bool
-    seconds: float
-    skipped: int
+__all__ = ["PageContent", "gather"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,7 +42,7 @@ class PageContent:
     export_path: Path | None
     export: Export | None
     check: Check | None
-    bench: Bench | None
+    bench: Benchmark | None
     closed_loop: ClosedLoop | None
     samples: tuple[Sample, ...]
     samples_note: str
@@ -88,7 +65,7 @@ def gather(
         RunError: an input is missing, damaged, of another kind or of another run; one line that names file and key.
     """
     run = open_run(run_path)
-    validation = _read_validation(run_path / "validation.json")
+    validation = read_validation(run_path)
     predictions = run.predictions()
     if not len(predictions.frames):
         raise RunError(f"{run_path / 'predictions.npz'}: at least one held-out frame expected, found none")
@@ -102,8 +79,8 @@ def gather(
     if moved_to:
         run.require_drives(moved_to)
     bench = _read_bench(bench_path, export) if bench_path else None
-    closed_loop = read_closed_loop(closed_loop_path) if closed_loop_path else None
-    samples, note = _samples(run, predictions, validation.scale_deg, moved_to)
+    closed_loop = read_document(ClosedLoop, closed_loop_path, RunError) if closed_loop_path else None
+    samples, note = _samples(run, predictions, validation.full_scale_deg, moved_to)
     return PageContent(
         run=run,
         recipe_toml=(run_path / "recipe.toml").read_text(encoding="utf-8"),
@@ -127,16 +104,16 @@ def _read_export_directory(folder: Path | None) -> tuple[Export | None, Check | 
     if not (folder / "export.json").exists():
         raise RunError(f"{folder}: a directory of `sepilot export` expected (no export.json)")
     check = folder / "check.json"
-    return read_export(folder / "export.json"), read_check(check) if check.exists() else None
+    return read_export(folder), read_check(check) if check.exists() else None
 
 
-def _read_bench(path: Path, export: Export | None) -> Bench:
+def _read_bench(path: Path, export: Export | None) -> Benchmark:
     """What was measured, the files of the export under the names that they have there.
 
     Raises:
         RunError: a file of the same name was measured, but not the export's.
     """
-    bench = read_bench(path)
+    bench = read_document(Benchmark, path, RunError)
     if export is None:
         return bench
     shas = {file.file: file.sha256 for file in export.files}
@@ -166,41 +143,6 @@ def _samples(run: Run, predictions: Answers, scale_deg: float, moved_to: Sequenc
         return held_out_samples(run, predictions, scale_deg, moved_to), ""
     except DriveError as e:
         return golden_samples(run, scale_deg), str(e)
-
-
-def _read_validation(path: Path) -> Validation:
-    top = read_object(path)
-    metrics, leak = top.inner("metrics"), top.inner("leak")
-    return Validation(
-        split=top.text("split"),
-        train_frames=top.whole("train_frames"),
-        frames=top.whole("validation_frames"),
-        train_drives=tuple(map(str, top.values("train_drives"))),
-        drives=tuple(map(str, top.values("validation_drives"))),
-        scale_deg=top.number("full_scale_deg"),
-        r2=metrics.optional("r2"),
-        mae=metrics.number("mae"),
-        mae_nonzero=metrics.optional("mae_nonzero"),
-        constant_mae=metrics.number("constant_mae"),
-        sign_errors=metrics.number("sign_errors"),
-        bins=tuple(_bin(b) for b in metrics.objects("bins")),
-        lookup_mae=leak.number("lookup_mae"),
-        close_in_time=leak.number("close_in_time"),
-        epochs=top.whole("epochs"),
-        kept_epoch=top.whole("kept_epoch"),
-        stopped_early=top.flag("stopped_early"),
-        seconds=top.number("seconds"),
-        skipped=_skipped(top),
-    )
-
-
-def _bin(b: Fields) -> dict[str, Any]:
-    return {"low": b.number("low"), "high": b.number("high"), "count": b.whole("count"), "mae": b.optional("mae")}
-
-
-def _skipped(top: Fields) -> int:
-    drives = top.inner("skipped")
-    return sum(drives.inner(d).whole(reason) for d in drives.names() for reason in drives.inner(d).names())
 
 
 def _read_history(path: Path) -> dict[str, list[float]]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from sepilot_export.record.exports import Check, Export
-from sepilot_export.record.measurements import Bench, ClosedLoop, LoopRow
+from sepilot_export.record.checks import Check, CheckedFile
+from sepilot_export.record.exports import Export
 from sepilot_export.report import charts
-from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, microseconds, span
-from sepilot_export.report.material import PageContent, Validation
+from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, microseconds, span, words
+from sepilot_export.report.material import PageContent
 from sepilot_export.report.rendering import render_page
+from sepilot_runtime.bench.record import Benchmark
 from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
+from sepilot_train.closed_loop.evaluation import ClosedLoopResult
+from sepilot_train.closed_loop.tables import ClosedLoop
+from sepilot_train.run.validation import Validation
 
 __all__ = ["Stage", "render", "stages_of"]
+
+LOOP_SETTINGS = ("simulator", "worlds", "first_seed", "steps", "rate_hz", "speed_mps")
 
 EXPERT = "expert"
 """The driver of the closed loop that knows the track."""
@@ -38,6 +45,8 @@ def render(material: PageContent) -> str:
         ("sepilot_export.report",),
         m=material,
         v=material.validation,
+        skipped=sum(frames for reasons in material.validation.skipped.values() for frames in reasons.values()),
+        conditions=_conditions(material),
         provenance=material.run.contract.provenance,
         stages=stages_of(material),
         charts=_charts(material),
@@ -63,21 +72,21 @@ def stages_of(material: PageContent) -> list[Stage]:
 
 
 def _drives(v: Validation) -> Stage:
-    drives = len({*v.train_drives, *v.drives})
+    drives = len({*v.train_drives, *v.validation_drives})
     return Stage(
         title="Drives",
         anchor="training",
-        figure=f"{count(v.train_frames + v.frames)}",
-        detail=f"frames of {drives} drive{'s' if drives > 1 else ''}, {count(v.frames)} held out",
+        figure=f"{count(v.train_frames + v.validation_frames)}",
+        detail=f"frames of {drives} drive{'s' if drives > 1 else ''}, {count(v.validation_frames)} held out",
     )
 
 
 def _train(v: Validation) -> Stage:
-    mae, constant = degrees(v.mae * v.scale_deg, 2), degrees(v.constant_mae * v.scale_deg, 2)
+    mae, constant = (degrees(error * v.full_scale_deg, 2) for error in (v.metrics.mae, v.metrics.constant_mae))
     return Stage(
         title="Train",
         anchor="training",
-        figure=f"R² {fixed(v.r2)}",
+        figure=f"R² {fixed(v.metrics.r2)}",
         detail=f"mean error {mae}, constant answer {constant}",
     )
 
@@ -110,13 +119,13 @@ def _check(check: Check | None) -> Stage:
         title="Check",
         anchor="files",
         figure=f"{len(check.files) - len(failed)} of {len(check.files)} pass",
-        detail=f"largest error {degrees(worst, 2)} in {count(check.frames)} frames"
+        detail=f"largest error {degrees(worst, 2)} in {count(check.reference.frames)} frames"
         + (f"; failed: {', '.join(failed)}" if failed else ""),
         failed=bool(failed),
     )
 
 
-def _bench(bench: Bench | None, check: Check | None) -> Stage:
+def _bench(bench: Benchmark | None, check: Check | None) -> Stage:
     if bench is None or not bench.rows:
         return _missing("Bench", "latency")
     failed = {f.file for f in check.files if not f.passed} if check else set()
@@ -131,7 +140,7 @@ def _bench(bench: Bench | None, check: Check | None) -> Stage:
 
 
 def _closed_loop(loop: ClosedLoop | None) -> Stage:
-    if loop is None or not loop.rows:
+    if loop is None or not loop.results:
         return _missing("Closed loop", "closed-loop")
     rows = loop.at(loop.delays_ms[0])
     shown = [row for row in rows if row.kind == "file"] or list(rows)
@@ -150,20 +159,37 @@ def _charts(material: PageContent) -> dict[str, Any]:
     check = material.check
     return {
         "history": charts.draw_history(material.history, v.kept_epoch) if material.history.get("loss") else None,
-        "scatter": charts.draw_scatter(material.predictions, v.scale_deg),
-        "driving": charts.draw_driving(material.predictions, v.scale_deg),
-        "bins": charts.draw_bins(v.bins, v.scale_deg, v.constant_mae),
-        "errors": [
-            (f, charts.draw_histogram(f.histogram, f.file, f.limit_deg))
-            for f in (check.files if check else ())
-            if f.histogram
-        ],
+        "scatter": charts.draw_scatter(material.predictions, v.full_scale_deg),
+        "driving": charts.draw_driving(material.predictions, v.full_scale_deg),
+        "bins": charts.draw_bins(v.metrics.bins, v.full_scale_deg, v.metrics.constant_mae),
+        "errors": _error_charts(check) if check else [],
         "survived": charts.draw_delay(loop, _color_of, "survived") if loop else None,
         "off_centre": charts.draw_delay(loop, _color_of, "off centre") if loop else None,
     }
 
 
-def _color_of(row: LoopRow) -> str:
+def _error_charts(check: Check) -> list[tuple[CheckedFile, charts.Chart]]:
+    scale = check.reference.full_scale_deg
+    return [
+        (f, charts.draw_histogram(f.error_histogram, f.file, f.limits["max_error"] * scale))
+        for f in check.files
+        if f.error_histogram
+    ]
+
+
+def _conditions(material: PageContent) -> list[tuple[str, dict[str, str]]]:
+    """Under what the figures were measured, in words."""
+    bench, loop = material.bench, material.closed_loop
+    found: list[tuple[str, dict[str, str]]] = []
+    if bench:
+        found.append(("Benchmark", words(bench.settings) | words(dataclasses.asdict(bench.conditions))))
+    if loop:
+        settings = {key: getattr(loop, key) for key in LOOP_SETTINGS}
+        found.append(("Closed loop", words(settings) | words(loop.conditions)))
+    return found
+
+
+def _color_of(row: ClosedLoopResult) -> str:
     """Expert, control and training model stand apart; the files share a colour, as their lines lie upon each other."""
     if row.kind == "control":
         return SECOND if row.driver == EXPERT else FAINT

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.tradeoff.discovery import Place
 from sepilot_export.tradeoff.lineage import Command
-from sepilot_export.verify.fidelity import Interval
+from sepilot_runtime.base.bootstrap import Interval
 
 __all__ = ["Entry", "Timing"]
 
@@ -41,10 +42,11 @@ class Entry:
         gzip_bytes: size after gzip -9.
         sparsity: share of zero weights.
         parameters, macs: of the file's own graph; None where it cannot be read here.
-        errors_deg: (n,) absolute errors on the common frames; empty for a file that never answered.
+        errors_deg: (n,) absolute errors of the first output on the common frames; empty for a file that never answered.
         mae_deg: their mean; None likewise.
         constant_errors_deg: (n,) of always answering the mean of the training labels.
         max_deviation_deg: largest deviation from its own training model on all its held-out frames.
+        further: the mean errors of further outputs by name, with their units.
         timing: None where the file cannot be run.
         reasons: why it fails; empty when it passes.
         notes: what its check could not decide.
@@ -67,6 +69,7 @@ class Entry:
     mae_deg: Interval | None
     constant_errors_deg: NDArray[np.float64]
     max_deviation_deg: float | None
+    further: Mapping[str, tuple[str, Interval]] = field(default_factory=dict)
     timing: Timing | None
     commands: tuple[Command, ...]
     reasons: tuple[str, ...]

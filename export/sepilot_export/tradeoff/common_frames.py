@@ -27,12 +27,12 @@ class Labels:
     Attributes:
         name: of the export, for messages.
         places: (drive, frame name) to position in the reference.
-        steering_deg: (n,) for all positions, NaN without a label.
+        in_unit: (n,) the labels of the first output for all positions, in its unit, NaN without a label.
     """
 
     name: str
     places: dict[Key, int]
-    steering_deg: NDArray[np.float64]
+    in_unit: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -41,13 +41,13 @@ class Common:
 
     Attributes:
         drives: of each frame.
-        steering_deg: (n,), the labels.
+        in_unit: (n,), the labels of the first output, in its unit.
         index: for each export, in the order given, the positions (n,) of these frames in its reference.
         left: for each export, how many of its own frames are not among them.
     """
 
     drives: tuple[str, ...]
-    steering_deg: NDArray[np.float64]
+    in_unit: NDArray[np.float64]
     index: tuple[NDArray[np.int64], ...]
     left: tuple[int, ...]
 
@@ -57,13 +57,14 @@ class Common:
 
 
 def labels_of(name: str, reference: Reference) -> Labels:
-    """The labels of an export's reference, in degrees."""
-    degrees = reference.labels.astype(np.float64) * reference.contract.outputs[0].scale
+    """The labels of an export's reference for its first output, in that one's unit."""
+    output = reference.contract.outputs[0]
+    values = reference.labels[output.name].astype(np.float64) * output.scale
     keys = zip(reference.drives, reference.names, strict=True)
     return Labels(
         name=name,
-        places={key: i for i, key in enumerate(keys) if np.isfinite(degrees[i])},
-        steering_deg=degrees,
+        places={key: i for i, key in enumerate(keys) if np.isfinite(values[i])},
+        in_unit=values,
     )
 
 
@@ -84,7 +85,7 @@ def common_frames(everything: Sequence[Labels]) -> Common:
     _require_same(everything, keys, index)
     return Common(
         drives=tuple(drive for drive, _ in keys),
-        steering_deg=everything[0].steering_deg[index[0]],
+        in_unit=everything[0].in_unit[index[0]],
         index=index,
         left=tuple(len(labels.places) - len(keys) for labels in everything),
     )
@@ -102,9 +103,9 @@ def _too_few(everything: Sequence[Labels], shared: int) -> str:
 
 def _require_same(everything: Sequence[Labels], keys: Sequence[Key], index: Sequence[NDArray[np.int64]]) -> None:
     first = everything[0]
-    expected = first.steering_deg[index[0]]
+    expected = first.in_unit[index[0]]
     for labels, places in zip(everything[1:], index[1:], strict=True):
-        found = labels.steering_deg[places]
+        found = labels.in_unit[places]
         if not np.allclose(found, expected, rtol=0, atol=1e-3):
             worst = int(np.abs(found - expected).argmax())
             drive, frame = keys[worst]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_export.record.fields import read_object
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME
+from sepilot_export.record.exports import EXPORT_NAME, read_export
+from sepilot_export.verify.reference import REFERENCE_NAME
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import sha256_of
 
@@ -108,12 +108,11 @@ def _useless(folder: Path) -> str:
 
 def _source(folder: Path, hashes: dict[Path, str]) -> Path | None:
     """The run of an export: the one that it names, where that is still there, or the one with the same model."""
-    record = read_object(folder / EXPORT_NAME)
-    named = Path(record.text("run")).resolve() if record.has("run") else None
+    record = read_export(folder)
+    named = Path(record.run).resolve() if record.run else None
     if named is not None and (named / "model.keras").exists():
         return named
-    digest = record.text("model_sha256")
-    return next((run for run, found in hashes.items() if found == digest), None)
+    return next((run for run, found in hashes.items() if found == record.model_sha256), None)
 
 
 def _shown(run: Path | None, runs: dict[Path, Path]) -> Path | None:

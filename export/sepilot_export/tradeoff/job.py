@@ -14,8 +14,8 @@ from sepilot_export.tradeoff.discovery import Found, LeftOut, Place, find
 from sepilot_export.tradeoff.measurement import judge_place, timed
 from sepilot_export.tradeoff.pareto import Pick, above_best, best_of, choose, eligible
 from sepilot_export.verify.check import candidates_of
-from sepilot_export.verify.fidelity import Interval
 from sepilot_export.verify.reference import read_reference
+from sepilot_runtime.base.bootstrap import Interval
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.unique_names import names_of
 from sepilot_runtime.contract.contract import Contract

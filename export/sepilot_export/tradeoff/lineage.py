@@ -11,16 +11,15 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_export.record.fields import read_object
+from sepilot_export.record.compressions import read_compression
+from sepilot_export.record.exports import EXPORT_NAME, read_export
 from sepilot_export.tradeoff.discovery import Place
-from sepilot_export.verify.reference import EXPORT_NAME
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.run.run import read_request
 
 __all__ = ["Command", "commands_of", "compression_of"]
 
-COMPRESSION_NAME = "compression.json"
 NOT_RECORDED = "not recorded"
 
 
@@ -43,11 +42,8 @@ def commands_of(place: Place) -> tuple[Command, ...]:
 
 def compression_of(place: Place) -> str:
     """The compression recipe that made an export's run; "" where there was none or the run is not at hand."""
-    path = place.run / COMPRESSION_NAME if place.run else None
-    if path is None or not path.exists():
-        return ""
-    record = read_object(path)
-    return record.text("name") if record.has("name") else ""
+    record = read_compression(place.run) if place.run else None
+    return record.name if record else ""
 
 
 def _of_run(run: Path | None, seen: set[Path]) -> tuple[Command, ...]:
@@ -56,15 +52,15 @@ def _of_run(run: Path | None, seen: set[Path]) -> tuple[Command, ...]:
     if run.resolve() in seen:
         return ()
     seen.add(run.resolve())
-    if not (run / COMPRESSION_NAME).exists():
+    record = read_compression(run)
+    if record is None:
         return (_kept(run) or _training(run),)
-    record = read_object(run / COMPRESSION_NAME)
     before: tuple[Command, ...] = ()
-    if record.has("parent"):
-        parent = _found(Path(record.text("parent")), run)
-        gone = Command(text=NOT_RECORDED, note=f"the parent run {record.text('parent')} is not at hand")
+    if record.parent:
+        parent = _found(Path(record.parent), run)
+        gone = Command(text=NOT_RECORDED, note=f"the parent run {record.parent} is not at hand")
         before = _of_run(parent, seen) if parent else (gone,)
-    own = _kept(run) or (Command(text=record.text("command").strip()) if record.has("command") else None)
+    own = _kept(run) or (Command(text=record.command.strip()) if record.command else None)
     return (*before, own or Command(text=NOT_RECORDED, note=f"how {run} was compressed"))
 
 
@@ -105,9 +101,9 @@ def _training(run: Path) -> Command:
 def _of_export(place: Place) -> Command:
     if kept := _kept(place.path):
         return kept
-    record = read_object(place.path / EXPORT_NAME)
-    formats = ",".join(row.text("format") for row in record.objects("files"))
+    record = read_export(place.path)
+    formats = ",".join(row.format for row in record.files)
     words = ["sepilot", "export", str(place.run) if place.run else "RUN", "--formats", formats]
-    if record.has("seed") and record.whole("seed"):
-        words += ["--seed", str(record.whole("seed"))]
+    if record.seed:
+        words += ["--seed", str(record.seed)]
     return Command(text=shlex.join([*words, "--out", str(place.shown)]), note=f"put together from {EXPORT_NAME}")

@@ -15,13 +15,15 @@ from sepilot_export.tradeoff.candidate import Entry, Timing
 from sepilot_export.tradeoff.common_frames import Common
 from sepilot_export.tradeoff.discovery import LeftOut, Place
 from sepilot_export.tradeoff.lineage import commands_of, compression_of
-from sepilot_export.verify.check import candidates_of, check_files, not_exported
+from sepilot_export.verify.check import candidates_of, check_files
 from sepilot_export.verify.file_check import Candidate, FileCheck
-from sepilot_export.verify.reference import EXPORT_NAME, Reference, read_reference
-from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
+from sepilot_export.verify.reference import Reference, read_reference
+from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.base.errors import MissingExtraError
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.bench.latency_bench import Measurement, Variant, measure, synthetic_frames
+from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.inspect.table import layer_table
 
 __all__ = ["judge_place", "timed"]
@@ -43,9 +45,10 @@ def judge_place(
         RunError: the export is damaged.
     """
     reference = read_reference(place.path)
-    sparsity = {row.file: row.sparsity for row in read_export(place.path / EXPORT_NAME).files}
+    record = read_export(place.path)
+    sparsity = {row.file: row.sparsity for row in record.files}
     candidates, left_out = _runnable(candidates_of(place.path), place.name, known)
-    for failure in not_exported(place.path):
+    for failure in record.failed:
         left_out.append(LeftOut(what=f"{place.name}/{failure.format}", reason=f"was not exported: {failure.reason}"))
     entries = [
         _entry(place, check, reference, common, index, sparsity.get(check.candidate.path.name, 0.0))
@@ -106,7 +109,10 @@ def _entry(
 ) -> Entry:
     candidate, provenance = check.candidate, reference.contract.provenance
     # A file that fails its golden frames is not to be run: its figures would be about nothing.
-    errors = np.empty(0) if check.golden_error is None else _errors_deg(check.answers, reference, common, index)
+    fit = check.golden_error is not None and bool(check.outputs)
+    output = reference.contract.outputs[0]
+    errors = _errors(check.answers[output.name][index], output, common.in_unit) if fit else np.empty(0)
+    constant = np.full(common.count, reference.constant[output.name])
     parameters, macs = _size_of_net(candidate.path) if errors.size else (None, None)
     return Entry(
         number=0,
@@ -124,8 +130,9 @@ def _entry(
         macs=macs,
         errors_deg=errors,
         mae_deg=paired_bootstrap_mean(errors, common.drives) if errors.size else None,
-        constant_errors_deg=_constant_errors_deg(reference, common),
-        max_deviation_deg=check.fidelity.max_error if check.fidelity and errors.size else None,
+        constant_errors_deg=_errors(constant, output, common.in_unit),
+        further=_further(check, reference, common, index) if fit else {},
+        max_deviation_deg=check.outputs[output.name].fidelity.max_error if errors.size else None,
         timing=None,
         commands=commands_of(place),
         reasons=check.reasons,
@@ -133,20 +140,24 @@ def _entry(
     )
 
 
-def _errors_deg(
-    answers: NDArray[np.float32], reference: Reference, common: Common, index: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(n,) on the common frames, answers cut off at the contract's limits as the car does."""
-    if not answers.size:
-        return np.empty(0)
-    output = reference.contract.outputs[0]
-    said = np.clip(answers[index].astype(np.float64), output.low, output.high) * output.scale
-    return np.asarray(np.abs(said - common.steering_deg))
+def _errors(answers: NDArray[np.float32], output: Output, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) of answers against labels, both decoded as the car does, in the output's unit."""
+    return task_of(output).error(answers, values / output.scale) * output.scale
 
 
-def _constant_errors_deg(reference: Reference, common: Common) -> NDArray[np.float64]:
-    constant_deg = reference.constant * reference.contract.outputs[0].scale
-    return np.asarray(np.abs(common.steering_deg - constant_deg))
+def _further(
+    check: FileCheck, reference: Reference, common: Common, index: NDArray[np.int64]
+) -> dict[str, tuple[str, Interval]]:
+    """The mean errors of all outputs but the first, with their units; those without labels are left out."""
+    found = {}
+    for output in reference.contract.outputs[1:]:
+        values = reference.labels[output.name][index].astype(np.float64) * output.scale
+        known = np.isfinite(values)
+        if known.any():
+            errors = _errors(check.answers[output.name][index][known], output, values[known])
+            drives = [drive for drive, k in zip(common.drives, known, strict=True) if k]
+            found[output.name] = (output.unit, paired_bootstrap_mean(errors, drives))
+    return found
 
 
 def _size_of_net(path: Path) -> tuple[int | None, int | None]:

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sepilot_export.tradeoff.candidate import Entry
-from sepilot_export.verify.fidelity import Interval
-from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
+from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 
 __all__ = [
     "RULES",

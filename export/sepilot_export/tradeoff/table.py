@@ -1,21 +1,30 @@
-"""What `sepilot tradeoff` says in text: plain values for JSON, a table of 80 columns for the terminal."""
+"""What `sepilot tradeoff` says in text: tradeoff.json, a table of 80 columns for the terminal."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from sepilot_export.tradeoff.candidate import Entry
 from sepilot_export.tradeoff.job import Comparison
 from sepilot_export.tradeoff.pareto import Pick, cost_gzip, cost_raw, cost_us, grouped, pareto
+from sepilot_export.tradeoff.record import (
+    FileRow,
+    Frames,
+    FurtherOutput,
+    PickRow,
+    TimingSettings,
+    Tradeoff,
+)
+from sepilot_runtime.bench.record import conditions_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["letters_of", "print_comparison", "to_json"]
+__all__ = ["letters_of", "print_comparison", "record_of"]
 
 NAME_WIDTH = 29
 
@@ -25,60 +34,60 @@ def letters_of(comparison: Comparison, entry: Entry) -> str:
     return "".join(pick.letter for pick in comparison.picks if pick.entry is entry)
 
 
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Plain values. Errors and deviations in degrees, sizes in bytes, times in microseconds."""
-    entries = comparison.entries
+def record_of(comparison: Comparison) -> Tradeoff:
+    """The document."""
+    entries, common = comparison.entries, comparison.common
     fronts = {
         "us": pareto(entries, cost_us), "gzip_bytes": pareto(entries, cost_gzip), "bytes": pareto(entries, cost_raw)
     }  # fmt: skip
-    return {
-        "version": 1,
-        "frames": {
-            "count": comparison.common.count,
-            "drives": list(dict.fromkeys(comparison.common.drives)),
-            "constant_mae_deg": comparison.constant_mae_deg,
-        },
-        "settings": dataclasses.asdict(comparison.settings)
-        | {"threads": 1, "frame_height": comparison.frame[0], "frame_width": comparison.frame[1]},
-        "conditions": dataclasses.asdict(comparison.before)
-        | {"load_after": comparison.after.load, "temperature_after_c": comparison.after.temperature_c},
-        "picks": [
-            {"pick": p.title, "file": p.entry.name, "rule": p.rule, "kept": p.kept,
-             "above_best_deg": dataclasses.asdict(p.above_deg)}
+    return Tradeoff(
+        frames=Frames(
+            count=common.count,
+            drives=tuple(dict.fromkeys(common.drives)),
+            constant_mae_deg=comparison.constant_mae_deg,
+        ),
+        settings=TimingSettings(
+            **dataclasses.asdict(comparison.settings),
+            frame_height=comparison.frame[0],
+            frame_width=comparison.frame[1],
+        ),
+        conditions=conditions_of(comparison.before, comparison.after),
+        picks=tuple(
+            PickRow(pick=p.title, file=p.entry.name, rule=p.rule, kept=p.kept, above_best_deg=p.above_deg)
             for p in comparison.picks
-        ],
-        "files": [_row(comparison, entry) for entry in entries],
-        "fronts": {cost: [e.name for e in front] for cost, front in fronts.items()},
-        "left_out": [dataclasses.asdict(thing) for thing in comparison.left_out],
-        "notes": list(comparison.notes),
-    }  # fmt: skip
+        ),
+        files=tuple(_row(comparison, entry) for entry in entries),
+        fronts={cost: tuple(e.name for e in front) for cost, front in fronts.items()},
+        left_out=comparison.left_out,
+        notes=comparison.notes,
+    )
 
 
-def _row(comparison: Comparison, entry: Entry) -> dict[str, Any]:
-    above = comparison.above.get(entry.name)
-    return {
-        "name": entry.name,
-        "file": str(entry.place.shown / entry.file),
-        "run": str(entry.place.run) if entry.place.run else None,
-        "made_by": entry.made_by,
-        "format": entry.format,
-        "precision": entry.precision,
-        "engine": entry.engine,
-        "bytes": entry.bytes,
-        "gzip_bytes": entry.gzip_bytes,
-        "sparsity": entry.sparsity,
-        "parameters": entry.parameters,
-        "macs": entry.macs,
-        "mae_deg": dataclasses.asdict(entry.mae_deg) if entry.mae_deg else None,
-        "above_best_deg": dataclasses.asdict(above) if above else None,
-        "constant_mae_deg": entry.constant_mae_deg,
-        "max_deviation_deg": entry.max_deviation_deg,
-        "timing": dataclasses.asdict(entry.timing) if entry.timing else None,
-        "commands": [dataclasses.asdict(command) for command in entry.commands],
-        "passed": entry.passed,
-        "reasons": list(entry.reasons),
-        "notes": list(entry.notes),
-    }
+def _row(comparison: Comparison, entry: Entry) -> FileRow:
+    return FileRow(
+        name=entry.name,
+        file=str(entry.place.shown / entry.file),
+        run=str(entry.place.run) if entry.place.run else None,
+        made_by=entry.made_by,
+        format=entry.format,
+        precision=entry.precision,
+        engine=entry.engine,
+        bytes=entry.bytes,
+        gzip_bytes=entry.gzip_bytes,
+        sparsity=entry.sparsity,
+        parameters=entry.parameters,
+        macs=entry.macs,
+        mae_deg=entry.mae_deg,
+        above_best_deg=comparison.above.get(entry.name),
+        constant_mae_deg=entry.constant_mae_deg,
+        max_deviation_deg=entry.max_deviation_deg,
+        outputs={name: FurtherOutput(unit=unit, mae=mae) for name, (unit, mae) in entry.further.items()},
+        timing=entry.timing,
+        commands=entry.commands,
+        passed=entry.passed,
+        reasons=entry.reasons,
+        notes=entry.notes,
+    )
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -99,6 +108,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         grid.add_column(name, justify="right", no_wrap=True)
     for entry in comparison.entries:
         grid.add_row(escape(_short(entry.name)), *_cells(entry, letters_of(comparison, entry)))
+        for name, (unit, mae) in entry.further.items():
+            mark = "°" if unit == "deg" else f" {unit}" if unit else ""
+            grid.add_row(escape(f"  {name}{mark}"), f"{mae.mean:.3f}", f"{(mae.high - mae.low) / 2:.3f}")
     console.print(grid)
     for entry in comparison.entries:
         for reason in entry.reasons:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from sepilot_export.verify.gates import Kind
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.base.processor import NO_VNNI, int8_kernels
+from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.outputs.kinds import task_of
 
 if TYPE_CHECKING:
     from sepilot_export.verify.file_check import FileCheck
@@ -24,7 +26,8 @@ __all__ = ["advice_of"]
 WORST = 64
 """Frames with the largest errors, on which a file is computed once more."""
 
-LOSSES = frozenset({Kind.MAX_ERROR, Kind.MAE_INCREASE, Kind.SIGN_FLIPS})
+LOSSES, SATURATED = frozenset({"max_error", "mae_increase", "sign_flips"}), "saturated"
+"""Gates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -39,6 +42,17 @@ class _Case:
     @property
     def kinds(self) -> set[Kind]:
         return {fault.kind for fault in self.check.faults}
+
+    @property
+    def gates(self) -> set[str]:
+        """Those that were not kept."""
+        return {fault.gate for fault in self.check.faults if fault.gate}
+
+    def outputs(self, *kinds: Kind, gates: Collection[str] = ()) -> list[Output]:
+        """Those that were at fault in one of these ways; all of them for what is about the file as a whole."""
+        faults = [fault for fault in self.check.faults if fault.kind in kinds or fault.gate in gates]
+        named = {fault.output for fault in faults}
+        return [o for o in self.reference.contract.outputs if o.name in named or "" in named]
 
     def passing(self, *formats: str) -> list[str]:
         """Those of `formats` that were checked and passed."""
@@ -80,25 +94,27 @@ def _kernels(case: _Case) -> Advice | None:
     ONNX Runtime does so without its optimizations. What `kernels` are called is only said, it decides nothing.
     """
     check, form = case.check, case.check.candidate.form
-    if form.suffix != "onnx" or not form.precision.startswith("int8") or not check.answers.size:
+    if form.suffix != "onnx" or not form.precision.startswith("int8") or not check.outputs:
         return None
-    if not case.kinds & {*LOSSES, Kind.GOLDEN, Kind.TWIN}:
-        return None
-    output = case.reference.contract.outputs[0]
-    expected, allowed = case.reference.predictions, check.candidate.limits.max_error
+    found = (_kernel_advice(case, output) for output in case.outputs(Kind.GOLDEN, Kind.TWIN, gates=LOSSES))
+    return next((advice for advice in found if advice is not None), None)
+
+
+def _kernel_advice(case: _Case, output: Output) -> Advice | None:
+    check, name, distance = case.check, output.name, task_of(output).distance
+    expected, allowed = case.reference.predictions[name], check.candidate.limits[name]["max_error"] * output.scale
     twin = check.candidate.twin
     if twin is not None and Kind.TWIN in case.kinds:
-        expected, allowed = case.others[twin.of].answers, twin.allowed_steps * twin.step_of(output.name)
-    error = np.abs(check.answers.astype(np.float64) - expected)
+        expected, allowed = case.others[twin.of].answers[name], twin.allowed_steps * twin.step_of(name) * output.scale
+    error = distance(check.answers[name], expected)
     index = np.argsort(-error, kind="stable")[:WORST]
-    exact = np.abs(_in_float32(case, index) - expected[index])
-    here, there = float(error[index].max()), float(exact.max())
+    here, there = float(error.max()), float(distance(_in_float32(case, output, index), expected[index]).max())
     if not there <= min(here / 2, allowed):
         return None
     made_on = check.candidate.origin.int8_kernels
     kernels = case.kernels + (f"; exported on {made_on}" if made_on not in (None, case.kernels) else "")
     why = ": their 16-bit sums saturate" if case.kernels == NO_VNNI else ""
-    errors = f"at most {there * output.scale:.3g} {output.unit} off", f"not {here * output.scale:.3g}"
+    errors = f"at most {there:.3g} {output.unit} off", f"not {here:.3g}"
     others = case.passing("int8.tflite", "float16.onnx", "float32.onnx")[:1]
     return Advice(
         cause=f"this processor's int8 kernels ({kernels}){why}; computed in float32 the same file is {errors[0]} on "
@@ -107,7 +123,7 @@ def _kernels(case: _Case) -> Advice | None:
     )
 
 
-def _in_float32(case: _Case, index: NDArray[np.int64]) -> NDArray[np.float64]:
+def _in_float32(case: _Case, output: Output, index: NDArray[np.int64]) -> NDArray[np.float64]:
     """What the file says to these frames without the processor's int8 kernels."""
     import onnxruntime as ort
 
@@ -117,7 +133,7 @@ def _in_float32(case: _Case, index: NDArray[np.int64]) -> NDArray[np.float64]:
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(case.check.candidate.path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    name, head = reference.contract.input_name, reference.contract.outputs[0].name
+    name, head = reference.contract.input_name, output.name
     if reference.frames is None:
         inputs = [as_input(picture) for picture in reference.pictures[index]]
     else:
@@ -138,9 +154,12 @@ def _golden(case: _Case) -> Advice | None:
 def _preprocessing(case: _Case) -> Advice | None:
     if Kind.PREPROCESSING not in case.kinds:
         return None
-    candidate, expected = case.check.candidate, case.reference.predictions
-    if np.abs(case.reference.plain[candidate.form.name] - expected).max() > candidate.limits.max_error:
-        return None
+    candidate, reference = case.check.candidate, case.reference
+    for output in case.outputs(Kind.PREPROCESSING):
+        plain = reference.plain[candidate.form.name][output.name]
+        error = task_of(output).distance(plain, reference.predictions[output.name]).max()
+        if error > candidate.limits[output.name]["max_error"] * output.scale:
+            return None
     return Advice(
         cause="the preprocessing inside the file, not the net: without it the same file keeps its limits",
         next_step="export again with this version, or without --with-preprocessing",
@@ -149,12 +168,15 @@ def _preprocessing(case: _Case) -> Advice | None:
 
 def _narrow_output(case: _Case) -> Advice | None:
     """Right but for the frames at its own last answer; or the training model has such a last answer itself."""
-    if Kind.SATURATED not in case.kinds:
-        return None
-    output, candidate = case.reference.contract.outputs[0], case.check.candidate
-    said, expected = (np.clip(v, output.low, output.high) for v in (case.check.answers, case.reference.predictions))
+    found = (_narrow_advice(case, output) for output in case.outputs(gates=(SATURATED,)))
+    return next((advice for advice in found if advice is not None), None)
+
+
+def _narrow_advice(case: _Case, output: Output) -> Advice | None:
+    candidate, both = case.check.candidate, (case.check.answers, case.reference.predictions)
+    said, expected = (np.clip(answers[output.name], output.low, output.high) for answers in both)
     inside = (said > said.min()) & (said < said.max())
-    if np.abs(said - expected)[inside].max(initial=0.0) > candidate.limits.max_error:
+    if np.abs(said - expected)[inside].max(initial=0.0) > candidate.limits[output.name]["max_error"]:
         return None
     for ours, theirs in ((said.max(), expected.max()), (-said.min(), -expected.min())):
         if theirs - ours > 0.01:
@@ -177,7 +199,8 @@ def _loss(case: _Case) -> Advice | None:
     form, origin = candidate.form, candidate.origin
     float32 = f"float32.{form.suffix}"
     if (
-        not case.kinds <= {*LOSSES, Kind.GOLDEN, Kind.SATURATED}
+        not case.kinds <= {Kind.GATE, Kind.GOLDEN}
+        or not case.gates <= {*LOSSES, SATURATED}
         or not case.passing(float32)
         or form.precision == "float32"
     ):

@@ -6,18 +6,18 @@ Needs neither TensorFlow nor Keras: the training model's answers lie in referenc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.failures import Failure, failures_in
-from sepilot_export.convert.formats import FORMATS, GateLimits, format_named
-from sepilot_export.convert.int8_as_onnx import Twin, twin_of
+from sepilot_export.convert.formats import FORMATS, format_named
+from sepilot_export.convert.int8_as_onnx import Twin
+from sepilot_export.record.exports import EXPORT_NAME, Export, ExportedFile, read_export
 from sepilot_export.verify.causes import advice_of
 from sepilot_export.verify.fidelity import measure
-from sepilot_export.verify.file_check import Candidate, FileCheck, Origin
+from sepilot_export.verify.file_check import Candidate, FileCheck, Origin, OutputCheck
 from sepilot_export.verify.gates import (
     Fault,
     Kind,
@@ -27,15 +27,17 @@ from sepilot_export.verify.gates import (
     preprocessing_reasons,
     remarks,
 )
-from sepilot_export.verify.reference import EXPORT_NAME, Reference
-from sepilot_runtime.base.documents import parse
+from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
-from sepilot_runtime.base.files import gzip_size, read_json
+from sepilot_runtime.base.files import gzip_size
+from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file
-from sepilot_runtime.engine.pilot import Pilot, load_pilot
+from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 
-__all__ = ["candidates_of", "check_file", "check_files", "not_exported", "stand_in"]
+__all__ = ["candidates_of", "check_file", "check_files", "stand_in"]
+
+Infer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 
 Tick = Callable[[], None]
 """Told of every frame that was run."""
@@ -54,45 +56,37 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
         raise RunError(
             f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}"
         )
-    where = folder / EXPORT_NAME
-    record = read_json(where, RunError)
-    try:
-        listed = [
-            (folder / Path(f["file"]).name, format_named(f["format"]), f["limits"], twin_of(f, where),
-             Origin.of(record, f))
-            for f in record["files"]
-        ]  # fmt: skip
-    except (KeyError, TypeError, UsageError) as e:
-        raise RunError(f"{where}: damaged, export again: {e}") from e
-    found = [
-        Candidate(
-            path=path,
-            form=form,
-            limits=override(
-                parse(GateLimits, limits, f"{where}: limits", RunError, complete=True), form.precision, gates
-            ),
-            twin=twin,
-            origin=origin,
-        )
-        for path, form, limits, twin, origin in listed
-    ]
+    record = read_export(folder)
+    older = any(not file.outputs for file in record.files)
+    outputs = [output.name for output in read_reference(folder).contract.outputs] if older else []
+    found = [_candidate(folder, record, file, outputs, gates) for file in record.files]
     strangers = sorted(p for p in folder.iterdir() if p.suffix in MODEL_SUFFIXES and p not in {c.path for c in found})
     if strangers:
         raise RunError(f"{strangers[0]}: not of this export ({EXPORT_NAME} does not list it); move it elsewhere")
     if not found:
-        raise RunError(f"{where}: lists no files")
+        raise RunError(f"{folder / EXPORT_NAME}: lists no files")
     order = [f.name for f in FORMATS]
     return sorted(found, key=lambda c: order.index(c.form.name))
 
 
-def not_exported(folder: Path) -> tuple[Failure, ...]:
-    """The formats that `sepilot export` was asked for and could not make.
-
-    Raises:
-        RunError: export.json is damaged.
-    """
-    where = folder / EXPORT_NAME
-    return failures_in(read_json(where, RunError), where)
+def _candidate(
+    folder: Path, record: Export, file: ExportedFile, outputs: Sequence[str], gates: Sequence[str]
+) -> Candidate:
+    """`outputs`: whose the limits are where an older export does not say it."""
+    form = format_named(file.format)
+    limits = {name: found.limits for name, found in file.outputs.items()} or dict.fromkeys(outputs, file.limits)
+    return Candidate(
+        path=folder / Path(file.file).name,
+        form=form,
+        limits=override(limits, form.precision, gates),
+        twin=file.twin,
+        origin=Origin(
+            sha256=file.sha256 or None,
+            int8_kernels=record.processor.int8_kernels if record.processor else None,
+            max_drop=record.max_drop,
+            of_training=file.of_training,
+        ),
+    )
 
 
 def check_files(
@@ -112,12 +106,11 @@ def check_files(
 
 def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None) -> FileCheck:
     """The check of a twin with what its TFLite file's answers say about it."""
-    if not check.answers.size:
+    if not check.outputs:
         return check
-    if origin is None or not origin.answers.size:
+    if origin is None or not origin.outputs:
         return dataclasses.replace(check, notes=(*check.notes, f"not held against {twin.of}, which gave no answers"))
-    (twin_output, *_) = twin.output_steps or ("",)
-    steps = twin.distance({twin_output: check.answers}, {twin_output: origin.answers})
+    steps = twin.distance(check.answers, origin.answers)
     check = dataclasses.replace(check, twin_steps=steps)
     if steps <= twin.allowed_steps:
         return check
@@ -135,38 +128,55 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
         pilot = load_pilot(path, verify=False, engine=candidate.engine)
     except (ModelFileError, ContractError) as e:
         return _failed(candidate, [_fault(Kind.OPENING, e, path)], opened=False)
-    found = contract_reasons(pilot.contract, reference.contract, candidate.form)
-    faults = [Fault(kind=Kind.CONTRACT, text=text) for text in found]
+    differs = contract_reasons(pilot.contract, reference.contract, candidate.form)
+    faults = [Fault(kind=Kind.CONTRACT, text=text) for text in differs]
     golden = None
     try:
         golden = max(verify_golden(pilot.engine).values())
     except (ModelFileError, ContractError) as e:
         faults.append(_fault(Kind.GOLDEN, e, path))
-    if pilot.contract.input_shape != reference.contract.input_shape:
+    lost = {output.name for output in reference.contract.outputs} - {output.name for output in pilot.contract.outputs}
+    if pilot.contract.input_shape != reference.contract.input_shape or lost:
         return _failed(candidate, faults, opened=True)
     try:
-        answers = _run(pilot, reference, tick)
+        answers = answers_to(*_inputs(pilot, reference, tick))
     except ModelFileError as e:
         return _failed(candidate, [*faults, _fault(Kind.ANSWERS, e, path)], opened=True)
-    output = reference.contract.outputs[0]
-    fidelity = measure(answers, reference.predictions, reference.labels, reference.drives, reference.pictures, output)
-    inside = preprocessing_reasons(answers, reference.plain.get(candidate.form.name), output)
+    found: dict[str, OutputCheck] = {}
+    notes: list[str] = []
+    for output in reference.contract.outputs:
+        own, kept, its = _judged(candidate, reference, output, answers[output.name])
+        found[output.name], faults, notes = own, [*faults, *kept], [*notes, *its]
     return FileCheck(
         candidate=candidate,
         bytes=path.stat().st_size,
         gzip_bytes=gzip_size(path),
-        answers=answers,
-        fidelity=fidelity,
-        task=reference.task(answers),
+        outputs=found,
         golden_error=golden,
         opened=True,
-        faults=(
-            *faults,
-            *faults_of(fidelity, candidate.limits, output, len(answers)),
-            *(Fault(kind=Kind.PREPROCESSING, text=text) for text in inside),
-        ),
-        notes=tuple(remarks(fidelity, candidate.limits, output)),
+        faults=tuple(faults),
+        notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _judged(
+    candidate: Candidate, reference: Reference, output: Output, answers: NDArray[np.float32]
+) -> tuple[OutputCheck, list[Fault], list[str]]:
+    """One output's figures, why it fails, and what could not be decided."""
+    name, limits = output.name, candidate.limits[output.name]
+    fidelity = measure(
+        answers, reference.predictions[name], reference.labels[name], reference.drives, reference.pictures, output
+    )
+    plain = reference.plain.get(candidate.form.name, {}).get(name)
+    inside = preprocessing_reasons(answers, plain, output)
+    faults = [
+        *faults_of(fidelity, limits, output, len(answers)),
+        *(Fault(kind=Kind.PREPROCESSING, text=text, output=name) for text in inside),
+    ]
+    if len(reference.contract.outputs) > 1:
+        faults = [dataclasses.replace(fault, text=f"{name}: {fault.text}") for fault in faults]
+    found = OutputCheck(answers=answers, fidelity=fidelity, task=reference.task(name, answers))
+    return found, faults, list(remarks(fidelity, limits, output))
 
 
 def _failed(candidate: Candidate, faults: Sequence[Fault], *, opened: bool) -> FileCheck:
@@ -174,25 +184,24 @@ def _failed(candidate: Candidate, faults: Sequence[Fault], *, opened: bool) -> F
         candidate=candidate,
         bytes=candidate.path.stat().st_size if candidate.path.is_file() else 0,
         gzip_bytes=gzip_size(candidate.path) if candidate.path.is_file() else 0,
-        answers=np.empty(0, np.float32),
-        fidelity=None,
-        task=None,
+        outputs={},
         golden_error=None,
         opened=opened,
         faults=tuple(faults),
     )
 
 
-def _run(pilot: Pilot, reference: Reference, tick: Tick) -> NDArray[np.float32]:
-    answers = np.empty(len(reference.pictures), np.float32)
-    name = pilot.contract.outputs[0].name
-    infer = pilot.infer_picture if reference.frames is None else pilot.infer
-    for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
-        for vector, values in reference.vectors.items():
-            pilot.vectors[vector][:] = values[i]
-        answers[i] = infer(pixels)[name].item()
-        tick()
-    return answers
+def _inputs(pilot: Pilot, reference: Reference, tick: Tick) -> tuple[Infer, Iterator[NDArray[np.uint8]]]:
+    """How the file is asked, and what; vectors are put in place as their picture comes."""
+
+    def told() -> Iterator[NDArray[np.uint8]]:
+        for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
+            for vector, values in reference.vectors.items():
+                pilot.vectors[vector][:] = values[i]
+            yield pixels
+            tick()
+
+    return (pilot.infer_picture if reference.frames is None else pilot.infer), told()
 
 
 def _fault(kind: Kind, error: Exception, path: Path) -> Fault:

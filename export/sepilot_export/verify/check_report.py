@@ -1,9 +1,8 @@
-"""What `sepilot check` shows: plain values for JSON, a table for the terminal, a picture."""
+"""What `sepilot check` shows: check.json, a table for the terminal, a picture."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,103 +10,148 @@ import numpy as np
 from rich.markup import escape
 
 from sepilot_export.convert.failures import Failure, lines_of
-from sepilot_export.verify.file_check import FileCheck
+from sepilot_export.record.checks import (
+    CheckedFile,
+    CheckedOutput,
+    ErrorHistogram,
+    OutputReference,
+    ReferenceFigures,
+    Section,
+    Witness,
+)
+from sepilot_export.verify.fidelity import Fidelity
+from sepilot_export.verify.file_check import FileCheck, OutputCheck
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
-from sepilot_runtime.contract.contract import Scalar
-from sepilot_train.base.metrics import ScalarMetrics
+from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.outputs.kinds import task_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["draw", "print_failures", "print_table", "to_json", "witnesses"]
+__all__ = ["draw", "print_failures", "print_table", "section_of", "witnesses"]
 
 
 ERROR_EDGES = np.logspace(-7, 2, 73)
 """Of the histogram in check.json: one axis on which float32 and int8 can be compared."""
 
 
-def to_json(checks: Sequence[FileCheck], reference: Reference) -> dict[str, Any]:
-    """Plain values: the reference's own figures, one row per file, the witnesses, and the verdict."""
-    output = reference.contract.outputs[0]
-    task = reference.task(reference.predictions)
-    return {
-        "reference": {
-            "source": reference.source,
-            "frames": len(reference.predictions),
-            "drives": list(dict.fromkeys(reference.drives)),
-            "full_scale_deg": output.scale,
-            **_task(task),
-            "constant_mae": task.constant_mae if task else None,
-        },
-        "files": [_row(c, reference) for c in checks],
-        "witnesses": witnesses(checks, output),
-        "passed": all(c.passed for c in checks),
-    }
+def section_of(checks: Sequence[FileCheck], reference: Reference) -> Section:
+    """The reference's own figures, one row per file, the witnesses, and the verdict."""
+    outputs = {output.name: _reference_of(reference, output) for output in reference.contract.outputs}
+    first = next(iter(outputs.values()))
+    return Section(
+        reference=ReferenceFigures(
+            source=reference.source,
+            frames=len(reference),
+            drives=tuple(dict.fromkeys(reference.drives)),
+            full_scale_deg=first.scale,
+            task_mae=first.task_mae,
+            r2=first.r2,
+            constant_mae=first.constant_mae,
+            outputs=outputs,
+        ),
+        files=tuple(_row(c, reference) for c in checks),
+        witnesses=tuple(witnesses(checks, reference.contract.outputs)),
+        passed=all(c.passed for c in checks),
+    )
 
 
-def _row(check: FileCheck, reference: Reference) -> dict[str, Any]:
-    candidate, fidelity = check.candidate, check.fidelity
-    increase = fidelity.mae_increase if fidelity else None
-    return {
-        "file": candidate.path.name,
-        "format": candidate.form.name,
-        "precision": candidate.form.precision,
-        "engine": candidate.engine or candidate.form.engine,
-        "bytes": check.bytes,
-        "sha256": sha256_of(candidate.path) if candidate.path.is_file() else None,
-        "gzip_bytes": check.gzip_bytes,
-        "frames": len(check.answers),
-        "mean_error_deg": fidelity.mean_error if fidelity else None,
-        "p99_error_deg": fidelity.p99_error if fidelity else None,
-        "max_error_deg": fidelity.max_error if fidelity else None,
-        "sign_flips": fidelity.sign_flips if fidelity else None,
-        "saturated": fidelity.saturated if fidelity else None,
-        **_task(check.task),
-        "mae_increase": dataclasses.asdict(increase) if increase else None,
-        "golden_error": check.golden_error,
-        "twin_steps": check.twin_steps,
-        "error_histogram": _histogram(check, reference) if check.answers.size else None,
-        "limits": dataclasses.asdict(candidate.limits),
-        "passed": check.passed,
-        "reasons": list(check.reasons),
-        "cause": check.advice.cause if check.advice else None,
-        "next_step": check.advice.next_step if check.advice else None,
-        "notes": list(check.notes),
-    }
+def _reference_of(reference: Reference, output: Output) -> OutputReference:
+    task = reference.task(output.name, reference.predictions[output.name])
+    return OutputReference(
+        unit=output.unit,
+        scale=output.scale,
+        task_mae=task.mae if task else None,
+        r2=task.r2 if task else None,
+        constant_mae=task.constant_mae if task else None,
+    )
 
 
-def _histogram(check: FileCheck, reference: Reference) -> dict[str, list[float]]:
-    """Frames by absolute error, `edges_deg` in equal ratios; an error below or beyond them counts at that end."""
-    output = reference.contract.outputs[0]
-    low, high = output.low, output.high
-    said, expected = (np.clip(v.astype(np.float64), low, high) for v in (check.answers, reference.predictions))
-    error = np.clip(np.abs(said - expected) * output.scale, ERROR_EDGES[0], ERROR_EDGES[-1])
-    return {"edges_deg": ERROR_EDGES.tolist(), "counts": np.histogram(error, ERROR_EDGES)[0].tolist()}
+def _row(check: FileCheck, reference: Reference) -> CheckedFile:
+    candidate = check.candidate
+    outputs = {o.name: _output_row(check, reference, o) for o in reference.contract.outputs if o.name in check.outputs}
+    first = next(iter(outputs.values()), None)
+    figures: Mapping[str, Any] = first.figures if first else {}
+    return CheckedFile(
+        file=candidate.path.name,
+        format=candidate.form.name,
+        precision=candidate.form.precision,
+        engine=candidate.engine or candidate.form.engine,
+        bytes=check.bytes,
+        sha256=sha256_of(candidate.path) if candidate.path.is_file() else None,
+        gzip_bytes=check.gzip_bytes,
+        frames=len(reference) if check.outputs else 0,
+        mean_error_deg=first.mean_error if first else None,
+        p99_error_deg=first.p99_error if first else None,
+        max_error_deg=first.max_error if first else None,
+        sign_flips=figures.get("sign_flips"),
+        saturated=figures.get("saturated"),
+        task_mae=first.task_mae if first else None,
+        r2=first.r2 if first else None,
+        mae_increase=figures.get("mae_increase"),
+        golden_error=check.golden_error,
+        twin_steps=check.twin_steps,
+        error_histogram=first.error_histogram if first else None,
+        limits=next(iter(candidate.limits.values())),
+        outputs=outputs,
+        passed=check.passed,
+        reasons=check.reasons,
+        cause=check.advice.cause if check.advice else None,
+        next_step=check.advice.next_step if check.advice else None,
+        notes=check.notes,
+    )
 
 
-def _task(task: ScalarMetrics | None) -> dict[str, float | None]:
-    return {"task_mae": task.mae if task else None, "r2": task.r2 if task and np.isfinite(task.r2) else None}
+def _output_row(check: FileCheck, reference: Reference, output: Output) -> CheckedOutput:
+    found = check.outputs[output.name]
+    fidelity, task = found.fidelity, found.task
+    return CheckedOutput(
+        unit=output.unit,
+        mean_error=fidelity.mean_error,
+        p99_error=fidelity.p99_error,
+        max_error=fidelity.max_error,
+        figures=fidelity.figures,
+        limits=check.candidate.limits[output.name],
+        task_mae=task.mae if task else None,
+        r2=task.r2 if task else None,
+        error_histogram=_histogram(found, reference, output),
+        passed=check.passes(output.name),
+    )
 
 
-def witnesses(checks: Sequence[FileCheck], output: Scalar) -> list[dict[str, Any]]:
-    """For each precision made for two engines, how far the two files are from each other, in the output's unit.
+def _histogram(found: OutputCheck, reference: Reference, output: Output) -> ErrorHistogram:
+    """An error below or beyond the edges counts at that end."""
+    error = task_of(output).distance(found.answers, reference.predictions[output.name])
+    counts = np.histogram(np.clip(error, ERROR_EDGES[0], ERROR_EDGES[-1]), ERROR_EDGES)[0]
+    return ErrorHistogram(edges_deg=tuple(ERROR_EDGES.tolist()), counts=tuple(counts.tolist()))
+
+
+def witnesses(checks: Sequence[FileCheck], outputs: Sequence[Output]) -> list[Witness]:
+    """For each precision made for two engines, how far the two files are from each other, in the outputs' units.
 
     Quantizer and interpreter of one have nothing in common with the other's: where they agree, both are right, or the
     calibration frames are wrong.
     """
     found = []
-    done = [c for c in checks if c.answers.size]
+    done = [c for c in checks if c.outputs]
     for i, a in enumerate(done):
         for b in done[i + 1 :]:
             forms = a.candidate.form, b.candidate.form
             if forms[0].precision == forms[1].precision and forms[0].suffix != forms[1].suffix and not _twins(a, b):
-                gap = np.abs(a.answers.astype(np.float64) - b.answers) * output.scale
-                found.append(
-                    {"files": [a.candidate.path.name, b.candidate.path.name], "precision": forms[0].precision,
-                     "mean_deg": float(gap.mean()), "max_deg": float(gap.max())}
-                )  # fmt: skip
+                found += [_witness(a, b, output) for output in outputs]
     return found
+
+
+def _witness(a: FileCheck, b: FileCheck, output: Output) -> Witness:
+    gap = task_of(output).distance(a.answers[output.name], b.answers[output.name])
+    return Witness(
+        files=(a.candidate.path.name, b.candidate.path.name),
+        precision=a.candidate.form.precision,
+        output=output.name,
+        mean_deg=float(gap.mean()),
+        max_deg=float(gap.max()),
+    )
 
 
 def _twins(a: FileCheck, b: FileCheck) -> bool:
@@ -116,26 +160,18 @@ def _twins(a: FileCheck, b: FileCheck) -> bool:
 
 
 def print_table(checks: Sequence[FileCheck], reference: Reference, console: Console) -> None:
-    """The table, 80 columns, with a line for every reason to fail."""
-    from rich.table import Table
-
-    output = reference.contract.outputs[0]
-    console.print(_headline(reference, output))
-    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    # First, and never narrower: where the columns do not fit, figures are cut and not the verdict.
-    grid.add_column("", no_wrap=True, min_width=4)
-    grid.add_column("file", no_wrap=True)
-    unit = "°" if output.unit == "deg" else f" {output.unit}"
-    for name in ("kB", f"mean{unit}", f"p99{unit}", f"max{unit}", "flip", "sat.", "MAE change"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    for check in checks:
-        grid.add_row(*_cells(check))
-    console.print(grid)
-    for pair in witnesses(checks, output):
-        if pair["precision"].startswith("int8"):
+    """The table, 80 columns, with a line for every reason to fail; a row for each output where there are several."""
+    outputs = reference.contract.outputs
+    console.print(_headline(reference))
+    console.print(_grid(checks, outputs))
+    units = {output.name: _unit(output) for output in outputs}
+    for pair in witnesses(checks, outputs):
+        if pair.precision.startswith("int8"):
+            of = f"{pair.output} of " if len(outputs) > 1 else ""
+            unit = units[pair.output]
             console.print(
-                f"witness: {' and '.join(pair['files'])} differ by {pair['mean_deg']:.3f}{unit} in the mean, "
-                f"{pair['max_deg']:.3f}{unit} at most"
+                f"witness: {of}{' and '.join(pair.files)} differ by {pair.mean_deg:.3f}{unit} in the mean, "
+                f"{pair.max_deg:.3f}{unit} at most"
             )
     for check in checks:
         if check.twin_steps is not None and check.candidate.twin is not None:
@@ -151,6 +187,38 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
         console.print(f"[yellow]note[/yellow] {', '.join(about)}: {escape(note)}")
 
 
+def _grid(checks: Sequence[FileCheck], outputs: Sequence[Output]) -> Any:
+    from rich.table import Table
+
+    alone = outputs[0] if len(outputs) == 1 else None
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    # First, and never narrower: where the columns do not fit, figures are cut and not the verdict.
+    grid.add_column("", no_wrap=True, min_width=4)
+    grid.add_column("file", no_wrap=True)
+    unit = _unit(alone) if alone else ""
+    for name in ("kB", f"mean{unit}", f"p99{unit}", f"max{unit}", "flip", "sat.", "MAE change"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for check in checks:
+        start = [_verdict(passed=check.passed), check.candidate.form.name, _kilobytes(check.bytes)]
+        if alone or not check.outputs:
+            found = check.outputs.get(outputs[0].name)
+            grid.add_row(*start, *(_cells(found.fidelity) if found else ["-"] * 6))
+            continue
+        grid.add_row(*start)
+        for output in outputs:
+            row = [_verdict(passed=check.passes(output.name)), f"  {output.name}{_unit(output)}", ""]
+            grid.add_row(*row, *_cells(check.outputs[output.name].fidelity))
+    return grid
+
+
+def _verdict(*, passed: bool) -> str:
+    return "[green]pass[/green]" if passed else "[red]FAIL[/red]"
+
+
+def _unit(output: Output) -> str:
+    return "°" if output.unit == "deg" else f" {output.unit}" if output.unit else ""
+
+
 def print_failures(failed: Sequence[Failure], console: Console) -> None:
     """The formats that the export could not make."""
     for names, reason, way in lines_of(failed):
@@ -158,32 +226,29 @@ def print_failures(failed: Sequence[Failure], console: Console) -> None:
         console.print(f"     next: {escape(way)}")
 
 
-def _headline(reference: Reference, output: Scalar) -> str:
-    task = reference.task(reference.predictions)
+def _headline(reference: Reference) -> str:
     drives = list(dict.fromkeys(reference.drives))
     named = ", ".join(drives) if len(", ".join(drives)) <= 30 else f"{len(drives)} drives"
-    text = f"{len(reference.predictions):,} frames of {named}, against {reference.source}"
-    if task is None:
-        return f"{text}; without labels"
-    return (
-        f"{text}:\nR² {task.r2:.3f}, MAE {task.mae:.4f} ({task.mae * output.scale:.2f} {output.unit}); "
-        f"constant prediction MAE {task.constant_mae:.4f}"
-    )
+    text = f"{len(reference):,} frames of {named}, against {reference.source}"
+    outputs = reference.contract.outputs
+    lines = []
+    for output in outputs:
+        task = reference.task(output.name, reference.predictions[output.name])
+        if task is None:
+            continue
+        of = f"{output.name}: " if len(outputs) > 1 else ""
+        r2 = "n/a" if task.r2 is None else f"{task.r2:.3f}"
+        in_unit = f" ({task.mae * output.scale:.2f} {output.unit})" if output.unit else ""
+        lines.append(f"{of}R² {r2}, MAE {task.mae:.4f}{in_unit}; constant prediction MAE {task.constant_mae:.4f}")
+    return f"{text}:\n" + "\n".join(lines) if lines else f"{text}; without labels"
 
 
-def _cells(check: FileCheck) -> list[str]:
-    verdict = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
-    fidelity = check.fidelity
-    start = [verdict, check.candidate.form.name, _kilobytes(check.bytes)]
-    if fidelity is None:
-        return [*start, *["-"] * 6]
+def _cells(fidelity: Fidelity) -> list[str]:
     increase = fidelity.mae_increase
-    change = "-"
-    if increase is not None:
-        change = f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}"
+    change = f"{increase.mean:+.4f}±{(increase.high - increase.low) / 2:.4f}" if increase else "-"
     errors = (fidelity.mean_error, fidelity.p99_error, fidelity.max_error)
-    counts = (fidelity.sign_flips, fidelity.saturated)
-    return [*start, *map(_short, errors), *map(str, counts), change]
+    counts = [str(fidelity.figures.get(gate, "-")) for gate in ("sign_flips", "saturated")]
+    return [*map(_short, errors), *counts, change]
 
 
 def _kilobytes(size: int) -> str:
@@ -197,10 +262,10 @@ def _short(value: float) -> str:
 
 
 def draw(checks: Sequence[FileCheck], reference: Reference, path: Path) -> None:
-    """A PNG with the distribution of each file's error, and each file's answers against the reference's."""
+    """A PNG with the distribution of each file's error, and each file's answers against the reference's, by output."""
     from sepilot_train.base import plots
 
-    shown = [c for c in checks if c.answers.size]
+    shown = [(c, output) for c in checks if c.outputs for output in reference.contract.outputs]
     if not shown:
         return
     columns = min(4, len(shown))
@@ -208,49 +273,54 @@ def draw(checks: Sequence[FileCheck], reference: Reference, path: Path) -> None:
     fig = plots.figure(3.0 * columns, 4.9 * bands + 0.4)
     provenance = reference.contract.provenance
     fig.suptitle(
-        f"{provenance.recipe}: {len(reference.predictions):,} frames, each file against {reference.source}",
+        f"{provenance.recipe}: {len(reference):,} frames, each file against {reference.source}",
         x=0.01, ha="left", fontsize=12, color=plots.INK,
     )  # fmt: skip
     grid = fig.add_gridspec(2 * bands, columns, height_ratios=[1.0, 1.35] * bands)
-    for i, check in enumerate(shown):
+    for i, (check, output) in enumerate(shown):
         band, column = divmod(i, columns)
-        _draw_errors(fig, grid[2 * band, column], check, reference)
-        _draw_answers(fig, grid[2 * band + 1, column], check, reference)
+        _draw_errors(fig, grid[2 * band, column], check, reference, output)
+        _draw_answers(fig, grid[2 * band + 1, column], check, reference, output)
     plots.save(fig, path)
 
 
-def _draw_errors(fig: Any, cell: Any, check: FileCheck, reference: Reference) -> None:
+def _draw_errors(fig: Any, cell: Any, check: FileCheck, reference: Reference, output: Output) -> None:
     from sepilot_train.base import plots
 
-    output = reference.contract.outputs[0]
-    error = (check.answers.astype(np.float64) - reference.predictions) * output.scale
+    said, expected = check.answers[output.name], reference.predictions[output.name]
+    # With its side, which a distance has not.
+    error = task_of(output).distance(said, expected) * np.sign(said.astype(np.float64) - expected)
     reach = max(float(np.abs(error).max()), 1e-9) * 1.4
-    ax = plots.axes(fig, check.candidate.form.name, f"error [{output.unit}]", "frames", cell)
+    name = check.candidate.form.name + (f", {output.name}" if len(reference.contract.outputs) > 1 else "")
+    ax = plots.axes(fig, name, f"error{_axis(output)}", "frames", cell)
     ax.hist(error, bins=np.linspace(-reach, reach, 61).tolist(), color=plots.ACCENT)
     ax.set_yscale("log")
     ax.set_xlim(-reach, reach)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
-    limit = check.candidate.limits.max_error * output.scale
+    limit = check.candidate.limits[output.name]["max_error"] * output.scale
     for side in (-limit, limit):
         if abs(side) <= reach:
             ax.axvline(side, color=plots.SECOND, linewidth=1)
     ax.set_ylim(0.6, None)
-    verdict, colour = ("pass", "#1a7f37") if check.passed else ("FAIL", "#c62828")
+    verdict, colour = ("pass", "#1a7f37") if check.passes(output.name) else ("FAIL", "#c62828")
     style = {"transform": ax.transAxes, "va": "top", "fontsize": 9}
     ax.text(0.97, 0.97, verdict, ha="right", color=colour, fontweight="bold", **style)
     worst = float(np.abs(error).max())
     ax.text(0.03, 0.97, f"max {worst:.2g}\ngate {limit:.2g}", ha="left", color=plots.INK, **style)
 
 
-def _draw_answers(fig: Any, cell: Any, check: FileCheck, reference: Reference) -> None:
+def _draw_answers(fig: Any, cell: Any, check: FileCheck, reference: Reference, output: Output) -> None:
     from sepilot_train.base import plots
 
-    output = reference.contract.outputs[0]
-    said, expected = check.answers * output.scale, reference.predictions * output.scale
-    ax = plots.axes(fig, "", f"training model [{output.unit}]", f"file [{output.unit}]", cell)
+    said, expected = (answers[output.name] * output.scale for answers in (check.answers, reference.predictions))
+    ax = plots.axes(fig, "", f"training model{_axis(output)}", f"file{_axis(output)}", cell)
     reach = float(max(np.abs(said).max(), np.abs(expected).max(), 1e-3)) * 1.05
     ax.plot([-reach, reach], [-reach, reach], color=plots.SECOND, linewidth=0.8)
     ax.scatter(expected, said, s=3, alpha=0.3, color=plots.ACCENT, linewidths=0, rasterized=True)
     ax.set_xlim(-reach, reach)
     ax.set_ylim(-reach, reach)
     ax.set_aspect("equal")
+
+
+def _axis(output: Output) -> str:
+    return f" [{output.unit}]" if output.unit else ""

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.formats import Format, GateLimits
+from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.int8_as_onnx import Twin
 from sepilot_export.verify.fidelity import Fidelity
-from sepilot_export.verify.gates import (
-    Fault,
-)
+from sepilot_export.verify.gates import Fault
 from sepilot_runtime.engine.engines import EngineName
 from sepilot_train.base.metrics import ScalarMetrics
 
-__all__ = ["UNKNOWN", "Advice", "Candidate", "FileCheck", "Origin"]
+__all__ = ["UNKNOWN", "Advice", "Candidate", "FileCheck", "Origin", "OutputCheck"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +35,6 @@ class Origin:
     max_drop: float | None = None
     of_training: bool = False
 
-    @staticmethod
-    def of(record: Mapping[str, Any], row: Mapping[str, Any]) -> Origin:
-        """From export.json and a file's row in it; an older sepilot did not write all of it."""
-        processor = record.get("processor")
-        kernels = processor.get("int8_kernels") if isinstance(processor, dict) else None
-        drop, sha256 = record.get("max_drop"), row.get("sha256")
-        return Origin(
-            sha256=sha256 if isinstance(sha256, str) and sha256 else None,
-            int8_kernels=kernels if isinstance(kernels, str) else None,
-            max_drop=float(drop) if isinstance(drop, int | float) else None,
-            of_training=row.get("of_training") is True,
-        )
-
 
 UNKNOWN = Origin()
 
@@ -68,6 +52,7 @@ class Candidate:
     """A file to check, with its gates.
 
     Attributes:
+        limits: by output.
         twin: what it owes the TFLite file whose twin it is; None where it is none.
         engine: the interpreter that runs it; None for the usual one.
         origin: what export.json says about how it was made.
@@ -75,10 +60,24 @@ class Candidate:
 
     path: Path
     form: Format
-    limits: GateLimits
+    limits: Limits
     twin: Twin | None = None
     engine: EngineName | None = None
     origin: Origin = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class OutputCheck:
+    """What a file says through one output.
+
+    Attributes:
+        answers: (n, *shape) or (n,), to the reference's frames.
+        task: how good they are; None without labels.
+    """
+
+    answers: NDArray[np.float32]
+    fidelity: Fidelity
+    task: ScalarMetrics | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -86,8 +85,7 @@ class FileCheck:
     """What came of one file.
 
     Attributes:
-        answers: (n,) for the reference's frames; empty where the file did not get so far.
-        fidelity, task: None where there are no answers; `task` also where there are no labels.
+        outputs: by name; empty where the file did not get so far.
         golden_error: largest deviation on the golden frames, in output values; None where they failed.
         opened: it could be loaded at all.
         gzip_bytes: of the file compressed, as it travels to the car.
@@ -100,15 +98,17 @@ class FileCheck:
     candidate: Candidate
     bytes: int
     gzip_bytes: int
-    answers: NDArray[np.float32]
-    fidelity: Fidelity | None
-    task: ScalarMetrics | None
+    outputs: Mapping[str, OutputCheck]
     golden_error: float | None
     opened: bool
     faults: tuple[Fault, ...]
     notes: tuple[str, ...] = ()
     twin_steps: float | None = None
     advice: Advice | None = None
+
+    @property
+    def answers(self) -> Mapping[str, NDArray[np.float32]]:
+        return {name: found.answers for name, found in self.outputs.items()}
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -118,3 +118,7 @@ class FileCheck:
     @property
     def passed(self) -> bool:
         return not self.faults
+
+    def passes(self, output: str) -> bool:
+        """Whether nothing is wrong with an output, or with the file as a whole."""
+        return not any(fault.output in ("", output) for fault in self.faults)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.formats import FORMATS, Format, GateLimits
+from sepilot_export.convert.formats import FORMATS, Format, GateLimits, Limits
 from sepilot_export.verify.fidelity import Fidelity
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.contract.contract import Contract, Scalar
+from sepilot_runtime.contract.contract import Contract, Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 
 __all__ = ["Fault", "Kind", "contract_reasons", "drop_from", "faults_of", "judge", "override", "preprocessing_reasons",
@@ -29,42 +29,46 @@ float file by 0.004. A crop one row off, swapped colours and three wrong ways to
 
 
 class Kind(StrEnum):
-    """What a file does not keep."""
+    """What a file does not keep; a gate of its outputs where it is none of these."""
 
     OPENING = "opening"
     CONTRACT = "contract"
     GOLDEN = "golden frames"
     ANSWERS = "answers"
-    MAX_ERROR = "max_error"
-    MAE_INCREASE = "mae_increase"
-    SIGN_FLIPS = "sign_flips"
-    SATURATED = "saturated"
+    GATE = "gate"
     PREPROCESSING = "preprocessing"
     TWIN = "twin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One reason why a file fails, in words."""
+    """One reason why a file fails, in words.
+
+    Attributes:
+        gate: that was not kept, with `Kind.GATE`.
+        output: that it is about; "" for the file as a whole.
+    """
 
     kind: Kind
     text: str
+    gate: str = ""
+    output: str = ""
 
 
-def judge(fidelity: Fidelity, limits: GateLimits, output: Scalar, frames: int) -> Iterator[str]:
+def judge(fidelity: Fidelity, limits: GateLimits, output: Output, frames: int) -> Iterator[str]:
     """The gates that a file does not keep, one reason each; see `faults_of`."""
     return (fault.text for fault in faults_of(fidelity, limits, output, frames))
 
 
-def faults_of(fidelity: Fidelity, limits: GateLimits, output: Scalar, frames: int) -> Iterator[Fault]:
-    """The gates that a file does not keep, as the output's task judges them."""
+def faults_of(fidelity: Fidelity, limits: GateLimits, output: Output, frames: int) -> Iterator[Fault]:
+    """The gates that a file does not keep with one output, as that output's task judges them."""
     for rule in task_of(output).gates():
-        if text := rule.fault(getattr(fidelity, rule.name), getattr(limits, rule.name), frames):
-            yield Fault(kind=Kind(rule.name), text=text)
+        if text := rule.fault(fidelity.figures[rule.name], limits[rule.name], frames):
+            yield Fault(kind=Kind.GATE, text=text, gate=rule.name, output=output.name)
 
 
 def preprocessing_reasons(
-    answers: NDArray[np.float32], plain: NDArray[np.float32] | None, output: Scalar
+    answers: NDArray[np.float32], plain: NDArray[np.float32] | None, output: Output
 ) -> Iterator[str]:
     """Whether a file that takes frames answers as the same file without the preprocessing did to OpenCV's pictures.
 
@@ -75,23 +79,23 @@ def preprocessing_reasons(
     """
     if plain is None:
         return
-    worst = float(np.abs(answers.astype(np.float64) - plain).max())
-    if not worst <= PREPROCESSING_ERROR:
+    worst, allowed = float(task_of(output).distance(answers, plain).max()), PREPROCESSING_ERROR * output.scale
+    if not worst <= allowed:
         yield (
             f"its answers to frames differ from those of the same file to OpenCV's pictures by up to "
-            f"{worst * output.scale:.4g} {output.unit}, at most {PREPROCESSING_ERROR * output.scale:.4g} allowed: "
+            f"{worst:.4g} {output.unit}, at most {allowed:.4g} allowed: "
             "crop, resize or colours inside the file are not OpenCV's"
         )
 
 
-def remarks(fidelity: Fidelity, limits: GateLimits, output: Scalar) -> Iterator[str]:
+def remarks(fidelity: Fidelity, limits: GateLimits, output: Output) -> Iterator[str]:
     """What the figures could not decide."""
     for rule in task_of(output).gates():
-        if text := rule.remark(getattr(fidelity, rule.name), getattr(limits, rule.name)):
+        if text := rule.remark(fidelity.figures[rule.name], limits[rule.name]):
             yield text
 
 
-def drop_from(word: str, output: Scalar) -> float:
+def drop_from(word: str, output: Output) -> float:
     """`--max-drop`: a rise of the task MAE, in label units.
 
     Args:
@@ -151,24 +155,29 @@ def _first_difference(key: str, found: Any, expected: Any) -> str:
     return f"{key} differs" if len(str(found)) > 80 else f"{key}: {expected!r} expected, found {found!r}"
 
 
-def override(limits: GateLimits, precision: str, words: Sequence[str]) -> GateLimits:
-    """The limits of a file of `precision` with those that the command line sets instead.
+def override(limits: Limits, precision: str, words: Sequence[str]) -> Limits:
+    """The limits of a file of `precision`, by output, with those that the command line sets instead.
 
     Args:
-        words: "KEY=VALUE" for all files or "PRECISION.KEY=VALUE" for some, keys as in `GateLimits`.
+        words: "KEY=VALUE", KEY one of the gates, for all files and outputs; for some of them with the precision, the
+            output, or both before it: "int8.throttle.max_error=0.1".
 
     Raises:
-        UsageError: an unknown precision or key, or no number from 0 on.
+        UsageError: an unknown precision, output or key, or no number from 0 on.
     """
-    keys = [f.name for f in dataclasses.fields(GateLimits)]
+    keys = list(dict.fromkeys(key for gates in limits.values() for key in gates))
     precisions = dict.fromkeys(f.precision for f in FORMATS)
+    changed = {output: dict(gates) for output, gates in limits.items()}
     for word in words:
         name, _, text = word.partition("=")
-        only, _, key = name.rpartition(".")
-        if key not in keys or (only and only not in precisions):
+        *only, key = name.split(".")
+        precision_of = only.pop(0) if only and only[0] in precisions else ""
+        output_of = only.pop(0) if only and only[0] in limits else ""
+        if only or key not in keys:
+            outputs = f", OUTPUT one of {', '.join(limits)}" if len(limits) > 1 else ""
             raise UsageError(
-                f"--gate {word}: [PRECISION.]KEY=VALUE expected, KEY one of {', '.join(keys)}, "
-                f"PRECISION one of {', '.join(precisions)}"
+                f"--gate {word}: [PRECISION.]{'[OUTPUT.]' if outputs else ''}KEY=VALUE expected, KEY one of "
+                f"{', '.join(keys)}, PRECISION one of {', '.join(precisions)}{outputs}"
             )
         try:
             value = float(text)
@@ -176,6 +185,7 @@ def override(limits: GateLimits, precision: str, words: Sequence[str]) -> GateLi
             raise UsageError(f"--gate {word}: a number expected, found {text!r}") from e
         if not value >= 0:
             raise UsageError(f"--gate {word}: a number from 0 on expected")
-        if only in ("", precision):
-            limits = dataclasses.replace(limits, **{key: value})
-    return limits
+        for output in changed if precision_of in ("", precision) else ():
+            if output_of in ("", output):
+                changed[output][key] = value
+    return changed

@@ -17,15 +17,18 @@ from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.contract.contract import Contract
 from sepilot_train.base.metrics import ScalarMetrics, scalar_metrics
 
-__all__ = ["EXPORT_NAME", "REFERENCE_NAME", "Reference", "read_reference"]
+__all__ = ["REFERENCE_NAME", "Answers", "Reference", "read_reference"]
 
-EXPORT_NAME = "export.json"
 REFERENCE_NAME = "reference.npz"
 
 TRAINING_MODEL = "the training model"
 
-PLAIN, VECTOR = "plain:", "vector:"
-"""Before the names of formats, and of inputs, in the file."""
+PLAIN, LABEL, ANSWER, CONSTANT, VECTOR = "plain:", "label:", "answer:", "constant:", "vector:"
+"""Before the names of outputs, and of vector inputs, in the file; `PLAIN`, before a format's and an output's. Exports
+from before there were several outputs have "labels", "predictions", "constant" and "plain:<format>" of the only one.
+"""
+
+Answers = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -35,38 +38,46 @@ class Reference:
     Attributes:
         pictures: (n, h, w, c) uint8, in the order of the drives.
         drives, names: of each frame.
-        labels: (n,) float32, NaN where there is none.
-        predictions: (n,) float32, the training model's answers, not cut off.
-        constant: the mean of the training labels; the answer that costs nothing.
+        labels: by output, float32 (n,), NaN where there is none.
+        predictions: by output, float32 (n, *shape) or (n,), the training model's answers, not cut off.
+        constant: by output the mean of the training labels; the answer that costs nothing.
         contract: of the training run.
         source: whose answers they are, in words.
         frames: (n, H, W, 3) uint8 BGR, what the pictures were made of, for files that take frames; None for others.
         vectors: (n, size) float32 of each vector input, by name, given with the pictures.
-        plain: for such files by format, (n,) float32, what the same file without the preprocessing said to the
+        plain: for such files by format, as `predictions`, what the same file without the preprocessing said to the
             pictures.
     """
 
     pictures: NDArray[np.uint8]
     drives: tuple[str, ...]
     names: tuple[str, ...]
-    labels: NDArray[np.float32]
-    predictions: NDArray[np.float32]
-    constant: float
+    labels: Answers
+    predictions: Answers
+    constant: Mapping[str, float]
     contract: Contract
     source: str = TRAINING_MODEL
     frames: NDArray[np.uint8] | None = None
-    plain: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    plain: Mapping[str, Answers] = field(default_factory=dict)
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def task(self, answers: NDArray[np.floating]) -> ScalarMetrics | None:
-        """How good (n,) answers are against the labels; None without labels."""
-        known = np.isfinite(self.labels)
-        return scalar_metrics(self.labels[known], answers[known], self.constant) if known.any() else None
+    def __len__(self) -> int:
+        return len(self.drives)
+
+    def task(self, output: str, answers: NDArray[np.floating]) -> ScalarMetrics | None:
+        """How good (n,) answers of one output are against its labels; None without labels."""
+        labels = self.labels[output]
+        known = np.isfinite(labels)
+        return scalar_metrics(labels[known], answers[known], self.constant[output]) if known.any() else None
 
     def save(self, path: Path) -> None:
         """Write it, atomically."""
-        more: dict[str, Any] = {f"{PLAIN}{name}": answers for name, answers in self.plain.items()}
-        more |= {f"{VECTOR}{name}": values for name, values in self.vectors.items()}
+        more: dict[str, Any] = {
+            f"{PLAIN}{form}:{name}": values for form, answers in self.plain.items() for name, values in answers.items()
+        }
+        named = ((LABEL, self.labels), (ANSWER, self.predictions), (CONSTANT, self.constant), (VECTOR, self.vectors))
+        for key, found in named:
+            more |= {f"{key}{name}": np.asarray(value) for name, value in found.items()}
         if self.frames is not None:
             more["frames"] = self.frames
         with atomic_file(path) as part, part.open("wb") as file:
@@ -75,9 +86,6 @@ class Reference:
                 pictures=self.pictures,
                 drives=np.array(self.drives),
                 names=np.array(self.names),
-                labels=self.labels,
-                predictions=self.predictions,
-                constant=np.array(self.constant),
                 source=np.array(self.source),
                 contract=np.array(self.contract.to_json()),
                 **more,
@@ -95,29 +103,53 @@ def read_reference(folder: Path) -> Reference:
         raise RunError(f"{folder}: no {REFERENCE_NAME}; a directory of `sepilot export` expected")
     try:
         with np.load(path) as data:
-            reference = Reference(
-                pictures=data["pictures"],
-                drives=tuple(data["drives"].tolist()),
-                names=tuple(data["names"].tolist()),
-                labels=data["labels"],
-                predictions=data["predictions"],
-                constant=float(data["constant"]),
-                source=str(data["source"]) if "source" in data.files else TRAINING_MODEL,
-                contract=Contract.from_json(str(data["contract"]), str(path)),
-                frames=data.get("frames"),
-                plain={key.removeprefix(PLAIN): data[key] for key in data.files if key.startswith(PLAIN)},
-                vectors={key.removeprefix(VECTOR): data[key] for key in data.files if key.startswith(VECTOR)},
-            )
+            reference = _parsed({key: data[key] for key in data.files}, str(path))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise RunError(f"{path}: damaged, export again: {e}") from e
-    count = len(reference.pictures)
-    lengths = {len(reference.drives), len(reference.names), len(reference.labels), len(reference.predictions)}
-    lengths |= {len(values) for values in (*reference.plain.values(), *reference.vectors.values())}
-    if count == 0 or lengths != {count} or reference.pictures.shape[1:] != reference.contract.picture.shape:
+    contract, count = reference.contract, len(reference.pictures)
+    every = [reference.labels, reference.predictions, *reference.plain.values()]
+    lengths = {len(reference.drives), len(reference.names)}
+    lengths |= {len(values) for found in (*every, reference.vectors) for values in found.values()}
+    if count == 0 or lengths != {count} or reference.pictures.shape[1:] != contract.picture.shape:
         raise RunError(f"{path}: damaged, export again: pictures {reference.pictures.shape}, lengths {sorted(lengths)}")
-    frame = reference.contract.frame
-    expected = (count, *frame.shape) if frame else None
+    for values in (*every, reference.constant):
+        if set(values) != {output.name for output in contract.outputs}:
+            raise RunError(
+                f"{path}: damaged, export again: answers of {', '.join(o.name for o in contract.outputs)} expected, "
+                f"found {', '.join(values) or 'none'}"
+            )
+    expected = (count, *contract.frame.shape) if contract.frame else None
     found = None if reference.frames is None else reference.frames.shape
     if found != expected:
         raise RunError(f"{path}: damaged, export again: frames {expected} expected, found {found}")
     return reference
+
+
+def _parsed(found: dict[str, Any], where: str) -> Reference:
+    """Raises KeyError, ValueError."""
+    contract = Contract.from_json(str(found["contract"]), where)
+    first = contract.outputs[0].name
+    if "predictions" in found:
+        older = (("labels", LABEL), ("predictions", ANSWER), ("constant", CONSTANT))
+        found |= {f"{key}{first}": found[name] for name, key in older}
+    plain: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for key, values in _named(found, PLAIN).items():
+        form, _, output = key.partition(":")
+        plain.setdefault(form, {})[output or first] = values
+    return Reference(
+        pictures=found["pictures"],
+        drives=tuple(found["drives"].tolist()),
+        names=tuple(found["names"].tolist()),
+        labels=_named(found, LABEL),
+        predictions=_named(found, ANSWER),
+        constant={name: float(value) for name, value in _named(found, CONSTANT).items()},
+        contract=contract,
+        source=str(found.get("source", TRAINING_MODEL)),
+        frames=found.get("frames"),
+        plain=plain,
+        vectors=_named(found, VECTOR),
+    )
+
+
+def _named(found: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Another interpreter's answers to a model file: what a file is held against that comes without the model it was made of.
+"""Another interpreter's answers to a model file: what it is held against where the model it was made of is not at hand.
 
 Never the interpreter that will run it: a kernel that is wrong would agree with itself. Each of these is another
 implementation, and is asked about the file as it was, before anything was put in front of it.
@@ -50,7 +50,7 @@ def second_opinion(file: BareModel, content: bytes, wanted: str = "", *, single:
                 made = known[name](file, content)
                 _require_same(file, made)
             return made
-        except Exception as e:  # Whatever an interpreter has against a file is a reason to ask the next.
+        except Exception as e:  # noqa: BLE001  # Whatever an interpreter has against a file is a reason to ask the next.
             reasons.append(f"{name}: {first_line(e)}")
     if single:
         return file

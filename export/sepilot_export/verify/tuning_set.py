@@ -13,16 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.formats import GateLimits
+from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
-from sepilot_export.verify.fidelity import Fidelity, Interval, measure
+from sepilot_export.record.exports import TuningFigures
+from sepilot_export.verify.fidelity import Fidelity, measure
 from sepilot_export.verify.gates import judge, remarks
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.contract import Contract, Output
 from sepilot_runtime.engine.pilot import answers_to
 from sepilot_train.base.stored import Pictures
 
-__all__ = ["MINIMUM", "MOST", "TuningFigures", "TuningSet"]
+__all__ = ["MINIMUM", "MOST", "TuningSet"]
 
 
 MINIMUM = 64
@@ -30,28 +31,6 @@ MINIMUM = 64
 
 MOST = 8000
 """The largest error is that of a single frame, so that many see more of it; the rest would be clear from 2000."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TuningFigures:
-    """A file's deviation from the training model on some frames, in degrees, and the gates that it misses there.
-
-    Attributes:
-        on: what frames.
-        mae_increase: of the task error, in label units; None without labels.
-        notes: what the figures could not decide.
-    """
-
-    on: str
-    frames: int
-    output: str = ""
-    unit: str = "deg"
-    mean_deg: float
-    p99_deg: float
-    max_deg: float
-    mae_increase: Interval | None
-    misses: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -104,13 +83,13 @@ class TuningSet:
     def _outputs(self) -> Mapping[str, Output]:
         return {output.name: output for output in self.contract.outputs}
 
-    def _judged(self, found: Mapping[str, Fidelity], limits: GateLimits) -> Iterator[str]:
+    def _judged(self, found: Mapping[str, Fidelity], limits: Limits) -> Iterator[str]:
         """Reasons, each with the output that it is about where there are several."""
         for name, output in self._outputs.items():
             of = f"{name}: " if len(self._outputs) > 1 else ""
-            yield from (f"{of}{reason}" for reason in judge(found[name], limits, output, len(self.pictures)))
+            yield from (f"{of}{reason}" for reason in judge(found[name], limits[name], output, len(self.pictures)))
 
-    def misses(self, content: bytes, suffix: Suffix, limits: GateLimits) -> tuple[str, ...]:
+    def misses(self, content: bytes, suffix: Suffix, limits: Limits) -> tuple[str, ...]:
         """The gates that a file does not keep on these frames, one reason each."""
         try:
             found = self.fidelity(content, suffix)
@@ -118,7 +97,7 @@ class TuningSet:
             return (str(e),)
         return tuple(self._judged(found, limits))
 
-    def figures(self, content: bytes, suffix: Suffix, limits: GateLimits) -> tuple[TuningFigures, ...]:
+    def figures(self, content: bytes, suffix: Suffix, limits: Limits) -> tuple[TuningFigures, ...]:
         """A file's errors on these frames, for each output. Raises what `answers` raises."""
         found, frames = self.fidelity(content, suffix), len(self.pictures)
         return tuple(
@@ -131,8 +110,8 @@ class TuningSet:
                 p99_deg=round(found[name].p99_error, 5),
                 max_deg=round(found[name].max_error, 5),
                 mae_increase=found[name].mae_increase,
-                misses=tuple(judge(found[name], limits, output, frames)),
-                notes=tuple(remarks(found[name], limits, output)),
+                misses=tuple(judge(found[name], limits[name], output, frames)),
+                notes=tuple(remarks(found[name], limits[name], output)),
             )
             for name, output in self._outputs.items()
         )

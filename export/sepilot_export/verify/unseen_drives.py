@@ -8,49 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.record.exports import EXPORT_NAME, SeenDrive, SeenDrives, read_export
 from sepilot_export.verify.raw_frames import frame_count, resized
-from sepilot_export.verify.reference import EXPORT_NAME, Reference
-from sepilot_runtime.base.documents import parse
+from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import DriveError, FrameError, RunError, UsageError
-from sepilot_runtime.base.files import read_json
 from sepilot_runtime.contract.contract import FrameInput, Picture
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
-from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import load_pictures
+from sepilot_train.run.material import columns_of
+from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import standing_still_left_out, wanted_frames
 from sepilot_train.run.run import read_request, read_split
 
-__all__ = ["SeenDrive", "SeenDrives", "reference_on", "seen_drives"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenDrive:
-    """A drive of a run. `train` and `validation` are numbers of frames."""
-
-    id: str
-    fingerprint: str
-    train: int
-    validation: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenDrives:
-    """`drives` of export.json: what a run has seen, and how its recordings were read."""
-
-    reader: ReaderOptions
-    filter: DriveFilter
-    seen: tuple[SeenDrive, ...]
+__all__ = ["reference_on", "seen_drives"]
 
 
 def seen_drives(run: Path) -> SeenDrives:
@@ -63,6 +43,7 @@ def seen_drives(run: Path) -> SeenDrives:
             SeenDrive(id=d.id, fingerprint=d.fingerprint, train=len(d.train), validation=len(d.validation))
             for d in read_split(run)
         ),
+        columns=columns_of(load_recipe(str(run / "recipe.toml"))),
     )
 
 
@@ -79,22 +60,29 @@ def reference_on(
         DriveError: a drive cannot be read, or has no frames.
         RunError: it is one that the model was trained on or already judged on.
     """
-    where = folder / EXPORT_NAME
-    record = read_json(where, RunError)
-    min_throttle = float(record["min_throttle"])
-    drives = [standing_still_left_out(d, min_throttle) for d in open_drives(paths, options, labelled=True)]
-    _require_unseen(paths, record, where, known.contract.picture, min_throttle, progress=progress)
-    for drive in drives:
-        if drive.full_scale_deg != known.contract.outputs[0].scale:
+    record = read_export(folder)
+    if record.drives is None:
+        raise RunError(
+            f"{folder / EXPORT_NAME}: drives: missing, so nobody knows what the model was trained on; export again"
+        )
+    outputs = known.contract.outputs
+    columns = {output.name: record.drives.columns.get(output.name, output.name) for output in outputs}
+    options = dataclasses.replace(options, labels=tuple(columns.values()))
+    drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options, labelled=True)]
+    seen = dataclasses.replace(record.drives, columns=columns)
+    _require_unseen(paths, seen, known.contract.picture, record.min_throttle, progress=progress)
+    for drive, scale in ((d, o.scale) for d in drives for o in outputs if o.unit == "deg"):
+        if drive.full_scale_deg != scale:
             raise RunError(
-                f"{drive.path}: full scale of {known.contract.outputs[0].scale:g} degrees expected, as the model has "
-                f"it, found {drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
+                f"{drive.path}: full scale of {scale:g} degrees expected, as the model has it, found "
+                f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
             )
     pilot = load_pilot(model)
     source = f"{model.name}, which passed above"
     if known.contract.frame is not None:
-        return dataclasses.replace(_on_frames(drives, pilot, known, known.contract.frame), source=source)
-    sets = [load_pictures(drive, known.contract.picture, progress=progress) for drive in drives]
+        return dataclasses.replace(_on_frames(drives, pilot, known, known.contract.frame, columns), source=source)
+    learned = tuple(columns.values())
+    sets = [load_pictures(drive, known.contract.picture, labels=learned, progress=progress) for drive in drives]
     pictures = np.concatenate([s.pictures for s in sets])
     if not len(pictures):
         raise RunError(f"{paths[0]}: no usable frame")
@@ -103,23 +91,21 @@ def reference_on(
         pictures=pictures,
         drives=tuple(s.drive_id for s in sets for _ in s.names),
         names=tuple(name for s in sets for name in s.names),
-        labels=np.concatenate([s.labels["steering"] for s in sets]).astype(np.float32),
-        predictions=answers_to(pilot.infer_picture, pictures)[known.contract.outputs[0].name],
+        labels={name: np.concatenate([s.labels[column] for s in sets]) for name, column in columns.items()},
+        predictions=answers_to(pilot.infer_picture, pictures),
         source=source,
     )
 
 
 def _require_unseen(
-    paths: Sequence[Path], record: dict[str, Any], where: Path, picture: Picture, min_throttle: float, *, progress: bool
+    paths: Sequence[Path], known: SeenDrives, picture: Picture, min_throttle: float, *, progress: bool
 ) -> None:
-    if record.get("drives") is None:
-        raise RunError(f"{where}: drives: missing, so nobody knows what the model was trained on; export again")
-    known = parse(SeenDrives, record["drives"], f"{where}: drives", RunError, complete=True)
     seen = {drive.fingerprint: drive for drive in known.seen}
     for drive in _as_the_run_reads(paths, known.reader):
         try:
             kept = wanted_frames(drive, known.filter, min_throttle)
-            fingerprint = load_pictures(kept, picture, progress=progress).fingerprint
+            learned = tuple(known.columns.values())
+            fingerprint = load_pictures(kept, picture, labels=learned, progress=progress).fingerprint
         except DriveError:
             # The run takes none of its frames, so it is none of the run's.
             continue
@@ -136,7 +122,9 @@ def _as_the_run_reads(paths: Sequence[Path], reader: ReaderOptions) -> list[Driv
         return []
 
 
-def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: FrameInput) -> Reference:
+def _on_frames(
+    drives: Sequence[Drive], pilot: Pilot, known: Reference, size: FrameInput, columns: Mapping[str, str]
+) -> Reference:
     """As many raw frames as an export keeps, evenly over the drives; frames that cannot be read are left out."""
     everything = [(drive, i) for drive in drives for i in range(len(drive))]
     chosen = np.linspace(0, len(everything) - 1, frame_count(size, len(everything))).astype(np.int64)
@@ -154,6 +142,9 @@ def _on_frames(drives: Sequence[Drive], pilot: Pilot, known: Reference, size: Fr
         plain={},
         drives=tuple(drive.id for drive, _, _ in found),
         names=tuple(drive.names[i] for drive, i, _ in found),
-        labels=np.array([drive.labels["steering"][i] for drive, i, _ in found], np.float32),
-        predictions=answers_to(pilot.infer, frames)[known.contract.outputs[0].name],
+        labels={
+            name: np.array([drive.labels[column][i] for drive, i, _ in found], np.float32)
+            for name, column in columns.items()
+        },
+        predictions=answers_to(pilot.infer, frames),
     )

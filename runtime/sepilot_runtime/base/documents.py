@@ -2,6 +2,8 @@
 
 An unknown key is an error that lists the known ones, a wrong type names the key with what was expected and what was
 found. Contracts (JSON) and recipes (TOML) are both read through here.
+
+Every JSON document that a verb writes is one dataclass: `dataclasses.asdict` makes it, `read_document` reads it.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sepilot_runtime.base.caps import SETTINGS_BYTES
 from sepilot_runtime.base.errors import SepilotError
+from sepilot_runtime.base.files import read_json
 from sepilot_runtime.base.reading import read_regular
 
-__all__ = ["override", "parse", "plain", "read_toml"]
+__all__ = ["override", "parse", "plain", "read_document", "read_toml"]
 
 T = TypeVar("T")
 
@@ -34,7 +38,22 @@ def parse(kind: type[T], value: Any, key: str, error: type[SepilotError], *, com
     Raises:
         error: see above.
     """
-    return typing.cast(T, _Parser(error, complete).any(kind, value, key))
+    return typing.cast(T, _Parser(error, complete=complete).any(kind, value, key))
+
+
+def read_document(kind: type[T], path: Path, error: type[SepilotError]) -> T:
+    """A JSON document that some sepilot wrote.
+
+    Keys that only a later one knows are left alone, and what an older one did not write has its default.
+
+    Raises:
+        error: it cannot be read, or lacks something; one line that names file and key.
+    """
+    value = read_json(path, error)
+    try:
+        return typing.cast(T, _Parser(error, complete=False, later_keys=True).any(kind, value, ""))
+    except error as e:
+        raise error(f"{path}: {e}") from e
 
 
 def plain(value: Any) -> Any:
@@ -54,9 +73,10 @@ def _tag_of(kind: Any) -> str | None:
 
 
 class _Parser:
-    def __init__(self, error: type[SepilotError], complete: bool) -> None:
+    def __init__(self, error: type[SepilotError], *, complete: bool, later_keys: bool = False) -> None:
         self.error = error
         self.complete = complete
+        self.later_keys = later_keys
 
     def any(self, kind: Any, value: Any, key: str) -> Any:
         if dataclasses.is_dataclass(kind):
@@ -69,6 +89,8 @@ class _Parser:
                 known = ", ".join(map(str, arguments))
                 raise self.error(f"{key}: {'one of ' * (len(arguments) > 1)}{known} expected, found {_describe(value)}")
             return value
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return kind(self.any(Literal[tuple(member.value for member in kind)], value, key))
         if origin in (types.UnionType, typing.Union):
             return self.union(arguments, value, key)
         if origin is tuple:
@@ -127,7 +149,7 @@ class _Parser:
                 raise self.error(f"{prefix}kind: {tag} expected, found {_describe(found)}")
             value = {name: inner for name, inner in value.items() if name != "kind"}
         fields = {f.name: f for f in dataclasses.fields(kind)}
-        if unknown := sorted(set(value) - set(fields)):
+        if not self.later_keys and (unknown := sorted(set(value) - set(fields))):
             raise self.error(f"{prefix}{unknown[0]}: unknown key; known: {', '.join(fields)}")
         for name, field in fields.items():
             optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING

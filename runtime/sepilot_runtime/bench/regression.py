@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.base.files import read_json
+from sepilot_runtime.bench.record import Benchmark, BenchRow
 
 __all__ = [
     "Key",
@@ -67,25 +68,19 @@ class RegressionTest:
     failed: bool
 
 
-def read_benchmark(path: Path) -> dict[str, Any]:
+def read_benchmark(path: Path) -> Benchmark:
     """What `sepilot bench --json` wrote.
 
     Raises:
         UsageError: it is no such document, or one of a sepilot that did not keep the single rounds.
     """
-    document = read_json(path, UsageError)
-    rows = document.get("rows") if isinstance(document, dict) else None
-    if not isinstance(rows, list) or not isinstance(document.get("settings"), dict):
-        raise UsageError(f"{path}: a document of `sepilot bench --json` expected")
-    for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("us_p50_by_round"), list):
-            raise UsageError(f"{path}: rows without us_p50_by_round, of an older sepilot; measure again")
-    return dict(document)
+    document = read_document(Benchmark, path, UsageError)
+    if not all(row.us_p50_by_round for row in document.rows):
+        raise UsageError(f"{path}: rows without us_p50_by_round, of an older sepilot; measure again")
+    return document
 
 
-def compare(
-    old: Mapping[str, Any], new: Mapping[str, Any], *, tolerance: float = 0.05
-) -> tuple[list[RegressionTest], list[str]]:
+def compare(old: Benchmark, new: Benchmark, *, tolerance: float = 0.05) -> tuple[list[RegressionTest], list[str]]:
     """Every file, engine and number of threads that both have, and remarks on what does not compare.
 
     Args:
@@ -94,15 +89,15 @@ def compare(
     Raises:
         UsageError: see `require_comparable`.
     """
-    require_comparable(old, new["settings"], [(_key(row), len(row["us_p50_by_round"])) for row in new["rows"]])
-    before, after = ({_key(row): row for row in document["rows"]} for document in (old, new))
+    require_comparable(old, new.settings, [(_key(row), len(row.us_p50_by_round)) for row in new.rows])
+    before, after = ({_key(row): row for row in document.rows} for document in (old, new))
     found = [_compared(before[key], row, tolerance) for key, row in after.items() if key in before]
     remarks = [f"only in the old run: {' '.join(map(str, key))}" for key in before if key not in after]
     remarks += [f"only in the new run: {' '.join(map(str, key))}" for key in after if key not in before]
     return found, _machines(old, new) + remarks
 
 
-def require_comparable(old: Mapping[str, Any], settings: Mapping[str, Any], rows: Sequence[tuple[Key, int]]) -> None:
+def require_comparable(old: Benchmark, settings: Mapping[str, Any], rows: Sequence[tuple[Key, int]]) -> None:
     """Make sure that a benchmark compares with an old one, which can be told before it is made.
 
     Args:
@@ -113,12 +108,12 @@ def require_comparable(old: Mapping[str, Any], settings: Mapping[str, Any], rows
             nothing in common.
     """
     for name in SAME_SETTINGS:
-        if old["settings"].get(name) != settings.get(name):
+        if old.settings.get(name) != settings.get(name):
             raise UsageError(
-                f"--against: {name}: {old['settings'].get(name)} there, {settings.get(name)} here; "
+                f"--against: {name}: {old.settings.get(name)} there, {settings.get(name)} here; "
                 "only runs on the same frames compare"
             )
-    there = [(_key(row), len(row["us_p50_by_round"])) for row in old["rows"]]
+    there = [(_key(row), len(row.us_p50_by_round)) for row in old.rows]
     _require_told_apart([key for key, _ in there], [key for key, _ in rows])
     rounds = dict(there)
     common = {key: min(count, rounds[key]) for key, count in rows if key in rounds}
@@ -161,15 +156,15 @@ def ratio_interval(old_us: Sequence[float], new_us: Sequence[float], seed: int =
     return float(low / drift), float(high * drift)
 
 
-def _compared(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> RegressionTest:
-    rounds = (old["us_p50_by_round"], new["us_p50_by_round"])
+def _compared(old: BenchRow, new: BenchRow, tolerance: float) -> RegressionTest:
+    rounds = (old.us_p50_by_round, new.us_p50_by_round)
     low, high = ratio_interval(*rounds)
     ratio = float(np.median(rounds[1]) / np.median(rounds[0]))
     outcome = RegressionOutcome.SLOWER if low > 1 else RegressionOutcome.FASTER if high < 1 else RegressionOutcome.SAME
     return RegressionTest(
-        file=new["file"],
-        engine=new["engine"],
-        threads=new["threads"],
+        file=new.file,
+        engine=new.engine,
+        threads=new.threads,
         old_us=float(np.median(rounds[0])),
         new_us=float(np.median(rounds[1])),
         ratio=ratio,
@@ -194,19 +189,17 @@ def _drift(samples: NDArray[np.float64]) -> float:
     return abs(math.log(float(np.median(samples[:half]) / np.median(samples[half:]))))
 
 
-def _key(row: Mapping[str, Any]) -> Key:
-    return row["file"], row["engine"], row["threads"]
+def _key(row: BenchRow) -> Key:
+    return row.file, row.engine, row.threads
 
 
-def _machines(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _machines(old: Benchmark, new: Benchmark) -> list[str]:
     """What else is not the same."""
-    there, here = old.get("conditions", {}), new.get("conditions", {})
     remarks = [
-        f"{name}: {there.get(name)} there, {here.get(name)} here"
+        f"{name}: {there} there, {here} here"
         for name in ("board", "cpu", "cores", "governor", "versions", "python")
-        if there.get(name) != here.get(name)
+        if (there := getattr(old.conditions, name)) != (here := getattr(new.conditions, name))
     ]
-    rates = [document.get("gemm_gmacs") for document in (old, new)]
-    if all(rates):
-        remarks.append(f"the machine itself: {rates[0]:.1f} GMAC/s there, {rates[1]:.1f} here")
+    if old.gemm_gmacs and new.gemm_gmacs:
+        remarks.append(f"the machine itself: {old.gemm_gmacs:.1f} GMAC/s there, {new.gemm_gmacs:.1f} here")
     return remarks

@@ -66,6 +66,7 @@ class SoakTest:
         dropped: frames that were due while the loop was still busy with an older one.
         resources: the first one after a tenth of the time, when all is warm.
         seconds_in: states of the drive.
+        rss_slope_kb_per_min: growth of memory by a straight line through all looks at it.
     """
 
     rate_hz: float | None
@@ -79,15 +80,7 @@ class SoakTest:
     dropped: int
     resources: tuple[Resources, ...]
     seconds_in: dict[str, float]
-
-    @property
-    def rss_slope_kb_per_min(self) -> float:
-        """Growth of memory by a straight line through all looks at it."""
-        if len(self.resources) < 2:
-            return 0.0
-        minutes = [look.seconds / 60 for look in self.resources]
-        kilobytes = [look.rss_bytes / 1024 for look in self.resources]
-        return round(float(np.polyfit(minutes, kilobytes, 1)[0]), 3) + 0.0
+    rss_slope_kb_per_min: float
 
 
 def soak_test(
@@ -113,6 +106,7 @@ def soak_test(
     summary = drive_live(pilot, camera, [camera], control=control)
     turn, own = camera.turn.result(), camera.own.result()
     assert turn is not None and own is not None
+    looks = camera.looks()
     return SoakTest(
         rate_hz=rate_hz,
         seconds=summary.seconds,
@@ -123,9 +117,19 @@ def soak_test(
         missed=camera.missed,
         missed_by_us=camera.missed_by_us,
         dropped=camera.lost["dropped"],
-        resources=camera.looks(),
+        resources=looks,
         seconds_in=summary.seconds_in,
+        rss_slope_kb_per_min=_rss_slope(looks),
     )
+
+
+def _rss_slope(looks: Sequence[Resources]) -> float:
+    """kB per minute."""
+    if len(looks) < 2:
+        return 0.0
+    minutes = [look.seconds / 60 for look in looks]
+    kilobytes = [look.rss_bytes / 1024 for look in looks]
+    return round(float(np.polyfit(minutes, kilobytes, 1)[0]), 3) + 0.0
 
 
 class MemoryCamera:

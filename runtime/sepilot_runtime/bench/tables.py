@@ -6,12 +6,13 @@ import dataclasses
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sepilot_runtime.bench.cold_start import ColdStart
 from sepilot_runtime.bench.latency_bench import Measurement
+from sepilot_runtime.bench.record import Benchmark, BenchRow, conditions_of
 from sepilot_runtime.bench.regression import RegressionTest
 from sepilot_runtime.bench.roofline import floor_us
 from sepilot_runtime.bench.soak import SoakTest
@@ -54,62 +55,49 @@ class Report:
         return floor_us(macs, self.gemm_gmacs) if macs and self.gemm_gmacs else None
 
 
-def document(report: Report) -> dict[str, Any]:
-    """Conditions at the start (and what changes, at the end), settings, one row per file, engine and thread count."""
-    after = report.after
-    conditions = {
-        **asdict(report.before),
-        "load_after": after.load,
-        "temperature_after_c": after.temperature_c,
-        "clock_after_mhz": after.clock_mhz,
-        "throttled_after": after.throttled,
-    }
-    return {
-        "conditions": conditions,
-        "settings": dict(report.settings),
-        "gemm_gmacs": report.gemm_gmacs,
-        "rows": [_row(report, index) for index in range(len(report.results))],
-        "missing": list(report.missing),
-    }
+def document(report: Report) -> Benchmark:
+    """What a benchmark found, as it is written."""
+    return Benchmark(
+        conditions=conditions_of(report.before, report.after),
+        settings=report.settings,
+        gemm_gmacs=report.gemm_gmacs,
+        rows=tuple(_row(report, index) for index in range(len(report.results))),
+        missing=tuple(report.missing),
+    )
 
 
-def _row(report: Report, index: int) -> dict[str, Any]:
+def _row(report: Report, index: int) -> BenchRow:
     result = report.results[index]
     total, floor = result.total, report.floor_us(index)
-    row = {
-        "file": report.names[result.path],
-        "path": str(result.path),
-        "sha256": report.sha256.get(result.path),
-        "engine": result.engine,
-        "precision": result.precision,
-        "threads": result.threads,
-        "reference": result.reference,
-        "contract": not result.bare,
-        "bytes": result.file_bytes,
-        "load_ms": result.load_ms,
-        "first_us": result.first_us,
-        "us_min": total.min_us,
-        "us_p50": total.p50_us,
-        "us_p90": total.p90_us,
-        "us_p99": total.p99_us,
-        "us_max": total.max_us,
-        "us_p50_by_round": list(result.total_by_round_us),
-        "count": total.count,
-        "preprocess": asdict(result.preprocess),
-        "infer": asdict(result.infer),
-        "ratio": result.ratio,
-        "macs": report.macs[index],
-        "floor_us": floor,
-        "infer_over_floor": result.infer.p50_us / floor if floor else None,
-    }
-    if index < len(report.colds):
-        row["cold_start"] = asdict(report.colds[index])
-    if index < len(report.paced):
-        paced = report.paced[index]
-        # All looks at memory are in the slope; the single ones would make most of the file.
-        slim = dataclasses.replace(paced, resources=paced.resources[-1:])
-        row["paced"] = {**asdict(slim), "rss_slope_kb_per_min": paced.rss_slope_kb_per_min}
-    return row
+    paced = report.paced[index] if index < len(report.paced) else None
+    return BenchRow(
+        file=report.names[result.path],
+        path=str(result.path),
+        sha256=report.sha256.get(result.path),
+        engine=result.engine,
+        precision=result.precision,
+        threads=result.threads,
+        reference=result.reference,
+        contract=not result.bare,
+        bytes=result.file_bytes,
+        load_ms=result.load_ms,
+        first_us=result.first_us,
+        us_min=total.min_us,
+        us_p50=total.p50_us,
+        us_p90=total.p90_us,
+        us_p99=total.p99_us,
+        us_max=total.max_us,
+        us_p50_by_round=result.total_by_round_us,
+        count=total.count,
+        preprocess=result.preprocess,
+        infer=result.infer,
+        ratio=result.ratio,
+        macs=report.macs[index],
+        floor_us=floor,
+        infer_over_floor=result.infer.p50_us / floor if floor else None,
+        cold_start=report.colds[index] if index < len(report.colds) else None,
+        paced=dataclasses.replace(paced, resources=paced.resources[-1:]) if paced else None,
+    )
 
 
 def table(report: Report, *, by_engine: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from sepilot_runtime.commands.bench_request import BenchRequest, bench_request
 
 if TYPE_CHECKING:
     from sepilot_runtime.bench.latency_bench import Variant
+    from sepilot_runtime.bench.record import Benchmark
     from sepilot_runtime.bench.tables import Report
 
 __all__ = ["main"]
@@ -84,15 +85,17 @@ def _paced(variant: Variant, frames: Sequence[Any], request: BenchRequest) -> An
     return soak_test(pilot, frames, rate_hz=request.paced, seconds=request.minutes * 60)
 
 
-def _say(report: Report, old: Mapping[str, Any] | None, request: BenchRequest) -> int:
+def _say(report: Report, old: Benchmark | None, request: BenchRequest) -> int:
     """Print what was measured, or how it compares; the exit code."""
+    from dataclasses import asdict
+
     from sepilot_runtime.bench.tables import document
 
     new = document(report)
     if old is not None:
         return _compare(old, new, request)
     if request.json:
-        print(json.dumps(new, indent=2))
+        print(json.dumps(asdict(new), indent=2))
     else:
         _print(report, request)
     return 0
@@ -119,7 +122,7 @@ def _print(report: Report, request: BenchRequest) -> None:
         print(paced_table(report))
 
 
-def _compare(old: Mapping[str, Any], new: Mapping[str, Any], request: BenchRequest) -> int:
+def _compare(old: Benchmark, new: Benchmark, request: BenchRequest) -> int:
     from dataclasses import asdict
 
     from sepilot_runtime.bench.regression import compare
@@ -128,7 +131,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], request: BenchReque
     found, remarks = compare(old, new, tolerance=request.tolerance)
     failed = any(row.failed for row in found)
     if request.json:
-        print(json.dumps({**new, "against": [asdict(row) for row in found], "remarks": remarks}, indent=2))
+        print(json.dumps({**asdict(new), "against": [asdict(row) for row in found], "remarks": remarks}, indent=2))
     else:
         print(comparison_table(found))
         print("".join(f"\n{remark}" for remark in remarks).removeprefix("\n"))

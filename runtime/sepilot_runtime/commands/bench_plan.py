@@ -12,6 +12,7 @@ from sepilot_runtime.commands.bench_request import BenchRequest
 
 if TYPE_CHECKING:
     from sepilot_runtime.bench.latency_bench import Variant
+    from sepilot_runtime.bench.record import Benchmark
     from sepilot_runtime.engine.engines import Engine
     from sepilot_runtime.engine.model_file import ModelFile
 
@@ -40,7 +41,7 @@ class BenchPlan:
     settings: Mapping[str, Any]
 
 
-def planned(request: BenchRequest, old: Mapping[str, Any] | None) -> BenchPlan:
+def planned(request: BenchRequest, old: Benchmark | None) -> BenchPlan:
     """Everything is read, and whatever can be told beforehand is said, before minutes go into measuring."""
     import numpy as np
 
@@ -100,7 +101,7 @@ def _require_contracts(known: Collection[Path], paths: Sequence[Path], request: 
             )
 
 
-def _require_comparable(old: Mapping[str, Any], plan: BenchPlan) -> None:
+def _require_comparable(old: Benchmark, plan: BenchPlan) -> None:
     from sepilot_runtime.bench.regression import require_comparable
 
     keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]

@@ -51,7 +51,7 @@ class DriveModels:
             request = _by_profile(request, request.profile)
         self._engine = engine_named(request.engine) if request.engine else None
         self._threads = request.threads or 1
-        self._limits = car.limits
+        self._limits, self._actuation = car.limits, car.actuation
         self._picture: Picture | None = None
         self._trial: subprocess.Popen[str] | None = None
         if request.file and request.slots:
@@ -142,7 +142,7 @@ class DriveModels:
             from sepilot_runtime.drive.novelty import NoveltyMonitor
 
             NoveltyMonitor(pilot.contract)
-        require_drivable(pilot.contract, path)
+        require_drivable(pilot.contract, path, self._actuation)
         if self._picture is not None and _picture_alone(pilot) != self._picture:
             raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
         return pilot

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sepilot_runtime.base.errors import ContractError, UsageError
 from sepilot_runtime.drive.state import State
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from sepilot_runtime.engine.pilot import Prediction
     from sepilot_runtime.source.protocol import Frame
 
-__all__ = ["STEERING", "Actuation", "Actuator", "require_drivable"]
+__all__ = ["STEERING", "THROTTLE", "Actuation", "Actuator", "require_drivable"]
 
-STEERING = "steering"
-"""Name of the output that a car is steered by."""
+STEERING, THROTTLE = "steering", "throttle"
+"""Names of the outputs that a car is driven by."""
 
 
-def require_drivable(contract: Contract, path: Path) -> None:
-    """A model that a car can be driven by says where to go, and by its picture alone.
+def require_drivable(contract: Contract, path: Path, actuation: Actuation | None = None) -> None:
+    """A model that a car can be driven by says where to go, and how fast where it is asked; by its picture alone.
 
     Raises:
         ContractError: it does not.
@@ -36,6 +36,10 @@ def require_drivable(contract: Contract, path: Path) -> None:
     if STEERING not in names:
         found = ", ".join(output.name for output in contract.outputs)
         raise ContractError(f"{path}: {STEERING!r} in degrees with + = right expected among its outputs, found {found}")
+    if actuation and actuation.throttle == "model":
+        speeds = [o.name for o in contract.outputs if o.kind == "scalar" and o.positive != "right"]
+        if THROTTLE not in speeds:
+            raise ContractError(f'{path}: actuation.throttle = "model": it has no output {THROTTLE!r} to go by')
     if contract.vectors:
         found = ", ".join(vector.name for vector in contract.vectors)
         raise ContractError(f"{path}: it takes {found} beside the picture, which no source of a drive gives")
@@ -51,8 +55,11 @@ class Actuation:
         low, high: the range that the car's linkage takes, after gain and trim.
         smoothing_s: time constant of a first-order low-pass; 0 takes the steering as it is.
         max_rate_per_s: largest change of the steering per second; None has no limit.
-        throttle: while driving; sepilot steers only, so it is a constant, and 0 by default.
-        degraded_throttle: factor on it in the state `degraded`.
+        throttle: while driving: a number, 0 by default; "model": what the model's output of that name says;
+            "by-curvature": `throttle_max` straight ahead, and less the further the model steers.
+        throttle_max: no throttle is above it. Needed unless `throttle` is a number.
+        bend_throttle: "by-curvature" at full steering, as a factor on `throttle_max`.
+        degraded_throttle: factor on the throttle in the state `degraded`.
     """
 
     gain: float = 1.0
@@ -61,7 +68,9 @@ class Actuation:
     high: float = 1.0
     smoothing_s: float = 0.0
     max_rate_per_s: float | None = None
-    throttle: float = 0.0
+    throttle: float | Literal["model", "by-curvature"] = 0.0
+    throttle_max: float | None = None
+    bend_throttle: float = 0.5
     degraded_throttle: float = 0.5
 
     def __post_init__(self) -> None:
@@ -75,11 +84,23 @@ class Actuation:
             raise UsageError(f"smoothing_s: 0 to 10 expected, found {self.smoothing_s:g}")
         if self.max_rate_per_s is not None and not self.max_rate_per_s > 0:
             raise UsageError(f"max_rate_per_s: a positive number expected, found {self.max_rate_per_s:g}")
-        if not -1 <= self.throttle <= 1 or not 0 <= self.degraded_throttle <= 1:
-            raise UsageError(
-                f"throttle from -1 to 1 and degraded_throttle from 0 to 1 expected, found {self.throttle:g} and "
-                f"{self.degraded_throttle:g}"
-            )
+        self._require_throttle()
+
+    def _require_throttle(self) -> None:
+        if isinstance(self.throttle, str):
+            if self.throttle_max is None:
+                raise UsageError(f'throttle_max: a number above 0 expected with throttle = "{self.throttle}"')
+        elif not -1 <= self.throttle <= 1:
+            raise UsageError(f"throttle: -1 to 1 expected, found {self.throttle:g}")
+        if self.throttle_max is not None:
+            if not 0 < self.throttle_max <= 1:
+                raise UsageError(f"throttle_max: above 0 and at most 1 expected, found {self.throttle_max:g}")
+            if not isinstance(self.throttle, str) and self.throttle > self.throttle_max:
+                most = f"throttle_max, {self.throttle_max:g},"
+                raise UsageError(f"throttle: at most {most} expected, found {self.throttle:g}")
+        for name in ("bend_throttle", "degraded_throttle"):
+            if not 0 <= (found := getattr(self, name)) <= 1:
+                raise UsageError(f"{name}: 0 to 1 expected, found {found:g}")
 
     @property
     def straight(self) -> float:
@@ -132,7 +153,7 @@ class Actuator:
             frame=frame,
             prediction=prediction,
             steering=self.steer(prediction.values[STEERING], now_ns if at_ns is None else at_ns),
-            throttle=settings.throttle * (1.0 if state is State.DRIVING else settings.degraded_throttle),
+            throttle=self._throttle(prediction) * (1.0 if state is State.DRIVING else settings.degraded_throttle),
             state=state,
             reason=reason,
             decided_ns=now_ns,
@@ -140,6 +161,18 @@ class Actuator:
             age_ms=(now_ns - frame.arrived_ns) / 1e6,
             late=late,
         )
+
+    def _throttle(self, prediction: Prediction) -> float:
+        """Of a car that goes where the model says; never backwards where the model has a say in it."""
+        settings = self._settings
+        if not isinstance(settings.throttle, str):
+            return settings.throttle
+        most = settings.throttle_max or 0.0
+        if settings.throttle == "model":
+            said: float = prediction.values[THROTTLE]
+            return min(max(said, 0.0), most)
+        turn: float = abs(prediction.values[STEERING])
+        return most * (1.0 - (1.0 - settings.bend_throttle) * min(turn, 1.0))
 
     def neutral(self, now_ns: int) -> float:
         """Straight ahead, at once: safety is not smoothed. The filter goes on from there."""

@@ -6,7 +6,8 @@ outputs = ["serial:/dev/ttyACM0"]
 trim = 0.03
 gain = -1.0
 max_rate_per_s = 6.0
-throttle = 0.25
+throttle = 0.25                 # or "model", or "by-curvature", with
+# throttle_max = 0.4            # which no throttle is above
 
 [limits]
 max_age_ms = 100

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,13 @@ BIN_EDGES = (-1.0, -0.6, -0.3, -0.05, 0.05, 0.3, 0.6, 1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinError:
-    """Error where the label lies in [low, high). `mae` and `bias` (mean signed error) are NaN for an empty bin."""
+    """Error where the label lies in [low, high). `mae` and `bias` (mean signed error) are None for an empty bin."""
 
     low: float
     high: float
     count: int
-    mae: float
-    bias: float
+    mae: float | None
+    bias: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,28 +31,22 @@ class ScalarMetrics:
     """One output. All errors in label units.
 
     Attributes:
-        r2: coefficient of determination against the mean of these labels; NaN where the labels do not vary.
-        mae_nonzero: MAE where the label is not exactly 0; NaN where all are.
+        r2: coefficient of determination against the mean of these labels; None where the labels do not vary.
+        mae_nonzero: MAE where the label is not exactly 0; None where all are.
         constant_mae, constant_r2: of always answering `constant`, the training labels' mean.
         sign_errors: share of frames answered with the wrong sign, where label and prediction both exceed 0.05.
     """
 
     count: int
-    r2: float
+    r2: float | None
     mae: float
     rmse: float
-    mae_nonzero: float
+    mae_nonzero: float | None
     constant: float
     constant_mae: float
-    constant_r2: float
+    constant_r2: float | None
     sign_errors: float
     bins: tuple[BinError, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, NaN as None."""
-        return {k: _finite(v) for k, v in asdict(self).items() if k != "bins"} | {
-            "bins": [{k: _finite(v) for k, v in asdict(b).items()} for b in self.bins]
-        }
 
 
 def scalar_metrics(
@@ -79,7 +72,7 @@ def scalar_metrics(
         r2=_r2(y, p),
         mae=float(np.abs(error).mean()),
         rmse=float(np.sqrt((error**2).mean())),
-        mae_nonzero=float(np.abs(error[nonzero]).mean()) if nonzero.any() else float("nan"),
+        mae_nonzero=float(np.abs(error[nonzero]).mean()) if nonzero.any() else None,
         constant=constant,
         constant_mae=float(np.abs(y - constant).mean()),
         constant_r2=_r2(y, np.full_like(y, constant)),
@@ -88,9 +81,9 @@ def scalar_metrics(
     )
 
 
-def _r2(y: NDArray[np.float64], p: NDArray[np.float64]) -> float:
+def _r2(y: NDArray[np.float64], p: NDArray[np.float64]) -> float | None:
     spread = float(((y - y.mean()) ** 2).sum())
-    return 1.0 - float(((y - p) ** 2).sum()) / spread if spread > 0 else float("nan")
+    return 1.0 - float(((y - p) ** 2).sum()) / spread if spread > 0 else None
 
 
 def _bin(y: NDArray[np.float64], error: NDArray[np.float64], low: float, high: float, *, last: bool) -> BinError:
@@ -100,10 +93,6 @@ def _bin(y: NDArray[np.float64], error: NDArray[np.float64], low: float, high: f
         low=low,
         high=high,
         count=int(here.size),
-        mae=float(np.abs(here).mean()) if here.size else float("nan"),
-        bias=float(here.mean()) if here.size else float("nan"),
+        mae=float(np.abs(here).mean()) if here.size else None,
+        bias=float(here.mean()) if here.size else None,
     )
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -90,9 +90,10 @@ def draw_scatter(
     ax.set_ylim(*ends)
     ax.set_aspect("equal")
     mark = _mark(output)
+    r2 = "n/a" if metrics.r2 is None else f"{metrics.r2:.3f}"
     ax.text(
         0.03, 0.97,
-        f"R² {metrics.r2:.3f}\nMAE {metrics.mae * scale:.2f}{mark}\n"
+        f"R² {r2}\nMAE {metrics.mae * scale:.2f}{mark}\n"
         f"constant {metrics.constant_mae * scale:.2f}{mark}\nn {metrics.count:,}",
         transform=ax.transAxes, va="top", fontsize=9, color=INK,
     )  # fmt: skip
@@ -123,7 +124,7 @@ def draw_bins(metrics: ScalarMetrics, output: Scalar, path: Path) -> None:
     ax = axes(fig, f"Error by {output.name}", f"driver's {output.name}{unit}{sides}", f"MAE{unit}")
     digits = 0 if (output.high - output.low) * scale > len(metrics.bins) else 2
     names = [f"{b.low * scale:.{digits}f}…{b.high * scale:.{digits}f}" for b in metrics.bins]
-    heights = [0.0 if np.isnan(b.mae) else b.mae * scale for b in metrics.bins]
+    heights = [(b.mae or 0.0) * scale for b in metrics.bins]
     bars = ax.bar(names, heights, color=ACCENT, width=0.7)
     ax.bar_label(bars, [f"n {b.count:,}" for b in metrics.bins], fontsize=8, color=INK, padding=2)
     ax.axhline(metrics.constant_mae * scale, color=SECOND, linewidth=1, label="constant prediction, all frames")

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.latency import latency_of
 from sepilot_train.closed_loop.statistics import Estimate, bootstrap_mean, poisson_interval, wilson_interval
 from sepilot_train.simulator.protocol import EVALUATION_SEED, USUAL_THROTTLE, Simulator
@@ -86,6 +87,8 @@ class ClosedLoopResult:
         latency_us_p50: of the driver's own `command()`, on this machine.
         reaction_m: distance driven between a frame and its command: in `latency_us_p50` and `delay_ms`.
         world_cte_m: mean |cross-track error| of each world, in the order of the seeds.
+        path: of a file.
+        vs_model: `mean_cte_m` relative to the training model's; None for controls and where that did not drive.
     """
 
     driver: str
@@ -109,6 +112,12 @@ class ClosedLoopResult:
     latency_us_p50: float
     reaction_m: float
     world_cte_m: tuple[float, ...]
+    path: str | None = None
+    vs_model: Estimate | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.survived <= self.worlds or self.worlds == 0:
+            raise RunError(f"survived: 0 to {self.worlds} of at least 1 world expected, found {self.survived}")
 
 
 class CommandDelay:

@@ -1,9 +1,10 @@
-"""What `sepilot closed-loop` shows: plain values for JSON, tables of 80 columns for the terminal."""
+"""What `sepilot closed-loop` shows: the JSON document, tables of 80 columns for the terminal."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from sepilot_train.simulator.protocol import Simulator
 
-__all__ = ["against_model", "print_tables", "to_json"]
+__all__ = ["ClosedLoop", "against_model", "print_tables", "record_of"]
 
 
 def against_model(result: ClosedLoopResult, results: Sequence[ClosedLoopResult]) -> Estimate | None:
@@ -33,41 +34,63 @@ def against_model(result: ClosedLoopResult, results: Sequence[ClosedLoopResult])
     return None
 
 
-def to_json(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoop:
+    """What `sepilot closed-loop --json` prints.
+
+    Attributes:
+        results: ordered by delay, then by driver.
+    """
+
+    simulator: str
+    worlds: int
+    first_seed: int
+    steps: int
+    rate_hz: float
+    speed_mps: float
+    full_scale_deg: float
+    conditions: Mapping[str, str]
+    results: tuple[ClosedLoopResult, ...]
+
+    @property
+    def delays_ms(self) -> tuple[float, ...]:
+        return tuple(sorted({row.delay_ms for row in self.results}))
+
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.driver for row in self.results))
+
+    def at(self, delay_ms: float) -> tuple[ClosedLoopResult, ...]:
+        return tuple(row for row in self.results if row.delay_ms == delay_ms)
+
+
+def record_of(
     simulator: Simulator,
     seeds: Sequence[int],
     steps: int,
     results: Sequence[ClosedLoopResult],
-    conditions: Mapping[str, Any],
+    conditions: Mapping[str, str],
     paths: Mapping[str, str],
-) -> dict[str, Any]:
-    """Plain values; `vs_model` is None where there is nothing to compare with.
+) -> ClosedLoop:
+    """The document.
 
     Args:
         paths: of the files, by the name of their driver.
     """
-    rows = []
-    for result in results:
-        ratio = against_model(result, results)
-        rows.append(
-            dataclasses.asdict(result)
-            | {
-                "path": paths.get(result.driver),
-                "world_cte_m": list(result.world_cte_m),
-                "vs_model": dataclasses.asdict(ratio) if ratio else None,
-            }
-        )
-    return {
-        "simulator": simulator.name,
-        "worlds": len(seeds),
-        "first_seed": seeds[0],
-        "steps": steps,
-        "rate_hz": simulator.rate_hz,
-        "speed_mps": simulator.speed_mps,
-        "full_scale_deg": simulator.full_scale_deg,
-        "conditions": dict(conditions),
-        "results": rows,
-    }
+    return ClosedLoop(
+        simulator=simulator.name,
+        worlds=len(seeds),
+        first_seed=seeds[0],
+        steps=steps,
+        rate_hz=simulator.rate_hz,
+        speed_mps=simulator.speed_mps,
+        full_scale_deg=simulator.full_scale_deg,
+        conditions=conditions,
+        results=tuple(
+            dataclasses.replace(result, path=paths.get(result.driver), vs_model=against_model(result, results))
+            for result in results
+        ),
+    )
 
 
 def print_tables(

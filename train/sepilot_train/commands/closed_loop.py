@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.engine.model_file import model_files
     from sepilot_train.base.progress import progress_bar
     from sepilot_train.closed_loop.evaluation import evaluation_seeds, sweep_delays
-    from sepilot_train.closed_loop.tables import print_tables, to_json
+    from sepilot_train.closed_loop.tables import print_tables, record_of
     from sepilot_train.simulator import open_simulator
 
     _require_sense(request)
@@ -84,7 +85,8 @@ def main(argv: Sequence[str]) -> int:
             simulator, drivers, seeds, request.steps, request.delay_ms, advance, request.max_throttle
         )
     if request.json:
-        print(json.dumps(to_json(simulator, seeds, request.steps, results, _conditions(), places), indent=2))
+        record = record_of(simulator, seeds, request.steps, results, _conditions(), places)
+        print(json.dumps(dataclasses.asdict(record), indent=2))
     else:
         from rich.console import Console
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sepilot_train.run.recipe import Recipe
     from sepilot_train.run.request import Request
     from sepilot_train.run.run import Run
+    from sepilot_train.run.validation import Validation
 
 __all__ = ["main"]
 
@@ -156,8 +157,8 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
     from sepilot_train.run.material import gather, open_sides
-    from sepilot_train.run.run import summary
     from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
+    from sepilot_train.run.validation import read_validation
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
     if resume:
@@ -175,10 +176,11 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
         start_run(out, request, recipe, command)
     on_epoch = functools.partial(_say, recipe=recipe, every=not progress)
     run = train_run(out, request, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
+    found = read_validation(run.path)
     if as_json:
-        print(json.dumps(summary(run), indent=2))
+        print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
-        _report(run, summary(run))
+        _report(run, found)
     return 0
 
 
@@ -223,34 +225,33 @@ def _say(row: dict[str, float], *, recipe: Recipe, every: bool) -> None:
     )
 
 
-def _report(run: Run, figures: dict) -> None:  # type: ignore[type-arg]
+def _report(run: Run, found: Validation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    first, leak = figures["metrics"], figures["leak"]
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, title=f"{first['count']:,} held-out frames", title_justify="left")
+    leak, console = found.leak, Console(highlight=False)
+    table = Table(box=None, pad_edge=False, title=f"{found.metrics.count:,} held-out frames", title_justify="left")
     outputs = run.contract.outputs
     for column in ("", "R²", "MAE", "MAE °", "MAE label≠0"):
         table.add_column(column, justify="right" if column else "left")
     for output in outputs:
-        m, mine = figures["outputs"][output.name], run.recipe.name
+        m, mine = found.of(output.name), run.recipe.name
         before = f"{output.name}: " if len(outputs) > 1 else ""
         scale = output.scale if output.unit == "deg" else None
-        best, still = (_number(m["mae"], scale, 2), _number(m["constant_mae"], scale, 2)) if scale else ("", "")
-        table.add_row(f"{before}{mine}", _number(m["r2"]), _number(m["mae"]), best, _number(m["mae_nonzero"]))
-        table.add_row(f"{before}constant", _number(m["constant_r2"]), _number(m["constant_mae"]), still, "")
+        best, still = (_number(m.mae, scale, 2), _number(m.constant_mae, scale, 2)) if scale else ("", "")
+        table.add_row(f"{before}{mine}", _number(m.r2), _number(m.mae), best, _number(m.mae_nonzero))
+        table.add_row(f"{before}constant", _number(m.constant_r2), _number(m.constant_mae), still, "")
         if output is outputs[0]:
-            seen = _number(leak["lookup_mae"], scale, 2) if scale else ""
-            table.add_row(f"{before}look-up (leak figure)", "", _number(leak["lookup_mae"]), seen, "")
+            seen = _number(leak.lookup_mae, scale, 2) if scale else ""
+            table.add_row(f"{before}look-up (leak figure)", "", _number(leak.lookup_mae), seen, "")
     console.print(table)
-    if leak["lookup_mae"] < first["mae"]:
+    if leak.lookup_mae < found.metrics.mae:
         console.print(
             "warning: looking up the nearest training picture beats the model: the split leaks, or the model is poor",
             style="yellow",
         )
     console.print(
-        f"\n{figures['epochs']} epochs in {figures['seconds']:.0f} s, epoch {figures['kept_epoch']} kept\n"
+        f"\n{found.epochs} epochs in {found.seconds:.0f} s, epoch {found.kept_epoch} kept\n"
         f"run directory: {run.path}\n"
         f"next: sepilot export {run.path} --out {run.path.parent / (run.path.name + '-export')}"
     )

@@ -22,6 +22,7 @@ from sepilot_runtime.base.documents import override, parse, read_toml
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.ranges import require_in
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.kinds import AnyTarget
@@ -29,7 +30,7 @@ from sepilot_train.fit.settings import TrainingSettings
 
 __all__ = [
     "DataSettings",
-    "Gate",
+    "Gates",
     "ModelSettings",
     "Recipe",
     "load_recipe",
@@ -108,22 +109,8 @@ class DataSettings:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """Limits that an exported file must keep; None leaves the format table's own.
-
-    Attributes:
-        max_error: largest deviation of one frame from the training model, as a fraction of full scale.
-        mae_increase: upper end of the paired confidence interval of the task error's increase, in label units.
-    """
-
-    max_error: float | None = None
-    mae_increase: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_error", "mae_increase"):
-            if (value := getattr(self, name)) is not None:
-                require_in(name, value, 0, 1e6)
+Gates = Mapping[str, float | Mapping[str, float]]
+"""Limits that exported files must keep: by gate for all outputs, or by output a table of those for it alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +119,7 @@ class Recipe:
 
     Attributes:
         outputs: by name, in the order of the contract; steering alone where there is none.
-        gates: by precision ("int8") its limits.
+        gates: by precision ("int8") its limits; what is not said stays as the format table has it.
     """
 
     name: str
@@ -144,7 +131,7 @@ class Recipe:
     outputs: Mapping[str, AnyTarget] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
     data: DataSettings = field(default_factory=DataSettings)
-    gates: Mapping[str, Gate] = field(default_factory=dict)
+    gates: Mapping[str, Gates] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # It goes into names of files and onto terminals.
@@ -158,6 +145,23 @@ class Recipe:
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
+        for precision, gates in self.gates.items():
+            self._require_gates(gates, f"gates.{precision}")
+
+    def _require_gates(self, gates: Gates, where: str) -> None:
+        tasks = {name: task_of(target.output(name, 1.0)) for name, target in self.targets.items()}
+        known = {name: [rule.name for rule in task.gates()] for name, task in tasks.items()}
+        everywhere = list(dict.fromkeys(gate for names in known.values() for gate in names))
+        for key, value in gates.items():
+            named = isinstance(value, Mapping)
+            if key not in (known if named else everywhere):
+                expected = f"an output ({', '.join(known)})" if named else f"one of {', '.join(everywhere)}"
+                raise RecipeError(f"{where}.{key}: {expected} expected")
+            for gate, limit in value.items() if isinstance(value, Mapping) else [(key, value)]:
+                place = f"{where}.{key}.{gate}" if named else f"{where}.{key}"
+                if named and gate not in known[key]:
+                    raise RecipeError(f"{place}: one of {', '.join(known[key])} expected")
+                require_in(place, limit, 0, 1e6)
 
     @property
     def targets(self) -> Mapping[str, AnyTarget]:
@@ -175,6 +179,8 @@ class Recipe:
         values["training"]["seed"] = 0
         if not self.outputs:
             del values["outputs"]
+        for gates in values["gates"].values():
+            gates.update({gate: gates.get(gate) for gate in ("max_error", "mae_increase")})
         if not self.model.keras:
             del values["model"]["keras"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -19,15 +19,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.caps import CONTRACT_BYTES
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import DriveError, RunError
-from sepilot_runtime.base.files import atomic_file, read_json
+from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.base.reading import read_regular, require_regular
 from sepilot_runtime.contract.contract import Contract, Picture
 from sepilot_runtime.recording.drive import Drive
@@ -37,11 +37,10 @@ from sepilot_train.base.frame_set import Answers, FrameSet, read_answers
 from sepilot_train.run.material import Material, Side, columns_of
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, wanted_frames
-from sepilot_train.run.split import Split, SplitKind
+from sepilot_train.run.split import DriveSplit, Split, SplitRecord
 
-__all__ = ["Run", "open_run", "read_split", "summary"]
+__all__ = ["Run", "open_run", "read_split"]
 
-T = TypeVar("T")
 Found = tuple[Drive, PictureSet, NDArray[np.int64], NDArray[np.int64]]
 """A drive and its pictures, and which of these are on the training and on the validation side."""
 
@@ -98,7 +97,7 @@ class Run:
         Raises:
             RunError: a drive is missing or has changed since training.
         """
-        split = _parsed(_SplitRecord, self.path / "split.json")
+        split = read_document(SplitRecord, self.path / "split.json", RunError)
         here = self._drives_now(moved_to)
         found = [
             self._found(entry, here, picture or self.recipe.picture, progress=progress)
@@ -186,36 +185,12 @@ def open_run(path: Path) -> Run:
 
 def read_request(path: Path) -> Request:
     """The request of a run directory, finished or not."""
-    # An older one does not know of all that readers are told.
-    return _parsed(Request, path / "request.json", complete=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriveSplit:
-    """One drive of split.json: the names of its frames on each side."""
-
-    id: str
-    fingerprint: str
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SplitRecord:
-    kind: SplitKind
-    drives: tuple[DriveSplit, ...]
+    return read_document(Request, path / "request.json", RunError)
 
 
 def read_split(path: Path) -> tuple[DriveSplit, ...]:
     """The split of a run directory. Raises RunError."""
-    return _parsed(_SplitRecord, path / "split.json").drives
-
-
-def _parsed(kind: type[T], where: Path, *, complete: bool = True) -> T:
-    try:
-        return parse(kind, read_json(where, RunError), "", RunError, complete=complete)
-    except RunError as e:
-        raise RunError(f"{where}: {e}" if str(where) not in str(e) else str(e)) from e
+    return read_document(SplitRecord, path / "split.json", RunError).drives
 
 
 def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) -> Found:
@@ -248,8 +223,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def summary(run: Run) -> dict[str, Any]:
-    """validation.json of a run."""
-    return dict(read_json(run.path / "validation.json", RunError))

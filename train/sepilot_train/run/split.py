@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,12 @@ from sepilot_runtime.base.errors import DriveError
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
 
-__all__ = ["Leak", "Split", "measure_leak", "split_frames"]
+__all__ = ["DriveSplit", "Leak", "Split", "SplitKind", "SplitRecord", "measure_leak", "record_of", "split_frames"]
 
 Indices = NDArray[np.int64]
+
 SplitKind = Literal["given", "drives", "blocks"]
+"""Validation drives were named, whole drives were held out, or blocks of time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -31,7 +33,6 @@ class Split:
     """Indices into each drive's pictures.
 
     Attributes:
-        kind: "given" (validation drives were named), "drives" (whole drives held out) or "blocks" (of time).
         train, validation: one array per drive, in the order of the drives; possibly empty.
     """
 
@@ -42,6 +43,24 @@ class Split:
     def counts(self) -> tuple[int, int]:
         """(training frames, validation frames)."""
         return sum(map(len, self.train)), sum(map(len, self.validation))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveSplit:
+    """One drive of split.json: the names of its frames on each side."""
+
+    id: str
+    fingerprint: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRecord:
+    """split.json."""
+
+    kind: SplitKind
+    drives: tuple[DriveSplit, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,17 +240,17 @@ def _close_in_time(sets: Sequence[PictureSet], split: Split) -> float:
     return close / total if total else 0.0
 
 
-def to_json(sets: Sequence[PictureSet], split: Split) -> dict[str, Any]:
-    """Frame counts and names per drive, enough to repeat the split."""
-    return {
-        "kind": split.kind,
-        "drives": [
-            {
-                "id": s.drive_id,
-                "fingerprint": s.fingerprint,
-                "train": [s.names[i] for i in train],
-                "validation": [s.names[i] for i in validation],
-            }
+def record_of(sets: Sequence[PictureSet], split: Split) -> SplitRecord:
+    """A split by the names of the frames, enough to repeat it."""
+    return SplitRecord(
+        kind=split.kind,
+        drives=tuple(
+            DriveSplit(
+                id=s.drive_id,
+                fingerprint=s.fingerprint,
+                train=tuple(s.names[i] for i in train),
+                validation=tuple(s.names[i] for i in validation),
+            )
             for s, train, validation in zip(sets, split.train, split.validation, strict=True)
-        ],
-    }
+        ),
+    )

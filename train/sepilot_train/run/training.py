@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sepilot_runtime import __version__
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
@@ -31,12 +29,13 @@ from sepilot_train.run.net import build_net
 from sepilot_train.run.recipe import Recipe, load_recipe, to_toml
 from sepilot_train.run.request import Request, first_difference
 from sepilot_train.run.run import Run, open_run, read_request, write_text
+from sepilot_train.run.validation import VALIDATION_NAME, Validation
 
 __all__ = ["complete_run", "require_buildable", "require_same", "start_run", "train_run"]
 
+PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless")
+"""Their versions stand in the contract."""
 
-TOOLS = ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless")
-"""Whose versions stand in the contract."""
 
 FLOAT_TOLERANCE = 1e-3
 """Of an answer's magnitude: what golden answers of a float32 file may deviate from the training model's."""
@@ -125,7 +124,7 @@ def complete_run(
     Returns:
         Figures by output.
     """
-    write_json(out / "split.json", split.to_json(material.sets, material.split))
+    write_json(out / "split.json", dataclasses.asdict(split.record_of(material.sets, material.split)))
     judged = _judge(recipe, material, net)
     judged.answers.save(out / "predictions.npz")
     _write_figures(out, material, judged.metrics, history, seconds)
@@ -150,28 +149,23 @@ def _write_figures(
     out: Path, material: Material, metrics: Mapping[str, ScalarMetrics], history: History, seconds: float
 ) -> None:
     frames = material.split.counts()
-    leak = split.measure_leak(material.sets, material.split, next(iter(material.columns.values())))
-    by_output = {name: figures.to_json() for name, figures in metrics.items()}
-    write_json(
-        out / "validation.json",
-        {
-            "split": material.split.kind,
-            "train_frames": frames[0],
-            "validation_frames": frames[1],
-            "train_drives": material.ids("train"),
-            "validation_drives": material.ids("validation"),
-            "full_scale_deg": material.drives[0].full_scale_deg,
-            "metrics": next(iter(by_output.values())),
-            "outputs": by_output,
-            "leak": dataclasses.asdict(leak),
-            "epochs": len(history.rows),
-            "kept_epoch": history.kept_epoch,
-            "stopped_early": history.stopped_early,
-            # Of this process: a resumed training counts from where it went on.
-            "seconds": round(seconds, 2),
-            "skipped": {s.drive_id: dict(s.skipped) for s in material.sets},
-        },
+    found = Validation(
+        split=material.split.kind,
+        train_frames=frames[0],
+        validation_frames=frames[1],
+        train_drives=material.ids("train"),
+        validation_drives=material.ids("validation"),
+        full_scale_deg=material.drives[0].full_scale_deg,
+        metrics=next(iter(metrics.values())),
+        outputs=metrics,
+        leak=split.measure_leak(material.sets, material.split, next(iter(material.columns.values()))),
+        epochs=len(history.rows),
+        kept_epoch=history.kept_epoch,
+        stopped_early=history.stopped_early,
+        seconds=round(seconds, 2),
+        skipped={s.drive_id: dict(s.skipped) for s in material.sets},
     )
+    write_json(out / VALIDATION_NAME, dataclasses.asdict(found))
 
 
 def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) -> Contract:
@@ -188,7 +182,7 @@ def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) 
             drives=material.ids("train"),
             validation_drives=material.ids("validation"),
             validation=_validation_figures(judged.metrics),
-            versions={"sepilot": __version__} | versions(TOOLS),
+            versions={"sepilot": __version__} | versions(PACKAGES),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
         statistics=dataclasses.replace(statistics_of(judged.train.pictures), frame_size=_frame_size(material)),
@@ -208,7 +202,7 @@ def _validation_figures(metrics: Mapping[str, ScalarMetrics]) -> dict[str, float
             "frames": float(figures.count),
         }
         before = f"{name}." if place else ""
-        found |= {f"{before}{key}": round(value, 6) for key, value in values.items() if np.isfinite(value)}
+        found |= {f"{before}{key}": round(value, 6) for key, value in values.items() if value is not None}
     return found
 
 

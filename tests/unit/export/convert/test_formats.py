@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from model_factory import steering_output
 from sepilot_export.convert.formats import FORMATS, choose_formats, format_named, limits_of
 from sepilot_export.verify.gates import override
-from sepilot_runtime.base.errors import RecipeError, UsageError
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.cli import main
-from sepilot_train.run.recipe import Gate
+from sepilot_runtime.contract.contract import Scalar
 
 
 def test_the_table_has_the_promised_formats() -> None:
@@ -24,10 +25,10 @@ def test_the_table_has_the_promised_formats() -> None:
         assert form.needs_calibration == form.precision.startswith("int8")
         # A file that only just passes its gate where it was made must still load.
         assert form.tolerance <= 0.2
-        assert form.limits.max_error <= 0.12
-    assert all(f.limits.max_error == 1e-5 for f in FORMATS if f.precision == "float32")
-    assert format_named("int8.tflite").limits.max_error * 25 == pytest.approx(3.0)
-    assert format_named("int8.tflite").limits.mae_increase == 0.002
+        assert form.limits["max_error"] <= 0.12
+    assert all(f.limits["max_error"] == 1e-5 for f in FORMATS if f.precision == "float32")
+    assert format_named("int8.tflite").limits["max_error"] * 25 == pytest.approx(3.0)
+    assert format_named("int8.tflite").limits["mae_increase"] == 0.002
 
 
 @pytest.mark.parametrize(
@@ -50,19 +51,21 @@ def test_an_unknown_format_is_named_with_the_known_ones() -> None:
         choose_formats([])
 
 
-def test_a_recipe_overrides_single_limits() -> None:
+STEERING, THROTTLE = steering_output(), Scalar(name="throttle", low=0.0, high=1.0)
+
+
+def test_a_recipe_overrides_single_limits_for_all_outputs_or_one() -> None:
     form = format_named("int8.tflite")
-    limits = limits_of(form, {"int8": Gate(max_error=0.05)})
-    assert (limits.max_error, limits.mae_increase) == (0.05, form.limits.mae_increase)
-    assert limits_of(format_named("int8.onnx"), {"float16": Gate(max_error=0.05)}) == form.limits
-    with pytest.raises(RecipeError, match=r"gates\.int4"):
-        limits_of(form, {"int4": Gate()})
+    gates = {"int8": {"max_error": 0.05, "throttle": {"max_error": 0.2}}}
+    limits = limits_of(form, gates, [STEERING, THROTTLE])
+    assert limits == {"steering": {**form.limits, "max_error": 0.05}, "throttle": {**form.limits, "max_error": 0.2}}
+    assert limits_of(format_named("int8.onnx"), {"float16": gates["int8"]}, [STEERING]) == {"steering": form.limits}
 
 
 def test_flags_override_limits() -> None:
-    limits = format_named("int8.tflite").limits
-    assert override(limits, "int8", ["max_error=0.2", "float16.mae_increase=1"]).max_error == 0.2
-    assert override(limits, "int8", ["int8.mae_increase=0.01"]).mae_increase == 0.01
+    limits = {"steering": format_named("int8.tflite").limits}
+    assert override(limits, "int8", ["max_error=0.2", "float16.mae_increase=1"])["steering"]["max_error"] == 0.2
+    assert override(limits, "int8", ["int8.mae_increase=0.01"])["steering"]["mae_increase"] == 0.01
     for word in ("max_errors=1", "int4.max_error=1", "max_error", "max_error=much", "max_error=nan", "max_error=-1"):
         with pytest.raises(UsageError, match="--gate"):
             override(limits, "int8", [word])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from sepilot_export.quantize.mixed_precision import Cost, Sensitivity
 from sepilot_export.verify.gates import drop_from
 from sepilot_runtime.base.errors import UsageError
 
-LIMITS = format_named("int8.tflite").limits
+LIMITS = {"steering": format_named("int8.tflite").limits}
 DAMAGE = {"stem": 0.2, "act": 5.0, "wide": 3.0, "head": 0.4, "pool": 0.0, "late": 0.1}
 
 
@@ -109,5 +108,6 @@ def test_other_drops_are_refused(word: str) -> None:
 def test_the_drop_replaces_one_limit_of_int8() -> None:
     for name in ("int8.tflite", "int8.onnx", "int8-float-head.tflite", "int8-twin.onnx"):
         form = format_named(name)
-        assert limits_of(form, {}, 0.02) == dataclasses.replace(form.limits, mae_increase=0.02)
-    assert limits_of(format_named("dynamic.tflite"), {}, 0.02) == format_named("dynamic.tflite").limits
+        assert limits_of(form, {}, [steering_output()], 0.02) == {"steering": {**form.limits, "mae_increase": 0.02}}
+    dynamic = format_named("dynamic.tflite")
+    assert limits_of(dynamic, {}, [steering_output()], 0.02) == {"steering": dynamic.limits}

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from drive_factory import angles, write_tub
+from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, write_tflite
-from sepilot_export.convert.formats import format_named
-from sepilot_export.record.exports import Histogram
+from sepilot_export.record.checks import ErrorHistogram
 from sepilot_export.report.formatting import fixed, percent, signed, span
 from sepilot_export.report.material import PageContent, gather
 from sepilot_export.report.page import render, stages_of
@@ -30,6 +30,8 @@ from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.run.recipe import load_recipe, to_toml
+from sepilot_train.run.split import Leak
+from sepilot_train.run.validation import Validation
 
 HOSTILE = "<img src=x onerror=alert(1)> & 'b' \"q\""
 """The name of a drive. Nothing of it may reach the page as markup."""
@@ -62,25 +64,24 @@ def write_run(folder: Path, drive: Path) -> Path:
         rows = csv.writer(file)
         rows.writerow(["epoch", "loss", "val_loss", "learning_rate"])
         rows.writerows([i, 0.2 / i, 0.25 / i, 0.002 / i] for i in (1, 2, 3))
-    (folder / "validation.json").write_text(
-        json.dumps(
-            {
-                "split": "given",
-                "train_frames": 1200,
-                "validation_frames": FRAMES,
-                "train_drives": [drive.name],
-                "validation_drives": [drive.name],
-                "full_scale_deg": 25.0,
-                "metrics": scalar_metrics(labels, predictions, 0.0).to_json(),
-                "leak": {"lookup_mae": 0.3, "constant_mae": 0.5, "close_in_time": 0.0},
-                "epochs": 3,
-                "kept_epoch": 3,
-                "stopped_early": False,
-                "seconds": 12.5,
-                "skipped": {drive.name: {"image is missing": 2}},
-            }
-        )
+    metrics = scalar_metrics(labels, predictions, 0.0)
+    found = Validation(
+        split="given",
+        train_frames=1200,
+        validation_frames=FRAMES,
+        train_drives=(drive.name,),
+        validation_drives=(drive.name,),
+        full_scale_deg=25.0,
+        metrics=metrics,
+        outputs={"steering": metrics},
+        leak=Leak(lookup_mae=0.3, constant_mae=0.5, close_in_time=0.0),
+        epochs=3,
+        kept_epoch=3,
+        stopped_early=False,
+        seconds=12.5,
+        skipped={drive.name: {"image is missing": 2}},
     )
+    (folder / "validation.json").write_text(json.dumps(dataclasses.asdict(found)))
     return folder
 
 
@@ -95,34 +96,12 @@ def write_export(folder: Path, run: Path) -> Path:
         pictures=pictures,
         drives=("held",) * FRAMES,
         names=tuple(map(str, range(FRAMES))),
-        labels=said,
-        predictions=said,
-        constant=0.0,
+        labels={"steering": said},
+        predictions={"steering": said},
+        constant={"steering": 0.0},
         contract=contract_of(),
     ).save(folder / "reference.npz")
-    files = [
-        {
-            "file": f"ramp-{name}",
-            "format": name,
-            "precision": format_named(name).precision,
-            "engine": "litert",
-            "bytes": (folder / f"ramp-{name}").stat().st_size,
-            "gzip_bytes": 700,
-            "sha256": sha256_of(folder / f"ramp-{name}"),
-            "sparsity": 0.0,
-            "limits": dataclasses.asdict(format_named(name).limits),
-        }
-        for name in ("float32.tflite", "int8.tflite")
-    ]
-    record = {"created": "2026-01-01T00:00:00Z", "deploy_graph_difference": 1e-7}
-    record |= {
-        "model_sha256": sha256_of(run / "model.keras"),
-        "tools": {"keras": "3"},
-        "warnings": [],
-        "files": files,
-        "min_throttle": 0.05,
-    }
-    (folder / "export.json").write_text(json.dumps(record))
+    write_record(folder, ("float32.tflite", "int8.tflite"), model_sha256=sha256_of(run / "model.keras"))
     return folder
 
 
@@ -246,9 +225,9 @@ def test_strings_of_every_input_are_escaped(material: PageContent) -> None:
         export=replace(export, warnings=("<b>warning",), files=tuple(replace(f, file="<b>file") for f in export.files)),
         check=replace(check, files=tuple(replace(f, file="<b>file", reasons=("<b>reason",)) for f in check.files)),
         bench=replace(
-            bench, conditions={"<b>key": "<b>value"}, rows=tuple(replace(r, file="<b>measured") for r in bench.rows)
+            bench, settings={"<b>key": "<b>value"}, rows=tuple(replace(r, file="<b>measured") for r in bench.rows)
         ),
-        closed_loop=replace(loop, rows=tuple(replace(row, driver="<b>driver") for row in loop.rows)),
+        closed_loop=replace(loop, results=tuple(replace(row, driver="<b>driver") for row in loop.results)),
         recipe_toml="<b>recipe",
         samples_note="<b>note",
     )
@@ -261,7 +240,7 @@ def test_strings_of_every_input_are_escaped(material: PageContent) -> None:
 def test_the_strip_shows_the_key_figure_of_each_step(material: PageContent) -> None:
     drives, train, export, check, bench, loop = stages_of(material)
     assert (drives.figure, export.figure) == ("1,260", "2 files")
-    assert train.figure == f"R² {material.validation.r2:.3f}"
+    assert train.figure == f"R² {material.validation.metrics.r2:.3f}"
     assert (check.figure, check.failed) == ("1 of 2 pass", True)
     assert bench.figure.endswith(" µs") and float(bench.figure.split()[0]) > 0
     assert loop.figure in ("0 of 1", "1 of 1") and "expert (1)" in loop.detail
@@ -346,14 +325,16 @@ def test_a_training_without_epochs_leaves_the_curve_out(made: Made, tmp_path: Pa
 
 def test_a_model_that_a_constant_beats_is_called_so(material: PageContent) -> None:
     assert "A constant answer beats the model" not in render(material)
-    poor = dataclasses.replace(material.validation, mae=2 * material.validation.constant_mae)
+    metrics = material.validation.metrics
+    poor = dataclasses.replace(material.validation, metrics=dataclasses.replace(metrics, mae=2 * metrics.constant_mae))
     assert "A constant answer beats the model" in render(dataclasses.replace(material, validation=poor))
 
 
 def test_a_benchmark_on_a_busy_machine_says_so(material: PageContent) -> None:
     assert material.bench
     for load, said in ((0.8, False), (7.0, True)):
-        bench = dataclasses.replace(material.bench, load=load, cores=2)
+        machine = dataclasses.replace(material.bench.conditions, load=load, cores=2)
+        bench = dataclasses.replace(material.bench, conditions=machine)
         assert ("busy with other work" in render(dataclasses.replace(material, bench=bench))) is said
 
 
@@ -366,7 +347,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "expected"),
     [
-        ("export/check.json", lambda v: v["files"][1].pop("passed"), "files[1]: passed: missing"),
+        ("export/check.json", lambda v: v["files"][1].pop("passed"), "files[1].passed: missing"),
         (
             "export/check.json",
             lambda v: v["files"][0].update(bytes="many"),
@@ -379,13 +360,13 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
         ),
         ("export/export.json", lambda v: v.update(files=3), "files: a list expected, found 3"),
         ("export/export.json", lambda v: v.update(model_sha256="cd" * 32), "the export of another run"),
-        ("bench.json", lambda v: v["rows"][0].pop("us_p50"), "rows[0]: us_p50: missing"),
+        ("bench.json", lambda v: v["rows"][0].pop("us_p50"), "rows[0].us_p50: missing"),
         (
             "bench.json",
             lambda v: v["rows"][0].update(sha256="cd" * 32),
             "found cdcdcdcdcdcd…; another file of this name was measured",
         ),
-        ("bench.json", lambda v: v["rows"][0]["infer"].pop("p50_us"), "infer: p50_us: missing"),
+        ("bench.json", lambda v: v["rows"][0]["infer"].pop("p50_us"), "infer.p50_us: missing"),
         (
             "closed_loop.json",
             lambda v: v["results"][0].update(survived=9),
@@ -426,8 +407,8 @@ def test_measured_files_are_known_by_their_bytes(made: Made, tmp_path: Path) -> 
 def test_error_histograms_stand_on_one_axis_with_the_gate(material: PageContent) -> None:
     assert material.check
     edges = tuple(np.logspace(-7, 2, 10).tolist())
-    histogram = Histogram(edges_deg=edges, counts=(0, 5, 40, 10, 3, 1, 1, 0, 0))
-    files = tuple(dataclasses.replace(f, histogram=histogram) for f in material.check.files)
+    histogram = ErrorHistogram(edges_deg=edges, counts=(0, 5, 40, 10, 3, 1, 1, 0, 0))
+    files = tuple(dataclasses.replace(f, error_histogram=histogram) for f in material.check.files)
     page = render(dataclasses.replace(material, check=dataclasses.replace(material.check, files=files)))
     section = page[page.index("Error of every frame") : page.index('id="latency"')]
     assert section.count("<svg") == 2 and "10⁻⁶" in section and "10⁰" in section

@@ -114,7 +114,7 @@ def labels(name: str, numbers: range, *, drive: str = "d", shift: float = 0.0) -
     return Labels(
         name=name,
         places={(drive, str(number)): i for i, number in enumerate(numbers)},
-        steering_deg=np.array([float(number % 20) + shift for number in numbers]),
+        in_unit=np.array([float(number % 20) + shift for number in numbers]),
     )
 
 
@@ -122,7 +122,7 @@ def test_the_frames_that_all_hold_out_are_found_wherever_they_lie() -> None:
     common = common_frames([labels("a", range(500)), labels("b", range(100, 600))])
     assert common.count == 400 and common.left == (100, 100)
     assert common.index[0][0] == 100 and common.index[1][0] == 0
-    assert common.in_unit("steering")[0] == 0.0 and common.in_unit("steering")[1] == 1.0
+    assert common.in_unit[0] == 0.0 and common.in_unit[1] == 1.0
 
 
 def test_few_frames_are_enough_where_all_hold_out_the_same() -> None:

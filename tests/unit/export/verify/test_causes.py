@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, with_precision, write_onnx, write_tflite
-from sepilot_export.convert.formats import format_named
+from sepilot_export.record.exports import EXPORT_NAME
 from sepilot_export.verify import causes, check
 from sepilot_export.verify.causes import advice_of
 from sepilot_export.verify.check import candidates_of, check_files
 from sepilot_export.verify.file_check import Advice
 from sepilot_export.verify.gates import Fault, Kind
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference, read_reference
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference, read_reference
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.base.processor import NO_VNNI, int8_kernels
 from sepilot_runtime.cli import main
@@ -36,8 +37,8 @@ def reference_of(contract: Contract, most: float = 1.0) -> Reference:
     said = np.array([steering_of(p) for p in pictures], np.float32).clip(-most, most)
     labels = (said + np.random.default_rng(0).normal(0, 0.15, COUNT)).clip(-1, 1).astype(np.float32)
     return Reference(
-        pictures=pictures, drives=("held",) * COUNT, names=tuple(map(str, range(COUNT))), labels=labels,
-        predictions=said, constant=0.0, contract=contract,
+        pictures=pictures, drives=("held",) * COUNT, names=tuple(map(str, range(COUNT))), labels={"steering": labels},
+        predictions={"steering": said}, constant={"steering": 0.0}, contract=contract,
     )  # fmt: skip
 
 
@@ -50,24 +51,16 @@ def write_export(folder: Path, contract: Contract | None = None, **more: Any) ->
     write_onnx(folder / "ramp-float32.onnx", contract)
     write_onnx(folder / "ramp-int8.onnx", with_precision(contract, "int8"))
     reference_of(contract).save(folder / REFERENCE_NAME)
-    record({"max_drop": None, "files": [{"format": name} for name in MADE]} | more, folder)
+    write_record(folder, more.pop("files", MADE), **more)
     return folder
-
-
-def record(content: dict[str, Any], folder: Path) -> None:
-    """Write export.json; what its rows lack of the files as they are is filled in."""
-    for row in content["files"]:
-        row |= {"file": f"ramp-{row['format']}", "limits": dataclasses.asdict(format_named(row["format"]).limits)}
-        row.setdefault("sha256", sha256_of(folder / row["file"]))
-    (folder / EXPORT_NAME).write_text(json.dumps(content))
 
 
 def sealed_anew(folder: Path) -> None:
     """The bytes that lie there now are those that the export wrote."""
     content = json.loads((folder / EXPORT_NAME).read_text())
     for row in content["files"]:
-        del row["sha256"]
-    record(content, folder)
+        row["sha256"] = sha256_of(folder / row["file"])
+    (folder / EXPORT_NAME).write_text(json.dumps(content))
 
 
 def advice(folder: Path, name: str) -> Advice | None:
@@ -196,7 +189,7 @@ def test_the_preprocessing_is_the_cause_where_the_net_alone_is_right(tmp_path: P
     reference = read_reference(folder)
     good = next(check_files(candidates_of(folder), reference))
     bad = dataclasses.replace(good, faults=(Fault(kind=Kind.PREPROCESSING, text="pixels"),))
-    plain = {"float32.tflite": reference.predictions + np.float32(off)}
+    plain = {"float32.tflite": {"steering": reference.predictions["steering"] + np.float32(off)}}
     found = advice_of(bad, {}, dataclasses.replace(reference, plain=plain))
     assert (found is not None and found.cause.startswith("the preprocessing inside the file")) is known
 
@@ -237,7 +230,7 @@ def test_the_verdict_is_whole_in_80_columns(
     write_tflite(folder / "ramp-float32.tflite")
     write_tflite(folder / "ramp-int8-float-head.tflite", with_precision(contract_of(), "int8-float-head"), gain=-1.0)
     reference_of(contract_of()).save(folder / REFERENCE_NAME)
-    record({"files": [{"format": "float32.tflite"}, {"format": "int8-float-head.tflite"}]}, folder)
+    write_record(folder, ("float32.tflite", "int8-float-head.tflite"))
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["check", str(folder)]) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from drive_factory import write_tub
+from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
 from repository import ROOT
-from sepilot_export.convert.formats import format_named
-from sepilot_export.verify.reference import EXPORT_NAME, REFERENCE_NAME, Reference, read_reference
-from sepilot_export.verify.unseen_drives import SeenDrive, SeenDrives
+from sepilot_export.record.exports import EXPORT_NAME, SeenDrive, SeenDrives
+from sepilot_export.verify.reference import REFERENCE_NAME, Reference, read_reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
@@ -38,9 +38,9 @@ def reference_of() -> Reference:
         pictures=pictures,
         drives=("held",) * 150,
         names=tuple(f"{i}.jpg" for i in range(150)),
-        labels=(predictions + rng.normal(0, 0.15, 150)).clip(-1, 1).astype(np.float32),
-        predictions=predictions,
-        constant=0.0,
+        labels={"steering": (predictions + rng.normal(0, 0.15, 150)).clip(-1, 1).astype(np.float32)},
+        predictions={"steering": predictions},
+        constant={"steering": 0.0},
         contract=contract_of(),
     )
 
@@ -54,13 +54,8 @@ def exported(tmp_path: Path) -> Path:
     write_tflite(folder / "ramp-int8.tflite", int8=True)
     write_onnx(folder / "ramp-float32.onnx")
     reference_of().save(folder / REFERENCE_NAME)
-    files = [
-        {"file": f"ramp-{name}", "format": name, "limits": dataclasses.asdict(format_named(name).limits)}
-        for name in MADE
-    ]
     seen = SeenDrives(reader=ReaderOptions(), filter=DriveFilter(), seen=())
-    record = {"files": files, "min_throttle": 0.05, "drives": dataclasses.asdict(seen)}
-    (folder / EXPORT_NAME).write_text(json.dumps(record))
+    write_record(folder, [{"format": name, "sha256": ""} for name in MADE], drives=dataclasses.asdict(seen))
     return folder
 
 
@@ -178,8 +173,24 @@ def test_a_damaged_reference_is_refused(exported: Path) -> None:
 
 def test_the_reference_survives_writing(exported: Path) -> None:
     a, b = reference_of(), read_reference(exported)
-    assert np.array_equal(a.pictures, b.pictures) and np.array_equal(a.predictions, b.predictions)
+    assert np.array_equal(a.pictures, b.pictures) and np.array_equal(
+        a.predictions["steering"], b.predictions["steering"]
+    )
     assert (a.drives, a.names, a.contract, a.constant) == (b.drives, b.names, b.contract, b.constant)
+
+
+def test_exports_from_before_there_were_several_outputs_are_read(exported: Path) -> None:
+    """Their arrays have no output's name, and their rows the limits of the only one."""
+    with np.load(exported / REFERENCE_NAME) as data:
+        arrays = {key: data[key] for key in data.files}
+    for older, key in (("labels", "label"), ("predictions", "answer"), ("constant", "constant")):
+        arrays[older] = arrays.pop(f"{key}:steering")
+    np.savez(exported / REFERENCE_NAME, **arrays)
+    found, before = read_reference(exported), reference_of()
+    assert np.array_equal(found.predictions["steering"], before.predictions["steering"])
+    assert found.constant == before.constant
+    assert not any(row.get("outputs") for row in json.loads((exported / EXPORT_NAME).read_text())["files"])
+    assert main(["check", str(exported)]) == 0
 
 
 def test_other_drives_are_compared_with_a_float32_file_that_passed(exported: Path, tmp_path: Path) -> None:

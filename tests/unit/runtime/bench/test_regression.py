@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,29 @@ import pytest
 from model_factory import frames, write_tflite
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.latency import latency_of
+from sepilot_runtime.bench.record import BenchConditions, Benchmark, BenchRow
 from sepilot_runtime.bench.regression import RegressionOutcome, compare
 
 
-def benchmark(us: float, *, noise: float, seed: int, rounds: int = 20, drift: float = 0.0) -> dict[str, Any]:
+def benchmark(us: float, *, noise: float, seed: int, rounds: int = 20, drift: float = 0.0) -> Benchmark:
     rng = np.random.default_rng(seed)
     medians = us * np.exp(noise * rng.standard_normal(rounds) + np.linspace(0, drift, rounds))
-    row = {"file": "m.tflite", "engine": "litert", "threads": 1, "us_p50_by_round": medians.tolist()}
+    some = latency_of([us])
+    row = BenchRow(
+        file="m.tflite", path="m.tflite", engine="litert", precision="float32", threads=1, reference=False, bytes=1,
+        load_ms=1, first_us=us, us_min=us, us_p50=us, us_p90=us, us_p99=us, us_max=us, count=1, preprocess=some,
+        infer=some, ratio=1, us_p50_by_round=tuple(medians.tolist()),
+    )  # fmt: skip
+    conditions = BenchConditions(
+        board=None, cpu="a", int8_kernels="", cores=2, affinity=None, clock_mhz=None, governor=None, load=None,
+        temperature_c=None, throttled=None, system="", python="3", versions={},
+    )  # fmt: skip
     settings = {"frame_width": 640, "frame_height": 480, "frames": "synthetic"}
-    return {"settings": settings, "conditions": {"cpu": "a"}, "gemm_gmacs": 80.0, "rows": [row]}
+    return Benchmark(settings=settings, conditions=conditions, gemm_gmacs=80.0, rows=(row,))
 
 
-def outcome(old: dict[str, Any], new: dict[str, Any]) -> RegressionOutcome:
+def outcome(old: Benchmark, new: Benchmark) -> RegressionOutcome:
     (found,), _ = compare(old, new)
     return found.outcome
 
@@ -63,28 +75,29 @@ def test_slower_within_the_tolerance_does_not_fail() -> None:
 
 def test_what_does_not_compare_is_said() -> None:
     old, new = benchmark(50, noise=0.01, seed=0), benchmark(50, noise=0.01, seed=1)
-    new["conditions"] = {"cpu": "b"}
-    new["rows"].append({**new["rows"][0], "file": "n.tflite"})
+    new = replace(new, conditions=replace(new.conditions, cpu="b"))
+    new = replace(new, rows=(*new.rows, replace(new.rows[0], file="n.tflite")))
     _, remarks = compare(old, new)
     assert "cpu: a there, b here" in remarks and "only in the new run: n.tflite litert 1" in remarks
-    new["settings"]["frame_width"] = 320
+    new = replace(new, settings={**new.settings, "frame_width": 320})
     with pytest.raises(UsageError, match="frame_width: 640 there, 320 here"):
         compare(old, new)
     with pytest.raises(UsageError, match="at least 5 rounds"):
         compare(old, benchmark(50, noise=0.01, seed=1, rounds=4))
     other = benchmark(50, noise=0.01, seed=1)
-    other["rows"][0]["threads"] = 2
+    other = replace(other, rows=(replace(other.rows[0], threads=2),))
     with pytest.raises(UsageError, match="no file with the same engine"):
         compare(old, other)
 
 
 def test_files_of_one_name_are_paired_or_refused() -> None:
-    def named(us: float, *files: str) -> dict[str, Any]:
+    def named(us: float, *files: str) -> Benchmark:
         made = benchmark(us, noise=0.002, seed=len(files))
-        return {**made, "rows": [{**made["rows"][0], "file": file} for file in files]}
+        return replace(made, rows=tuple(replace(made.rows[0], file=file) for file in files))
 
     new = named(50, "a/m.tflite", "b/m.tflite")
-    new["rows"][0]["us_p50_by_round"] = [2 * us for us in new["rows"][0]["us_p50_by_round"]]
+    slow = replace(new.rows[0], us_p50_by_round=tuple(2 * us for us in new.rows[0].us_p50_by_round))
+    new = replace(new, rows=(slow, *new.rows[1:]))
     first, second = compare(named(50, "a/m.tflite", "b/m.tflite"), new)[0]
     assert (first.file, first.failed, second.failed) == ("a/m.tflite", True, False)
     with pytest.raises(UsageError, match=r"m\.tflite litert 1: one row expected, found several there"):
@@ -95,8 +108,9 @@ def test_files_of_one_name_are_paired_or_refused() -> None:
     assert "only in the old run: n.tflite litert 1" in remarks
 
 
-def written(folder: Path, name: str, document: object) -> str:
-    (folder / name).write_text(json.dumps(document), encoding="utf-8")
+def written(folder: Path, name: str, document: Benchmark | object) -> str:
+    plain = asdict(document) if isinstance(document, Benchmark) else document
+    (folder / name).write_text(json.dumps(plain), encoding="utf-8")
     return str(folder / name)
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.drive.actuation import Actuation, Actuator
+from model_factory import contract_of, prediction_of, steering_output, two_output_contract
+from sepilot_runtime.base.errors import ContractError, UsageError
+from sepilot_runtime.contract.contract import Scalar
+from sepilot_runtime.drive.actuation import Actuation, Actuator, require_drivable
+from sepilot_runtime.drive.state import State
+from sepilot_runtime.source.protocol import Frame
 
 S = 1_000_000_000
 """A second in nanoseconds."""
@@ -96,8 +104,8 @@ def test_settings_to_their_edges(settings: dict[str, float]) -> None:
         ({"max_rate_per_s": 0.0}, "max_rate_per_s: a positive number expected, found 0"),
         ({"max_rate_per_s": -1.0}, "max_rate_per_s"),
         ({"max_rate_per_s": math.nan}, "max_rate_per_s"),
-        ({"throttle": 1.01}, "throttle from -1 to 1 and degraded_throttle from 0 to 1 expected, found 1.01 and 0.5"),
-        ({"throttle": -1.01}, "throttle from -1"),
+        ({"throttle": 1.01}, "throttle: -1 to 1 expected, found 1.01"),
+        ({"throttle": -1.01}, "throttle: -1"),
         ({"degraded_throttle": 1.01}, "degraded_throttle"),
         ({"degraded_throttle": -0.01}, "degraded_throttle"),
     ],
@@ -111,3 +119,60 @@ def test_a_car_that_nobody_set_up_does_not_drive() -> None:
     plain = Actuation()
     assert (plain.gain, plain.trim, plain.low, plain.high) == (1.0, 0.0, -1.0, 1.0)
     assert (plain.smoothing_s, plain.max_rate_per_s, plain.throttle, plain.degraded_throttle) == (0.0, None, 0.0, 0.5)
+
+
+def throttle_of(settings: Actuation, steering: float, state: State = State.DRIVING, **more: float) -> float:
+    """What a car gets for a model that says so much."""
+    said = prediction_of(steering)
+    said = dataclasses.replace(said, values={**said.values, **more})
+    frame = Frame(id=0, time_s=0.0, image=np.zeros((2, 2, 3), np.uint8), arrived_ns=0)
+    return Actuator(settings).step(frame, said, 0, 0, state=state).throttle
+
+
+def test_a_throttle_of_its_own_does_not_ask_the_model() -> None:
+    settings = Actuation(throttle=0.3)
+    assert throttle_of(settings, 1.0, throttle=0.9) == throttle_of(settings, 0.0) == 0.3
+    assert throttle_of(settings, 0.0, State.DEGRADED) == 0.15
+
+
+@pytest.mark.parametrize(("said", "given"), [(-0.5, 0.0), (0.0, 0.0), (0.25, 0.25), (0.4, 0.4), (0.9, 0.4), (7.0, 0.4)])
+def test_the_models_throttle_stays_below_its_cap_and_never_goes_backwards(said: float, given: float) -> None:
+    settings = Actuation(throttle="model", throttle_max=0.4)
+    assert throttle_of(settings, 0.5, throttle=said) == given
+    assert throttle_of(settings, 0.5, State.DEGRADED, throttle=said) == given / 2
+
+
+def test_by_curvature_is_slower_the_further_it_steers_to_either_side() -> None:
+    settings = Actuation(throttle="by-curvature", throttle_max=0.5, bend_throttle=0.5)
+    found = [throttle_of(settings, steering) for steering in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+    assert found == [0.25, 0.375, 0.5, 0.375, 0.25]
+    assert throttle_of(Actuation(throttle="by-curvature", throttle_max=0.5, bend_throttle=1.0), 1.0) == 0.5
+    assert throttle_of(settings, 1.0, State.DEGRADED) == 0.125
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"throttle": "model"}, 'throttle_max: a number above 0 expected with throttle = "model"'),
+        ({"throttle": "by-curvature"}, "throttle_max: a number above 0 expected"),
+        ({"throttle": "model", "throttle_max": 0.0}, "throttle_max: above 0 and at most 1 expected, found 0"),
+        ({"throttle": "model", "throttle_max": 1.5}, "throttle_max: above 0 and at most 1 expected"),
+        ({"throttle": 0.5, "throttle_max": 0.4}, "throttle: at most throttle_max, 0.4, expected, found 0.5"),
+        ({"throttle": 1.5}, "throttle: -1 to 1 expected"),
+        ({"bend_throttle": -0.5}, "bend_throttle: 0 to 1 expected"),
+        ({"degraded_throttle": 1.5}, "degraded_throttle: 0 to 1 expected"),
+    ],
+)
+def test_a_throttle_that_nothing_holds_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Actuation(**settings)
+    assert words in str(caught.value)
+
+
+def test_a_model_without_a_throttle_is_refused_where_it_is_asked_for_one() -> None:
+    asks, path = Actuation(throttle="model", throttle_max=0.4), Path("m.tflite")
+    require_drivable(two_output_contract(), path, asks)
+    for contract in (contract_of(), contract_of(outputs=(steering_output(), Scalar(name="brake")), golden=0)):
+        require_drivable(contract, path, Actuation(throttle="by-curvature", throttle_max=0.4))
+        with pytest.raises(ContractError, match=r"^m\.tflite: actuation\.throttle = .* no output 'throttle'"):
+            require_drivable(contract, path, asks)

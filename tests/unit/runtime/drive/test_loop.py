@@ -64,7 +64,6 @@ def test_every_frame_is_steered_by_once(tmp_path: Path) -> None:
             steering_of(picture_of(step.frame.image, PICTURE)), abs=1e-6
         )
         assert step.age_ms == 5.0
-        assert step.total_us >= step.prediction.preprocess_us + step.prediction.infer_us
     assert (summary.frames, summary.ended, summary.lost) == (7, "end of source", {"skipped": 1})
     assert summary.total is not None and summary.total.count == 7
     assert summary.age is not None and summary.age.p50_us == pytest.approx(5000, rel=0.01)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,13 @@ from sepilot_export.pipeline.export import source_of
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
+from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.run.material import gather
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
+from sepilot_train.run.split import Leak
+from sepilot_train.run.validation import Validation
 
 
 def run_over(tub: Path, folder: Path) -> Run:
@@ -31,8 +36,15 @@ def run_over(tub: Path, folder: Path) -> Run:
     names = [f"{i}_cam_image_array_.jpg" for i in range(40)]
     drive = {"id": tub.name, "fingerprint": "0", "train": names[:20], "validation": names[20:]}
     (folder / "split.json").write_text(json.dumps({"kind": "blocks", "drives": [drive]}))
-    (folder / "validation.json").write_text('{"metrics": {"constant": 0.25}}')
-    answers = {"steering": np.zeros(20, np.float32)}
+    zeros = np.zeros(20, np.float32)
+    found = Validation(
+        split="blocks", train_frames=20, validation_frames=20, train_drives=(tub.name,), validation_drives=(tub.name,),
+        full_scale_deg=25.0, metrics=scalar_metrics(zeros, zeros, 0.25),
+        leak=Leak(lookup_mae=0.0, constant_mae=0.0, close_in_time=0.0), epochs=0, kept_epoch=0, stopped_early=False,
+        seconds=0.0, skipped={},
+    )  # fmt: skip
+    (folder / "validation.json").write_text(json.dumps(dataclasses.asdict(found)))
+    answers = {"steering": zeros}
     judged = FrameLabels(drives=(tub.name,) * 20, names=tuple(names[20:]), labels=answers)
     Answers(frames=judged, values=answers).save(folder / "predictions.npz")
     return Run(path=folder, recipe=recipe, contract=contract_of(recipe.picture), request=request)
@@ -40,6 +52,15 @@ def run_over(tub: Path, folder: Path) -> Run:
 
 def write(text: str) -> Callable[[Path], None]:
     return lambda path: path.write_text(text) and None
+
+
+def metrics(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        document = json.loads(path.read_text())
+        change(document["metrics"])
+        path.write_text(json.dumps(document))
+
+    return apply
 
 
 def cut_off(path: Path) -> None:
@@ -68,9 +89,13 @@ def test_a_whole_run_is_a_source(tmp_path: Path) -> None:
         ("split.json", write('{"kind": "blocks"}'), "drives: missing"),
         ("split.json", write('{"kind": "blocks", "drives": [{"id": "tub"}]}'), "drives[0].fingerprint: missing"),
         ("split.json", write('{"kind": "blocks", "drives": []}'), "drives: frames of validation expected, found none"),
-        ("validation.json", write("{}"), "metrics: missing"),
-        ("validation.json", write('{"metrics": {}}'), "metrics: constant: missing"),
-        ("validation.json", write('{"metrics": {"constant": "0"}}'), "metrics: constant: a number expected, found '0'"),
+        ("validation.json", write("{}"), "split: missing"),
+        ("validation.json", metrics(lambda found: found.pop("constant")), "metrics.constant: missing"),
+        (
+            "validation.json",
+            metrics(lambda found: found.update(constant="0")),
+            "metrics.constant: a number expected, found '0'",
+        ),
     ],
 )
 def test_a_damaged_run_is_one_line(tmp_path: Path, name: str, change: Callable[[Path], None], says: str) -> None:

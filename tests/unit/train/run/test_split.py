@@ -10,14 +10,16 @@ from sepilot_runtime.base.errors import DriveError
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
 from sepilot_train.run.split import (
+    DriveSplit,
     Split,
+    SplitRecord,
     _blocks_of,
     _close_in_time,
     _held_out,
     _taken_in_turn,
     measure_leak,
+    record_of,
     split_frames,
-    to_json,
 )
 
 
@@ -292,7 +294,7 @@ def test_a_drive_that_only_judges_is_far_in_time() -> None:
 def test_the_split_is_written_down_by_names() -> None:
     drive = picture_set("a", n=4)
     split = Split(kind="blocks", train=(np.array([0, 3]),), validation=(np.array([1]),))
-    assert to_json([drive], split) == {
-        "kind": "blocks",
-        "drives": [{"id": "a", "fingerprint": "a", "train": ["0.jpg", "3.jpg"], "validation": ["1.jpg"]}],
-    }
+    assert record_of([drive], split) == SplitRecord(
+        kind="blocks",
+        drives=(DriveSplit(id="a", fingerprint="a", train=("0.jpg", "3.jpg"), validation=("1.jpg",)),),
+    )

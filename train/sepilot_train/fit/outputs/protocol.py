@@ -30,11 +30,16 @@ class Motion:
 
 
 class Metrics(Protocol):
-    """How good answers are."""
+    """How good answers are, in label units, beside always answering `constant`."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, None for what there is none of; among them `mae`, `constant` and `constant_mae`."""
-        ...
+    @property
+    def mae(self) -> float: ...
+
+    @property
+    def constant(self) -> float: ...
+
+    @property
+    def constant_mae(self) -> float: ...
 
 
 class Target(Protocol):
