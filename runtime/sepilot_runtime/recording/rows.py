@@ -127,7 +127,7 @@ class Rows:
             time_s=time_s,
             labels={name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)},
             camera=table[:, 1].astype(np.int8),
-            names=self._distinct([self._names[i] for i in places], kept),
+            names=self._distinct([self._names[i] for i in kept.values()], kept),
             rows=np.arange(len(table)),
             frames=frames(list(kept)),
             full_scale_deg=full_scale_deg,
