@@ -51,11 +51,6 @@ def render(material: PageContent) -> str:
         stages=stages_of(material),
         charts=_charts(material),
         bench_end=max((row.us_p50 for row in material.bench.rows), default=1.0) if material.bench else 1.0,
-        ink=INK,
-        accent=ACCENT,
-        second=SECOND,
-        faint=FAINT,
-        grid=charts.GRID,
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sepilot_export.report.charts import GRID
 from sepilot_export.report.formatting import count
 from sepilot_export.report.rendering import render_page
 from sepilot_export.tradeoff.candidate import Entry
@@ -16,7 +15,6 @@ from sepilot_export.tradeoff.job import Comparison
 from sepilot_export.tradeoff.lineage import Command
 from sepilot_export.tradeoff.pareto import Pick, grouped
 from sepilot_export.tradeoff.table import letters_of
-from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
 
 __all__ = ["Card", "cards_of", "render"]
 
@@ -52,11 +50,6 @@ def render(comparison: Comparison) -> str:
         drives=list(dict.fromkeys(comparison.common.drives)),
         lineages=_lineages(comparison.entries),
         conditions=str(comparison.before).splitlines(),
-        ink=INK,
-        accent=ACCENT,
-        second=SECOND,
-        faint=FAINT,
-        grid=GRID,
     )
 
 

@@ -17,7 +17,9 @@ import pytest
 from drive_factory import angles, write_tub
 from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, write_tflite
+from repository import ROOT
 from sepilot_export.record.checks import ErrorHistogram
+from sepilot_export.report.charts import BAD, GRID
 from sepilot_export.report.formatting import fixed, percent, signed, span
 from sepilot_export.report.material import PageContent, gather
 from sepilot_export.report.page import render, stages_of
@@ -29,6 +31,7 @@ from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.base.metrics import scalar_metrics
+from sepilot_train.base.plots import ACCENT, INK, SECOND
 from sepilot_train.run.recipe import load_recipe, to_toml
 from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
@@ -439,3 +442,10 @@ def test_numbers_read_well() -> None:
     assert (signed(0.00312, 4), signed(-0.2, 1), signed(-0.00001, 4)) == ("+0.0031", "−0.2", "0.0000")
     assert (percent(0.004), percent(0.5), percent(0.0)) == ("<1 %", "50 %", "0 %")
     assert (span(3, 3, str), span(23, 24, str)) == ("3", "23–24")
+
+
+def test_drawings_take_the_colours_of_the_page() -> None:
+    palette = (ROOT / "runtime/sepilot_runtime/output/web/static/palette.css").read_text()
+    light = palette[: palette.index("@media")]
+    named = {"--ink": INK, "--accent": ACCENT, "--second": SECOND, "--grid": GRID, "--bad": BAD}
+    assert all(f"{name}: {color};" in light for name, color in named.items())
