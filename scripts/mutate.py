@@ -43,25 +43,34 @@ from mutations import Mutant, mutants_of
 ROOT = Path(__file__).resolve().parents[1]
 ACCEPTED = Path(__file__).with_name("mutants-accepted.toml")
 
-UNIT = "tests/unit/test_"
-READERS = (f"{UNIT}labels.py", f"{UNIT}drives.py")
+UNIT = "tests/unit"
+CONTRACT, VERIFY = f"{UNIT}/runtime/contract/test_", f"{UNIT}/export/verify/test_"
+READERS = tuple(
+    f"{UNIT}/runtime/recording/test_{name}.py" for name in ("labels", "drives", "columns", "lost_labels", "search")
+)
 
 MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "contract": ("sepilot_runtime.contract.contract", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
-    "golden": ("sepilot_runtime.contract.golden", (f"{UNIT}contract_edges.py", f"{UNIT}contract.py")),
-    "preprocess": ("sepilot_runtime.contract.preprocess", (f"{UNIT}preprocess_edges.py", f"{UNIT}preprocess.py")),
-    "picture": ("sepilot_runtime.contract.picture", (f"{UNIT}preprocess_edges.py", f"{UNIT}contract.py")),
-    "gates": ("sepilot_export.verify.gates", (f"{UNIT}gates.py", f"{UNIT}fidelity.py")),
-    "fidelity": ("sepilot_export.verify.fidelity", (f"{UNIT}fidelity.py",)),
-    "paired": ("sepilot_runtime.base.bootstrap", (f"{UNIT}fidelity.py",)),
-    "split": ("sepilot_train.run.split", (f"{UNIT}split.py",)),
-    "rows": ("sepilot_runtime.recording.drive", READERS),
+    "contract": ("sepilot_runtime.contract.contract", (f"{CONTRACT}contract_edges.py", f"{CONTRACT}contract.py")),
+    "golden": ("sepilot_runtime.contract.golden", (f"{CONTRACT}contract_edges.py", f"{CONTRACT}contract.py")),
+    "preprocess": (
+        "sepilot_runtime.contract.preprocess", (f"{CONTRACT}preprocess_edges.py", f"{CONTRACT}preprocess.py")
+    ),
+    "picture": ("sepilot_runtime.contract.picture", (f"{CONTRACT}preprocess_edges.py", f"{CONTRACT}contract.py")),
+    "gates": ("sepilot_export.verify.gates", (f"{VERIFY}gates.py", f"{VERIFY}fidelity.py")),
+    "fidelity": ("sepilot_export.verify.fidelity", (f"{VERIFY}fidelity.py",)),
+    "paired": ("sepilot_runtime.base.bootstrap", (f"{VERIFY}fidelity.py",)),
+    "split": ("sepilot_train.run.split", (f"{UNIT}/train/run/test_split.py",)),
+    "drive": ("sepilot_runtime.recording.drive", READERS),
+    "rows": ("sepilot_runtime.recording.rows", READERS),
+    "time_stamps": ("sepilot_runtime.recording.time_stamps", READERS),
+    "tables": ("sepilot_runtime.recording.tables", READERS),
+    "opening": ("sepilot_runtime.recording.opening", READERS),
     "tubs": ("sepilot_runtime.recording.tubs", READERS),
     "udacity": ("sepilot_runtime.recording.udacity", READERS),
     "videos": ("sepilot_runtime.recording.videos", READERS),
     "pictures": ("sepilot_runtime.recording.pictures", READERS),
-    "actuation": ("sepilot_runtime.drive.actuation", (f"{UNIT}actuation.py",)),
-    "states": ("sepilot_runtime.drive.supervisor", (f"{UNIT}supervisor.py",)),
+    "actuation": ("sepilot_runtime.drive.actuation", (f"{UNIT}/runtime/drive/test_actuation.py",)),
+    "states": ("sepilot_runtime.drive.supervisor", (f"{UNIT}/runtime/drive/test_supervisor.py",)),
 }
 """Short name to the module and the tests that are to notice its faults."""
 

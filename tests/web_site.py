@@ -34,7 +34,9 @@ def step_of(number: int, steering: float = 0.2, image: NDArray[np.uint8] | None 
     now_ns = time.monotonic_ns()
     frame, prediction = None, None
     if image is not None:
-        frame = Frame(id=number, time_s=number / 20, image=image, arrived_ns=now_ns - 3_000_000, label=-0.1)
+        frame = Frame(
+            id=number, time_s=number / 20, image=image, arrived_ns=now_ns - 3_000_000, labels={"steering": -0.1}
+        )
         prediction = prediction_of(steering, preprocess_us=20.0, infer_us=50.0)
     step = Step(
         frame=frame, prediction=prediction, steering=steering, throttle=0.25, decided_ns=now_ns,

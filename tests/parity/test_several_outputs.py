@@ -216,7 +216,7 @@ def test_a_twin_is_held_against_its_file_in_the_steps_of_each_output(folder: Pat
 TARGETS = {
     "steering": ScalarTarget(unit="deg", positive="right", mirror="negate"),
     "throttle": ScalarTarget(low=0.0),
-    "speed": ScalarTarget(unit="m/s", low=0.0, high=4.0, weight=0.1),
+    "speed": ScalarTarget(unit="m/s", low=0.0, high=4.0, weight=0.3),
 }
 SHORT: dict[str, Any] = {"min_epoch_frames": 0, "batch_size": 32}
 
@@ -224,7 +224,7 @@ SHORT: dict[str, Any] = {"min_epoch_frames": 0, "batch_size": 32}
 def shortened(name: str) -> Compression:
     """A shipped recipe with a fine-tuning of seconds, and limits that a tiny net can keep."""
     limits: dict[str, dict[str, Any]] = {
-        "slim": {"macs": 0.5, "min_channels": 4, "multiple_of": 4, "rounds": 1},
+        "slim": {"macs": 0.7, "min_channels": 4, "multiple_of": 4, "rounds": 1},
         "cluster": {"clusters": 16},
         "quantize": {"calibration_frames": 100},
         "distill": {"student": "", "views": 1},
@@ -247,7 +247,8 @@ def test_every_shipped_compression_keeps_every_answer(
 ) -> None:
     import keras
 
-    recipe = dataclasses.replace(load_recipe("swift"), outputs=TARGETS, picture=GRAY, augmentation=Augmentation())
+    still = Augmentation(mirror=0.0)  # A mirrored bar asks for another speed.
+    recipe = dataclasses.replace(load_recipe("swift"), outputs=TARGETS, picture=GRAY, augmentation=still)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     teacher = SimpleNamespace(path=tmp_path, recipe=recipe, load_model=lambda: model)

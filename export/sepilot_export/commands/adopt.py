@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 import tempfile
@@ -17,11 +18,11 @@ from sepilot_runtime.base.documents import override, parse, read_toml
 from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
+from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
     from sepilot_export.convert.stated import StatedContract
     from sepilot_runtime.recording.drive import Drive
-    from sepilot_runtime.recording.options import ReaderOptions
 
 __all__ = ["main"]
 
@@ -68,65 +69,73 @@ class AdoptRequest:
     reference: str
     accept_single_engine: bool
     accept_labels: bool
+    formats: tuple[str, ...]
     show: bool
+    reader: ReaderOptions
 
 
 def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.commands.arguments import request_of
     from sepilot_runtime.commands.reader_arguments import reader_options
-    from sepilot_runtime.recording.opening import open_drives
 
     arguments = _parser().parse_args(argv)
-    request = request_of(AdoptRequest, arguments)
+    request = request_of(AdoptRequest, arguments, reader=reader_options(arguments))
     if request.file.suffix not in SUFFIXES:
         raise UsageError(f"{request.file}: a file that ends in {', '.join(SUFFIXES)} expected")
     if not request.file.is_file():
         raise ModelFileError(f"{request.file}: no such file")
     if request.show:
-        return _show(request)
+        return _show(request.file)
     if request.out is None or not request.drives:
         raise UsageError("--out DIR and --drives PATH are needed: sepilot adopt FILE --drives PATH --out DIR")
     require_new(request.out)
+    return _adopt(request, request.out, legible(shlex.join(["sepilot", "adopt", *argv])))
+
+
+def _adopt(request: AdoptRequest, out: Path, command: str) -> int:
+    from sepilot_runtime.recording.opening import open_drives
+
     stated = _stated(request)
-    reader = _reader(reader_options(arguments), stated)
+    reader = _with_columns(request.reader, stated)
     drives = open_drives(request.drives, reader)
     _require_full_scale(drives, stated)
-    with claimed(request.out), tempfile.TemporaryDirectory(prefix="sepilot-adopt-") as work:
+    with claimed(out), tempfile.TemporaryDirectory(prefix="sepilot-adopt-") as work:
         use_tensorflow("adopt")
-        from sepilot_export.pipeline.adopt import adopt, open_foreign
+        from sepilot_export.pipeline.adopt import adopt
+        from sepilot_export.pipeline.foreign import open_foreign
 
         foreign = open_foreign(
-            request.file, Path(work), reference=request.reference, single=request.accept_single_engine
-        )
+            request.file, Path(work), reference=request.reference, single=request.accept_single_engine,
+            formats=request.formats,
+        )  # fmt: skip
         found = adopt(
-            foreign, stated, drives, reader, request.out, command=legible(shlex.join(["sepilot", "adopt", *argv])),
-            accept_labels=request.accept_labels, progress=sys.stderr.isatty(),
+            foreign, stated, drives, reader, out, command=command, accept_labels=request.accept_labels,
+            progress=sys.stderr.isatty(),
         )  # fmt: skip
     for line in found.notes:
         print(f"note: {line}", file=sys.stderr)
     for line in found.against:
         print(f"sepilot: {request.file}: {line}; or say --accept-labels", file=sys.stderr)
-    if found.against:
-        return 1
     for failure in found.failed:
         print(f"left out: {failure.format}: {failure.reason}", file=sys.stderr)
     for file in found.files:
         print(f"{file.file}  {file.bytes / 1000:.1f} kB, on {file.engine}, held against {foreign.reference.name}")
-    print(f"\n-> {request.out}\nnext: sepilot check {request.out}")
-    return 1 if found.failed else 0
+    if found.files:
+        print(f"\n-> {out}\nnext: sepilot check {out}")
+    return 1 if found.against or found.failed else 0
 
 
-def _show(request: AdoptRequest) -> int:
+def _show(file: Path) -> int:
     """What the file says itself."""
     use_tensorflow("adopt")
-    if request.file.suffix in (".keras", ".h5"):
+    if file.suffix in (".keras", ".h5"):
         from sepilot_export.convert.keras_source import open_keras
 
-        model, _ = open_keras(request.file)
+        model, _ = open_keras(file)
     else:
         from sepilot_runtime.engine.bare import open_bare
 
-        model = open_bare(request.file)
+        model = open_bare(file)
     for what, tensors in (("takes", model.inputs), ("gives", model.outputs)):
         for tensor in tensors:
             print(f"{what} {tensor}")
@@ -145,12 +154,11 @@ def _stated(request: AdoptRequest) -> StatedContract:
         raise UsageError(f"{request.contract or '--set'}: {e}") from e
 
 
-def _reader(options: ReaderOptions, stated: StatedContract) -> ReaderOptions:
-    import dataclasses
-
-    columns = [c for vector in stated.vectors.values() for c in vector.columns]
-    further = dict.fromkeys([*options.labels, *stated.outputs, *columns])
-    return dataclasses.replace(options, labels=tuple(n for n in further if n not in ("steering", "throttle")))
+def _with_columns(reader: ReaderOptions, stated: StatedContract) -> ReaderOptions:
+    """The options, with the columns of outputs and vectors among those to read."""
+    columns = [column for vector in stated.vectors.values() for column in vector.columns]
+    further = dict.fromkeys([*reader.labels, *stated.outputs, *columns])
+    return dataclasses.replace(reader, labels=tuple(n for n in further if n not in ("steering", "throttle")))
 
 
 def _require_full_scale(drives: Sequence[Drive], stated: StatedContract) -> None:
@@ -190,6 +198,15 @@ def _parser() -> argparse.ArgumentParser:
         "--accept-single-engine", action="store_true", help="no other interpreter runs it: take its own answers"
     )
     parser.add_argument("--accept-labels", action="store_true", help="adopt it whatever the labels have against it")
+    parser.add_argument(
+        "--formats", metavar="NAME,…", type=_words, default=(),
+        help="what to make of a Keras net: float32.tflite, float16.tflite, dynamic.tflite, float32.onnx, float16.onnx "
+        "(default: all)",
+    )  # fmt: skip
     parser.add_argument("--show", action="store_true", help="print its inputs and outputs, and stop")
     add_reader_arguments(parser)
     return parser
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())

@@ -28,6 +28,7 @@ EPILOG = """examples:
   sepilot check runs/week-export --drives tubs/sunday
   sepilot check runs/week-export --engine openvino
   sepilot check runs/week-export --gate int8.max_error=0.08 --json
+  sepilot check runs/week-export --gate int8.throttle.max_error=0.2
 
 All held-out frames go one by one through the interpreter that will run the file on the car. Other drives (--drives)
 are compared with a float32 file, once that has passed on the held-out frames.
@@ -141,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--gate", metavar="[PRECISION.][OUTPUT.]KEY=VALUE", action="append", default=[],
-        help="another limit: max_error (of full scale), mae_increase, sign_flips, saturated (shares of frames)",
+        help="another limit, for all files and outputs or for some: max_error (of full scale), mae_increase, "
+        "sign_flips, saturated (shares of frames)",
     )  # fmt: skip
     parser.add_argument(
         "--engine", metavar="NAME,…", default="",

@@ -241,6 +241,7 @@ def _summary(recipe: Recipe, compressions: Sequence[Compression]) -> str:
 def _record(
     run: Run, teachers: Sequence[Run], compressions: Sequence[Compression], command: str, result: Compressed
 ) -> CompressionRecord:
+    first = next(iter(result.outputs.values()))
     return CompressionRecord(
         name=result.run.recipe.name,
         summary=result.run.recipe.summary,
@@ -252,6 +253,8 @@ def _record(
         recipes=tuple({k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions),
         tools=versions(TOOLS),
         seconds=round(result.seconds, 1),
+        constant_mae=first.constant_mae,
+        max_deviation=first.max_deviation,
         outputs=result.outputs,
         figures=result.figures,
         layers=result.layers,

@@ -154,17 +154,7 @@ def plan_of(stated: StatedContract, inputs: Sequence[Tensor], outputs: Sequence[
     if channels == 3 and said.color not in ("rgb", "bgr"):
         raise wrong("picture.color", "rgb or bgr")
     factor, offset = _values(said, image, channels, wrong)
-    if not stated.outputs:
-        raise wrong("outputs.NAME", "at least one output of the car")
-    taken, made = {}, []
-    for name, output in stated.outputs.items():
-        tensor = _named(outputs, output.tensor, wrong, f"outputs.{name}.tensor")
-        if not 0 <= output.index < int(np.prod(tensor.shape)) or not (np.isfinite(output.factor) and output.factor):
-            raise wrong(f"outputs.{name}", f"index of a number in {tensor}, factor other than 0")
-        taken[name] = tensor, output.index, output.factor * (-1.0 if output.positive == "left" else 1.0)
-        positive = "right" if output.positive == "left" else output.positive
-        made.append(Scalar(name=name, unit=output.unit, scale=output.scale, low=output.low, high=output.high,
-                           positive=positive))  # fmt: skip
+    taken, made = _taken(stated.outputs, outputs, wrong)
     crops = {key: getattr(said, key) for key in ("crop_top", "crop_bottom", "crop_left", "crop_right", "resize")}
     return Plan(
         image=image,
@@ -173,7 +163,7 @@ def plan_of(stated: StatedContract, inputs: Sequence[Tensor], outputs: Sequence[
         offset=offset,
         channels_first=first,
         picture=Picture(height=height, width=width, color="bgr" if channels == 3 else "gray", **crops),
-        outputs=tuple(made),
+        outputs=made,
         vectors=tuple(
             Vector(name=name, size=int(np.prod(fed[name].shape)), columns=vector.columns)
             for name, vector in stated.vectors.items()
@@ -181,6 +171,23 @@ def plan_of(stated: StatedContract, inputs: Sequence[Tensor], outputs: Sequence[
         taken=taken,
         fed=fed,
     )
+
+
+def _taken(
+    stated: Mapping[str, StatedOutput], outputs: Sequence[Tensor], wrong: Wrong
+) -> tuple[dict[str, tuple[Tensor, int, float]], tuple[Output, ...]]:
+    """Where the outputs stand in the file, and what they are in the contract."""
+    if not stated:
+        raise wrong("outputs.NAME", "at least one output of the car")
+    taken, made = {}, []
+    for name, output in stated.items():
+        tensor = _named(outputs, output.tensor, wrong, f"outputs.{name}.tensor")
+        if not 0 <= output.index < int(np.prod(tensor.shape)) or not (np.isfinite(output.factor) and output.factor):
+            raise wrong(f"outputs.{name}", f"index of a number in {tensor}, factor other than 0")
+        taken[name] = tensor, output.index, output.factor * (-1.0 if output.positive == "left" else 1.0)
+        limits = {key: getattr(output, key) for key in ("unit", "scale", "low", "high")}
+        made.append(Scalar(name=name, positive="right" if output.positive == "left" else output.positive, **limits))
+    return taken, tuple(made)
 
 
 def _named(found: Sequence[Tensor], name: str, wrong: Wrong, key: str) -> Tensor:

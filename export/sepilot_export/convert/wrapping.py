@@ -135,54 +135,25 @@ def wrap_onnx(content: bytes, plan: Plan) -> bytes:
         RunError: what comes out is no valid file.
     """
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
-    model = onnx.load_model_from_string(content)
     # So that no name of theirs is one of ours.
-    model = onnx.compose.add_prefix(model, "net/")
-    graph, nodes, constants = model.graph, list(model.graph.node), list(model.graph.initializer)
-    image, entrance = plan.picture.name, f"net/{plan.image.name}"
-    last = image
-
-    def then(kind: str, *values: Any, **attributes: Any) -> None:
-        nonlocal last
-        names = [f"front/{kind}{len(front)}.{place}" for place in range(len(values))]
-        constants.extend(numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names, values, strict=True))
-        front.append(helper.make_node(kind, [last, *names], [f"front/{len(front)}"], **attributes))
-        last = f"front/{len(front) - 1}"
-
-    front: list[Any] = []
-    if plan.reversed:
-        then("Gather", np.array([2, 1, 0], np.int64), axis=3)
-    if not np.allclose(plan.factor, 1 / 255, rtol=1e-6):
-        then("Mul", (plan.factor * 255).astype(np.float32))
-    if plan.offset.any():
-        then("Add", plan.offset.astype(np.float32))
-    if plan.channels_first:
-        then("Transpose", perm=[0, 3, 1, 2])
-    if plan.image.dtype.kind in "iu":
-        then("Round")
-    if plan.image.dtype != np.float32:
-        then("Cast", to=helper.np_dtype_to_tensor_dtype(plan.image.dtype))
-    front.append(helper.make_node("Identity", [last], [entrance]))
-    for name, tensor in plan.fed.items():
-        front.append(helper.make_node("Reshape", [name, f"{name}/shape"], [f"net/{tensor.name}"]))
-        constants.append(numpy_helper.from_array(np.array(tensor.shape, np.int64), f"{name}/shape"))
+    model = onnx.compose.add_prefix(onnx.load_model_from_string(content), THEIRS)
+    parts = _Nodes()
+    _front_onnx(parts, plan)
+    parts.nodes += model.graph.node
+    parts.constants += model.graph.initializer
     for name, (tensor, index, factor) in plan.taken.items():
-        flat, place, scale = f"{name}/flat", f"{name}/index", f"{name}/factor"
-        nodes.append(helper.make_node("Reshape", [f"net/{tensor.name}", "flat/shape"], [flat]))
-        nodes.append(helper.make_node("Gather", [flat, place], [f"{name}/picked"], axis=1))
-        nodes.append(helper.make_node("Mul", [f"{name}/picked", scale], [name]))
-        constants.append(numpy_helper.from_array(np.array([index], np.int64), place))
-        constants.append(numpy_helper.from_array(np.array([factor], np.float32), scale))
-    constants.append(numpy_helper.from_array(np.array([1, -1], np.int64), "flat/shape"))
-    shapes = {image: plan.picture.shape} | {vector.name: vector.shape for vector in plan.vectors}
+        flat = parts.then("Reshape", THEIRS + tensor.name, np.array([1, -1], np.int64))
+        picked = parts.then("Gather", flat, np.array([index], np.int64), axis=1)
+        parts.then("Mul", picked, np.array([factor], np.float32), result=name)
+    shapes = {plan.picture.name: plan.picture.shape} | {vector.name: vector.shape for vector in plan.vectors}
     wrapped = helper.make_graph(
-        [*front, *nodes],
-        graph.name or "adopted",
+        parts.nodes,
+        model.graph.name or "adopted",
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *s)) for n, s in shapes.items()],
         [helper.make_tensor_value_info(o.name, TensorProto.FLOAT, (1, 1)) for o in plan.outputs],
-        constants,
+        parts.constants,
     )
     model.graph.CopyFrom(wrapped)
     try:
@@ -190,6 +161,50 @@ def wrap_onnx(content: bytes, plan: Plan) -> bytes:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise RunError(f"the wrapped file is not valid: {str(e).splitlines()[0]}") from e
     return bytes(model.SerializeToString(deterministic=True))
+
+
+THEIRS = "net/"
+"""Before the names inside a wrapped ONNX file."""
+
+
+class _Nodes:
+    """Operations under construction, each with constants of its own."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def then(self, kind: str, source: str, *values: Any, result: str = "", **attributes: Any) -> str:
+        """One more operation on `source`; the name of what it gives."""
+        from onnx import helper, numpy_helper
+
+        result = result or f"ours/{len(self.nodes)}"
+        names = [f"{result}/{place}" for place in range(len(values))]
+        self.constants += [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names, values, strict=True)]
+        self.nodes.append(helper.make_node(kind, [source, *names], [result], **attributes))
+        return result
+
+
+def _front_onnx(parts: _Nodes, plan: Plan) -> None:
+    """From the picture to the file's own input, and from vectors to theirs."""
+    from onnx import helper
+
+    last = plan.picture.name
+    if plan.reversed:
+        last = parts.then("Gather", last, np.array([2, 1, 0], np.int64), axis=3)
+    if not np.allclose(plan.factor, 1 / 255, rtol=1e-6):
+        last = parts.then("Mul", last, (plan.factor * 255).astype(np.float32))
+    if plan.offset.any():
+        last = parts.then("Add", last, plan.offset.astype(np.float32))
+    if plan.channels_first:
+        last = parts.then("Transpose", last, perm=[0, 3, 1, 2])
+    if plan.image.dtype.kind in "iu":
+        last = parts.then("Round", last)
+    if plan.image.dtype != np.float32:
+        last = parts.then("Cast", last, to=helper.np_dtype_to_tensor_dtype(plan.image.dtype))
+    parts.then("Identity", last, result=THEIRS + plan.image.name)
+    for name, tensor in plan.fed.items():
+        parts.then("Reshape", name, np.array(tensor.shape, np.int64), result=THEIRS + tensor.name)
 
 
 def tflite_precision(content: bytes) -> Precision:

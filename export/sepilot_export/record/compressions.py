@@ -75,7 +75,7 @@ class CompressionRecord:
     Attributes:
         parent: the run that it was made from; `teachers`, those that a distillation asked.
         recipes: the compressions with what their sections say.
-        outputs: by name.
+        constant_mae, max_deviation: of the first output; `outputs`, of each by its name, nothing in older ones.
         figures: before, after, and of the int8 file where there is one, each with a row for every output.
     """
 
@@ -90,6 +90,8 @@ class CompressionRecord:
     recipes: tuple[Mapping[str, Any], ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    constant_mae: float | None = None
+    max_deviation: float | None = None
     outputs: Mapping[str, CompressedOutput] = field(default_factory=dict)
     figures: tuple[Evaluation, ...] = ()
     layers: tuple[LayerNote, ...] = ()

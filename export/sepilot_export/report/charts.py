@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.record.checks import ErrorHistogram
-from sepilot_train.base.frame_set import Answers, only
-from sepilot_train.base.metrics import BinError
-from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND, axes
+from sepilot_runtime.contract.contract import Scalar
+from sepilot_train.base import plots
+from sepilot_train.base.metrics import ScalarMetrics
+from sepilot_train.base.plots import ACCENT, BAD, FAINT, GRID, INK, SECOND, axes, direction_of, mark_of
 from sepilot_train.closed_loop.evaluation import ClosedLoopResult
 from sepilot_train.closed_loop.tables import ClosedLoop
 
@@ -34,7 +35,6 @@ __all__ = [
     "log_scale",
 ]
 
-GRID, BAD = "#e8edf1", "#b3261e"
 _VARIABLES = {INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--faint", GRID: "--grid", BAD: "--bad"}
 
 COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 130)
@@ -42,6 +42,8 @@ COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 130)
 
 STRETCH = 600
 """Frames of the driving plot."""
+
+Values = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,89 +57,60 @@ class Chart:
 
 def draw_history(history: Mapping[str, Sequence[float]], kept_epoch: int) -> Chart:
     """Loss by epoch, training and held out, and the learning rate; a dot at the epoch whose weights were kept."""
-    epochs = np.arange(1, len(history["loss"]) + 1)
 
     def draw(fig: Any) -> None:
         ax = axes(fig, "", "epoch", "loss")
-        marker = "o" if len(epochs) < 3 else ""
-        ax.plot(epochs, history["loss"], color=FAINT, linewidth=2, marker=marker)
-        if held := history.get("val_loss"):
-            ax.plot(epochs, held, color=ACCENT, linewidth=2, marker=marker)
-            if 1 <= kept_epoch <= len(held):
-                ax.plot(kept_epoch, held[kept_epoch - 1], "o", color=ACCENT, markersize=7)
+        right = plots.draw_history(ax, history, kept_epoch)
         log_scale(ax.yaxis)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        if rates := history.get("learning_rate"):
-            right = ax.twinx()
-            right.plot(epochs, rates, color=SECOND, linewidth=1.2, linestyle=(0, (2, 2)))
-            right.set_ylabel("learning rate", color=SECOND)
-            right.tick_params(colors=SECOND, labelsize=11)
+        if right is not None:
             right.yaxis.set_major_formatter("{x:g}")
             right.locator_params(axis="y", nbins=4)
-            right.spines[["top", "left", "bottom", "right"]].set_visible(False)
+            right.spines[["bottom", "right"]].set_visible(False)
 
-    return draw_twice("history", f"loss over {len(epochs)} epochs", draw, COLUMN)
+    return draw_twice("history", f"loss over {len(history['loss'])} epochs", draw, COLUMN)
 
 
-def draw_scatter(predictions: Answers, scale_deg: float) -> Chart:
+def draw_scatter(labels: Values, said: Values, output: Scalar) -> Chart:
     """Prediction against label, one dot per held-out frame."""
-    limit = scale_deg * 1.05
-    labels, said = only(predictions.frames.labels), only(predictions.values)
+    unit = _unit(output)
 
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", "driver [°], + = right", "model [°]")
-        ax.plot([-limit, limit], [-limit, limit], color=SECOND, linewidth=1)
-        # Thousands of dots as one picture inside the SVG: as elements they would weigh megabytes.
-        ax.scatter(
-            labels * scale_deg,
-            said * scale_deg,
-            s=5,
-            alpha=0.3,
-            color=ACCENT,
-            linewidths=0,
-            rasterized=True,
-        )
-        ax.set_xlim(-limit, limit)
-        ax.set_ylim(-limit, limit)
-        ax.set_aspect("equal")
+        ax = axes(fig, "", f"driver{unit}{direction_of(output)}", f"model{unit}")
+        plots.draw_scatter(ax, labels, said, output)
 
-    return draw_twice("scatter", f"model against driver on {len(labels):,} held-out frames", draw, COLUMN)
+    label = f"{_of(output)}model against driver on {len(labels):,} held-out frames"
+    return draw_twice(f"scatter {output.name}", label, draw, COLUMN)
 
 
-def draw_driving(predictions: Answers, scale_deg: float) -> Chart:
-    """Driver and model over the held-out stretch where the driver steered most."""
-    labels, said = only(predictions.frames.labels), only(predictions.values)
-    start = _liveliest(labels, STRETCH)
-    part = slice(start, start + STRETCH)
-    x = np.arange(len(labels[part])) + start
+def draw_driving(labels: Values, said: Values, output: Scalar) -> Chart:
+    """Driver and model over the held-out stretch where the driver moved most."""
 
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", "held-out frame", "steering [°]")
-        ax.axhline(0, color=FAINT, linewidth=0.8)
-        ax.plot(x, labels[part] * scale_deg, color=SECOND, linewidth=1.3)
-        ax.plot(x, said[part] * scale_deg, color=ACCENT, linewidth=1.6)
-        ax.margins(x=0.01)
+        ax = axes(fig, "", "held-out frame", f"{output.name}{_unit(output)}")
+        plots.draw_driving(ax, labels, said, output, frames=STRETCH)
 
-    return draw_twice("driving", f"steering of driver and model over {len(x)} held-out frames", draw, FULL)
+    label = f"{output.name} of driver and model over {min(len(labels), STRETCH)} held-out frames"
+    return draw_twice(f"driving {output.name}", label, draw, FULL)
 
 
-def draw_bins(bins: Sequence[BinError], scale_deg: float, constant_mae: float) -> Chart:
-    """Mean absolute error by how far the driver steered."""
-    edges = [bins[0].low, *(b.high for b in bins)]
-    places = np.arange(len(bins))
-    heights = [(b.mae or 0.0) * scale_deg for b in bins]
+def draw_bins(metrics: ScalarMetrics, output: Scalar) -> Chart:
+    """Mean absolute error by the driver's value."""
+    unit = _unit(output)
 
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", "driver's steering [°], + = right", "mean error [°]")
-        bars = ax.bar(places + 0.5, heights, color=ACCENT, width=0.8)
-        ax.bar_label(bars, [f"{b.count:,}" for b in bins], fontsize=10, color=INK, padding=2)
-        ax.axhline(constant_mae * scale_deg, color=SECOND, linewidth=1.2)
-        # The bins are of unequal width; drawn equally wide, with their edges between them.
-        ax.set_xticks(range(len(edges)), [f"{edge * scale_deg:.3g}".replace("-", "−") for edge in edges])
-        ax.grid(False, axis="x")
-        ax.margins(y=0.15)
+        ax = axes(fig, "", f"driver's {output.name}{unit}{direction_of(output)}", f"mean error{unit}")
+        plots.draw_bins(ax, metrics, output)
 
-    return draw_twice("bins", "mean error by steering angle", draw, COLUMN)
+    return draw_twice(f"bins {output.name}", f"{_of(output)}mean error by what the driver did", draw, COLUMN)
+
+
+def _unit(output: Scalar) -> str:
+    mark = mark_of(output).strip()
+    return f" [{mark}]" if mark else ""
+
+
+def _of(output: Scalar) -> str:
+    return f"{output.name}: "
 
 
 def draw_histogram(histogram: ErrorHistogram, name: str, limit_deg: float) -> Chart:
@@ -239,11 +212,3 @@ def log_scale(axis: Any, every: int = 0) -> None:
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _liveliest(labels: NDArray[np.floating], frames: int) -> int:
-    """Where the stretch of `frames` labels with the most steering begins."""
-    if len(labels) <= frames:
-        return 0
-    work = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(labels)))])
-    return int((work[frames:] - work[:-frames]).argmax())

@@ -80,7 +80,7 @@ def gather(
         run.require_drives(moved_to)
     bench = _read_bench(bench_path, export) if bench_path else None
     closed_loop = read_document(ClosedLoop, closed_loop_path, RunError) if closed_loop_path else None
-    samples, note = _samples(run, predictions, validation.full_scale_deg, moved_to)
+    samples, note = _samples(run, predictions, moved_to)
     return PageContent(
         run=run,
         recipe_toml=(run_path / "recipe.toml").read_text(encoding="utf-8"),
@@ -138,11 +138,11 @@ def _layers(run: Run) -> LayerTable:
     return layer_table(keras_nodes(model), keras_warnings(model))
 
 
-def _samples(run: Run, predictions: Answers, scale_deg: float, moved_to: Sequence[Path]) -> tuple[list[Sample], str]:
+def _samples(run: Run, predictions: Answers, moved_to: Sequence[Path]) -> tuple[list[Sample], str]:
     try:
-        return held_out_samples(run, predictions, scale_deg, moved_to), ""
+        return held_out_samples(run, predictions, moved_to), ""
     except DriveError as e:
-        return golden_samples(run, scale_deg), str(e)
+        return golden_samples(run), str(e)
 
 
 def _read_history(path: Path) -> dict[str, list[float]]:

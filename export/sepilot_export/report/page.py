@@ -13,6 +13,7 @@ from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, m
 from sepilot_export.report.material import PageContent
 from sepilot_export.report.rendering import render_page
 from sepilot_runtime.bench.record import Benchmark
+from sepilot_runtime.contract.contract import Output
 from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
 from sepilot_train.closed_loop.evaluation import ClosedLoopResult
 from sepilot_train.closed_loop.tables import ClosedLoop
@@ -45,6 +46,7 @@ def render(material: PageContent) -> str:
         ("sepilot_export.report",),
         m=material,
         v=material.validation,
+        outputs=material.run.contract.outputs,
         skipped=sum(frames for reasons in material.validation.skipped.values() for frames in reasons.values()),
         conditions=_conditions(material),
         provenance=material.run.contract.provenance,
@@ -154,12 +156,19 @@ def _charts(material: PageContent) -> dict[str, Any]:
     check = material.check
     return {
         "history": charts.draw_history(material.history, v.kept_epoch) if material.history.get("loss") else None,
-        "scatter": charts.draw_scatter(material.predictions, v.full_scale_deg),
-        "driving": charts.draw_driving(material.predictions, v.full_scale_deg),
-        "bins": charts.draw_bins(v.metrics.bins, v.full_scale_deg, v.metrics.constant_mae),
+        "outputs": [_output_charts(material, output) for output in material.run.contract.outputs],
         "errors": _error_charts(check) if check else [],
         "survived": charts.draw_delay(loop, _color_of, "survived") if loop else None,
         "off_centre": charts.draw_delay(loop, _color_of, "off centre") if loop else None,
+    }
+
+
+def _output_charts(material: PageContent, output: Output) -> dict[str, charts.Chart]:
+    said, labels = material.predictions.values[output.name], material.predictions.frames.labels[output.name]
+    return {
+        "scatter": charts.draw_scatter(labels, said, output),
+        "driving": charts.draw_driving(labels, said, output),
+        "bins": charts.draw_bins(material.validation.of(output.name), output),
     }
 
 

@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from sepilot_export.report.formatting import FILTERS
+from sepilot_train.base import plots
 
 __all__ = ["render_page"]
+
+_PALETTE = {
+    "ink": plots.INK, "accent": plots.ACCENT, "second": plots.SECOND, "faint": plots.FAINT, "grid": plots.GRID,
+    "good": plots.GOOD, "bad": plots.BAD,
+}  # fmt: skip
+"""For style.css, on light paper."""
 
 
 def render_page(template: str, packages: Sequence[str], **values: Any) -> str:
@@ -22,4 +29,4 @@ def render_page(template: str, packages: Sequence[str], **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(**_PALETTE, **values)

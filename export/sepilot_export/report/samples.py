@@ -1,4 +1,4 @@
-"""Held-out frames with the driver's and the model's steering drawn in.
+"""Held-out frames with what the driver and the model did drawn in.
 
 They come from the drives themselves. Where those have moved away, the small golden frames inside the contract stand in.
 """
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, FrameError
 from sepilot_runtime.base.opencv import cv2
-from sepilot_runtime.contract.contract import golden_frame
+from sepilot_runtime.contract.contract import Output, golden_frame
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import shrink_frame
-from sepilot_train.base.frame_set import Answers, only
+from sepilot_train.base.frame_set import Answers
+from sepilot_train.base.plots import mark_of
 from sepilot_train.run.run import Run
 
 __all__ = ["Sample", "golden_samples", "held_out_samples"]
@@ -31,7 +33,11 @@ MAX_WIDTH = 320
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One frame as a JPEG data URL. Angles in degrees, + = right; `label_deg` is None where nobody steered."""
+    """One frame as a JPEG data URL. Angles in degrees, + = right; `label_deg` is None where nobody steered.
+
+    Attributes:
+        further: what is said with the other outputs, a line each.
+    """
 
     url: str
     width: int
@@ -41,6 +47,7 @@ class Sample:
     label_deg: float | None
     prediction_deg: float
     worst: bool
+    further: tuple[str, ...] = ()
 
     @property
     def label_tip(self) -> tuple[float, float] | None:
@@ -61,7 +68,12 @@ class Sample:
         return round(x + length * math.sin(angle), 2), round(y - length * math.cos(angle), 2)
 
 
-def held_out_samples(run: Run, predictions: Answers, scale_deg: float, moved_to: Sequence[Path] = ()) -> list[Sample]:
+def turning(outputs: Sequence[Output]) -> Output:
+    """The output that an arrow shows: the first one that turns to a side, or the first."""
+    return next((output for output in outputs if output.positive == "right"), outputs[0])
+
+
+def held_out_samples(run: Run, predictions: Answers, moved_to: Sequence[Path] = ()) -> list[Sample]:
     """A few held-out frames: spread over the driver's steering, and where the model is furthest off.
 
     Raises:
@@ -73,7 +85,9 @@ def held_out_samples(run: Run, predictions: Answers, scale_deg: float, moved_to:
     if gone := [p for p in paths if not p.exists()]:
         raise DriveError(f"{gone[0]}: the drive is no longer there")
     drives = {drive.id: drive for drive in open_drives(paths, run.request.reader, labelled=True)}
-    chosen, frames = _choose(predictions), predictions.frames
+    frames, outputs = predictions.frames, run.contract.outputs
+    turn = turning(outputs)
+    chosen = _choose(frames.labels[turn.name], task_of(turn).error(*_pair(predictions, turn)))
     samples = []
     for index, worst in chosen:
         drive, name = drives.get(frames.drives[index]), frames.names[index]
@@ -88,9 +102,15 @@ def held_out_samples(run: Run, predictions: Answers, scale_deg: float, moved_to:
                 frame,
                 drive=drive.id,
                 name=name,
-                label_deg=float(only(frames.labels)[index]) * scale_deg,
-                prediction_deg=float(only(predictions.values)[index]) * scale_deg,
+                label_deg=float(frames.labels[turn.name][index]) * turn.scale,
+                prediction_deg=float(predictions.values[turn.name][index]) * turn.scale,
                 worst=worst,
+                further=tuple(
+                    f"{o.name} {predictions.values[o.name][index] * o.scale:.3g}{mark_of(o)}, driver "
+                    f"{frames.labels[o.name][index] * o.scale:.3g}{mark_of(o)}"
+                    for o in outputs
+                    if o is not turn
+                ),
             )
         )
     if not samples:
@@ -98,25 +118,32 @@ def held_out_samples(run: Run, predictions: Answers, scale_deg: float, moved_to:
     return samples
 
 
-def golden_samples(run: Run, scale_deg: float) -> list[Sample]:
+def golden_samples(run: Run) -> list[Sample]:
     """The contract's golden frames with the training model's answers."""
+    outputs = run.contract.outputs
+    turn = turning(outputs)
     return [
         _sample(
             golden_frame(golden),
             drive="golden frame",
             name=f"{number}",
             label_deg=None,
-            prediction_deg=golden.expected["steering"][0] * scale_deg,
+            prediction_deg=golden.expected[turn.name][0] * turn.scale,
             worst=False,
+            further=tuple(
+                f"{o.name} {golden.expected[o.name][0] * o.scale:.3g}{mark_of(o)}" for o in outputs if o is not turn
+            ),
         )
         for number, golden in enumerate(run.contract.golden, start=1)
     ]
 
 
-def _choose(predictions: Answers) -> list[tuple[int, bool]]:
+def _pair(predictions: Answers, output: Output) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return predictions.values[output.name], predictions.frames.labels[output.name]
+
+
+def _choose(labels: NDArray[np.float32], error: NDArray[np.float64]) -> list[tuple[int, bool]]:
     """Indices, and whether each is there for its error."""
-    labels = only(predictions.frames.labels)
-    error = np.abs(only(predictions.values) - labels)
     order = np.argsort(labels, kind="stable")
     # Most frames go straight; evenly spaced angles show more of the road than evenly spaced ranks.
     wanted = np.linspace(labels.min(), labels.max(), SPREAD)
@@ -134,7 +161,14 @@ def _choose(predictions: Answers) -> list[tuple[int, bool]]:
 
 
 def _sample(
-    frame: NDArray[np.uint8], *, drive: str, name: str, label_deg: float | None, prediction_deg: float, worst: bool
+    frame: NDArray[np.uint8],
+    *,
+    drive: str,
+    name: str,
+    label_deg: float | None,
+    prediction_deg: float,
+    worst: bool,
+    further: tuple[str, ...],
 ) -> Sample:
     small = shrink_frame(frame, MAX_WIDTH)
     _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
@@ -147,4 +181,5 @@ def _sample(
         label_deg=label_deg,
         prediction_deg=prediction_deg,
         worst=worst,
+        further=further,
     )

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepilot_export.report.charts import BAD, Chart, draw_twice, log_scale
+from sepilot_export.report.charts import Chart, draw_twice, log_scale
 from sepilot_export.tradeoff.candidate import Entry
 from sepilot_export.tradeoff.chart_labels import Label, write_labels
 from sepilot_export.tradeoff.job import Comparison
 from sepilot_export.tradeoff.pareto import cost_gzip, cost_raw, cost_us, grouped, pareto
 from sepilot_export.tradeoff.table import letters_of
 from sepilot_train.base import plots
-from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
+from sepilot_train.base.plots import ACCENT, BAD, FAINT, INK, SECOND
 
 __all__ = ["COSTS", "Cost", "beyond", "draw_chart", "draw_png"]
 
@@ -30,7 +30,6 @@ WIDE = {"us": (1080, 420), "gzip": (520, 360), "raw": (520, 360)}
 KEYS = 30
 """Files that the PNG's key has room for."""
 
-ERROR_AXIS = "mean error [°]"
 
 LOG_FROM = 4
 """Ratio of the largest to the smallest cost from which the axis is logarithmic."""
@@ -61,20 +60,25 @@ def draw_chart(comparison: Comparison, cost: Cost) -> Chart:
     """One cost's chart for the page."""
 
     def draw(fig: Any) -> None:
-        ax = plots.axes(fig, "", cost.axis, ERROR_AXIS)
+        ax = plots.axes(fig, "", cost.axis, _error_axis(comparison))
         write_labels(ax, _draw(ax, comparison, cost))
 
-    return draw_twice(f"tradeoff {cost.name}", f"error in degrees against {cost.axis}", draw, WIDE[cost.name])
+    return draw_twice(f"tradeoff {cost.name}", f"mean error against {cost.axis}", draw, WIDE[cost.name])
+
+
+def _error_axis(comparison: Comparison) -> str:
+    mark = comparison.common.mark.strip()
+    return f"mean error [{mark}]" if mark else "mean error"
 
 
 def draw_png(comparison: Comparison, path: Path) -> None:
     """All charts, and what their numbers stand for."""
     fig = plots.figure(15.0, 11.0)
-    frames, constant = comparison.common.count, comparison.constant_mae_deg
-    title = f"{len(comparison.entries)} files on {frames:,} held-out frames; constant answer {constant:.2f}°"
+    common, constant = comparison.common, f"{comparison.constant_mae_deg:.2f}{comparison.common.mark}"
+    title = f"{len(comparison.entries)} files on {common.count:,} held-out frames; constant answer {constant}"
     named = (f"{', '.join(p.letter for p in picks)}: {picks[0].entry.name}" for picks in grouped(comparison.picks))
     fig.suptitle(f"{title}\n{'      '.join(named)}", x=0.01, ha="left", fontsize=12, color=INK)
-    places = [plots.axes(fig, cost.title, cost.axis, ERROR_AXIS, 221 + i) for i, cost in enumerate(COSTS)]
+    places = [plots.axes(fig, cost.title, cost.axis, _error_axis(comparison), 221 + i) for i, cost in enumerate(COSTS)]
     _write_key(fig.add_subplot(224), comparison)
     labels = [_draw(ax, comparison, cost) for ax, cost in zip(places, COSTS, strict=True)]
     # Last, as each plot moves the others.
@@ -86,7 +90,7 @@ def draw_png(comparison: Comparison, path: Path) -> None:
 def _write_key(ax: Any, comparison: Comparison) -> None:
     ax.set_axis_off()
     shown = comparison.entries[:KEYS]
-    lines = [f"{'':>3} {'':<32}{'error °':>8}{'µs':>8}{'kB':>8}{'gzip kB':>9}"]
+    lines = [f"{'':>3} {'':<32}{f'error {comparison.common.mark.strip()}':>8}{'µs':>8}{'kB':>8}{'gzip kB':>9}"]
     for e in shown:
         error = f"{e.mae_deg.mean:.3f}" if e.mae_deg else "-"
         time = f"{e.timing.median_us:.1f}" if e.timing else "-"

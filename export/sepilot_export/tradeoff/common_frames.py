@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.plots import mark_of
 
 __all__ = ["FEWEST_FRAMES", "Common", "Labels", "common_frames", "labels_of"]
 
@@ -28,11 +29,14 @@ class Labels:
         name: of the export, for messages.
         places: (drive, frame name) to position in the reference.
         in_unit: (n,) the labels of the first output for all positions, in its unit, NaN without a label.
+        output: the name of that one; `mark`, its unit as it stands behind a number.
     """
 
     name: str
     places: dict[Key, int]
     in_unit: NDArray[np.float64]
+    output: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -42,12 +46,14 @@ class Common:
     Attributes:
         drives: of each frame.
         in_unit: (n,), the labels of the first output, in its unit.
+        mark: that unit, as it stands behind a number.
         index: for each export, in the order given, the positions (n,) of these frames in its reference.
         left: for each export, how many of its own frames are not among them.
     """
 
     drives: tuple[str, ...]
     in_unit: NDArray[np.float64]
+    mark: str
     index: tuple[NDArray[np.int64], ...]
     left: tuple[int, ...]
 
@@ -65,6 +71,8 @@ def labels_of(name: str, reference: Reference) -> Labels:
         name=name,
         places={key: i for i, key in enumerate(keys) if np.isfinite(values[i])},
         in_unit=values,
+        output=output.name,
+        mark=mark_of(output),
     )
 
 
@@ -72,9 +80,16 @@ def common_frames(everything: Sequence[Labels]) -> Common:
     """The frames common to all, in the order of the first.
 
     Raises:
-        RunError: one has no labels, they have too few frames in common, or a frame with different labels.
+        RunError: their first outputs are not the same one, one has no labels, they have too few frames in common, or a
+            frame with different labels.
     """
+    first = everything[0]
     for labels in everything:
+        if (labels.output, labels.mark) != (first.output, first.mark):
+            raise RunError(
+                f"{labels.name}: {first.output}{first.mark} as the first output expected, as {first.name} has it, "
+                f"found {labels.output}{labels.mark}; compare what answers the same"
+            )
         if not labels.places:
             raise RunError(f"{labels.name}: no labelled held-out frame, so nothing tells good from bad")
     shared = set.intersection(*(set(labels.places) for labels in everything))
@@ -86,6 +101,7 @@ def common_frames(everything: Sequence[Labels]) -> Common:
     return Common(
         drives=tuple(drive for drive, _ in keys),
         in_unit=everything[0].in_unit[index[0]],
+        mark=everything[0].mark,
         index=index,
         left=tuple(len(labels.places) - len(keys) for labels in everything),
     )
@@ -111,5 +127,5 @@ def _require_same(everything: Sequence[Labels], keys: Sequence[Key], index: Sequ
             drive, frame = keys[worst]
             raise RunError(
                 f"{first.name} and {labels.name} have different labels for frame {frame} of drive {drive}: "
-                f"{expected[worst]:.3f} and {found[worst]:.3f} degrees; train both on the drive as it is now"
+                f"{expected[worst]:.3f} and {found[worst]:.3f}{first.mark}; train both on the drive as it is now"
             )

@@ -24,6 +24,7 @@ from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.bench.latency_bench import Measurement, Variant, measure, synthetic_frames
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_train.base.plots import mark_of
 from sepilot_train.inspect.table import layer_table
 
 __all__ = ["judge_place", "timed"]
@@ -156,7 +157,7 @@ def _further(
         if known.any():
             errors = _errors(check.answers[output.name][index][known], output, values[known])
             drives = [drive for drive, k in zip(common.drives, known, strict=True) if k]
-            found[output.name] = (output.unit, paired_bootstrap_mean(errors, drives))
+            found[output.name] = (mark_of(output), paired_bootstrap_mean(errors, drives))
     return found
 
 

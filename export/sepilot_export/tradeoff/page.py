@@ -43,6 +43,7 @@ def render(comparison: Comparison) -> str:
         "tradeoff.html",
         ("sepilot_export.tradeoff", "sepilot_export.report"),
         c=comparison,
+        mark=comparison.common.mark,
         cards=cards_of(comparison),
         charts=[(cost, draw_chart(comparison, cost)) for cost in COSTS] if comparison.best else [],
         rows=[(e, letters_of(comparison, e), comparison.above.get(e.name)) for e in comparison.entries],

@@ -81,7 +81,7 @@ def _row(comparison: Comparison, entry: Entry) -> FileRow:
         above_best_deg=comparison.above.get(entry.name),
         constant_mae_deg=entry.constant_mae_deg,
         max_deviation_deg=entry.max_deviation_deg,
-        outputs={name: FurtherOutput(unit=unit, mae=mae) for name, (unit, mae) in entry.further.items()},
+        outputs={name: FurtherOutput(unit=unit.strip(), mae=mae) for name, (unit, mae) in entry.further.items()},
         timing=entry.timing,
         commands=entry.commands,
         passed=entry.passed,
@@ -98,25 +98,24 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     drives = list(dict.fromkeys(common.drives))
     of = ", ".join(drives) if len(", ".join(drives)) <= 30 else f"{len(drives)} drives"
     console.print(
-        f"{common.count:,} held-out frames of {of}; constant answer {comparison.constant_mae_deg:.2f}°\n"
+        f"{common.count:,} held-out frames of {of}; constant answer {comparison.constant_mae_deg:.2f}{common.mark}\n"
         f"µs: frame to angle on this machine, one thread, {comparison.settings.rounds} interleaved rounds\n",
         soft_wrap=True,
     )
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     grid.add_column("file", no_wrap=True)
-    for name in ("error°", "±95 %", "max°", "µs", "kB", "gzip kB", ""):
+    for name in (f"error{common.mark}", "±95 %", f"max{common.mark}", "µs", "kB", "gzip kB", ""):
         grid.add_column(name, justify="right", no_wrap=True)
     for entry in comparison.entries:
         grid.add_row(escape(_short(entry.name)), *_cells(entry, letters_of(comparison, entry)))
         for name, (unit, mae) in entry.further.items():
-            mark = "°" if unit == "deg" else f" {unit}" if unit else ""
-            grid.add_row(escape(f"  {name}{mark}"), f"{mae.mean:.3f}", f"{(mae.high - mae.low) / 2:.3f}")
+            grid.add_row(escape(f"  {name}{unit}"), f"{mae.mean:.3f}", f"{(mae.high - mae.low) / 2:.3f}")
     console.print(grid)
     for entry in comparison.entries:
         for reason in entry.reasons:
             console.print(f"[red]FAIL[/red] {escape(entry.name)}: {escape(reason)}", soft_wrap=True)
     for picks in grouped(comparison.picks):
-        _print_picks(picks, console)
+        _print_picks(picks, common.mark, console)
     if not comparison.picks:
         console.print("\n[red]no file to recommend[/red]: none passes and is surely better than a constant answer")
     for word, lines in (("note", comparison.notes), ("left out", comparison.left_out)):
@@ -134,15 +133,15 @@ def _cells(entry: Entry, letters: str) -> list[str]:
     return [*error, deviation, time, *sizes, verdict]
 
 
-def _print_picks(picks: Sequence[Pick], console: Console) -> None:
+def _print_picks(picks: Sequence[Pick], mark: str, console: Console) -> None:
     """One file with all that it is picked for."""
     entry, kept = picks[0].entry, picks[0].kept
     title = ", ".join(f"{pick.letter} {pick.title.lower()}" for pick in picks)
     assert entry.mae_deg is not None and entry.timing is not None
     console.print(
         f"\n[bold]{title}[/bold]: {escape(str(entry.place.shown / entry.file))}\n"
-        f"   {entry.mae_deg.mean:.2f}° (constant {entry.constant_mae_deg:.2f}°, keeps {kept:.1%} of the gain), "
-        f"{entry.timing.median_us:.0f} µs, {entry.bytes / 1000:.0f} kB, {entry.gzip_bytes / 1000:.0f} kB gzip",
+        f"   {entry.mae_deg.mean:.2f}{mark} (constant {entry.constant_mae_deg:.2f}{mark}, keeps {kept:.1%} of the gain)"
+        f", {entry.timing.median_us:.0f} µs, {entry.bytes / 1000:.0f} kB, {entry.gzip_bytes / 1000:.0f} kB gzip",
         soft_wrap=True,
     )
     for command in entry.commands:

@@ -25,6 +25,7 @@ from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_train.base.plots import mark_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -164,7 +165,7 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
     outputs = reference.contract.outputs
     console.print(_headline(reference))
     console.print(_grid(checks, outputs))
-    units = {output.name: _unit(output) for output in outputs}
+    units = {output.name: mark_of(output) for output in outputs}
     for pair in witnesses(checks, outputs):
         if pair.precision.startswith("int8"):
             of = f"{pair.output} of " if len(outputs) > 1 else ""
@@ -195,7 +196,7 @@ def _grid(checks: Sequence[FileCheck], outputs: Sequence[Output]) -> Any:
     # First, and never narrower: where the columns do not fit, figures are cut and not the verdict.
     grid.add_column("", no_wrap=True, min_width=4)
     grid.add_column("file", no_wrap=True)
-    unit = _unit(alone) if alone else ""
+    unit = mark_of(alone) if alone else ""
     for name in ("kB", f"mean{unit}", f"p99{unit}", f"max{unit}", "flip", "sat.", "MAE change"):
         grid.add_column(name, justify="right", no_wrap=True)
     for check in checks:
@@ -206,17 +207,13 @@ def _grid(checks: Sequence[FileCheck], outputs: Sequence[Output]) -> Any:
             continue
         grid.add_row(*start)
         for output in outputs:
-            row = [_verdict(passed=check.passes(output.name)), f"  {output.name}{_unit(output)}", ""]
+            row = [_verdict(passed=check.passes(output.name)), f"  {output.name}{mark_of(output)}", ""]
             grid.add_row(*row, *_cells(check.outputs[output.name].fidelity))
     return grid
 
 
 def _verdict(*, passed: bool) -> str:
     return "[green]pass[/green]" if passed else "[red]FAIL[/red]"
-
-
-def _unit(output: Output) -> str:
-    return "°" if output.unit == "deg" else f" {output.unit}" if output.unit else ""
 
 
 def print_failures(failed: Sequence[Failure], console: Console) -> None:
@@ -302,7 +299,7 @@ def _draw_errors(fig: Any, cell: Any, check: FileCheck, reference: Reference, ou
         if abs(side) <= reach:
             ax.axvline(side, color=plots.SECOND, linewidth=1)
     ax.set_ylim(0.6, None)
-    verdict, colour = ("pass", "#1a7f37") if check.passes(output.name) else ("FAIL", "#c62828")
+    verdict, colour = ("pass", plots.GOOD) if check.passes(output.name) else ("FAIL", plots.BAD)
     style = {"transform": ax.transAxes, "va": "top", "fontsize": 9}
     ax.text(0.97, 0.97, verdict, ha="right", color=colour, fontweight="bold", **style)
     worst = float(np.abs(error).max())

@@ -1,18 +1,22 @@
-"""Two answers to the same frames, compared frame by frame (paired).
+"""How sure a figure is, by drawing what it comes from anew (bootstrap). Intervals hold 95 %.
 
-The difference of two errors on the same frame varies far less than either. Neighbouring frames are alike, so the
-confidence interval comes from resampling blocks of consecutive frames, not frames.
+Two answers to the same frames are compared frame by frame (paired): the difference of two errors on the same frame
+varies far less than either. Neighbouring frames, and neighbouring visits of a benchmark, are alike, so blocks of them
+are drawn, not single ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Interval", "paired_bootstrap_mean"]
+__all__ = ["Interval", "Ratio", "bootstrap_mean", "bootstrap_ratio", "paired_bootstrap_mean", "ratio_of_medians"]
+
+DRAWS = 4000
 
 BLOCK = 25
 """Frames that count as one observation: a good second at 20 frames per second."""
@@ -23,6 +27,15 @@ class Interval:
     """A mean with its 95 % confidence interval."""
 
     mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """A ratio with its 95 % confidence interval."""
+
+    value: float
     low: float
     high: float
 
@@ -42,5 +55,44 @@ def paired_bootstrap_mean(
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(starts), (samples, len(starts)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(mean=float(change.mean()), low=float(low), high=float(high))
+    low, high = _ends(means)
+    return Interval(mean=float(change.mean()), low=low, high=high)
+
+
+def bootstrap_mean(values: NDArray[np.float64], *, seed: int = 0) -> Interval:
+    """Mean of (n,) independent values, n >= 1, such as whole simulated worlds, which differ far more than steps do."""
+    low, high = _ends(values[_drawn(len(values), seed)].mean(axis=1))
+    return Interval(mean=float(values.mean()), low=low, high=high)
+
+
+def bootstrap_ratio(values: NDArray[np.float64], reference: NDArray[np.float64], *, seed: int = 0) -> Ratio:
+    """Mean of `values` over the mean of `reference`, (n,) each, from the same worlds, which are drawn in pairs."""
+    drawn = _drawn(len(values), seed)
+    low, high = _ends(values[drawn].mean(axis=1) / reference[drawn].mean(axis=1))
+    return Ratio(value=float(values.mean() / reference.mean()), low=low, high=high)
+
+
+def ratio_of_medians(values: NDArray[np.float64], reference: NDArray[np.float64], *, seed: int = 0) -> Ratio:
+    """Median of (n,) `values` over that of (m,) `reference`, each drawn in blocks of neighbours."""
+    rng = np.random.default_rng(seed)
+    low, high = _ends(_resampled_medians(values, rng) / _resampled_medians(reference, rng))
+    return Ratio(value=float(np.median(values) / np.median(reference)), low=low, high=high)
+
+
+def _resampled_medians(samples: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """(DRAWS,) medians of samples drawn with replacement in blocks of neighbours."""
+    block = max(1, round(samples.size ** (1 / 3)))
+    blocks = math.ceil(samples.size / block)
+    starts = rng.integers(0, samples.size, (DRAWS, blocks))
+    places = (starts[:, :, np.newaxis] + np.arange(block)) % samples.size
+    return np.asarray(np.median(samples[places].reshape(DRAWS, -1)[:, : samples.size], axis=1))
+
+
+def _drawn(count: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, count, (DRAWS, count))
+
+
+def _ends(resampled: NDArray[np.float64]) -> tuple[float, float]:
+    """Of the interval that holds 95 % of (draws,) resampled figures."""
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return float(low), float(high)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.bootstrap import Ratio, ratio_of_medians
 from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.bench.record import Benchmark, BenchRow
@@ -32,7 +33,6 @@ __all__ = [
     "require_comparable",
 ]
 
-DRAWS = 4000
 FEWEST_ROUNDS = 5
 SAME_SETTINGS = ("frame_width", "frame_height", "frames")
 
@@ -146,42 +146,35 @@ def _by_last_part(keys: Sequence[Key]) -> dict[str, set[str]]:
     return found
 
 
-def ratio_interval(old_us: Sequence[float], new_us: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the ratio of the medians, new over old."""
+def ratio_interval(old_us: Sequence[float], new_us: Sequence[float], seed: int = 0) -> Ratio:
+    """The ratio of the medians, new over old, its interval widened by how far each run drifted."""
     old, new = np.asarray(old_us, np.float64), np.asarray(new_us, np.float64)
-    rng = np.random.default_rng(seed)
-    ratios = _resampled_medians(new, rng) / _resampled_medians(old, rng)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    drift = math.exp(max(_drift(old), _drift(new)))
-    return float(low / drift), float(high * drift)
+    found, drift = ratio_of_medians(new, old, seed=seed), math.exp(max(_drift(old), _drift(new)))
+    return Ratio(value=found.value, low=found.low / drift, high=found.high * drift)
 
 
 def _compared(old: BenchRow, new: BenchRow, tolerance: float) -> RegressionTest:
     rounds = (old.us_p50_by_round, new.us_p50_by_round)
-    low, high = ratio_interval(*rounds)
-    ratio = float(np.median(rounds[1]) / np.median(rounds[0]))
-    outcome = RegressionOutcome.SLOWER if low > 1 else RegressionOutcome.FASTER if high < 1 else RegressionOutcome.SAME
+    ratio = ratio_interval(*rounds)
+    outcome = (
+        RegressionOutcome.SLOWER
+        if ratio.low > 1
+        else RegressionOutcome.FASTER
+        if ratio.high < 1
+        else RegressionOutcome.SAME
+    )
     return RegressionTest(
         file=new.file,
         engine=new.engine,
         threads=new.threads,
         old_us=float(np.median(rounds[0])),
         new_us=float(np.median(rounds[1])),
-        ratio=ratio,
-        low=low,
-        high=high,
+        ratio=ratio.value,
+        low=ratio.low,
+        high=ratio.high,
         outcome=outcome,
-        failed=outcome is RegressionOutcome.SLOWER and ratio > 1 + tolerance,
+        failed=outcome is RegressionOutcome.SLOWER and ratio.value > 1 + tolerance,
     )
-
-
-def _resampled_medians(samples: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """(DRAWS,) medians of samples drawn with replacement in blocks of neighbours."""
-    block = max(1, round(samples.size ** (1 / 3)))
-    blocks = math.ceil(samples.size / block)
-    starts = rng.integers(0, samples.size, (DRAWS, blocks))
-    places = (starts[:, :, np.newaxis] + np.arange(block)) % samples.size
-    return np.asarray(np.median(samples[places].reshape(DRAWS, -1)[:, : samples.size], axis=1))
 
 
 def _drift(samples: NDArray[np.float64]) -> float:

@@ -6,8 +6,8 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,8 @@ from sepilot_runtime.commands.reader_arguments import add_reader_arguments, read
 from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
-    from sepilot_runtime.base.bootstrap import Interval
     from sepilot_runtime.engine.pilot import Pilot
-    from sepilot_runtime.explain.side_by_side import Answers, Difference, Judgement
+    from sepilot_runtime.explain.side_by_side import Answers, Difference
     from sepilot_runtime.view.drawing import Canvas
 
 __all__ = ["main"]
@@ -29,12 +28,11 @@ examples:
   sepilot compare old.onnx new.tflite --frames road.mp4 --json > compare.json
   sepilot compare old.tflite new.tflite --frames data/my_tub --max-diff 3
 
-The files may be of different formats, precisions and pictures. Both steer over every frame, in turns
-which is first. With --max-diff the exit code is 1 when they are further apart on any frame. --out
-draws the worst frames: one picture, or a new folder with worst.png and compare.json.
+The files may be of different formats, precisions and pictures. Both answer to every frame, in turns
+which is first; every output that both have is compared. With --max-diff the exit code is 1 when they
+are further apart on any frame. --out draws the worst frames of the first output: one picture, or a
+new folder with worst.png and compare.json.
 """
-
-NAME_WIDTH = 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class CompareRequest:
     out: Path | None
     count: int
     max_frames: int | None
-    max_diff: float | None
+    max_diff: Mapping[str, float]
     engine: str | None
     threads: int
     horizon: float
@@ -58,30 +56,40 @@ class CompareRequest:
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot compare`."""
     arguments = _parser().parse_args(argv)
-    request = request_of(CompareRequest, arguments, reader=reader_options(arguments))
+    request = request_of(
+        CompareRequest, arguments, reader=reader_options(arguments), max_diff=dict(arguments.max_diff or ())
+    )
 
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.explain.explanation import first_frames, open_recording
     from sepilot_runtime.explain.side_by_side import answers_of, difference, judgement
+    from sepilot_runtime.explain.side_by_side_report import document_of, table
 
     cv2.setNumThreads(1)
     _require_out(request.out)
     pilots = _open(request)
     with open_recording(request.frames, request.reader) as source:
         answers = answers_of(*pilots, first_frames(source, request.max_frames))
-    found, judged = difference(answers), judgement(answers)
-    document = _document(request, pilots, answers, found, judged)
+    found = {name: (difference(said), judgement(said)) for name, said in answers.said.items()}
+    document = document_of(pilots, answers, found, request.frames, request.count)
     if request.out:
         _write(request.out, _sheet(request, pilots, answers), document)
-    print(json.dumps(document, indent=2, allow_nan=False) if request.json else _table(pilots, answers, found, judged))
-    if request.max_diff is not None and found.max_deg > request.max_diff:
-        worst = int(answers.ids[abs(answers.apart_deg).argmax()])
-        print(
-            f"sepilot: frame {worst}: {found.max_deg:.2f}° apart, {request.max_diff:g}° allowed by --max-diff",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    print(json.dumps(document, indent=2, allow_nan=False) if request.json else table(pilots, answers, found))
+    beyond = [_beyond(request, answers, name, different) for name, (different, _) in found.items()]
+    return 1 if any(beyond) else 0
+
+
+def _beyond(request: CompareRequest, answers: Answers, name: str, found: Difference) -> bool:
+    """Whether the two are further apart in one output than is allowed, told in one line."""
+    from sepilot_runtime.contract.outputs.scalar.drawing import amount
+
+    said, allowed = answers.said[name], request.max_diff.get(name, request.max_diff.get(""))
+    if allowed is None or found.max <= allowed:
+        return False
+    worst, unit = int(answers.ids[abs(said.apart).argmax()]), amount(0, said.output, 0)[1:]
+    apart = (f"{name} " if len(answers.said) > 1 else "") + amount(found.max, said.output)
+    print(f"sepilot: frame {worst}: {apart} apart, {allowed:g}{unit} allowed by --max-diff", file=sys.stderr)
+    return True
 
 
 def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
@@ -134,115 +142,22 @@ def _write(out: Path, sheet: Canvas, document: dict[str, Any]) -> None:
 def _sheet(request: CompareRequest, pilots: tuple[Pilot, Pilot], answers: Answers) -> Canvas:
     from sepilot_runtime.explain.explanation import first_frames, open_recording
     from sepilot_runtime.explain.side_by_side import worst_frames
+    from sepilot_runtime.explain.side_by_side_report import name_of
     from sepilot_runtime.explain.side_by_side_sheet import draw_sheet
 
-    worst = worst_frames(answers, request.count)
+    said = next(iter(answers.said.values()))
+    worst = worst_frames(answers, said, request.count)
     ids = {int(answers.ids[place]) for place in worst}
     with open_recording(request.frames, request.reader) as source:
         frames = {frame.id: frame for frame in first_frames(source, len(answers.ids)) if frame.id in ids}
-    names = f"{_name(pilots[0])}", f"{_name(pilots[1])}"
-    return draw_sheet(answers, worst, frames, names, request.frames, horizon=request.horizon)
-
-
-def _name(pilot: Pilot) -> str:
-    return f"{pilot.engine.path.name} on {pilot.engine.name}"
-
-
-def _document(
-    request: CompareRequest,
-    pilots: tuple[Pilot, Pilot],
-    answers: Answers,
-    found: Difference,
-    judged: Judgement | None,
-) -> dict[str, Any]:
-    from sepilot_runtime.explain.side_by_side import DEAD_BAND_DEG, FAR_DEG, latencies, worst_frames
-
-    return {
-        "files": [
-            {
-                "path": str(pilot.engine.path),
-                "engine": pilot.engine.name,
-                "precision": pilot.contract.provenance.precision,
-                "picture": list(pilot.contract.picture.shape),
-                "latency": asdict(latency),
-            }
-            for pilot, latency in zip(pilots, latencies(answers), strict=True)
-        ],
-        "frames": request.frames,
-        "far_deg": FAR_DEG,
-        "dead_band_deg": DEAD_BAND_DEG,
-        "difference": asdict(found),
-        "judgement": asdict(judged) if judged else None,
-        "worst": [
-            {
-                "frame": int(answers.ids[place]),
-                "time_s": round(float(answers.times_s[place]), 4),
-                "a_deg": round(float(answers.degrees[0, place]), 4),
-                "b_deg": round(float(answers.degrees[1, place]), 4),
-                "recorded_deg": _finite(float(answers.recorded_deg[place])),
-            }
-            for place in worst_frames(answers, request.count)
-        ],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
-
-
-def _table(pilots: tuple[Pilot, Pilot], answers: Answers, found: Difference, judged: Judgement | None) -> str:
-    from sepilot_runtime.explain.side_by_side import DEAD_BAND_DEG, latencies
-
-    errors = [f"{mae:.2f}" for mae in judged.mae_deg] if judged else ["-", "-"]
-    lines = [f"{found.frames:,} frames", "", f"{'':2}{'file':{NAME_WIDTH}}  precision        p50 µs p99 µs  error°"]
-    for letter, pilot, latency, error in zip("AB", pilots, latencies(answers), errors, strict=True):
-        precision = pilot.contract.provenance.precision
-        timing = f"{latency.p50_us:>6.0f} {latency.p99_us:>6.0f}"
-        lines.append(f"{letter} {_short(_name(pilot)):{NAME_WIDTH}}  {precision:<15} {timing}  {error:>6}")
-    correlation = "-" if found.correlation is None else f"{found.correlation:.4f}"
-    side = "right" if found.bias_deg >= 0 else "left"
-    sizes = [("mean", found.mean_deg), ("p50", found.p50_deg), ("p99", found.p99_deg), ("max", found.max_deg)]
-    lines += [
-        "",
-        "difference   " + "   ".join(f"{name} {degrees:.3f}°" for name, degrees in sizes),
-        f"             B steers {abs(found.bias_deg):.3f}° further {side} in the mean",
-        f"             {found.far:.1%} of the frames beyond 1/3°, correlation {correlation}",
-        f"             {found.sign_flips} frames to different sides, both by more than {DEAD_BAND_DEG:g}°",
-    ]
-    if judged:
-        lines += ["", *_judged_lines(judged)]
-    return "\n".join(lines)
-
-
-def _judged_lines(judged: Judgement) -> list[str]:
-    change = judged.b_over_a
-    verdict = "B is nearer" if change.high < 0 else "A is nearer" if change.low > 0 else "no difference to be seen"
-    lines = [
-        f"recorded     {judged.frames:,} frames; their mean, as a constant, is off by {judged.constant_mae_deg:.2f}°",
-        f"             B - A {_interval(change)}: {verdict}",
-    ]
-    for letter, interval in zip("AB", judged.over_constant, strict=True):
-        word = "better" if interval.high < 0 else "worse" if interval.low > 0 else "no better"
-        lines.append(f"             {letter} - constant {_interval(interval)}: {word} than the constant")
-    return lines
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.mean:+.3f}° (95 %: {interval.low:+.3f} to {interval.high:+.3f})"
-
-
-def _short(name: str) -> str:
-    """A name that fits its column. The middle is cut: the end tells files of one model apart."""
-    if len(name) <= NAME_WIDTH:
-        return name
-    head = NAME_WIDTH // 3
-    return f"{name[:head]}…{name[head + 1 - NAME_WIDTH :]}"
+    names = f"{name_of(pilots[0])}", f"{name_of(pilots[1])}"
+    return draw_sheet(answers, said, worst, frames, names, request.frames, horizon=request.horizon)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sepilot compare",
-        description="Let two files steer over a recording, side by side: difference in degrees, latency, worst frames.",
+        description="Let two files answer to a recording, side by side: how far apart, which is nearer, worst frames.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -254,7 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--count", type=count, default=12, metavar="N", help="worst frames (default 12)")
     parser.add_argument("--max-frames", type=count, metavar="N", help="compare on the first N frames only")
-    parser.add_argument("--max-diff", type=_degrees, metavar="DEG", help="exit 1 when any frame is further apart")
+    parser.add_argument(
+        "--max-diff", type=_limit, action="append", metavar="[OUTPUT=]NUMBER",
+        help="exit 1 when any frame is further apart, in degrees or the output's own unit; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--engine", metavar="NAME[,NAME]", help="of both files, or of A and of B")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the interpreters (default 1)")
     parser.add_argument(
@@ -266,8 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _degrees(text: str) -> float:
-    value = float(text)
+def _limit(text: str) -> tuple[str, float]:
+    """An output's name, "" for all of them, and its limit."""
+    name, _, number = text.rpartition("=")
+    value = float(number)
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"degrees of 0 or more expected, found {text}")
-    return value
+        raise argparse.ArgumentTypeError(f"a number of 0 or more expected, found {number}")
+    return name, value

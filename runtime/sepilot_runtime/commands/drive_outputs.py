@@ -84,9 +84,11 @@ def _recordings(
     if request.record:
         scale_deg = pilot.contract.output(STEERING).scale
         with _optional(live):
+            contract = pilot.contract
             recorder = TubRecorder(
-                request.record, control, full_scale_deg=scale_deg, model=pilot.contract.provenance.recipe
-            )
+                request.record, control, full_scale_deg=scale_deg, model=contract.provenance.recipe,
+                outputs=[output.name for output in contract.outputs],
+            )  # fmt: skip
             yield Background(recorder, keep="all", depth=256, close_s=10) if live else recorder
 
 

@@ -28,7 +28,8 @@ examples:
 
 Each line holds: frame (id), time_s, steering (-1 to 1, + = right), steering_deg, raw (before
 clipping), preprocess_us, infer_us, total_us (frame in memory to steering), age_ms (arrival of the
-frame to steering) and, where the source has it, the recorded steering.
+frame to steering) and, where the source has it, the recorded steering. What else the model says
+stands under outputs by name, with value and raw.
 A recording gives one line per frame, a camera also lines without one; its last is "stopped".
 A file that `sepilot check` failed, by the check.json beside it, drives with a warning on stderr.
 Ctrl-C ends a drive cleanly: the files hold what was driven until then, and the exit code is 130.

@@ -1,4 +1,4 @@
-"""`sepilot explain FILE --frames SOURCE`: what the steering hangs on, by covering the picture bit by bit."""
+"""`sepilot explain FILE --frames SOURCE`: what an answer hangs on, by covering the picture bit by bit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sepilot_runtime.commands.arguments import count, request_of
 from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
-from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ examples:
   sepilot explain swift-f32.onnx --frames data/my_tub --json > influence.json
 
 A patch slides over the model's picture; what lies under it is blurred away, and the change of the
-steering is recorded (Zeiler and Fergus 2014, arXiv 1311.2901). It asks the file itself, so it works
+answer is recorded (Zeiler and Fergus 2014, arXiv 1311.2901). It asks the file itself, so it works
 on int8 and with every engine. Without --out only the table is printed. Novelty is 1.0 at the edge of
 the training pictures. Blue and orange say what steers left and right; they do not say that it should.
 """
@@ -43,6 +42,7 @@ class ExplainRequest:
 
     file: Path
     frames: str
+    output: str | None
     reader: ReaderOptions
     out: Path | None
     count: int
@@ -73,7 +73,8 @@ def main(argv: Sequence[str]) -> int:
     with time_limit(request.file):
         pilot = load_pilot(request.file, threads=request.threads, engine=engine)
     occlusion = _occlusion(request, pilot)
-    found = survey(pilot, request.frames, request.reader, max_frames=request.max_frames)
+    output = pilot.contract.output(request.output) if request.output else pilot.contract.outputs[0]
+    found = survey(pilot, request.frames, output, request.reader, max_frames=request.max_frames)
     explanation = explain(
         pilot, request.frames, found, choose(found, request.count), occlusion, request.reader, average=request.average
     )
@@ -127,41 +128,43 @@ def _draw_video(
     from sepilot_runtime.explain.saliency import saliency_of
 
     # One scale for the whole video: with a scale for each frame the colours would say nothing.
-    scale_deg = scale_of([shown.saliency.degrees for shown in explanation.shown])
+    scale = scale_of([shown.saliency.moved for shown in explanation.shown], found.output)
     with (
         open_recording(request.frames, request.reader) as source,
-        saliency_video(out, pilot, occlusion, scale_deg=scale_deg, rate_hz=source.info.rate_hz) as video,
+        saliency_video(out, pilot, scale=scale, rate_hz=source.info.rate_hz) as video,
     ):
         for given, frame in enumerate(source):
             if given == len(found.ids):
                 break
-            video.write(frame, saliency_of(pilot, frame.image, occlusion))
+            video.write(frame, saliency_of(pilot, frame.image, occlusion, found.output))
 
 
 def _document(
     request: ExplainRequest, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> dict[str, Any]:
-    influence = explanation.influence
+    influence, output = explanation.influence, found.output
+    unit = output.suffix
     return {
         "file": str(pilot.engine.path),
+        "output": output.name,
         "engine": pilot.engine.name,
         "frames": request.frames,
         "frame_count": len(found.ids),
         "occlusion": asdict(occlusion),
         "averaged_frames": influence.frames,
-        "mean_influence_deg": float(influence.degrees.mean()),
+        f"mean_influence{unit}": float(influence.moved.mean()),
         "rows": _bands(influence, "rows"),
         "columns": _bands(influence, "columns"),
-        "row_influence_deg": [round(float(v), 5) for v in influence.degrees.mean(axis=1)],
-        "column_influence_deg": [round(float(v), 5) for v in influence.degrees.mean(axis=0)],
+        f"row_influence{unit}": [round(float(v), 5) for v in influence.moved.mean(axis=1)],
+        f"column_influence{unit}": [round(float(v), 5) for v in influence.moved.mean(axis=0)],
         "shown": [
             {
                 "frame": e.frame.id,
                 "time_s": round(e.frame.time_s, 4),
                 "chosen_for": e.why,
-                "steering_deg": round(e.saliency.prediction.in_unit(STEERING), 4),
+                f"{output.name}{unit}": round(e.saliency.prediction.in_unit(output.name), 4),
                 "novelty": None if e.novelty is None else round(e.novelty, 4),
-                "largest_influence_deg": round(float(abs(e.saliency.degrees).max()), 4),
+                f"largest_influence{unit}": round(float(abs(e.saliency.moved).max()), 4),
             }
             for e in explanation.shown
         ],
@@ -173,20 +176,23 @@ def _bands(influence: Influence, axis: Any) -> list[dict[str, float]]:
 
 
 def _table(pilot: Pilot, influence: Influence, found: Survey) -> str:
+    from sepilot_runtime.contract.outputs.scalar.drawing import amount
+
     picture = pilot.contract.picture
     rows, columns = influence.shares("rows"), influence.shares("columns")
     largest = max(share for _, _, share in rows + columns) or 1.0
-    moved = float(influence.degrees.mean())
+    moved = float(influence.moved.mean())
+    mean = f"mean of {influence.frames} frames, picture {picture.width}x{picture.height}"
     lines = [
         f"{pilot.engine.path.name} on {pilot.engine.name}",
-        f"what its steering hangs on, mean of {influence.frames} frames, picture {picture.width}x{picture.height}:",
-        f"covering a place moves the steering by {moved:.2f}° in the mean",
+        f"what its {found.output.name} hangs on, {mean}:",
+        f"covering a place moves it by {amount(moved, found.output)} in the mean",
         "",
         f"{'rows, top to bottom':<38}  columns, left to right",
     ]
     for left, right in _side_by_side(rows, columns):
         lines.append(f"{_bar(left, largest):<38}  {_bar(right, largest)}".rstrip())
-    half = _middle(influence.degrees.sum(axis=1))
+    half = _middle(influence.moved.sum(axis=1))
     where = picture.crop_top + half * (1 - picture.crop_top - picture.crop_bottom)
     lines += ["", f"half of it lies above {where:.0%} of the frame's height"]
     if found.novelty is not None:
@@ -221,7 +227,7 @@ def _middle(along: Any) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sepilot explain",
-        description="Show what the steering of a file hangs on, by covering its picture bit by bit.",
+        description="Show what an answer of a file hangs on, by covering its picture bit by bit.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -246,5 +252,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", metavar="NAME", help="litert, onnxruntime, openvino or openvino-bf16")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the interpreter (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--output", metavar="NAME", help="which of the model's answers (default: the first)")
     add_reader_arguments(parser)
     return parser

@@ -32,8 +32,9 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv-steering", "steering column beside a video or pictures (default: found by name)", metavar="COLUMN")
     add("--csv-time", "time column beside a video or pictures", metavar="COLUMN")
     add("--csv-frame", "frame number column beside a video", metavar="COLUMN")
-    units = ("auto", "rad", "deg", "percent", "full-scale")
-    add("--csv-unit", "of the recorded steering, in any format (default: auto)", choices=units)
+    units = ("rad", "deg", "percent", "full-scale")
+    add("--csv-unit", "of that steering column (default: auto)", choices=("auto", *units))
+    add("--unit", "of the steering in tubs and Udacity logs (default: full-scale)", choices=units)
     add("--autopilot", "rows of a tub that its autopilot drove (default: leave-out)", choices=("leave-out", "take"))
     group.add_argument(
         "--label",

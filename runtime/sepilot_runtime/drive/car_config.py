@@ -1,4 +1,4 @@
-"""What is particular to one car, in one TOML file: its servo, its limits, where its steering goes.
+"""What is particular to one car, in one TOML file: its servo, its limits, where what it gets goes.
 
 outputs = ["serial:/dev/ttyACM0"]
 

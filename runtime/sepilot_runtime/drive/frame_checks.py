@@ -1,4 +1,4 @@
-"""Is this picture worth steering by? What a camera gives that is new, but shows nothing, or nothing new.
+"""Is this picture worth driving by? What a camera gives that is new, but shows nothing, or nothing new.
 
 A live sensor never gives the same picture twice: its noise differs. One that is byte for byte an earlier one comes
 from a driver that hangs, or that hands out old buffers in turn; one of which some rows are so is torn. Noise on a

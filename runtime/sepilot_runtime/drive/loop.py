@@ -1,4 +1,4 @@
-"""The drive loop: newest frame in, steering out, with its time and age beside it, and a safe answer to every fault.
+"""The drive loop: newest frame in, step out, with its time and age beside it, and a safe answer to every fault.
 
 `drive_frames` steers by recorded frames, every one of them. `drive_live` steers by what a camera sees now, under a
 supervisor (`supervisor.py`): whatever goes wrong leads to neutral within two frame periods, and back when it is over.

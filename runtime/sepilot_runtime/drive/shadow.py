@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,56 +18,101 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.latency import Latency, LatencyHistogram
-from sepilot_runtime.drive.actuation import STEERING
+from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.scalar.drawing import amount
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 
-__all__ = ["BEYOND_DEG", "Shadow", "ShadowReport", "ShadowSink"]
+__all__ = ["OutputReport", "Shadow", "ShadowReport", "ShadowSink"]
 
-BEYOND_DEG = 3.0
-"""Frames on which the two differ by more are counted: an eighth of the way on a car of 25 degrees at full lock."""
+_BEYOND = 300
+"""In an output's finest differences: frames on which the two differ by more are counted. 3 degrees, an eighth of the
+way on a car of 25 degrees at full lock."""
 
-_BIN_DEG, _BINS = 0.01, 20_000
+_BINS = 20_000
 _NICE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShadowReport:
-    """How far a candidate was from the active model, in degrees at the wheel.
+class OutputReport:
+    """How far a candidate was from the active model in one output, in its unit.
 
     Attributes:
-        frames: that both steered by.
+        mean, p99, max: of the absolute difference; 0 without frames. p99 is exact to the output's finest difference.
+        beyond: frames that differed by more than `limit`.
+    """
+
+    output: Output
+    mean: float
+    p99: float
+    max: float
+    beyond: int
+    limit: float
+
+    def __str__(self) -> str:
+        mean, p99, most = (amount(number, self.output) for number in (self.mean, self.p99, self.max))
+        unit = amount(0, self.output, 0)[1:]
+        return f"mean {mean}, p99 {p99}; max {most}; {self.beyond} beyond {self.limit:g}{unit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowReport:
+    """How far a candidate was from the active model.
+
+    Attributes:
+        frames: that both answered to.
         skipped: that came while the candidate was busy.
         failed: that the candidate gave no answer to; `failure` is what it said about the last of them.
-        mean_deg, p99_deg, max_deg: of the absolute difference; 0 without frames. p99 is exact to 0.01 degrees.
-        beyond: frames that differed by more than `BEYOND_DEG`.
-        total, active_total: frame to angle of candidate and active model on these frames; None without.
+        outputs: of each output that both have, by name.
+        total, active_total: frame to answers of candidate and active model on these frames; None without.
     """
 
     frames: int
     skipped: int
     failed: int
     failure: str
-    mean_deg: float
-    p99_deg: float
-    max_deg: float
-    beyond: int
+    outputs: Mapping[str, OutputReport]
     total: Latency | None
     active_total: Latency | None
 
     def __str__(self) -> str:
         if not self.frames:
             return f"no frames; {self.failed} failed{': ' if self.failure else ''}{self.failure}"
-        parts = [
-            f"{self.frames} frames: mean {self.mean_deg:.2f}°, p99 {self.p99_deg:.2f}°",
-            f"max {self.max_deg:.2f}°",
-            f"{self.beyond} beyond {BEYOND_DEG:g}°",
-        ]
+        named = [f"{name} {found}" if len(self.outputs) > 1 else f"{found}" for name, found in self.outputs.items()]
+        parts = [f"{self.frames} frames: {'; '.join(named)}"]
         if self.total and self.active_total:
             parts.append(f"p50 {self.total.p50_us:.0f} µs (active {self.active_total.p50_us:.0f} µs)")
         parts += [f"{self.skipped} skipped"] * (self.skipped > 0)
         parts += [f"{self.failed} failed: {self.failure}"] * (self.failed > 0)
         return "; ".join(parts)
+
+
+class _Differences:
+    """Of one output, in memory that does not grow."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._counts = np.zeros(_BINS, np.int64)
+        self._sum = self._max = 0.0
+        self._beyond = 0
+
+    def add(self, difference: float) -> None:
+        self._counts[min(int(difference / self._output.fine), _BINS - 1)] += 1
+        self._sum += difference
+        self._max = max(self._max, difference)
+        self._beyond += difference > _BEYOND * self._output.fine
+
+    def report(self) -> OutputReport:
+        count = int(self._counts.sum())
+        place = int(np.searchsorted(np.cumsum(self._counts), np.ceil(0.99 * count))) if count else 0
+        return OutputReport(
+            output=self._output,
+            mean=self._sum / count if count else 0.0,
+            p99=min((place + 1) * self._output.fine, self._max),
+            max=self._max,
+            beyond=self._beyond,
+            limit=_BEYOND * self._output.fine,
+        )
 
 
 class Shadow:
@@ -88,9 +134,8 @@ class Shadow:
         self._idle, self._given = threading.Event(), threading.Event()
         self._closing = False
         self._lock = threading.Lock()
-        self._differences = np.zeros(_BINS, np.int64)
-        self._sum_deg = self._max_deg = 0.0
-        self._frames = self._skipped = self._failed = self._beyond = 0
+        self._differences = {output.name: _Differences(output) for output in pilot.contract.outputs}
+        self._frames = self._skipped = self._failed = 0
         self._failure = ""
         self._total, self._active_total = LatencyHistogram(), LatencyHistogram()
         self._idle.set()
@@ -115,17 +160,12 @@ class Shadow:
     def report(self) -> ShadowReport:
         """What was seen so far. From any thread."""
         with self._lock:
-            count = self._frames
-            p99_bin = int(np.searchsorted(np.cumsum(self._differences), np.ceil(0.99 * count))) if count else 0
             return ShadowReport(
-                frames=count,
+                frames=self._frames,
                 skipped=self._skipped,
                 failed=self._failed,
                 failure=self._failure,
-                mean_deg=self._sum_deg / count if count else 0.0,
-                p99_deg=min((p99_bin + 1) * _BIN_DEG, self._max_deg),
-                max_deg=self._max_deg,
-                beyond=self._beyond,
+                outputs={name: differences.report() for name, differences in self._differences.items()},
                 total=self._total.result(),
                 active_total=self._active_total.result(),
             )
@@ -160,15 +200,13 @@ class Shadow:
             with self._lock:
                 self._failed, self._failure = self._failed + 1, str(e)
             return
-        difference = abs(found.in_unit(STEERING) - active.in_unit(STEERING))
         with self._lock:
             self._total.add(total_us)
             self._active_total.add(active.preprocess_us + active.infer_us)
-            self._differences[min(int(difference / _BIN_DEG), _BINS - 1)] += 1
             self._frames += 1
-            self._sum_deg += difference
-            self._max_deg = max(self._max_deg, difference)
-            self._beyond += difference > BEYOND_DEG
+            for name, differences in self._differences.items():
+                if name in active.values:
+                    differences.add(abs(found.in_unit(name) - active.in_unit(name)))
 
 
 class ShadowSink:

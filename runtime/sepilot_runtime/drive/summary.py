@@ -20,8 +20,8 @@ class DriveSummary:
     Attributes:
         frames: that were steered by.
         seconds: from the first frame to the end.
-        preprocess, infer, total: latencies; None without frames. `total` is from the frame in memory to the steering.
-        age: of a frame when its steering was known, in microseconds; None without frames.
+        preprocess, infer, total: latencies; None without frames. `total` is from the frame in memory to the answer.
+        age: of a frame when its answer was known, in microseconds; None without frames.
         late: frames that missed their deadline.
         lost: frames that did not come through, by reason.
         seconds_in: time spent in each state.

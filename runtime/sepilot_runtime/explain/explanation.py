@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, UsageError
-from sepilot_runtime.drive.actuation import STEERING
+from sepilot_runtime.contract.outputs.kinds import Output
 from sepilot_runtime.drive.novelty import NoveltyMonitor
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain.saliency import Influence, Occlusion, Saliency, influence_of, saliency_of
@@ -35,19 +35,21 @@ class Survey:
     """Every frame of a recording in numbers.
 
     Attributes:
-        ids, times_s, steering: (n,) each, n >= 1; steering in [-1, 1].
+        output: what of the model's answers.
+        ids, times_s, said: (n,) each, n >= 1; said as the car obeys it.
         novelty: (n,), or None where the file's contract has no statistics.
     """
 
+    output: Output
     ids: NDArray[np.int64]
     times_s: NDArray[np.float64]
-    steering: NDArray[np.float64]
+    said: NDArray[np.float64]
     novelty: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explained:
-    """One frame with its saliency; `why` it was chosen, "steering" or "novelty"."""
+    """One frame with its saliency; `why` it was chosen, the output's name or "novelty"."""
 
     frame: Frame
     saliency: Saliency
@@ -57,8 +59,8 @@ class Explained:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explanation:
-    """The frames to show, from left to right steering and then the novel ones, and the mean over `influence.frames`
-    that are spread evenly over the recording.
+    """The frames to show, from one end of the answers to the other and then the novel ones, and the mean over
+    `influence.frames` that are spread evenly over the recording.
 
     Attributes:
         mean_frame: (H, W, 3) uint8, the mean of the frames of `influence`.
@@ -81,40 +83,46 @@ def open_recording(spec: str, options: ReaderOptions | None = None) -> Source:
     return open_source(spec, options=options)
 
 
-def survey(pilot: Pilot, spec: str, options: ReaderOptions | None = None, *, max_frames: int | None = None) -> Survey:
-    """Go through a recording once.
+def survey(
+    pilot: Pilot, spec: str, output: Output, options: ReaderOptions | None = None, *, max_frames: int | None = None
+) -> Survey:
+    """Go through a recording once, for one of the answers.
 
     Raises:
-        DriveError: it holds no frame, or as `open_recording`; and what `Pilot.steer` raises.
+        DriveError: it holds no frame, or as `open_recording`; and what `Pilot.predict` raises.
     """
     monitor = NoveltyMonitor(pilot.contract) if pilot.contract.statistics else None
     rows = []
     with open_recording(spec, options) as source:
         for frame in first_frames(source, max_frames):
-            steering = pilot.predict(frame.image).values[STEERING]
+            said = pilot.predict(frame.image).values[output.name]
             novelty = monitor.score(pilot.picture_of(frame.image)) if monitor else 0.0
-            rows.append((frame.id, frame.time_s, steering, novelty))
+            rows.append((frame.id, frame.time_s, said, novelty))
     if not rows:
         raise DriveError(f"{spec}: holds no frame")
-    ids, times_s, steering_, novelty_ = zip(*rows, strict=True)
+    ids, times_s, said_, novelty_ = zip(*rows, strict=True)
     return Survey(
+        output=output,
         ids=np.array(ids, np.int64),
         times_s=np.array(times_s),
-        steering=np.array(steering_),
+        said=np.array(said_),
         novelty=np.array(novelty_) if monitor else None,
     )
 
 
 def choose(found: Survey, count: int) -> dict[int, str]:
-    """Frame ids to why they are shown: steering spread evenly between the hardest left and the hardest right in this
-    order, then those of the highest novelty. Fewer than `count` where the recording has no more."""
+    """Frame ids to why they are shown, fewer than `count` where the recording has no more.
+
+    First come answers spread evenly between the lowest and the highest (hardest left and hardest right), in this order,
+    then the frames of the highest novelty.
+    """
     novel = max(1, count // NOVEL_SHARE) if found.novelty is not None and count > 2 else 0
     chosen: dict[int, str] = {}
-    targets = np.linspace(found.steering.min(), found.steering.max(), max(1, min(count, len(found.ids)) - novel))
+    targets = np.linspace(found.said.min(), found.said.max(), max(1, min(count, len(found.ids)) - novel))
     free = np.ones(len(found.ids), bool)
     for target in targets:
-        place = _nearest(found.steering - target, free)
-        chosen[int(found.ids[place])] = "steering"
+        place = _nearest(found.said - target, free)
+        chosen[int(found.ids[place])] = found.output.name
         free[place] = False
     if found.novelty is not None:
         free[np.isin(found.ids, list(chosen))] = False
@@ -151,7 +159,7 @@ def explain(
         for frame in first_frames(source, len(found.ids)):
             if frame.id not in chosen and frame.id not in spread:
                 continue
-            saliency = saliency_of(pilot, frame.image, occlusion)
+            saliency = saliency_of(pilot, frame.image, occlusion, found.output)
             if frame.id in chosen:
                 novelty = None if found.novelty is None else float(found.novelty[place_of[frame.id]])
                 shown[frame.id] = Explained(frame=frame, saliency=saliency, novelty=novelty, why=chosen[frame.id])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import atomic_file
-from sepilot_runtime.drive.actuation import STEERING
+from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.scalar.drawing import amount
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain import heatmap
 from sepilot_runtime.explain.explanation import Explained, Explanation
@@ -32,32 +33,32 @@ def draw_sheet(explanation: Explanation, pilot: Pilot, occlusion: Occlusion, whe
     Args:
         where: the recording, for the title.
     """
-    contract = pilot.contract
-    scale_deg = heatmap.scale_of([shown.saliency.degrees for shown in explanation.shown])
+    contract, output = pilot.contract, explanation.shown[0].saliency.output
+    scale = heatmap.scale_of([shown.saliency.moved for shown in explanation.shown], output)
     columns = min(COLUMNS, len(explanation.shown) + 1)
     head = contact_sheet.empty_head(HEAD_HEIGHT, max(columns, 3))
     name = f"{pilot.engine.path.name}  on  {Path(where).name}"
     drawing.text(head, name, (contact_sheet.MARGIN, 40), size=26, weight=600)
-    drawing.text(head, _method(occlusion), (contact_sheet.MARGIN, 68), size=15, color=SOFT)
+    drawing.text(head, _method(occlusion, output), (contact_sheet.MARGIN, 68), size=15, color=SOFT)
     dark = "; dark: cut off before the model" if _cuts(pilot) else ""
     drawing.text(
         head,
-        f"orange: what is there steers to the right; blue: to the left{dark}",
+        f"orange: what is there {_turns(output)}{dark}",
         (contact_sheet.MARGIN, 90),
         size=15,
         color=SOFT,
     )
-    heatmap.draw_legend(head, (head.shape[1] - contact_sheet.MARGIN - 240, 36), scale_deg, width=240)
+    heatmap.draw_legend(head, (head.shape[1] - contact_sheet.MARGIN - 240, 36), scale, output, width=240)
     shown = [
         (
-            heatmap.painted(contact_sheet.fitted(e.frame.image), e.saliency.degrees, contract.picture, scale_deg),
-            [heatmap.angle_words(e.saliency, _recorded_deg(e.frame, pilot)), _frame_words(e)],
+            heatmap.painted(contact_sheet.fitted(e.frame.image), e.saliency.moved, contract.picture, scale),
+            [heatmap.answer_words(e.saliency, e.frame), _frame_words(e)],
         )
         for e in explanation.shown
     ]
     mean = heatmap.influence_tile(explanation.mean_frame, explanation.influence, contract.picture)
     title = f"mean of {explanation.influence.frames} frames, without sign"
-    largest = f"brightest {float(explanation.influence.degrees.max()):.2f}°; curves: sums of rows, columns"
+    largest = f"brightest {amount(float(explanation.influence.moved.max()), output)}; curves: sums of rows, columns"
     words: list[list[contact_sheet.Words]] = [[(title, SOFT)], [(largest, QUIET)]]
     return contact_sheet.lay_out(head, [*shown, (mean, words)], columns=max(columns, 3))
 
@@ -65,8 +66,8 @@ def draw_sheet(explanation: Explanation, pilot: Pilot, occlusion: Occlusion, whe
 class SaliencyVideo:
     """Draws each frame with its map and adds it to a video."""
 
-    def __init__(self, pilot: Pilot, writer: VideoWriter, occlusion: Occlusion, scale_deg: float) -> None:
-        self._pilot, self._writer, self._occlusion, self._scale_deg = pilot, writer, occlusion, scale_deg
+    def __init__(self, pilot: Pilot, writer: VideoWriter, scale: float) -> None:
+        self._pilot, self._writer, self._scale = pilot, writer, scale
 
     def write(self, frame: Frame, saliency: Saliency) -> None:
         """Raises OutputError where the video cannot be written."""
@@ -79,25 +80,22 @@ class SaliencyVideo:
         # Words and scale need their place; video encoders want even sizes.
         canvas_width = max(640, round(width * scale / 2) * 2)
         tile = contact_sheet.fitted(frame.image, canvas_width)
-        canvas = heatmap.painted(tile, saliency.degrees, self._pilot.contract.picture, self._scale_deg)
+        canvas = heatmap.painted(tile, saliency.moved, self._pilot.contract.picture, self._scale)
         if canvas.shape[0] % 2:
             canvas = canvas[:-1].copy()
         bottom = canvas.shape[0]
         drawing.card(canvas, (0, bottom - 64, canvas.shape[1], 64), radius=0, color=PAPER, opacity=0.7)
-        words = heatmap.angle_words(saliency, _recorded_deg(frame, self._pilot))
+        words = heatmap.answer_words(saliency, frame)
         contact_sheet.words_at(canvas, words, (contact_sheet.MARGIN, bottom - 34), size=20)
         name = f"frame {frame.id}   {frame.time_s:.1f} s   {self._pilot.engine.path.name}"
         drawing.text(canvas, name, (contact_sheet.MARGIN, bottom - 12), size=15, color=QUIET)
-        heatmap.draw_legend(
-            canvas, (canvas.shape[1] - contact_sheet.MARGIN - 200, bottom - 50), self._scale_deg, width=200
-        )
+        place = (canvas.shape[1] - contact_sheet.MARGIN - 200, bottom - 50)
+        heatmap.draw_legend(canvas, place, self._scale, saliency.output, width=200)
         return canvas
 
 
 @contextlib.contextmanager
-def saliency_video(
-    path: Path, pilot: Pilot, occlusion: Occlusion, *, scale_deg: float, rate_hz: float
-) -> Iterator[SaliencyVideo]:
+def saliency_video(path: Path, pilot: Pilot, *, scale: float, rate_hz: float) -> Iterator[SaliencyVideo]:
     """A video that appears at `path` when the block ends without an error and at least one frame was written.
 
     Raises:
@@ -108,18 +106,22 @@ def saliency_video(
     with atomic_file(path) as part:
         writer = VideoWriter(part, path, rate_hz)
         try:
-            yield SaliencyVideo(pilot, writer, occlusion, scale_deg)
+            yield SaliencyVideo(pilot, writer, scale)
         finally:
             writer.close()
         if not writer.count:
             raise OutputError(f"{path}: not written, as there was no frame to draw")
 
 
-def _method(occlusion: Occlusion) -> str:
+def _turns(output: Output) -> str:
+    return "steers to the right; blue: to the left" if output.positive == "right" else "raises it; blue: lowers it"
+
+
+def _method(occlusion: Occlusion, output: Output) -> str:
     covered = "blurred" if occlusion.fill == "blur" else "filled with the mean gray"
     return (
-        f"change of steering when {occlusion.patch}x{occlusion.patch} pixels of the model's picture are {covered}, "
-        f"every {occlusion.stride} pixels"
+        f"change of {output.name} when {occlusion.patch}x{occlusion.patch} pixels of the model's picture are "
+        f"{covered}, every {occlusion.stride} pixels"
     )
 
 
@@ -132,10 +134,6 @@ def _frame_words(explained: Explained) -> list[contact_sheet.Words]:
         word = "most novel" if explained.why == "novelty" else "novelty"
         words.append((f"{word} {explained.novelty:.2f}", WARNING if explained.novelty > 1 else QUIET))
     return words
-
-
-def _recorded_deg(frame: Frame, pilot: Pilot) -> float | None:
-    return None if frame.label is None else frame.label * pilot.contract.output(STEERING).scale
 
 
 def _cuts(pilot: Pilot) -> bool:

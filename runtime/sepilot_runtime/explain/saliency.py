@@ -1,4 +1,4 @@
-"""Saliency: which parts of the picture the steering hangs on, asked of the deployed file itself.
+"""Saliency: which parts of the picture an answer hangs on, asked of the deployed file itself.
 
 Occlusion (Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", arXiv 1311.2901, section
 4.2): a patch slides over the picture, what lies under it is covered, and the change of the answer is recorded. It needs
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.contract.outputs.kinds import Output
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import crop_box
-from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 
 __all__ = ["Fill", "Influence", "Occlusion", "Saliency", "influence_of", "occlusion_for", "saliency_of"]
@@ -54,17 +54,19 @@ class Occlusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Saliency:
-    """What the steering to one frame hangs on.
+    """What one output's answer to one frame hangs on.
 
     Attributes:
-        degrees: (h, w) float32 at the size of the model's picture: by how much covering the pixel moved the steering,
-            mean over the patches that did. Positive: what is there steers to the right, and without it the car would
-            go further left.
+        output: the output.
+        moved: (h, w) float32 at the size of the model's picture, in the output's unit: by how much covering the pixel
+            moved the answer, mean over the patches that did. Positive: what is there turns to the right (or raises the
+            number), and without it the car would go further left.
         prediction: for the frame as it is.
         inferences: it took.
     """
 
-    degrees: NDArray[np.float32]
+    output: Output
+    moved: NDArray[np.float32]
     prediction: Prediction
     inferences: int
 
@@ -75,13 +77,13 @@ def occlusion_for(picture: Picture, *, fill: Fill = "blur") -> Occlusion:
     return Occlusion(patch=patch, stride=max(1, patch // 4), fill=fill)
 
 
-def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion) -> Saliency:
+def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion, output: Output) -> Saliency:
     """Cover the model's picture of a frame (H, W, 3) uint8 BGR bit by bit.
 
     A model that makes the picture by itself gets frames that are covered at the same places.
 
     Raises:
-        FrameError, ContractError, ModelFileError: as `Pilot.steer`.
+        FrameError, ContractError, ModelFileError: as `Pilot.predict`.
         UsageError: the patch is larger than the picture.
     """
     picture = pilot.contract.picture
@@ -107,11 +109,11 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion) ->
         for column, given_columns in columns:
             kept = given[given_rows, given_columns].copy()
             given[given_rows, given_columns] = cover[given_rows, given_columns]
-            total[row, column] += prediction.raw[STEERING] - pilot.infer_picture(given)[STEERING].item()
+            total[row, column] += prediction.raw[output.name] - pilot.infer_picture(given)[output.name].item()
             times[row, column] += 1
             given[given_rows, given_columns] = kept
-    scale = pilot.contract.output(STEERING).scale
-    return Saliency(degrees=total / times * scale, prediction=prediction, inferences=1 + len(rows) * len(columns))
+    moved = total / times * output.scale
+    return Saliency(output=output, moved=moved, prediction=prediction, inferences=1 + len(rows) * len(columns))
 
 
 def _windows(size: int, occlusion: Occlusion, low: int, high: int) -> list[tuple[slice, slice]]:
@@ -140,20 +142,20 @@ def _cover(given: NDArray[np.uint8], patch: float, fill: Fill) -> NDArray[np.uin
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Influence:
-    """What the steering hangs on over many frames: the mean of the maps without their signs.
+    """What an output hangs on over many frames: the mean of the maps without their signs.
 
     Attributes:
-        degrees: (h, w) float32.
+        moved: (h, w) float32, in the output's unit.
         frames: how many.
     """
 
-    degrees: NDArray[np.float32]
+    moved: NDArray[np.float32]
     frames: int
 
     def shares(self, axis: Literal["rows", "columns"], count: int = 8) -> list[tuple[int, int, float]]:
         """First pixel, one past the last, and share of all influence of `count` bands of the picture; the shares add
         up to 1, or are all 0 where nothing has any influence."""
-        along = self.degrees.sum(axis=1 if axis == "rows" else 0, dtype=np.float64)
+        along = self.moved.sum(axis=1 if axis == "rows" else 0, dtype=np.float64)
         edges = sorted({round(len(along) * i / count) for i in range(count + 1)})
         total = float(along.sum()) or 1.0
         return [(begin, end, float(along[begin:end].sum()) / total) for begin, end in pairwise(edges)]
@@ -161,5 +163,5 @@ class Influence:
 
 def influence_of(maps: Sequence[Saliency]) -> Influence:
     """Gather the maps of several frames (at least one) of one model."""
-    degrees = np.mean([np.abs(saliency.degrees) for saliency in maps], axis=0)
-    return Influence(degrees=np.asarray(degrees, np.float32), frames=len(maps))
+    moved = np.mean([np.abs(saliency.moved) for saliency in maps], axis=0)
+    return Influence(moved=np.asarray(moved, np.float32), frames=len(maps))

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.explain.side_by_side import Answers
+from sepilot_runtime.contract.outputs.scalar.drawing import amount, words
+from sepilot_runtime.explain.side_by_side import Answers, Said
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing
 from sepilot_runtime.view.drawing import MODEL_COLOR, QUIET, RECORDED_COLOR, SECOND_COLOR, SOFT, Canvas, Color
@@ -23,6 +24,7 @@ HEAD_HEIGHT = 112
 
 def draw_sheet(
     answers: Answers,
+    said: Said,
     worst: Sequence[int],
     frames: Mapping[int, Frame],
     names: tuple[str, str],
@@ -34,15 +36,16 @@ def draw_sheet(
 
     Args:
         frames: by id, those of `worst` at least.
+        said: of the output whose differences are shown.
         names: of A and B.
         where: the recording, for the title.
         horizon: row of the horizon as a fraction from the top, for drawing the ways.
     """
     columns = max(3, min(COLUMNS, len(worst)))
     head = contact_sheet.empty_head(HEAD_HEIGHT, columns)
-    title = f"Largest differences on {Path(where).name}"
+    title = f"Largest differences of {said.output.name} on {Path(where).name}"
     drawing.text(head, title, (contact_sheet.MARGIN, 40), size=26, weight=600)
-    recorded = bool(np.isfinite(answers.recorded_deg).any())
+    recorded = bool(np.isfinite(said.recorded).any())
     for row, (letter, name, color) in enumerate((("A", names[0], MODEL_COLOR), ("B", names[1], SECOND_COLOR))):
         y = 70 + 25 * row
         drawing.polyline(head, [(contact_sheet.MARGIN, y - 5), (contact_sheet.MARGIN + 36, y - 5)], color, thickness=4)
@@ -53,26 +56,29 @@ def draw_sheet(
         x -= round(drawing.text_width("recorded", size=18)) + 12
         for begin in (x - 36, x - 14):
             drawing.polyline(head, [(begin, 65), (begin + 14, 65)], RECORDED_COLOR, thickness=3)
-    shown = [_tile(answers, place, frames[int(answers.ids[place])], horizon) for place in worst]
+    shown = [_tile(said, place, frames[int(answers.ids[place])], horizon) for place in worst]
     return contact_sheet.lay_out(head, shown, columns=columns)
 
 
-def _tile(answers: Answers, place: int, frame: Frame, horizon: float) -> tuple[Canvas, list[list[contact_sheet.Words]]]:
+def _tile(said: Said, place: int, frame: Frame, horizon: float) -> tuple[Canvas, list[list[contact_sheet.Words]]]:
     tile = contact_sheet.fitted(frame.image)
     view = RoadView(width=tile.shape[1], height=tile.shape[0], horizon=horizon)
-    a, b = (float(v) for v in answers.degrees[:, place])
-    recorded = float(answers.recorded_deg[place])
-    if np.isfinite(recorded):
-        _draw_way(tile, recorded, view, RECORDED_COLOR, dashed=True)
-    # The first is the wider one, so that it is seen where the two are one.
-    _draw_way(tile, a, view, MODEL_COLOR, thickness=7)
-    _draw_way(tile, b, view, SECOND_COLOR)
+    a, b = (float(v) for v in said.values[:, place])
+    recorded = float(said.recorded[place])
+    if said.output.positive == "right":
+        if np.isfinite(recorded):
+            _draw_way(tile, recorded, view, RECORDED_COLOR, dashed=True)
+        # The first is the wider one, so that it is seen where the two are one.
+        _draw_way(tile, a, view, MODEL_COLOR, thickness=7)
+        _draw_way(tile, b, view, SECOND_COLOR)
+    apart = amount(abs(b - a), said.output, 1 if said.output.unit == "deg" else 3)
     first: list[contact_sheet.Words] = [
-        (f"{abs(b - a):.1f}° apart", SOFT), (f"frame {frame.id}", QUIET), (f"{frame.time_s:.1f} s", QUIET),
+        (f"{apart} apart", SOFT), (f"frame {frame.id}", QUIET), (f"{frame.time_s:.1f} s", QUIET),
     ]  # fmt: skip
-    second: list[contact_sheet.Words] = [(f"A {_side(a)}", MODEL_COLOR), (f"B {_side(b)}", SECOND_COLOR)]
+    told = (f"A {words(a, said.output)}", MODEL_COLOR), (f"B {words(b, said.output)}", SECOND_COLOR)
+    second: list[contact_sheet.Words] = list(told)
     if np.isfinite(recorded):
-        second.append((_side(recorded), RECORDED_COLOR))
+        second.append((words(recorded, said.output), RECORDED_COLOR))
     return tile, [first, second]
 
 
@@ -85,9 +91,3 @@ def _draw_way(
     for ink, width in (((12, 10, 8), thickness + 3), (color, thickness)):
         for part in parts:
             drawing.polyline(tile, part, ink, thickness=width)
-
-
-def _side(degrees: float) -> str:
-    if abs(degrees) < 0.05:
-        return "straight"
-    return f"{abs(degrees):.1f}° {'right' if degrees > 0 else 'left'}"

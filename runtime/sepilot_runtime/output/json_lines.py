@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.drive.actuation import STEERING
@@ -11,7 +11,7 @@ from sepilot_runtime.drive.step import Step
 
 # For its types alone: the watchdog's process imports this module, and shall neither wait for numpy nor hold it.
 if TYPE_CHECKING:
-    pass
+    from sepilot_runtime.engine.pilot import Prediction
 
 __all__ = ["JsonLinesSink"]
 
@@ -21,7 +21,8 @@ class JsonLinesSink:
 
     Keys: state, reason (unless empty), steering in [-1, 1] with + = right and throttle as the car gets them, and with a
     frame: frame (id), time_s, total_us, age_ms, and recorded (steering) where the source has it; with a prediction:
-    steering_deg, raw (before clipping), preprocess_us, infer_us.
+    steering_deg, raw (before clipping), preprocess_us, infer_us; and outputs, where the model has others than steering:
+    each by its name with value, raw, and recorded where the source has it.
     """
 
     def __init__(self, file: TextIO, shown_as: str = "standard output", *, frames_only: bool = False) -> None:
@@ -46,9 +47,9 @@ class JsonLinesSink:
         """The file belongs to whoever opened it."""
 
 
-def line_of(step: Step) -> dict[str, float | str]:
+def line_of(step: Step) -> dict[str, Any]:
     """A step as plain values; the keys are those of `JsonLinesSink`."""
-    line: dict[str, float | str] = {}
+    line: dict[str, Any] = {}
     frame, prediction = step.frame, step.prediction
     if frame is not None:
         line |= {"frame": frame.id, "time_s": round(frame.time_s, 4)}
@@ -61,9 +62,21 @@ def line_of(step: Step) -> dict[str, float | str]:
             "raw": round(prediction.raw[STEERING], 6),
             "preprocess_us": round(prediction.preprocess_us, 1),
             "infer_us": round(prediction.infer_us, 1),
+            **_others(step, prediction),
         }
     if frame is not None and step.age_ms is not None:
         line |= {"total_us": round(step.total_us, 1), "age_ms": round(step.age_ms, 3)}
-        if frame.label is not None:
-            line["recorded"] = round(frame.label, 6)
+        if (label := frame.labels.get(STEERING)) is not None:
+            line["recorded"] = round(label, 6)
     return line
+
+
+def _others(step: Step, prediction: Prediction) -> dict[str, Any]:
+    labels = step.frame.labels if step.frame is not None else {}
+    others: dict[str, Any] = {}
+    for name, value in prediction.values.items():
+        if name != STEERING:
+            others[name] = {"value": round(value, 6), "raw": round(prediction.raw[name], 6)}
+            if name in labels:
+                others[name]["recorded"] = round(labels[name], 6)
+    return {"outputs": others} if others else {}

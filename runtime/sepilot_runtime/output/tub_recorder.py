@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -16,7 +16,7 @@ from typing import TextIO
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.opencv import cv2
-from sepilot_runtime.drive.actuation import STEERING
+from sepilot_runtime.drive.actuation import STEERING, THROTTLE
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Prediction
@@ -50,11 +50,13 @@ class TubRecorder:
         *,
         full_scale_deg: float,
         model: str,
+        outputs: Sequence[str] = (),
         wall_clock_s: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
             model: the recipe's name, for the tub's metadata.
+            outputs: of the model. Those that drive nothing get columns of their own names.
 
         Raises:
             OutputError: `path` exists or cannot be written.
@@ -63,6 +65,7 @@ class TubRecorder:
         self.count = 0
         self._path, self._control = path, control
         self._metadata = {"full_scale_deg": full_scale_deg, "model": model}
+        self._others = [name for name in outputs if name not in (STEERING, THROTTLE)]
         self._created_s = wall_clock_s()
         self._day = datetime.fromtimestamp(self._created_s, UTC).strftime("%y-%m-%d")
         self._sessions: list[str] = []
@@ -106,6 +109,7 @@ class TubRecorder:
         line = tub_format.row(
             self.count, session=self._sessions[-1], time_s=self._offset_s + frame.arrived_ns / 1e9,
             steering=prediction.values[STEERING], throttle=step.throttle, mode=step.state.value, servo=step.steering,
+            others={name: prediction.values[name] for name in self._others if name in prediction.values},
         )  # fmt: skip
         self._catalog.write(line)
         self._catalog.flush()

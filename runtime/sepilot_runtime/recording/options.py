@@ -8,7 +8,7 @@ from typing import Literal
 
 from sepilot_runtime.base.errors import UsageError
 
-__all__ = ["DriveFilter", "ReaderOptions"]
+__all__ = ["DriveFilter", "ReaderOptions", "degrees_per"]
 
 ANGLE_PATTERN = r"(?P<drive>.+)_(?P<frame>\d+)_(?P<angle>\d+(\.\d+)?)"
 
@@ -25,8 +25,8 @@ class ReaderOptions:
     angle_straight_deg: the angle that means straight ahead.
     positive: side of growing steering, as it was recorded.
     csv_steering, csv_time, csv_frame: columns of a CSV file beside a video or pictures; "" finds them by name.
-    csv_unit: of the recorded steering; "auto" tells by the column's name and values in a CSV file beside a video or
-        pictures, and is full-scale for tubs and Udacity logs.
+    csv_unit: of the steering column there; "auto" tells by the column's name and values.
+    unit: of the steering in tubs and Udacity logs.
     autopilot: what to do with the rows of a Donkeycar tub that its autopilot drove: their steering is not the driver's.
     labels: columns of numbers to read beside steering and throttle, as they stand there; `brake` finds a tub's
         `user/brake`, too.
@@ -42,6 +42,7 @@ class ReaderOptions:
     csv_time: str = ""
     csv_frame: str = ""
     csv_unit: Literal["auto", "rad", "deg", "percent", "full-scale"] = "auto"
+    unit: Literal["rad", "deg", "percent", "full-scale"] = "full-scale"
     autopilot: Literal["leave-out", "take"] = "leave-out"
     labels: tuple[str, ...] = ()
 
@@ -61,16 +62,17 @@ class ReaderOptions:
     def sign(self) -> float:
         return 1.0 if self.positive == "right" else -1.0
 
-    def degrees_per(self, unit: str, full_scale_deg: float) -> float:
-        """The wheels' degrees that a steering of 1 stands for in a `csv_unit` but "auto"."""
-        scales = {"rad": math.degrees(1.0), "deg": 1.0, "percent": full_scale_deg / 100, "full-scale": full_scale_deg}
-        return scales[unit]
+    def steering(self, full_scale_deg: float) -> tuple[float, tuple[str, ...]]:
+        """What makes a label of the steering in a tub or a Udacity log, and a note where it is not 1."""
+        # Of full scale first, which changes no bit.
+        factor = self.sign * (degrees_per(self.unit, full_scale_deg) / full_scale_deg)
+        return factor, () if factor == 1.0 else (f"steering read in {self.unit}, + = {self.positive}",)
 
-    def steering_factor(self, full_scale_deg: float) -> float:
-        """What makes a label in [-1, 1], + = right, of the steering in a recording that is in full scale by itself."""
-        if self.csv_unit in ("auto", "full-scale"):
-            return self.sign
-        return self.sign * self.degrees_per(self.csv_unit, full_scale_deg) / full_scale_deg
+
+def degrees_per(unit: str, full_scale_deg: float) -> float:
+    """The wheels' degrees that a recorded steering of 1 stands for."""
+    scales = {"rad": math.degrees(1.0), "deg": 1.0, "percent": full_scale_deg / 100, "full-scale": full_scale_deg}
+    return scales[unit]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

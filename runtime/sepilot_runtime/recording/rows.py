@@ -6,7 +6,7 @@ import math
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class Rows:
         kept = self._kept(kind)
         table = np.array(self._values).reshape(len(self._names), -1)[list(kept.values())]
         time_s, time_notes = usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
-        notes = [*notes, *self._notes(kept, table), *time_notes]
+        notes = (*notes, *self._label_notes(table), *time_notes)
         return Drive(
             id=name or self.path.name,
             path=self.path,
@@ -131,18 +131,18 @@ class Rows:
             frames=frames(list(kept)),
             full_scale_deg=full_scale_deg,
             skipped=dict(self.skipped),
-            notes=tuple(notes),
+            notes=notes,
         )
 
-    def _notes(self, kept: Mapping[Any, int], table: NDArray[np.float64]) -> Iterator[str]:
-        """What the rows lack; impossible throttles become unknown in `table`."""
-        throttle_notes = _without_impossible(table[:, 3])
-        if len(self._unlabelled) >= len(kept):
-            counts = Counter(self._unlabelled.values())
-            yield from (f"{count:,} frames: {reason}" for reason, count in counts.items() if reason != UNLABELLED)
-        missing = [n for i, n in enumerate(self.further, 4) if np.isnan(table[:, i]).all()]
-        yield from (f"no numbers in a column {name!r}" for name in missing)
-        yield from throttle_notes
+    def _label_notes(self, table: NDArray[np.float64]) -> list[str]:
+        """Why labels are not there; a throttle that cannot be one is made unknown in `table`."""
+        why = Counter(self._unlabelled.values()) if np.isnan(table[:, 2]).all() else Counter[str]()
+        missing = [name for i, name in enumerate(self.further, 4) if np.isnan(table[:, i]).all()]
+        return [
+            *(f"{count:,} frames: {reason}" for reason, count in why.items() if reason != UNLABELLED),
+            *(f"no numbers in a column {name!r}" for name in missing),
+            *_without_impossible(table[:, 3]),
+        ]
 
     def _judge_range(self, full_scale_deg: float, unit_flags: str) -> None:
         out, total = len(self._out_of_range), len(self._out_of_range) + len(self._sources)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.caps import RECORDING_BYTES
+from sepilot_runtime.base.caps import RECORDING_BYTES, ROW_BYTES
 from sepilot_runtime.base.errors import DriveError
-from sepilot_runtime.base.reading import read_regular
-from sepilot_runtime.recording.options import ReaderOptions
+from sepilot_runtime.base.reading import open_regular, read_regular
+from sepilot_runtime.recording.options import ReaderOptions, degrees_per
 from sepilot_runtime.recording.rows import more_than_strays
 
 __all__ = ["OPTIONS", "Table", "open_table", "read_rows", "to_number"]
@@ -36,7 +36,12 @@ def read_rows(path: Path, most: int | None = None) -> list[list[str]]:
         DriveError: the file cannot be read, or is not a CSV file.
     """
     try:
-        lines = read_regular(path, RECORDING_BYTES).decode("utf-8-sig", "replace").splitlines()
+        if most is None:
+            text = read_regular(path, RECORDING_BYTES)
+        else:
+            with open_regular(path) as file:
+                text = file.read(ROW_BYTES)
+        lines = text.decode("utf-8-sig", "replace").splitlines()
         lines = [line for line in lines if line.strip()][:most]
         parted_by = next((mark for mark in ";\t, " if lines and mark in lines[0].strip()), ",")
         rows = csv.reader(lines, delimiter=parted_by, skipinitialspace=True)
@@ -111,7 +116,7 @@ class Table:
                     "or full-scale"
                 )
         note = f"steering read from column {name!r} in {unit}, + = {options.positive}"
-        return values * options.degrees_per(unit, full_scale_deg), note
+        return values * degrees_per(unit, full_scale_deg), note
 
     def throttle(self) -> NDArray[np.float64]:
         """NaN without a column of that name."""

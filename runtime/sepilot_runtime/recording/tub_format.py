@@ -34,6 +34,7 @@ def row(
     throttle: float,
     mode: str,
     servo: float | None = None,
+    others: Mapping[str, float] | None = None,
 ) -> str:
     """One line of a catalog, with its line end.
 
@@ -41,6 +42,7 @@ def row(
         time_s: since 1970.
         steering: in [-1, 1], + = right.
         servo: what the servo got for it, after trim, gain and limits, where that is known.
+        others: further columns.
     """
     values: dict[str, Any] = {
         "_index": index,
@@ -53,6 +55,7 @@ def row(
     }
     if servo is not None:
         values[SERVO] = float(servo)
+    values |= others or {}
     return json.dumps(values, allow_nan=False) + "\n"
 
 
@@ -75,14 +78,16 @@ def manifest(
     count: int,
     created_s: float,
     servo: bool = False,
+    others: Sequence[str] = (),
 ) -> str:
     """The text of manifest.json.
 
     Args:
         metadata: its `full_scale_deg` tells a reader the wheels' angle at steering 1.
         servo: the rows hold what the servo got.
+        others: names of further columns.
     """
-    inputs = {**INPUTS, SERVO: "float"} if servo else INPUTS
+    inputs = INPUTS | ({SERVO: "float"} if servo else {}) | dict.fromkeys(others, "float")
     last = {"all_full_ids": list(sessions), "last_id": len(sessions) - 1, "last_full_id": sessions[-1]}
     lines = [
         list(inputs),

@@ -165,7 +165,7 @@ class _Reader:
     def __init__(self, path: Path, finder: FileFinder, options: ReaderOptions, full_scale_deg: float) -> None:
         self.rows, self.finder = Rows(path, options), finder
         self._options, self._full_scale_deg = options, full_scale_deg
-        self._factor = options.steering_factor(full_scale_deg)
+        self._factor, self._notes = options.steering(full_scale_deg)
         self._taken_modes: Counter[str] = Counter()
 
     def take(self, text: str, deleted: frozenset[int], *, images: str) -> None:
@@ -210,7 +210,13 @@ class _Reader:
 
     def drive(self, kind: str, notes: tuple[str, ...] = ()) -> Drive:
         taken = [f"{count:,} rows driven by the autopilot (mode {m}) taken" for m, count in self._taken_modes.items()]
-        return self.rows.drive(kind, ImageFrames, full_scale_deg=self._full_scale_deg, notes=(*notes, *taken))
+        return self.rows.drive(
+            kind,
+            ImageFrames,
+            full_scale_deg=self._full_scale_deg,
+            notes=(*self._notes, *notes, *taken),
+            unit_flags="--unit and --full-scale-deg",
+        )
 
 
 def _number(record: Mapping[str, Any], *keys: str) -> float:
@@ -223,7 +229,7 @@ def _number(record: Mapping[str, Any], *keys: str) -> float:
     return math.nan
 
 
-OPTIONS = frozenset({"full_scale_deg", "positive", "csv_unit", "autopilot", "labels"})
+OPTIONS = frozenset({"full_scale_deg", "positive", "unit", "autopilot", "labels"})
 
 TUB_V2 = Format(
     what=f"a Donkeycar tub ({MANIFEST} or catalogs)",

@@ -54,7 +54,7 @@ def _read(log: Path, options: ReaderOptions) -> list[Drive]:
             raise DriveError(f"{log}: column {missing[0]!r} expected, found {', '.join(columns)}")
     rows = Rows(log.parent, options)
     scale = options.full_scale(FULL_SCALE_DEG)
-    factor = options.steering_factor(scale)
+    factor, notes = options.steering(scale)
     finder, joined = FileFinder(log.parent), 0
     for cells in table:
         row = cells
@@ -65,8 +65,10 @@ def _read(log: Path, options: ReaderOptions) -> list[Drive]:
                 rows.skip("decimal commas that cannot be told from others")
                 continue
         _take(rows, finder, dict(zip(columns, row, strict=False)), options, factor)
-    notes = [f"{joined:,} rows with decimal commas: joined"] if joined else []
-    return [rows.drive("udacity", ImageFrames, full_scale_deg=scale, notes=notes)]
+    if joined:
+        notes = (*notes, f"{joined:,} rows with decimal commas: joined")
+    flags = "--unit and --full-scale-deg"
+    return [rows.drive("udacity", ImageFrames, full_scale_deg=scale, notes=notes, unit_flags=flags)]
 
 
 def _is_header(row: list[str]) -> bool:
@@ -155,9 +157,7 @@ def _time(name: str) -> float:
 
 UDACITY = Format(
     what=f"a Udacity log ({LOG_NAME})",
-    kinds={
-        "udacity": frozenset({"full_scale_deg", "positive", "csv_unit", "cameras", "side_camera_correction", "labels"})
-    },
+    kinds={"udacity": frozenset({"full_scale_deg", "positive", "unit", "cameras", "side_camera_correction", "labels"})},
     fills_folder=True,
     find=_find,
     read=_read,

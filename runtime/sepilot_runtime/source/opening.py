@@ -6,7 +6,7 @@ A frame carries its own time and the moment at which it arrived here, so that wh
 |--------------------------------|-----------------------------------------------------------------------------|
 | camera index, /dev/video0      | newest frame; says its mode; luma only, or a small JPEG, where that will do |
 | rtsp://, http://, gst:PIPELINE | newest frame; the least buffering that the protocol allows                  |
-| a recording                    | every frame that training would take, with its time and recorded steering   |
+| a recording                    | every frame that training would take, with its time and what was recorded   |
 
 Cameras and streams connect again in the background; recordings are gone through once.
 """
@@ -72,7 +72,6 @@ def open_source(spec: str, request: CameraRequest | None = None, options: Reader
 def _open_path(path: Path, options: ReaderOptions | None) -> Source:
     if not exists(path, DriveError):
         raise DriveError(f"{path}: no such file or folder, and neither a camera index nor a URL")
-    from sepilot_runtime.recording.options import ReaderOptions
     from sepilot_runtime.source.recorded import open_recorded
 
-    return open_recorded(path, options or ReaderOptions())
+    return open_recorded(path, options)

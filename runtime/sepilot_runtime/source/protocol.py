@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_RATE_HZ", "EndOfSource", "Frame", "LiveSource", "S", "Source", "SourceAround", "SourceInfo"]
 
 DEFAULT_RATE_HZ = 20.0
-"""Of images without time stamps: Donkeycar's own rate."""
+"""Of a camera that does not say its own: Donkeycar's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,14 +29,14 @@ class Frame:
         image: (H, W, 3) uint8 BGR; or (H, W) uint8, gray or `LimitedLuma`, where a model sees gray and the
             camera gives it so; such an image may be a view with steps between its pixels.
         arrived_ns: `time.monotonic_ns()` when it was received or decoded.
-        label: recorded steering in [-1, 1], + = right, where the source has one.
+        labels: what was recorded beside it, by the column's name; without those that are not known.
     """
 
     id: int
     time_s: float
     image: NDArray[np.uint8]
     arrived_ns: int
-    label: float | None = None
+    labels: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

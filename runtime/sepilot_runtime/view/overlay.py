@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.latency import RollingLatency
 from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
@@ -72,6 +73,7 @@ class Overlay:
         self._subtitle = f"{pilot.contract.provenance.precision} · {pilot.engine.name} · {threads}"
         self._horizon = horizon
         self._full_scale_deg = pilot.contract.output(STEERING).scale
+        self._others = {o.name: task_of(o) for o in pilot.contract.outputs if o.name != STEERING}
         self._latency = RollingLatency()
         self._trace: deque[tuple[float, float | None]] = deque(maxlen=max(20, round(TRACE_SECONDS * rate_hz)))
         self._wheel, self._wheel_mask = _wheel_sprite(WHEEL_SIZE)
@@ -83,7 +85,7 @@ class Overlay:
         if frame is None or prediction is None:
             raise ValueError("a step with a frame and a prediction expected")
         self._latency.add(step.total_us)
-        self._trace.append((prediction.values[STEERING], frame.label))
+        self._trace.append((prediction.values[STEERING], frame.labels.get(STEERING)))
         canvas = _enlarged(frame.image)
         layout = _layout(canvas.shape[1])
         self._draw_scrim(canvas)
@@ -93,6 +95,7 @@ class Overlay:
         self._draw_trace(canvas, layout)
         self._draw_wheel(canvas, layout, frame, prediction)
         self._draw_angle(canvas, layout, prediction)
+        self._draw_others(canvas, layout, frame, prediction)
         if step.state is not State.DRIVING:
             _draw_state(canvas, step)
         return canvas
@@ -101,8 +104,8 @@ class Overlay:
         view = RoadView(width=canvas.shape[1], height=canvas.shape[0], horizon=self._horizon)
         edges = ribbon(prediction.in_unit(STEERING), view)
         recorded = None
-        if frame.label is not None:
-            recorded = ribbon(frame.label * self._full_scale_deg, view).mean(axis=0)
+        if (label := frame.labels.get(STEERING)) is not None:
+            recorded = ribbon(label * self._full_scale_deg, view).mean(axis=0)
         every = edges.reshape(-1, 2) if recorded is None else np.concatenate([edges.reshape(-1, 2), recorded])
         left, top = np.clip(np.floor(every.min(axis=0)) - 4, 0, (view.width - 1, view.height - 1)).astype(int)
         right, bottom = np.clip(np.ceil(every.max(axis=0)) + 4, (left + 1, top + 1), (view.width, view.height)).astype(
@@ -200,8 +203,8 @@ class Overlay:
         drawing.polyline(canvas, _arc(x, y, radius, -1, 1), (96, 90, 84), thickness=3)
         if abs(steering) > 0.004:
             drawing.polyline(canvas, _arc(x, y, radius, 0, steering), MODEL_COLOR, thickness=5)
-        if frame.label is not None:
-            inner, outer = (_arc(x, y, radius + r, frame.label, frame.label)[0] for r in (-6, 7))
+        if (label := frame.labels.get(STEERING)) is not None:
+            inner, outer = (_arc(x, y, radius + r, label, label)[0] for r in (-6, 7))
             drawing.polyline(canvas, [inner, outer], RECORDED_COLOR, thickness=3)
 
     def _draw_angle(self, canvas: Canvas, layout: _Layout, prediction: Prediction) -> None:
@@ -210,6 +213,19 @@ class Overlay:
         side = "straight" if abs(degrees) < 0.05 else "right" if degrees > 0 else "left"
         drawing.text(canvas, f"{abs(degrees):.1f}°", (x, y), size=46, weight=600, align="right")
         drawing.text(canvas, side, (x, y + 28), size=19, color=MODEL_COLOR, weight=600, align="right")
+
+    def _draw_others(self, canvas: Canvas, layout: _Layout, frame: Frame, prediction: Prediction) -> None:
+        """Whatever else the model says, from the trace upwards, each as its kind is drawn."""
+        x, y, width, _ = layout.trace
+        for row, (name, task) in enumerate(self._others.items()):
+            value, top = prediction.values.get(name), y - 70 - 44 * row
+            if value is None:
+                continue
+            drawing.card(canvas, (x - 12, top - 8, width + 24, 40), radius=10, color=INK, opacity=0.5)
+            drawing.text(canvas, name, (x, top + 18), size=14, color=QUIET)
+            drawing.text(canvas, task.words(value), (x + width, top + 18), size=15, weight=600, align="right")
+            box = (x + width // 3, top + 9, width // 3, 8)
+            task.draw(canvas, value, box, MODEL_COLOR, frame.labels.get(name))
 
 
 def _draw_state(canvas: Canvas, step: Step) -> None:

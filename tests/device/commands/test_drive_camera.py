@@ -205,7 +205,7 @@ def test_a_recording_holds_what_a_net_is_to_learn_and_not_what_this_servo_gets(
     assert "neutral" in {line["state"] for line in found}
     steered = [line for line in found if line["state"] in STEERED]
     with open_source(str(tub)) as source:
-        labels = [frame.label for frame in source]
+        labels = [frame.labels["steering"] for frame in source]
     assert labels == pytest.approx([min(max(line["raw"], -1), 1) for line in steered], abs=1e-6)
     rows = [json.loads(line) for line in (tub / "catalog_0.catalog").open()]
     assert [row["servo/angle"] for row in rows] == pytest.approx([line["steering"] for line in steered], abs=1e-6)

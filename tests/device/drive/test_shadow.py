@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_factory import contract_of, frames, prediction_of, write_tflite
+from model_factory import contract_of, frames, prediction_of, two_output_contract, write_tflite
 from sepilot_runtime.base.errors import ModelFileError
-from sepilot_runtime.drive.shadow import BEYOND_DEG, Shadow
+from sepilot_runtime.contract.contract import Scalar
+from sepilot_runtime.drive.shadow import Shadow
 from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
 
@@ -34,10 +35,11 @@ def test_it_reports_the_disagreement_in_degrees() -> None:
     for index in range(200):
         offer(shadow, frames(1)[0], answer(0.2 if index == 7 else -0.1 if index % 2 else 0.0))
     report = shadow.close()
-    assert (report.frames, report.skipped, report.failed, report.beyond) == (200, 0, 0, 1)
-    assert report.max_deg == pytest.approx(5.0) and BEYOND_DEG == 3.0
-    assert report.mean_deg == pytest.approx((5.0 + 99 * 2.5) / 200)
-    assert report.p99_deg == pytest.approx(2.5, abs=0.011)
+    assert (report.frames, report.skipped, report.failed) == (200, 0, 0)
+    found = report.outputs["steering"]
+    assert found.max == pytest.approx(5.0) and (found.beyond, found.limit) == (1, 3.0)
+    assert found.mean == pytest.approx((5.0 + 99 * 2.5) / 200)
+    assert found.p99 == pytest.approx(2.5, abs=0.011)
     assert report.total is not None and report.total.count == 200 and report.total.p50_us > 0
     assert report.active_total is not None and report.active_total.p50_us == pytest.approx(50, rel=0.01)
     assert str(report).startswith("200 frames: mean 1.26°, p99 2.51°; max 5.00°; 1 beyond 3°; p50 ")
@@ -52,7 +54,7 @@ def test_the_same_model_agrees_with_itself(tmp_path: Path) -> None:
         frame[:] = 0  # The source may use its memory again.
         assert shadow._idle.wait(60)
     report = shadow.close()
-    assert report.frames == 10 and report.max_deg == 0.0 and report.p99_deg == 0.0
+    assert report.frames == 10 and report.outputs["steering"].max == report.outputs["steering"].p99 == 0.0
 
 
 HELD_S = 60.0
@@ -108,3 +110,16 @@ def test_a_nan_and_a_frame_of_another_size_are_counted_and_it_goes_on() -> None:
     offer(shadow, frames(1, height=96, width=128)[0], answer(0.0))
     report = shadow.close()
     assert (report.frames, report.failed) == (1, 1)
+
+
+def test_every_output_that_both_have_is_told() -> None:
+    """The active model says the throttle too; of the candidate's brake there is nothing to be compared with."""
+    brake = Scalar(name="brake", low=0.0)
+    contract = contract_of(outputs=(*two_output_contract().outputs, brake), golden=0)
+    shadow = Shadow(Pilot(ConstantEngine(contract, 0.25)))
+    active = Pilot(ConstantEngine(two_output_contract(), 0.5)).predict(frames(1)[0])
+    offer(shadow, frames(1)[0], active)
+    report = shadow.close()
+    assert report.outputs["steering"].max == pytest.approx(6.25) and report.outputs["throttle"].max == 0.25
+    assert report.outputs["throttle"].beyond == 1 and report.outputs["brake"].max == 0.0
+    assert "throttle mean 0.25, p99 0.25; max 0.25; 1 beyond 0.12" in str(report)

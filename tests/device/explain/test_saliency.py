@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from model_factory import (
     PICTURE,
+    STEERING,
+    THROTTLE_BIAS,
     contract_of,
     frames,
     steering_of,
     steering_output,
+    two_output_contract,
     weights_of,
     write_onnx,
     write_tflite,
 )
-from sepilot_runtime.base.errors import OutputError, UsageError
+from sepilot_runtime.base.errors import ContractError, OutputError, UsageError
 from sepilot_runtime.commands.explain import main
 from sepilot_runtime.contract.contract import FrameInput, FrameStatistics, Picture
 from sepilot_runtime.contract.preprocess import crop_box, picture_of
@@ -62,10 +65,10 @@ def test_the_ramp_is_found(name: str, within: float, fill: Fill, files: dict[str
     occlusion = Occlusion(patch=6, stride=2, fill=fill)
     pilot = load_pilot(files[name])
     for frame in FRAMES:
-        found = saliency_of(pilot, frame, occlusion)
+        found = saliency_of(pilot, frame, occlusion, STEERING)
         expected = dictated(frame, weights_of(PICTURE), occlusion)
-        assert found.degrees.shape == (PICTURE.height, PICTURE.width)
-        np.testing.assert_allclose(found.degrees, expected, atol=within)
+        assert found.moved.shape == (PICTURE.height, PICTURE.width)
+        np.testing.assert_allclose(found.moved, expected, atol=within)
         # Far larger than what an int8 output can tell, or the comparison says nothing.
         assert np.abs(expected).max() > 0.8
         assert found.inferences == 1 + 4 * 8
@@ -76,7 +79,7 @@ def test_the_sides_of_the_ramp_steer_to_their_sides(files: dict[str, Path]) -> N
     # Bright ends on a dark floor: each pulls to its own side, and what lies between hardly pulls.
     frame = np.zeros((48, 64, 3), np.uint8)
     frame[:, :8] = frame[:, -8:] = 255
-    degrees = saliency_of(pilot, frame, Occlusion(patch=4, stride=2, fill="mean")).degrees
+    degrees = saliency_of(pilot, frame, Occlusion(patch=4, stride=2, fill="mean"), STEERING).moved
     assert (degrees[:, 0] < -0.5).all() and (degrees[:, -1] > 0.5).all()
     assert np.abs(degrees[:, 9:11]).max() < 0.2 * np.abs(degrees).max()
 
@@ -84,7 +87,7 @@ def test_the_sides_of_the_ramp_steer_to_their_sides(files: dict[str, Path]) -> N
 def test_every_pixel_is_covered(files: dict[str, Path]) -> None:
     pilot = load_pilot(files["float32.tflite"])
     # 12x20 pixels are no multiple of the stride.
-    degrees = saliency_of(pilot, FRAMES[0], Occlusion(patch=5, stride=5)).degrees
+    degrees = saliency_of(pilot, FRAMES[0], Occlusion(patch=5, stride=5), STEERING).moved
     assert np.isfinite(degrees).all()
 
 
@@ -92,7 +95,7 @@ def test_the_picture_of_the_pilot_is_left_as_it_was(files: dict[str, Path]) -> N
     pilot = load_pilot(files["int8.tflite"])
     before = pilot.predict(FRAMES[0]).raw
     frame = FRAMES[0].copy()
-    saliency_of(pilot, frame, occlusion_for(PICTURE))
+    saliency_of(pilot, frame, occlusion_for(PICTURE), STEERING)
     assert pilot.predict(FRAMES[0]).raw == before
     np.testing.assert_array_equal(frame, FRAMES[0])
 
@@ -103,11 +106,11 @@ def test_another_model_gives_another_map(
     """The control of Adebayo et al. 2018, "Sanity checks for saliency maps" (arXiv 1810.03292): a map that stays when
     the weights are drawn anew shows the picture, not the model."""
     occlusion = Occlusion(patch=4, stride=2)
-    ours = saliency_of(load_pilot(files["float32.onnx"]), FRAMES[1], occlusion).degrees
+    ours = saliency_of(load_pilot(files["float32.onnx"]), FRAMES[1], occlusion, STEERING).moved
     random = np.random.default_rng(1).normal(0, 0.02, (*PICTURE.shape,)).astype(np.float32)
     monkeypatch.setattr("model_factory.weights_of", lambda picture: random)
     path = write_onnx(tmp_path / "random.onnx", contract_of(golden=0))
-    theirs = saliency_of(load_pilot(path, verify=False), FRAMES[1], occlusion).degrees
+    theirs = saliency_of(load_pilot(path, verify=False), FRAMES[1], occlusion, STEERING).moved
     np.testing.assert_allclose(theirs, dictated(FRAMES[1], random, occlusion), atol=1e-3)
     assert abs(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]) < 0.3
 
@@ -121,28 +124,28 @@ def test_a_model_that_makes_its_picture_is_covered_on_the_frame(files: dict[str,
     engine = FromFrames(contract_of(frame=FrameInput(height=48, width=64)))
     occlusion = Occlusion(patch=4, stride=2)
     for frame in FRAMES:
-        found = saliency_of(Pilot(engine), frame, occlusion).degrees
-        expected = saliency_of(load_pilot(files["float32.tflite"]), frame, occlusion).degrees
+        found = saliency_of(Pilot(engine), frame, occlusion, STEERING).moved
+        expected = saliency_of(load_pilot(files["float32.tflite"]), frame, occlusion, STEERING).moved
         # The cover is blurred before the picture is made rather than after.
         assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_a_model_that_ignores_its_picture_has_no_map() -> None:
     pilot = Pilot(ConstantEngine(contract_of(), 0.3))
-    maps = [saliency_of(pilot, frame, occlusion_for(PICTURE)) for frame in FRAMES]
-    assert not influence_of(maps).degrees.any()
+    maps = [saliency_of(pilot, frame, occlusion_for(PICTURE), STEERING) for frame in FRAMES]
+    assert not influence_of(maps).moved.any()
     assert all(share == 0 for _, _, share in influence_of(maps).shares("rows"))
 
 
 def test_degrees_go_by_the_contract() -> None:
     contract = contract_of(outputs=(steering_output(scale=50.0),))
     pilot = Pilot(ConstantEngine(contract, 0.5))
-    assert saliency_of(pilot, FRAMES[0], occlusion_for(PICTURE)).prediction.in_unit("steering") == 25.0
+    assert saliency_of(pilot, FRAMES[0], occlusion_for(PICTURE), STEERING).prediction.in_unit("steering") == 25.0
 
 
 def test_shares_add_up(files: dict[str, Path]) -> None:
     pilot = load_pilot(files["float32.tflite"])
-    influence = influence_of([saliency_of(pilot, frame, occlusion_for(PICTURE)) for frame in FRAMES])
+    influence = influence_of([saliency_of(pilot, frame, occlusion_for(PICTURE), STEERING) for frame in FRAMES])
     for axis, size in (("rows", PICTURE.height), ("columns", PICTURE.width)):
         bands = influence.shares(axis)  # type: ignore[arg-type]
         assert sum(share for _, _, share in bands) == pytest.approx(1)
@@ -158,7 +161,7 @@ def test_impossible_patches_are_refused(patch: int, stride: int) -> None:
 
 def test_a_patch_larger_than_the_picture_is_refused(files: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match="12 pixels"):
-        saliency_of(load_pilot(files["int8.tflite"]), FRAMES[0], Occlusion(patch=13, stride=2))
+        saliency_of(load_pilot(files["int8.tflite"]), FRAMES[0], Occlusion(patch=13, stride=2), STEERING)
 
 
 # --- The drawing ----------------------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ def test_frames_spread_over_the_steering_and_the_novel_one_is_among_them() -> No
     steering = np.concatenate([np.zeros(80), np.linspace(-1, 1, 21)])
     novelty = np.full(101, 0.2)
     novelty[40] = 3.0
-    found = Survey(ids=np.arange(101), times_s=np.arange(101) / 20, steering=steering, novelty=novelty)
+    found = Survey(ids=np.arange(101), times_s=np.arange(101) / 20, said=steering, novelty=novelty, output=STEERING)
     chosen = choose(found, 6)
     shown = [float(steering[i]) for i, why in chosen.items() if why == "steering"]
     np.testing.assert_allclose(shown, [-1, -0.5, 0, 0.5, 1])
@@ -202,7 +205,7 @@ def test_frames_spread_over_the_steering_and_the_novel_one_is_among_them() -> No
 
 
 def test_fewer_frames_than_asked_for_are_all_shown() -> None:
-    found = Survey(ids=np.arange(3), times_s=np.arange(3.0), steering=np.zeros(3), novelty=np.zeros(3))
+    found = Survey(ids=np.arange(3), times_s=np.arange(3.0), said=np.zeros(3), novelty=np.zeros(3), output=STEERING)
     assert set(choose(found, 12)) == {0, 1, 2}
 
 
@@ -247,3 +250,21 @@ def test_it_refuses_what_it_cannot_do_before_any_work(files: dict[str, Path], im
     with pytest.raises(OutputError, match="exists"):
         main([file, "--frames", str(images), "--out", str(taken)])
     assert taken.read_text() == "mine"
+
+
+def test_another_answer_is_explained_on_asking(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_tflite(tmp_path / "m.tflite", two_output_contract(), more={"throttle": THROTTLE_BIAS})
+    argv = [str(path), "--frames", str(images), "--count", "3", "--patch", "4", "--stride", "4"]
+    documents = []
+    for more in ((), ("--output", "throttle")):
+        assert main([*argv, *more, "--json", "--out", str(tmp_path / f"{len(more)}.png")]) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    steering, throttle = documents
+    assert (steering["output"], throttle["output"]) == ("steering", "throttle")
+    # Both are the same ramp; 25 degrees are its full scale.
+    assert steering["mean_influence_deg"] == pytest.approx(25 * throttle["mean_influence"], rel=1e-4)
+    assert {row["chosen_for"] for row in throttle["shown"]} <= {"throttle", "novelty"}
+    with pytest.raises(ContractError, match="'brake' expected, found steering, throttle"):
+        main([*argv, "--output", "brake"])

@@ -522,7 +522,7 @@ def test_what_was_recorded_is_a_drive_that_reads_back(tmp_path: Path) -> None:
     with open_source(str(tmp_path / "tub")) as source:
         frames = list(source)
     assert len(frames) == 995 and not source.lost
-    assert [f.label for f in frames[:3]] == [0.0, 0.001, 0.002]
+    assert [f.labels["steering"] for f in frames[:3]] == pytest.approx([0.0, 0.001, 0.002])
     assert source.info.rate_hz == pytest.approx(20, rel=0.05)
     sessions = {json.loads(line)["_session_id"] for p in (tmp_path / "tub").glob("*.catalog") for line in p.open()}
     assert len(sessions) == 2, "a pause begins a new session"
@@ -545,7 +545,7 @@ def test_a_kill_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     with open_source(str(tmp_path / "tub")) as source:
         frames = list(source)
-    assert [f.label for f in frames] == pytest.approx([0.01 * i for i in range(37)])
+    assert [f.labels["steering"] for f in frames] == pytest.approx([0.01 * i for i in range(37)])
     assert not source.lost
 
 

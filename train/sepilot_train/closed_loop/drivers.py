@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.unique_names import names_of
-from sepilot_runtime.drive.actuation import STEERING, require_drivable
+from sepilot_runtime.drive.actuation import STEERING, THROTTLE, require_drivable
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.engine.trial import time_limit
 from sepilot_train.closed_loop.evaluation import Command, DriverKind
@@ -23,9 +23,6 @@ from sepilot_train.fit.keras_engine import KerasEngine
 if TYPE_CHECKING:
     from sepilot_train.run.run import Run
     from sepilot_train.simulator.protocol import Simulator
-
-THROTTLE = "throttle"
-"""Name of the output that a car's speed is asked by."""
 
 __all__ = ["ConstantDriver", "ExpertDriver", "PilotDriver", "open_file_drivers", "open_model_driver"]
 

@@ -16,9 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.base.bootstrap import Ratio, bootstrap_mean
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.latency import latency_of
-from sepilot_train.closed_loop.statistics import Estimate, bootstrap_mean, poisson_interval, wilson_interval
+from sepilot_train.closed_loop.statistics import poisson_interval, wilson_interval
 from sepilot_train.simulator.protocol import EVALUATION_SEED, USUAL_THROTTLE, Simulator
 
 __all__ = [
@@ -113,7 +114,7 @@ class ClosedLoopResult:
     reaction_m: float
     world_cte_m: tuple[float, ...]
     path: str | None = None
-    vs_model: Estimate | None = None
+    vs_model: Ratio | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.survived <= self.worlds or self.worlds == 0:
@@ -242,7 +243,7 @@ def _result(driver: Driver, tally: _Tally, delay_ms: float, seconds: float, usua
     low, high = wilson_interval(survived, worlds)
     fewest, most = poisson_interval(sum(tally.interventions))
     kilometres = distance_m / 1000.0
-    cte: Estimate = bootstrap_mean(np.array(tally.cte_m))
+    cte = bootstrap_mean(np.array(tally.cte_m))
     latency = latency_of(tally.latencies_us)
     latency_us = latency.p50_us if latency else 0.0
     return ClosedLoopResult(
@@ -252,7 +253,7 @@ def _result(driver: Driver, tally: _Tally, delay_ms: float, seconds: float, usua
         survived=survived,
         survived_low=low,
         survived_high=high,
-        mean_cte_m=cte.value,
+        mean_cte_m=cte.mean,
         mean_cte_low_m=cte.low,
         mean_cte_high_m=cte.high,
         max_cte_m=tally.max_cte_m,

@@ -199,17 +199,11 @@ def record(
             f"{EVALUATION_SEED} on are kept unseen for closed-loop evaluation"
         )
     with atomic_directory(out) as part:
+        paths = [part / f"drive_{i:03d}" for i in range(drives)]
+        settings = {"kicks": kicks, "slow": slow_for_bends}
         return [
-            _record_drive(
-                simulator,
-                part / f"drive_{i:03d}",
-                frames,
-                seed + i,
-                kicks=kicks,
-                slow=slow_for_bends,
-                progress=progress,
-            )
-            for i in range(drives)
+            _record_drive(simulator, path, frames, seed + i, **settings, progress=progress)
+            for i, path in enumerate(paths)
         ]
 
 

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-__all__ = ["Estimate", "bootstrap_mean", "bootstrap_ratio", "poisson_interval", "wilson_interval"]
+__all__ = ["poisson_interval", "wilson_interval"]
 
 Z_95 = 1.959963984540054
-DRAWS = 4000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A value with the ends of its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -53,22 +39,3 @@ def poisson_interval(events: int) -> tuple[float, float]:
         return count * (1 - 1 / (9 * count) + side * Z_95 / (3 * math.sqrt(count))) ** 3
 
     return end(events, -1.0), end(events + 1, 1.0)
-
-
-def bootstrap_mean(values: NDArray[np.float64], *, seed: int = 0) -> Estimate:
-    """Mean of (n,) worlds, n >= 1; its interval by drawing whole worlds anew. Worlds differ far more than steps do."""
-    means = values[_drawn(len(values), seed)].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Estimate(value=float(values.mean()), low=float(low), high=float(high))
-
-
-def bootstrap_ratio(values: NDArray[np.float64], reference: NDArray[np.float64], *, seed: int = 0) -> Estimate:
-    """Mean of `values` over the mean of `reference`, (n,) each, from the same worlds, which are drawn in pairs."""
-    drawn = _drawn(len(values), seed)
-    ratios = values[drawn].mean(axis=1) / reference[drawn].mean(axis=1)
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return Estimate(value=float(values.mean() / reference.mean()), low=float(low), high=float(high))
-
-
-def _drawn(count: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, count, (DRAWS, count))

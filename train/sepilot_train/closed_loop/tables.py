@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.markup import escape
 
+from sepilot_runtime.base.bootstrap import Ratio, bootstrap_ratio
 from sepilot_train.closed_loop.evaluation import ClosedLoopResult, DriverKind
-from sepilot_train.closed_loop.statistics import Estimate, bootstrap_ratio
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ClosedLoop", "against_model", "print_tables", "record_of"]
 
 
-def against_model(result: ClosedLoopResult, results: Sequence[ClosedLoopResult]) -> Estimate | None:
+def against_model(result: ClosedLoopResult, results: Sequence[ClosedLoopResult]) -> Ratio | None:
     """Mean cross-track error relative to the training model's at the same delay: 1 is as good, 1.1 is 10 % worse.
 
     None for a control, and where no training model drove.
@@ -165,5 +165,5 @@ def _grid(columns: Sequence[str]) -> Any:
     return grid
 
 
-def _change(ratio: Estimate) -> str:
+def _change(ratio: Ratio) -> str:
     return f"{(ratio.value - 1) * 100:+.0f}±{(ratio.high - ratio.low) / 2 * 100:.0f}%"

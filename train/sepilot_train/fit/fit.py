@@ -37,21 +37,16 @@ def fit(
     told: Told | None = None,
     views: int = 0,
 ) -> History:
-    """Fit `net` in place and leave the kept weights in it.
+    """Fit `net` in place to `targets`, by output, and leave the kept weights in it.
 
     Writes `history.csv`, `tensorboard/` (where the tensorboard package is installed) and `checkpoint/state.npz` into
     `workdir`, after each epoch. With `resume` it goes on from that checkpoint, and ends with the same weights as an
     uninterrupted run with the same settings on the same machine. `told` and `views` are those of `data.Batches`.
 
-    Args:
-        targets: what the net's outputs learn, by name.
-
     Raises:
         RecipeError: the settings leave no frame to train on.
         RunError: `resume` without a checkpoint, or with one of other settings or data.
     """
-    import keras
-
     from sepilot_train.fit.callbacks import EpochKeeper, ProgressBar
 
     model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views)
@@ -61,9 +56,7 @@ def fit(
     )  # fmt: skip
     start = keeper.restore() if resume else 0
     if start < settings.epochs and not keeper.stopped_early:
-        callbacks: list[keras.callbacks.Callback] = [keeper]
-        if show_progress:
-            callbacks.append(ProgressBar(keeper, steps=len(data)))
+        callbacks = [keeper, *([ProgressBar(keeper, steps=len(data))] if show_progress else [])]
         epochs = {"initial_epoch": start, "epochs": settings.epochs}
         model.fit(feed(data), **epochs, callbacks=callbacks, verbose=0, shuffle=False)
     return keeper.finish()

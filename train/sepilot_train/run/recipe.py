@@ -118,6 +118,7 @@ class Recipe:
     """A training, complete.
 
     Attributes:
+        task: what recipes say that were written out while there was no other output.
         outputs: by name, in the order of the contract; steering alone where there is none.
         gates: by precision ("int8") its limits; what is not said stays as the format table has it.
     """

@@ -224,10 +224,10 @@ def _draw(out: Path, recipe: Recipe, material: Material, judged: _Judgement, his
     folder, frames = out / "figures", judged.answers.frames
     columns = {key: [row[key] for row in history.rows] for key in (history.rows[0] if history.rows else {})}
     if columns:
-        plots.draw_history(columns, folder / "training.png")
+        plots.save_history(columns, folder / "training.png")
     for place, (name, metrics) in enumerate(judged.metrics.items()):
         output = recipe.targets[name].output(name, material.drives[0].full_scale_deg)
         labels, said, before = frames.labels[name], judged.answers.values[name], f"{name}-" if place else ""
-        plots.draw_scatter(labels, said, metrics, output, folder / f"{before}scatter.png")
-        plots.draw_driving(labels, said, output, folder / f"{before}driving.png")
-        plots.draw_bins(metrics, output, folder / f"{before}bins.png")
+        plots.save_scatter(labels, said, metrics, output, folder / f"{before}scatter.png")
+        plots.save_driving(labels, said, output, folder / f"{before}driving.png")
+        plots.save_bins(metrics, output, folder / f"{before}bins.png")

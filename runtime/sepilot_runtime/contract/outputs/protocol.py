@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.bootstrap import Interval
 
-__all__ = ["Array", "Evidence", "Figure", "GateRule", "OutputTask"]
+__all__ = ["Array", "Box", "Color", "Evidence", "Figure", "GateRule", "OutputTask"]
 
 Array = NDArray[np.floating]
+Box = tuple[int, int, int, int]
+"""x, y, width, height in pixels."""
+
+Color = tuple[int, int, int]
+"""BGR."""
+
 Figure = float | Interval | None
 """What a gate goes by; None where there is nothing to go by."""
 
@@ -86,3 +92,9 @@ class OutputTask(Protocol):
 
         The first runs from one end of the answers to the other.
         """
+
+    def words(self, value: Any) -> str:
+        """A decoded answer for people."""
+
+    def draw(self, canvas: NDArray[np.uint8], value: Any, box: Box, color: Color, recorded: Any = None) -> None:
+        """Draw a decoded answer, and what was recorded, as a gauge into a box of a canvas (H, W, 3) BGR."""

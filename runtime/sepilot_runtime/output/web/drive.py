@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sepilot_runtime.base.documents import plain
 from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.drive.supervisor import Control
@@ -129,6 +130,7 @@ def model_card(pilot: Pilot) -> dict[str, Any]:
         "full_scale_deg": output.scale,
         "golden": len(contract.golden),
         "tolerance": contract.tolerance[STEERING],
+        "outputs": [plain(output) for output in contract.outputs],
     }
 
 

@@ -120,7 +120,7 @@ class WebSink:
             step.throttle,
             NOTHING if prediction is None else prediction.values[STEERING],
             NOTHING if prediction is None else prediction.in_unit(STEERING),
-            NOTHING if frame is None or frame.label is None else frame.label,
+            NOTHING if frame is None else frame.labels.get(STEERING, NOTHING),
             step.total_us,
             NOTHING if step.age_ms is None else step.age_ms,
             self._reason_bytes,

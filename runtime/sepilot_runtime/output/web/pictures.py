@@ -59,7 +59,7 @@ def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[
             "id": step.frame.id,
             "time_s": round(step.frame.time_s, 2),
             "deg": round(step.prediction.in_unit(STEERING), 2) if step.prediction else None,
-            "recorded": step.frame.label,
+            "recorded": step.frame.labels.get(STEERING),
             "steers": step.state.steers,
         },
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -16,10 +17,9 @@ import pytest
 
 from drive_factory import angles, write_tub
 from export_factory import write_record
-from model_factory import PICTURE, contract_of, frames, steering_of, write_tflite
+from model_factory import PICTURE, contract_of, frames, steering_of, two_output_contract, write_tflite
 from repository import ROOT
 from sepilot_export.record.checks import ErrorHistogram
-from sepilot_export.report.charts import BAD, GRID
 from sepilot_export.report.formatting import fixed, percent, signed, span
 from sepilot_export.report.material import PageContent, gather
 from sepilot_export.report.page import render, stages_of
@@ -31,7 +31,7 @@ from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.base.metrics import scalar_metrics
-from sepilot_train.base.plots import ACCENT, INK, SECOND
+from sepilot_train.base.plots import ACCENT, BAD, GOOD, GRID, INK, SECOND
 from sepilot_train.run.recipe import load_recipe, to_toml
 from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
@@ -444,8 +444,40 @@ def test_numbers_read_well() -> None:
     assert (span(3, 3, str), span(23, 24, str)) == ("3", "23–24")
 
 
+def test_each_output_of_a_net_is_shown(made: Made, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(made.run.parent, root, ignore=shutil.ignore_patterns("cache", "<*"))
+    (root / "run" / "contract.json").write_text(two_output_contract().to_json())
+    held = made.gathered().predictions
+    throttle = np.linspace(0.1, 0.5, FRAMES).astype(np.float32)
+    labels = {**held.frames.labels, "throttle": throttle}
+    frames_ = dataclasses.replace(held.frames, labels=labels)
+    Answers(frames=frames_, values={**held.values, "throttle": throttle * np.float32(0.5)}).save(
+        root / "run" / "predictions.npz"
+    )
+
+    def judged(v: dict[str, Any]) -> None:
+        edges = tuple(np.linspace(0, 1, 8).tolist())
+        own = scalar_metrics(throttle, throttle * np.float32(0.5), 0.3, edges=edges)
+        v["outputs"]["throttle"] = dataclasses.asdict(own)
+
+    def checked(v: dict[str, Any]) -> None:
+        first = v["files"][0]["outputs"]["steering"]
+        v["files"][0]["outputs"]["throttle"] = {**first, "unit": "", "max_error": 0.0625, "passed": False}
+
+    edit(root / "run" / "validation.json", judged)
+    edit(root / "export" / "check.json", checked)
+    page = render(gather(root / "run", export_path=root / "export"))
+    assert Markup(page).unbalanced == []
+    for words in ("Model against driver: throttle", "Mean error by throttle", "throttle: R² "):
+        assert words in page, words
+    assert re.search(r">throttle 0\.\d+, driver 0\.\d+<", page)
+    row = page[page.index("<td><small>throttle</small></td>") :][:600]
+    assert 'class="pill bad"' in row and "0.063" in row
+
+
 def test_drawings_take_the_colours_of_the_page() -> None:
     palette = (ROOT / "runtime/sepilot_runtime/output/web/static/palette.css").read_text()
     light = palette[: palette.index("@media")]
-    named = {"--ink": INK, "--accent": ACCENT, "--second": SECOND, "--grid": GRID, "--bad": BAD}
+    named = {"--ink": INK, "--accent": ACCENT, "--second": SECOND, "--grid": GRID, "--good": GOOD, "--bad": BAD}
     assert all(f"{name}: {color};" in light for name, color in named.items())

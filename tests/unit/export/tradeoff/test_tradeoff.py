@@ -110,11 +110,13 @@ def test_no_pick_fails_and_no_front_has_a_beaten_file_whatever_the_table() -> No
 # --- frames ---------------------------------------------------------------------------------------------------------
 
 
-def labels(name: str, numbers: range, *, drive: str = "d", shift: float = 0.0) -> Labels:
+def labels(name: str, numbers: range, *, drive: str = "d", shift: float = 0.0, output: str = "steering") -> Labels:
     return Labels(
         name=name,
         places={(drive, str(number)): i for i, number in enumerate(numbers)},
         in_unit=np.array([float(number % 20) + shift for number in numbers]),
+        output=output,
+        mark="°",
     )
 
 
@@ -141,6 +143,11 @@ def test_different_held_out_frames_are_refused_naming_two() -> None:
 def test_other_labels_for_the_same_frames_are_refused() -> None:
     with pytest.raises(RunError, match=r"a and b have different labels for frame 0 of drive d: 0.000 and 0.500"):
         common_frames([labels("a", range(400)), labels("b", range(400), shift=0.5)])
+
+
+def test_files_that_answer_something_else_first_are_refused() -> None:
+    with pytest.raises(RunError, match="b: steering° as the first output expected, as a has it, found throttle°"):
+        common_frames([labels("a", range(400)), labels("b", range(400), output="throttle")])
 
 
 def test_frames_without_labels_say_so() -> None:

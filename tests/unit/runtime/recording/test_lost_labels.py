@@ -125,11 +125,14 @@ def test_another_unit_is_an_error_that_names_it_and_can_be_said(
 ) -> None:
     path = write(tmp_path / "drive", labels)  # type: ignore[operator]
     scales = {} if scale in (25.0, 30.0) else {"full_scale_deg": scale}
-    with pytest.raises(DriveError, match=r"steering from -1 to 1 .* found -.* rows; say .* with --csv-unit") as caught:
+    with pytest.raises(
+        DriveError, match=r"steering from -1 to 1 .* found -.* rows; say .* with --(csv-)?unit"
+    ) as caught:
         read(path, **scales)
     assert "\n" not in str(caught.value) and f"of {COUNT} rows" in str(caught.value)
     per_unit = {"deg": 1 / scale, "percent": 0.01, "rad": np.degrees(1.0) / scale}[unit]
-    assert steering(path, csv_unit=unit, **scales) == pytest.approx([per_unit * a for a in labels], abs=1e-6)
+    option = "csv_unit" if write is csv_of else "unit"
+    assert steering(path, **{option: unit}, **scales) == pytest.approx([per_unit * a for a in labels], abs=1e-6)
 
 
 def test_a_few_rows_out_of_range_are_strays(tmp_path: Path) -> None:
@@ -216,6 +219,18 @@ def test_the_side_of_growing_steering_acts_on_every_format(tmp_path: Path) -> No
         assert steering(path, positive="left") == [-value for value in steering(path)]
 
 
+def test_what_an_option_makes_of_the_steering_is_said(tmp_path: Path) -> None:
+    """Of several formats in one folder each tells whether it was turned round."""
+    tub_of(tmp_path / "tub", [0.5] * 4)
+    csv_of(tmp_path / "clip", [0.5] * 4)
+    log_of(tmp_path / "log", [0.5] * 4)
+    drives = open_drives([tmp_path], ReaderOptions(positive="left", csv_unit="percent"))
+    assert all(drive.notes[0].endswith("+ = left") for drive in drives) and len(drives) == 3
+    assert {drive.kind: float(drive.labels["steering"][0]) for drive in drives} == {
+        "tub-v2": -0.5, "video-csv": pytest.approx(-0.005), "udacity": -0.5,
+    }  # fmt: skip
+
+
 def test_side_cameras_are_corrected_after_the_sign_is_known(tmp_path: Path) -> None:
     folder = make.write_udacity(tmp_path / "log", count=1)
     centre, left, right = steering(folder, cameras="all", positive="left")
@@ -277,6 +292,10 @@ def test_rows_of_the_autopilot_are_no_drivers_labels(mode: str, tmp_path: Path) 
     taken = read(tub, autopilot="take")
     assert len(taken) == COUNT and taken.labels["steering"][10:15].tolist() == [1.0] * 5
     assert taken.notes == (f"5 rows driven by the autopilot (mode {mode}) taken",)
+    assert not read(tub).notes
+    most = {i: {"user/mode": mode} for i in range(COUNT - 2)}
+    few = read(make.write_tub(tmp_path / "most", COUNT, records=most))
+    assert len(few) == 2 and few.skipped == {reason: COUNT - 2} and not few.notes
 
 
 def test_a_tub_of_the_autopilot_alone_has_frames_and_no_labels(tmp_path: Path) -> None:

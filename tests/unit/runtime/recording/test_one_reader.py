@@ -94,7 +94,7 @@ def test_what_is_played_is_what_is_trained_on(write: Callable[[Path], Path], tmp
 
 
 @pytest.mark.parametrize(("write", "words"), [
-    (lambda folder: make.write_tub(folder, records={i: {"user/angle": 30.0} for i in range(40)}), "--csv-unit"),
+    (lambda folder: make.write_tub(folder, records={i: {"user/angle": 30.0} for i in range(40)}), "--unit"),
     (lambda folder: make.write_tub(folder, records={5: {"cam/image_array": "../../x.jpg"}}), "outside of the drive"),
     (lambda folder: make.write_tub(folder, deleted=range(40)), "no usable frame"),
 ])  # fmt: skip

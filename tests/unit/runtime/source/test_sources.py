@@ -163,7 +163,7 @@ def test_a_truncated_video_is_an_error_or_says_what_is_missing(tmp_path: Path) -
 def test_a_tub_gives_its_rows_with_labels_and_times(tmp_path: Path) -> None:
     source, got = given(write_tub(tmp_path / "tub", 10))
     assert source.info.kind == "drive" and source.info.rate_hz == 10
-    assert [frame.label for frame in got] == pytest.approx([i / 10 - 0.5 for i in range(10)])
+    assert [frame.labels["steering"] for frame in got] == pytest.approx([i / 10 - 0.5 for i in range(10)])
     assert [frame.time_s for frame in got] == pytest.approx([i / 10 for i in range(10)])
 
 
@@ -177,7 +177,7 @@ def test_a_tub_is_read_in_spite_of_its_damage(tmp_path: Path) -> None:
     manifest = manifest.replace('"deleted_indexes": []', '"deleted_indexes": [0, 1]')
     (tub / "manifest.json").write_text(manifest.replace('"catalog_0.catalog"]', '"catalog_0.catalog", "gone.catalog"]'))
     source, got = given(tub)
-    assert [round((frame.label or 0.0) * 8 + 4) for frame in got] == [3, 4, 6, 7]
+    assert [round(frame.labels["steering"] * 8 + 4) for frame in got] == [3, 4, 6, 7]
     assert source.lost == {
         "broken JSON": 1, "record without an image": 1, "deleted by the author": 2, "missing image": 1,
         "missing catalog": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model_factory import contract_of
+from model_factory import contract_of, two_output_contract
 from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.drive.step import Step
@@ -30,7 +31,7 @@ VIEW = RoadView(width=960, height=720, horizon=0.45)
 def step(steering: float, *, label: float | None = None, size: tuple[int, int] = (120, 160), at: int = 0) -> Step:
     pilot = Pilot(ConstantEngine(contract_of(), steering))
     image = np.full((*size, 3), 90, np.uint8)
-    frame = Frame(id=at, time_s=at / 20, image=image, arrived_ns=0, label=label)
+    frame = Frame(id=at, time_s=at / 20, image=image, arrived_ns=0, labels={} if label is None else {"steering": label})
     return Step(frame=frame, prediction=pilot.predict(image), steering=steering, total_us=38.0, age_ms=1.0)
 
 
@@ -186,3 +187,25 @@ def test_paths_that_cannot_become_a_video(tmp_path: Path) -> None:
     (tmp_path / "o.mp4").write_text("")
     with pytest.raises(OutputError, match="exists already"), overlay_video(tmp_path / "o.mp4", overlay(), rate_hz=20):
         pass
+
+
+def test_another_output_has_a_gauge_of_its_own() -> None:
+    """Above the trace; fuller for more, with a mark where the recording is; a file without it draws none."""
+    drawn = {}
+    for name, contract, value, labels in (
+        ("none", contract_of(), 0.2, {}),
+        ("low", two_output_contract(), 0.2, {}),
+        ("high", two_output_contract(), 0.9, {}),
+        ("marked", two_output_contract(), 0.9, {"throttle": 0.1}),
+    ):
+        pilot = Pilot(ConstantEngine(contract, value))
+        image = np.full((120, 160, 3), 90, np.uint8)
+        said = dataclasses.replace(pilot.predict(image), values={**pilot.predict(image).values, "steering": 0.0})
+        frame = Frame(id=0, time_s=0.0, image=image, arrived_ns=0, labels=labels)
+        canvas = Overlay(pilot, title="swift", rate_hz=20).draw(
+            Step(frame=frame, prediction=said, steering=0.0, total_us=38.0, age_ms=1.0)
+        )
+        drawn[name] = canvas[CANVAS_HEIGHT - 136 - 78 : CANVAS_HEIGHT - 136 - 38, 125:225]
+    assert not accent(drawn["none"]).any()
+    assert accent(drawn["low"]).sum() * 3 < accent(drawn["high"]).sum()
+    assert not np.array_equal(drawn["high"], drawn["marked"])

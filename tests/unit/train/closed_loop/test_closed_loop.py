@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_factory import BIAS, PICTURE, contract_of, frames, weights_of, write_tflite
+from sepilot_runtime.base.bootstrap import bootstrap_mean, bootstrap_ratio
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.cli import main as sepilot
 from sepilot_train import simulator as simulators
@@ -26,7 +27,7 @@ from sepilot_train.closed_loop.evaluation import (
     run_closed_loop,
     sweep_delays,
 )
-from sepilot_train.closed_loop.statistics import bootstrap_mean, bootstrap_ratio, poisson_interval, wilson_interval
+from sepilot_train.closed_loop.statistics import poisson_interval, wilson_interval
 from sepilot_train.closed_loop.tables import against_model
 from sepilot_train.simulator.builtin import BuiltinSimulator
 from sepilot_train.simulator.protocol import EVALUATION_SEED, State
@@ -249,7 +250,7 @@ def test_wilson_interval_by_hand() -> None:
 def test_bootstrap_covers_what_worlds_differ_by_and_pairs_them() -> None:
     values = np.array([0.01, 0.02, 0.03, 0.04])
     estimate = bootstrap_mean(values)
-    assert estimate.value == pytest.approx(0.025)
+    assert estimate.mean == pytest.approx(0.025)
     assert 0.01 < estimate.low < 0.025 < estimate.high < 0.04
     # The same 10 % in every world is certain, however much the worlds differ.
     ratio = bootstrap_ratio(values * 1.1, values)

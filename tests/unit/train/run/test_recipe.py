@@ -61,6 +61,10 @@ def test_v27_is_trained_as_in_the_source_material() -> None:
         ("augmentation.gamma=9", ["augmentation", "gamma", "0 to 1", "9"]),
         ("gates.int9.max_error=0.1", ["gates.int9", "int8-float-head"]),
         ("gates.int8.max_error=-0.1", ["gates.int8", "max_error", "-0.1"]),
+        ("gates.int8.speed=0.1", ["gates.int8.speed: one of max_error, mae_increase, sign_flips, saturated expected"]),
+        ("gates.int8.throttle.max_error=0.1", ["gates.int8.throttle: an output (steering) expected"]),
+        ("gates.int8.steering.speed=0.1", ["gates.int8.steering.speed: one of max_error"]),
+        ("gates.int8.steering.max_error=-1", ["gates.int8.steering.max_error", "-1"]),
     ],
 )
 def test_a_wrong_key_or_type_is_named(override: str, expected: list[str]) -> None:
@@ -68,6 +72,14 @@ def test_a_wrong_key_or_type_is_named(override: str, expected: list[str]) -> Non
         load_recipe("v27", [override])
     assert all(part in str(caught.value) for part in expected), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_gates_may_be_of_one_output_and_come_back_from_the_file(tmp_path: Path) -> None:
+    made = load_recipe("v27", ["gates.int8.max_error=0.1", "gates.int8.steering.mae_increase=0.004"])
+    assert made.gates == {"int8": {"max_error": 0.1, "steering": {"mae_increase": 0.004}}}
+    (tmp_path / "mine.toml").write_text(to_toml(made))
+    again = load_recipe(str(tmp_path / "mine.toml"))
+    assert again == made and again.sha256 == made.sha256
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:

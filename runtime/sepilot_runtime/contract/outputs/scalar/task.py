@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
-from sepilot_runtime.contract.outputs.protocol import Array, Evidence, GateRule
+from sepilot_runtime.contract.outputs.protocol import Array, Box, Color, Evidence, GateRule
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 
 __all__ = ["DEAD_BAND", "ScalarTask"]
@@ -45,6 +45,18 @@ class ScalarTask:
         if label is not None:
             keys.append(-np.abs(np.nan_to_num(_column(label))))
         return [np.argsort(key, kind="stable") for key in keys]
+
+    def words(self, value: float) -> str:
+        from sepilot_runtime.contract.outputs.scalar.drawing import words
+
+        return words(value * self.output.scale, self.output)
+
+    def draw(
+        self, canvas: NDArray[np.uint8], value: float, box: Box, color: Color, recorded: float | None = None
+    ) -> None:
+        from sepilot_runtime.contract.outputs.scalar.drawing import draw_gauge
+
+        draw_gauge(canvas, value, self.output, box, color, recorded)
 
     def gates(self) -> tuple[GateRule, ...]:
         sides = (GateRule(name="sign_flips", figure=self._sign_flips, fault=self._flip_fault),)
