@@ -22,7 +22,7 @@ def render_page(template: str, packages: Sequence[str], **values: Any) -> str:
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
+        loader=ChoiceLoader([*map(PackageLoader, packages), PackageLoader("sepilot_runtime.output.web", "static")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

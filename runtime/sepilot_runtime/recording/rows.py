@@ -116,7 +116,7 @@ class Rows:
         """
         self._judge_range(full_scale_deg, unit_flags)
         kept = self._kept(kind)
-        table = np.array(self._values).reshape(len(self._names), -1)[np.array(list(kept.values()))]
+        table = np.array(self._values).reshape(len(self._names), -1)[list(kept.values())]
         time_s, time_notes = usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
         notes = (*notes, *self._label_notes(table), *time_notes)
         return Drive(

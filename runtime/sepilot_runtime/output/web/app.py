@@ -75,6 +75,8 @@ class App:
         self._status = Status(feed, link, clock_ns)
         self._guesses = Guesses()
         self._files = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in TYPES}
+        # One request for both; reports take the palette alone.
+        self._files["style.css"] = self._files.pop("palette.css") + self._files["style.css"]
 
     def trusts(self, authorization: bytes) -> bool:
         """Is it the token? Takes as long for every wrong one of its length."""

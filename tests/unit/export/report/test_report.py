@@ -18,6 +18,7 @@ import pytest
 from drive_factory import angles, write_tub
 from export_factory import write_record
 from model_factory import PICTURE, contract_of, frames, steering_of, two_output_contract, write_tflite
+from repository import ROOT
 from sepilot_export.record.checks import ErrorHistogram
 from sepilot_export.report.formatting import fixed, percent, signed, span
 from sepilot_export.report.material import PageContent, gather
@@ -30,6 +31,7 @@ from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.base.metrics import scalar_metrics
+from sepilot_train.base.plots import ACCENT, BAD, GOOD, GRID, INK, SECOND
 from sepilot_train.run.recipe import load_recipe, to_toml
 from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
@@ -472,3 +474,10 @@ def test_each_output_of_a_net_is_shown(made: Made, tmp_path: Path) -> None:
     assert re.search(r">throttle 0\.\d+, driver 0\.\d+<", page)
     row = page[page.index("<td><small>throttle</small></td>") :][:600]
     assert 'class="pill bad"' in row and "0.063" in row
+
+
+def test_drawings_take_the_colours_of_the_page() -> None:
+    palette = (ROOT / "runtime/sepilot_runtime/output/web/static/palette.css").read_text()
+    light = palette[: palette.index("@media")]
+    named = {"--ink": INK, "--accent": ACCENT, "--second": SECOND, "--grid": GRID, "--good": GOOD, "--bad": BAD}
+    assert all(f"{name}: {color};" in light for name, color in named.items())
