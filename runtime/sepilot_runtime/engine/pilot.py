@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,8 @@ from sepilot_runtime.engine.golden import verify_golden
 __all__ = ["Pilot", "Prediction", "answers_to", "load_pilot"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prediction:
-    """What the model says to one frame.
+class Prediction(NamedTuple):
+    """What the model says to one frame. A tuple, as it is made anew for each and takes a third of a dataclass's time.
 
     Attributes:
         values: of each output, by name, as the car obeys it; of a scalar, a number in its [low, high].
@@ -83,7 +81,8 @@ class Pilot:
             ModelFileError: the model answered with NaN or infinity.
         """
         answers = self._ask(pixels)
-        self._raw_of(answers)
+        for name, answer in answers.items():
+            self._finite(name, answer)
         return answers
 
     def infer(self, frame: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
@@ -105,16 +104,19 @@ class Pilot:
         self.seen = pixels = self._input_of(frame)
         seen = time.perf_counter_ns()
         answers = self._ask(pixels)
-        raw = self._raw_of(answers)
-        values = {name: decode(answers[name]) for name, decode in self._decoders}
+        values: dict[str, Any] = {}
+        raw: dict[str, Any] = {}
+        for name, decode in self._decoders:
+            answer = answers[name]
+            if answer.size == 1:
+                raw[name] = number = answer.item()
+                if not isfinite(number):
+                    raise self._no_number(name, answer)
+            else:
+                raw[name] = self._finite(name, answer).copy()
+            values[name] = decode(answer)
         done = time.perf_counter_ns()
-        return Prediction(
-            values=values,
-            raw=raw,
-            outputs=self._outputs,
-            preprocess_us=(seen - start) / 1000,
-            infer_us=(done - seen) / 1000,
-        )
+        return Prediction(values, raw, self._outputs, (seen - start) / 1000, (done - seen) / 1000)
 
     def _ask(self, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         engine = self.engine
@@ -124,20 +126,14 @@ class Pilot:
                 engine.input_tensor(name)[0] = values
         return engine.run()
 
-    def _raw_of(self, answers: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
-        """Numbers, and copies of arrays. Raises ModelFileError where one is not finite."""
-        raw: dict[str, Any] = {}
-        for name, answer in answers.items():
-            if answer.size == 1:
-                raw[name] = found = answer.item()
-                finite = isfinite(found)
-            else:
-                raw[name] = answer.copy()
-                finite = bool(np.isfinite(answer).all())
-            if not finite:
-                value, path = answer[~np.isfinite(answer)].flat[0], self.engine.path
-                raise ModelFileError(f"{path}: the model answered {value} for {name}, not a number to go by")
-        return raw
+    def _finite(self, name: str, answer: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(answer).all():
+            raise self._no_number(name, answer)
+        return answer
+
+    def _no_number(self, name: str, answer: NDArray[np.float32]) -> ModelFileError:
+        found = answer[~np.isfinite(answer)].flat[0]
+        return ModelFileError(f"{self.engine.path}: the model answered {found} for {name}, not a number to go by")
 
     def _input_of(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         expected = self.contract.frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ def test_a_car_that_nobody_set_up_does_not_drive() -> None:
 def throttle_of(settings: Actuation, steering: float, state: State = State.DRIVING, **more: float) -> float:
     """What a car gets for a model that says so much."""
     said = prediction_of(steering)
-    said = dataclasses.replace(said, values={**said.values, **more})
+    said = said._replace(values={**said.values, **more})
     frame = Frame(id=0, time_s=0.0, image=np.zeros((2, 2, 3), np.uint8), arrived_ns=0)
     return Actuator(settings).step(frame, said, 0, 0, state=state).throttle
 

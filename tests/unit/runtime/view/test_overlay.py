@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import cv2
@@ -200,7 +199,8 @@ def test_another_output_has_a_gauge_of_its_own() -> None:
     ):
         pilot = Pilot(ConstantEngine(contract, value))
         image = np.full((120, 160, 3), 90, np.uint8)
-        said = dataclasses.replace(pilot.predict(image), values={**pilot.predict(image).values, "steering": 0.0})
+        said = pilot.predict(image)
+        said = said._replace(values={**said.values, "steering": 0.0})
         frame = Frame(id=0, time_s=0.0, image=image, arrived_ns=0, labels=labels)
         canvas = Overlay(pilot, title="swift", rate_hz=20).draw(
             Step(frame=frame, prediction=said, steering=0.0, total_us=38.0, age_ms=1.0)
