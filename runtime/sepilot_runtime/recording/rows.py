@@ -116,8 +116,7 @@ class Rows:
         """
         self._judge_range(full_scale_deg, unit_flags)
         kept = self._kept(kind)
-        places = np.array(list(kept.values()))
-        table = np.array(self._values).reshape(len(self._names), -1)[places]
+        table = np.array(self._values).reshape(len(self._names), -1)[np.array(list(kept.values()))]
         time_s, time_notes = usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
         notes = (*notes, *self._label_notes(table), *time_notes)
         return Drive(
@@ -127,7 +126,7 @@ class Rows:
             time_s=time_s,
             labels={name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)},
             camera=table[:, 1].astype(np.int8),
-            names=self._distinct([self._names[i] for i in places], kept),
+            names=self._distinct([self._names[i] for i in kept.values()], kept),
             rows=np.arange(len(table)),
             frames=frames(list(kept)),
             full_scale_deg=full_scale_deg,
