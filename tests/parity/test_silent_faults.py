@@ -46,10 +46,10 @@ def says(check: FileCheck, *words: str) -> bool:
 def test_clean_files_pass(v27: Bench, name: str) -> None:
     check = check_file(v27.candidate(name), v27.reference)
     assert check.reasons == ()
-    assert check.fidelity is not None and check.task is not None
-    assert check.task.mae < 0.3 * check.task.constant_mae
+    found = check.outputs["steering"]
+    assert found.task is not None and found.task.mae < 0.3 * found.task.constant_mae
     # The control of every comparison below: the answers do depend on the picture.
-    assert np.ptp(check.answers) > 1.0
+    assert np.ptp(found.answers) > 1.0
 
 
 def test_ema_calibration(v27: Bench) -> None:
@@ -103,8 +103,8 @@ def test_converter_on_an_unfoldable_batch_norm(v27: Bench, tmp_path: Any) -> Non
     check = v27.plant("int8.tflite", planted)
     clean = check_file(v27.candidate("int8.tflite"), v27.reference)
     assert check.opened and not check.passed
-    assert check.fidelity is not None and clean.fidelity is not None
-    assert check.fidelity.mean_error > 4 * clean.fidelity.mean_error
+    planted, before = (c.outputs["steering"].fidelity for c in (check, clean))
+    assert planted.mean_error > 4 * before.mean_error
 
 
 def test_file_without_weights(v27: Bench, tmp_path: Any) -> None:
