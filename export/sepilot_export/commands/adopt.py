@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from sepilot_export.convert.backend import use_tensorflow
 from sepilot_runtime.base.claims import claimed
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.documents import override, parse, read_toml
 from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.base.files import require_new
-from sepilot_runtime.base.settings import override, read_toml
 from sepilot_runtime.base.terminal import legible
 from sepilot_runtime.recording.options import ReaderOptions
 
@@ -70,6 +69,7 @@ class AdoptRequest:
     reference: str
     accept_single_engine: bool
     accept_labels: bool
+    formats: tuple[str, ...]
     show: bool
     reader: ReaderOptions
 
@@ -105,8 +105,9 @@ def _adopt(request: AdoptRequest, out: Path, command: str) -> int:
         from sepilot_export.pipeline.foreign import open_foreign
 
         foreign = open_foreign(
-            request.file, Path(work), reference=request.reference, single=request.accept_single_engine
-        )
+            request.file, Path(work), reference=request.reference, single=request.accept_single_engine,
+            formats=request.formats,
+        )  # fmt: skip
         found = adopt(
             foreign, stated, drives, reader, out, command=command, accept_labels=request.accept_labels,
             progress=sys.stderr.isatty(),
@@ -197,6 +198,15 @@ def _parser() -> argparse.ArgumentParser:
         "--accept-single-engine", action="store_true", help="no other interpreter runs it: take its own answers"
     )
     parser.add_argument("--accept-labels", action="store_true", help="adopt it whatever the labels have against it")
+    parser.add_argument(
+        "--formats", metavar="NAME,…", type=_words, default=(),
+        help="what to make of a Keras net: float32.tflite, float16.tflite, dynamic.tflite, float32.onnx, float16.onnx "
+        "(default: all)",
+    )  # fmt: skip
     parser.add_argument("--show", action="store_true", help="print its inputs and outputs, and stop")
     add_reader_arguments(parser)
     return parser
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sepilot_runtime.engine.bare import BareModel, Feed, Tensor
 from sepilot_train.base.keras_file import load_keras
 from sepilot_train.base.quiet import quiet
 
-__all__ = ["converted", "open_keras"]
+__all__ = ["FORMATS", "converted", "open_keras"]
 
 
 def open_keras(path: Path) -> tuple[BareModel, Any]:
@@ -59,22 +59,29 @@ def _by_name(net: Any, found: Any) -> Mapping[str, Any]:
     return dict(zip(net.output_names, found if isinstance(found, list | tuple) else [found], strict=True))
 
 
-def converted(net: Any, model: BareModel, work: Path) -> dict[str, bytes]:
-    """Files in the formats that need no calibration, by format.
+FORMATS = ("float32.tflite", "float16.tflite", "dynamic.tflite", "float32.onnx", "float16.onnx")
+"""Those that need no calibration."""
+
+
+def converted(net: Any, model: BareModel, work: Path, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
+    """Files by format.
 
     Raises:
         RunError: a conversion fails.
     """
+    made: dict[str, bytes] = {}
     with quiet("conversion of the Keras net"):
-        _save(net, model, work)
-        content = _onnx(net, model)
-        return {
-            "float32.tflite": tflite.convert(work, "float32"),
-            "float16.tflite": tflite.convert(work, "float16"),
-            "dynamic.tflite": tflite.convert(work, "dynamic"),
-            "float32.onnx": content,
-            "float16.onnx": onnx_file.to_float16(content),
-        }
+        if any(name.endswith(".tflite") for name in formats):
+            _save(net, model, work)
+        onnx = _onnx(net, model) if any(name.endswith(".onnx") for name in formats) else b""
+    for name in formats:
+        precision: Any = name.split(".")[0]
+        with quiet(f"conversion to {name}"):
+            if name.endswith(".tflite"):
+                made[name] = tflite.convert(work, precision)
+            else:
+                made[name] = onnx if precision == "float32" else onnx_file.to_float16(onnx)
+    return made
 
 
 def _specs(model: BareModel) -> list[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
 from sepilot_export.convert.wrapping import onnx_precision, tflite_precision
 from sepilot_export.verify.second_opinion import second_opinion
-from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.engine.bare import BareModel, open_bare
 from sepilot_runtime.engine.model_file import ModelKind, read_content
 from sepilot_train.base.quiet import quiet
@@ -49,23 +49,31 @@ class Foreign:
         return plan_of(stated, self.reference.inputs, self.reference.outputs, str(self.path))
 
 
-def open_foreign(path: Path, work: Path, *, reference: str = "", single: bool = False) -> Foreign:
+def open_foreign(
+    path: Path, work: Path, *, reference: str = "", single: bool = False, formats: Sequence[str] = ()
+) -> Foreign:
     """Read a .tflite, .onnx, .keras or .h5 file and find out who can say what it should answer.
 
     Args:
         work: a folder for what conversions leave.
         reference: another interpreter by name; "" for the first that runs it.
         single: without another, its own interpreter will do.
+        formats: to make of a Keras net; all that need no calibration where it is empty.
 
     Raises:
         ModelFileError, RunError: it cannot be read, run or converted.
         UsageError: see `second_opinion`.
     """
     if path.suffix in (".keras", ".h5"):
-        from sepilot_export.convert.keras_source import converted, open_keras
+        from sepilot_export.convert.keras_source import FORMATS, converted, open_keras
 
+        if unknown := set(formats) - set(FORMATS):
+            raise UsageError(f"--formats: {', '.join(FORMATS)} expected of a Keras net, found {min(unknown)}")
         model, net = open_keras(path)
-        return Foreign(path=path, reference=model, files=converted(net, model, work / "saved_model"))
+        files = converted(net, model, work / "saved_model", formats or FORMATS)
+        return Foreign(path=path, reference=model, files=files)
+    if formats:
+        raise UsageError(f"--formats: a .keras or .h5 file expected, {path} stays what it is")
     kind, content = read_content(path)
     with quiet(f"opening {path.name}"):
         mine = open_bare(path, content=content)

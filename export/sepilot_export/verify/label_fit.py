@@ -19,7 +19,7 @@ from sepilot_runtime.base.bootstrap import paired_bootstrap_mean
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 
-__all__ = ["label_faults", "other_pictures"]
+__all__ = ["label_faults", "no_better", "other_pictures"]
 
 CLEARLY = 0.1
 """By this share a mean error must be smaller, and by more than its noise."""
@@ -82,6 +82,12 @@ def label_faults(
     ]
 
 
+def no_better(outputs: Sequence[Output], said: Answers, labels: Answers, drives: Sequence[str]) -> list[str]:
+    """The outputs that are not clearly nearer to their labels than a constant is, a line each."""
+    errors = _Errors(outputs, labels, drives)
+    return [f"{name}: no better against its labels than a constant" for name in errors.no_better_than_constant(said)]
+
+
 def _without_asking(outputs: Sequence[Output], said: Answers) -> Iterator[tuple[str, Answers]]:
     """Answers under statements that differ in the outputs alone: sign, unit, one taken for the other."""
     for output in outputs:
@@ -122,8 +128,15 @@ class _Errors:
 
     def worse_than_constant(self, said: Answers) -> Iterator[tuple[str, float, float]]:
         """Name, error and a constant's error, of outputs that are clearly worse."""
-        for name, known in self.known.items():
-            label = self._labels[name]
-            constant = np.full(len(label), np.median(label[known]), np.float32)
+        for name, constant in self._constants():
             if self.smaller(said, {name: constant}):
                 yield name, float(self._of(name, said[name]).mean()), float(self._of(name, constant).mean())
+
+    def no_better_than_constant(self, said: Answers) -> Iterator[str]:
+        for name, constant in self._constants():
+            if not self.smaller({name: constant}, {name: said[name]}):
+                yield name
+
+    def _constants(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for name, known in self.known.items():
+            yield name, np.full(len(known), np.median(self._labels[name][known]), np.float32)

@@ -60,6 +60,10 @@ def reference_on(
         DriveError: a drive cannot be read, or has no frames.
         RunError: it is one that the model was trained on or already judged on.
     """
+    if known.vectors:
+        raise RunError(
+            f"{folder}: --drives: a model that takes pictures alone expected, it takes {min(known.vectors)} as well"
+        )
     record = read_export(folder)
     if record.drives is None:
         raise RunError(

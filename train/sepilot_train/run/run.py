@@ -44,6 +44,9 @@ __all__ = ["Run", "open_run", "read_split"]
 Found = tuple[Drive, PictureSet, NDArray[np.int64], NDArray[np.int64]]
 """A drive and its pictures, and which of these are on the training and on the validation side."""
 
+MODELS = (".keras", ".h5", ".tflite", ".onnx")
+"""Suffixes of files that others train and save."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -159,10 +162,12 @@ def open_run(path: Path) -> Run:
     Raises:
         RunError: not a run directory, or a training that has not finished.
     """
+    if path.is_file():
+        way = f"; `sepilot adopt {path}` takes a model file" if path.suffix in MODELS else ""
+        raise RunError(f"{path}: a run directory of `sepilot train` expected, found a file{way}")
     if not path.is_dir():
-        raise RunError(
-            f"{path}: a run directory of `sepilot train` expected, found {'a file' if path.exists() else 'nothing'}"
-        )
+        found = "something else" if path.exists() else "nothing"
+        raise RunError(f"{path}: a run directory of `sepilot train` expected, found {found}")
     if not (path / "request.json").exists():
         raise RunError(f"{path}: not a run directory of `sepilot train` (no request.json)")
     if not (path / "model.keras").exists():

@@ -11,7 +11,7 @@ import pytest
 
 from drive_factory import angles, write_tub
 from foreign_models import CROP_TOP, MEAN, STD, write_mobilenet_onnx, write_several_onnx
-from sepilot_export.commands import adopt, check
+from sepilot_export.commands import adopt, check, export
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.exit_codes import run_verb
@@ -197,3 +197,12 @@ def test_what_is_no_picture_is_refused(tub: Path, tmp_path: Path, capsys: pytest
 def test_paths_are_looked_at_first(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb(lambda: adopt.main(words)) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_verbs_that_need_a_contract_name_the_one_that_gives_it(
+    foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for call in (lambda: check.main([str(foreign)]), lambda: export.main([str(foreign), "--out", "x"])):
+        assert run_verb(call) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"`sepilot adopt {foreign}`" in line
