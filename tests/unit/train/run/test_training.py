@@ -141,7 +141,7 @@ def test_the_throttle_given_stands_in_place_of_the_recipes(
 def request_of(words: list[str]) -> tuple[Request, Recipe]:
     from sepilot_train.commands import train
 
-    return train._asked(train._parser().parse_args(words))
+    return train._request(train._parser().parse_args(words))
 
 
 def test_the_help_names_the_rule_of_the_throttle(capsys: pytest.CaptureFixture[str]) -> None:
@@ -436,7 +436,7 @@ def test_a_run_is_resumed_with_its_own_settings_or_none(finished: Run, drives: P
     parser = train._parser()
     parser.set_defaults(**train._as_begun(finished.path))
     for words in (begun(drives, finished.path), [], ["--seed", "9"], ["--recipe", "swift", *TINY]):
-        request, recipe = train._asked(parser.parse_args([*words, "--resume"]))
+        request, recipe = train._request(parser.parse_args([*words, "--resume"]))
         require_same(finished.path, request, recipe)
         assert request == finished.request and recipe == finished.recipe
 
