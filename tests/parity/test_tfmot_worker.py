@@ -23,7 +23,6 @@ from sepilot_export.compress.recipe import Compression, Finetune, Prune, Quantiz
 from sepilot_export.compress.step import StepOutcome, Work
 from sepilot_export.convert.embed import tflite_model, tflite_weights
 from sepilot_export.quantize.pair_sums import LARGEST_PAIR, largest_pairs, tflite_kernels
-from sepilot_train.base.frame_set import only
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
@@ -142,8 +141,8 @@ def test_pruned_net_and_its_notes(compressed: Compressed) -> None:
         is_pruned = kernel.kind != "depthwise" and kernel.values.size >= 100
         assert kernel.sparsity == pytest.approx(0.6 if is_pruned else 0.0, abs=0.5 / kernel.values.size + 1e-6)
         assert note.action.endswith("; int8") and note.action.startswith("60% zeros" if is_pruned else "dense: ")
-    labels = only(compressed.held.labels)
-    after = only(predict(outcome.model, compressed.held.pictures))
+    labels = compressed.held.labels["steering"]
+    after = predict(outcome.model, compressed.held.pictures)["steering"]
     assert np.abs(after - labels).mean() < 0.4 * np.abs(labels).mean()
 
 
@@ -165,7 +164,7 @@ def test_int8_file(compressed: Compressed) -> None:
         interpreter.invoke()
         answers.append(interpreter.get_tensor(steering["index"]).item())
     scale, zero_point = steering["quantization"]
-    expected = only(predict(compressed.outcome.model, compressed.held.pictures))
+    expected = predict(compressed.outcome.model, compressed.held.pictures)["steering"]
     error = np.abs((np.array(answers) - zero_point) * scale - expected)
     assert np.ptp(expected) > 1.0 and error.max() < 0.08 and error.mean() < 0.015
     # Headroom: nothing that was seen reaches the ends of what the output can say.

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_train.base.stored import Pictures, StoredPictures
 
-__all__ = ["Answers", "FrameLabels", "FrameSet", "only", "read_answers"]
-
-T = TypeVar("T")
+__all__ = ["Answers", "FrameLabels", "FrameSet", "read_answers"]
 
 Index = NDArray[np.integer[Any]] | Sequence[int]
 
@@ -109,12 +107,6 @@ def read_answers(path: Path, output: str) -> Answers:
             return Answers(frames=frames, values=_named(found, ANSWER))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise RunError(f"{path}: cannot be read: {e}") from e
-
-
-def only(by_output: Mapping[str, T]) -> T:
-    """The entry of the one output, for what knows no more than one. Raises ValueError where there are several."""
-    (entry,) = by_output.values()
-    return entry
 
 
 def _named(arrays: Mapping[str, Any], prefix: str) -> dict[str, NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from sepilot_export.compress.recipe import Finetune, Slim, load_compression
 from sepilot_export.compress.slim import require_supported, slim
 from sepilot_export.compress.step import StepOutcome, Work
 from sepilot_runtime.base.errors import RecipeError, RunError
-from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
@@ -78,7 +78,7 @@ def outcome(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> StepOutco
 
 def error(model: Any) -> float:
     held = samples(200, seed=2)
-    return float(np.abs(only(predict(model, held.pictures)) - only(held.labels)).mean())
+    return float(np.abs(predict(model, held.pictures)["steering"] - held.labels["steering"]).mean())
 
 
 def macs(model: Any) -> int:
@@ -142,7 +142,7 @@ def test_worth_is_the_squared_slope_of_the_error_along_the_channel(trained: Any)
         changed[0][channel] *= factor
         changed[1][channel] *= factor
         norm.set_weights(changed)
-        found = (only(predict(trained, few.pictures)).astype(np.float64) - only(few.labels)) ** 2
+        found = (predict(trained, few.pictures)["steering"].astype(np.float64) - few.labels["steering"]) ** 2
         norm.set_weights(weights)
         return found
 

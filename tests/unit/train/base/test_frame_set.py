@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sepilot_runtime.base.errors import RunError
-from sepilot_train.base.frame_set import Answers, FrameLabels, FrameSet, only, read_answers
+from sepilot_train.base.frame_set import Answers, FrameLabels, FrameSet, read_answers
 from sepilot_train.base.stored import StoredPictures
 
 LABELS = {name: np.linspace(-1, 1, 6, dtype=np.float32) * sign for name, sign in (("steering", 1), ("brake", -1))}
@@ -47,9 +47,3 @@ def test_answers_are_saved_and_read_by_name(tmp_path: Path) -> None:
     (tmp_path / "predictions.npz").write_bytes(b"PK half")
     with pytest.raises(RunError, match=r"predictions\.npz: cannot be read"):
         read_answers(tmp_path / "predictions.npz", "steering")
-
-
-def test_the_only_one() -> None:
-    assert only({"a": 1}) == 1
-    with pytest.raises(ValueError, match="too many"):
-        only(LABELS)

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RecipeError, RunError
-from sepilot_train.base.frame_set import FrameSet, only
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
@@ -115,7 +115,7 @@ def test_frames_on_the_device_or_from_the_host_make_no_difference(
 def test_it_learns_under_augmentation(tmp_path: Path) -> None:
     settings = dataclasses.replace(FAST, epochs=20, keep="best")
     _, history = train(tmp_path, settings, Augmentation(mirror=0.5, brightness=0.05))
-    assert history.rows[history.kept_epoch - 1]["val_loss"] < 0.1 * float(np.var(only(samples().labels)))
+    assert history.rows[history.kept_epoch - 1]["val_loss"] < 0.1 * float(np.var(samples().labels["steering"]))
 
 
 def test_labels_move_as_their_pictures_do() -> None:
@@ -175,7 +175,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     history = fit(net, samples(), validation, TURNS, settings, STRONG, tmp_path)
     losses = [row["val_loss"] for row in history.rows]
     assert history.kept_epoch == 1 + int(np.argmin(losses))
-    again = float(np.mean((only(predict(net, validation.pictures)) - only(validation.labels)) ** 2))
+    again = float(np.mean((predict(net, validation.pictures)["steering"] - validation.labels["steering"]) ** 2))
     assert again == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -226,10 +226,10 @@ def test_predict_scales_as_the_runtime_does_and_takes_any_count() -> None:
     net = small_net()
     data = samples(5000)
     expected = np.asarray(net(data.pictures[4990:] * np.float32(1 / 255)))[:, 0]
-    answers = only(predict(net, data.pictures))
+    answers = predict(net, data.pictures)["steering"]
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers[4990:], expected, atol=1e-6)
-    assert only(predict(net, data.pictures[:0])).shape == (0,)
+    assert predict(net, data.pictures[:0])["steering"].shape == (0,)
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
@@ -329,5 +329,5 @@ def test_a_student_fits_what_it_is_told_instead_of_the_labels(tmp_path: Path) ->
         net, noisy, told, TURNS, settings, mirrored, tmp_path, views=3,
         told=lambda epoch: moved(told.labels, epoch.index, epoch.uniforms, TURNS, mirrored),
     )  # fmt: skip
-    error = np.abs(only(predict(net, told.pictures)) - only(told.labels)).mean()
-    assert error < 0.35 * np.abs(only(told.labels)).mean()
+    error = np.abs(predict(net, told.pictures)["steering"] - told.labels["steering"]).mean()
+    assert error < 0.35 * np.abs(told.labels["steering"]).mean()

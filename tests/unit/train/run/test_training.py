@@ -20,7 +20,6 @@ from sepilot_runtime.base.errors import DriveError, RunError
 from sepilot_runtime.cli import main
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
-from sepilot_train.base.frame_set import only
 from sepilot_train.fit.settings import History
 from sepilot_train.run.material import Material, gather, load_sets, open_sides
 from sepilot_train.run.recipe import Recipe, load_recipe
@@ -142,7 +141,7 @@ def test_the_throttle_given_stands_in_place_of_the_recipes(
 def request_of(words: list[str]) -> tuple[Request, Recipe]:
     from sepilot_train.commands import train
 
-    return train._asked(train._parser().parse_args(words))
+    return train._request(train._parser().parse_args(words))
 
 
 def test_the_help_names_the_rule_of_the_throttle(capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,7 +333,7 @@ def test_a_tiny_training_from_the_command_line(tmp_path: Path, capsys: pytest.Ca
     frames = run.frames("validation", progress=False)
     predictions = run.predictions()
     assert frames.names == predictions.frames.names
-    assert np.array_equal(only(frames.labels), only(predictions.frames.labels))
+    assert np.array_equal(frames.labels["steering"], predictions.frames.labels["steering"])
     # The golden frames answer as the training model does, through the car's own path.
     from sepilot_runtime.contract.contract import golden_frame
     from sepilot_runtime.contract.preprocess import picture_of
@@ -372,12 +371,12 @@ def require_whole(run: Run, moved_to: list[Path]) -> None:
     saved = run.predictions().frames
     found = {side: run.frames(side, moved_to=moved_to, progress=False) for side in ("train", "validation")}
     assert found["validation"].drives == saved.drives and np.array_equal(
-        only(found["validation"].labels), only(saved.labels)
+        found["validation"].labels["steering"], saved.labels["steering"]
     )
     assert [found["train"].drives.count(d) for d in ("mon/data", "fri/data")] == [40, 35]
     material = run.material(moved_to=moved_to)
     assert material.split.kind == "given" and material.ids("validation") == ("judge/data",)
-    assert np.array_equal(only(material.frames("train").labels), only(found["train"].labels))
+    assert np.array_equal(material.frames("train").labels["steering"], found["train"].labels["steering"])
 
 
 def test_a_run_finds_its_drives_as_the_training_named_them(finished: Run) -> None:
@@ -437,7 +436,7 @@ def test_a_run_is_resumed_with_its_own_settings_or_none(finished: Run, drives: P
     parser = train._parser()
     parser.set_defaults(**train._as_begun(finished.path))
     for words in (begun(drives, finished.path), [], ["--seed", "9"], ["--recipe", "swift", *TINY]):
-        request, recipe = train._asked(parser.parse_args([*words, "--resume"]))
+        request, recipe = train._request(parser.parse_args([*words, "--resume"]))
         require_same(finished.path, request, recipe)
         assert request == finished.request and recipe == finished.recipe
 
