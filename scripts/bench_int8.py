@@ -78,9 +78,8 @@ def made(source: ExportInputs, folder: Path) -> Mapping[str, bytes]:
     for way, rounding in {"8 bits": _rounded_to(127), "7 bits": _rounded_to(63), "fitted": fitted}.items():
         pair_sums.fitted = rounding
         with quiet(way):
-            found[way] = Int8(source, model, folder, limits, Int8Options(), lambda step: None).content(
-                "int8.onnx", "onnx"
-            )
+            int8 = Int8(source, model, folder, limits, Int8Options(), lambda step: None)
+            found[way] = int8.file("int8.onnx", "onnx").content
     pair_sums.fitted = fitted
     return {**found, "unsigned": unsigned(found["8 bits"])}
 
@@ -115,11 +114,12 @@ def unsigned(content: bytes) -> bytes:
 def report(source: ExportInputs, files: Mapping[str, Path], folder: Path, arguments: argparse.Namespace) -> None:
     """The table."""
     here = [load_pilot(path, verify=False) for path in files.values()]
-    pictures = np.asarray(source.held_out.pictures)
+    pictures, name = np.asarray(source.held_out.pictures), source.contract.outputs[0].name
+    saved = source.saved[name]
     errors = np.array(
-        [np.abs(answers_to(pilot.infer_picture, pictures)["steering"].astype(float) - source.saved) for pilot in here]
+        [np.abs(answers_to(pilot.infer_picture, pictures)[name].astype(float) - saved) for pilot in here]
     )
-    hardest = hardest_frames(errors, source.saved, arguments.frames)
+    hardest = hardest_frames(errors, saved, arguments.frames)
     np.savez(folder / "frames.npz", inputs=pictures[hardest])
     native = [sys.executable]
     pythons: dict[str, Sequence[str]] = {"here": native}
@@ -147,7 +147,7 @@ def report(source: ExportInputs, files: Mapping[str, Path], folder: Path, argume
         for j, way in enumerate(files):
             cells = ""
             for name in pythons:
-                error = np.abs(np.array(_answers(answers[name][jobs[way]])) - source.saved[hardest]) * scale
+                error = np.abs(np.array(_answers(answers[name][jobs[way]])) - saved[hardest]) * scale
                 cells += f"{error.mean():14.3f}{error.max():8.3f}"
             time = times[i * len(files) + j]
             print(f"{engine:12}{way:10}{cells}{time.min_us:9.1f}{time.p50_us:9.1f}")

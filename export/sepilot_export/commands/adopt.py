@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from sepilot_export.convert.backend import use_tensorflow
 from sepilot_runtime.base.claims import claimed
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.documents import override, parse, read_toml
 from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.base.files import require_new
-from sepilot_runtime.base.settings import override, read_toml
 from sepilot_runtime.base.terminal import legible
 from sepilot_runtime.recording.options import ReaderOptions
 

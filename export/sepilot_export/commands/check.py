@@ -8,14 +8,18 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sepilot_runtime.commands.arguments import request_of
 
 if TYPE_CHECKING:
     from sepilot_export.convert.failures import Failure
     from sepilot_export.verify.check import Tick
     from sepilot_export.verify.file_check import Candidate, FileCheck
     from sepilot_export.verify.reference import Reference
+    from sepilot_runtime.recording.options import ReaderOptions
 
 __all__ = ["main"]
 
@@ -36,30 +40,45 @@ Exit code: 0 all files pass, 1 a gate failed or a format could not be exported, 
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRequest:
+    """A field per flag, as its help says it; `reader` for --drives."""
+
+    directory: Path
+    drives: tuple[Path, ...]
+    gate: tuple[str, ...]
+    engine: str
+    json: bool
+    png: Path | None
+    reader: ReaderOptions
+
+
 def main(argv: Sequence[str]) -> int:
+    from sepilot_runtime.commands.reader_arguments import reader_options
+
     arguments = _parser().parse_args(argv)
+    request = request_of(CheckRequest, arguments, reader=reader_options(arguments))
     from sepilot_export.record.exports import read_export
     from sepilot_export.verify.check import candidates_of, check_files
     from sepilot_export.verify.reference import read_reference
     from sepilot_runtime.base.files import require_place
-    from sepilot_runtime.commands.reader_arguments import reader_options
     from sepilot_runtime.recording.opening import open_drives
 
-    folder: Path = arguments.directory
-    candidates = candidates_of(folder, arguments.gate)
+    folder = request.directory
+    candidates = candidates_of(folder, request.gate)
     failed = read_export(folder).failed
     # Whatever speaks against the paths is said before thousands of frames are compared.
-    require_place(arguments.png or folder / "check.png")
-    if arguments.drives:
-        open_drives(arguments.drives, reader_options(arguments))
+    require_place(request.png or folder / "check.png")
+    if request.drives:
+        open_drives(request.drives, request.reader)
     reference = read_reference(folder)
-    through = _through_others(arguments, candidates, reference)
+    through = _through_others(request, candidates, reference)
     with _progress(candidates, reference) as tick:
         checks = list(check_files(candidates, reference, tick))
     sections = [(checks, reference)]
-    if arguments.drives:
-        sections.append(_on_other_drives(arguments, folder, candidates, checks, reference))
-    _say(arguments, sections, through, failed)
+    if request.drives:
+        sections.append(_on_other_drives(request, folder, candidates, checks, reference))
+    _say(request, sections, through, failed)
     everything = [check for found in (*(s for s, _ in sections), *through.values()) for check in found]
     if not all(check.opened for check in everything):
         return 2
@@ -67,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _say(
-    arguments: argparse.Namespace,
+    request: CheckRequest,
     sections: Sequence[tuple[Sequence[FileCheck], Reference]],
     through: Mapping[str, Sequence[FileCheck]],
     failed: Sequence[Failure],
@@ -78,7 +97,7 @@ def _say(
     from sepilot_runtime.base.files import write_json
     from sepilot_runtime.device.checked import CHECK_NAME
 
-    folder, reference = arguments.directory, sections[0][1]
+    folder, reference = request.directory, sections[0][1]
     first, *others = (section_of(*section) for section in sections)
     record = Check(
         reference=first.reference,
@@ -92,8 +111,8 @@ def _say(
     )
     document = dataclasses.asdict(record)
     write_json(folder / CHECK_NAME, document)
-    draw(*sections[-1], arguments.png or folder / "check.png")
-    if arguments.json:
+    draw(*sections[-1], request.png or folder / "check.png")
+    if request.json:
         print(json.dumps(document, indent=2))
         return
     from rich.console import Console
@@ -105,8 +124,7 @@ def _say(
         console.print(f"\nthrough {name}:")
         print_table(found, reference, console)
     print_failures(failed, console)
-    machine = record.conditions
-    console.print(f"on {machine['cpu']}, int8 kernels: {machine['int8_kernels']}", markup=False)
+    console.print("on {cpu}, int8 kernels: {int8_kernels}".format_map(record.conditions), markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,23 +156,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _through_others(
-    arguments: argparse.Namespace, candidates: Sequence[Candidate], reference: Reference
+    request: CheckRequest, candidates: Sequence[Candidate], reference: Reference
 ) -> dict[str, list[FileCheck]]:
     """What the interpreters of --engine make of the files that they run."""
     from sepilot_export.verify.check import check_files
-    from sepilot_runtime.engine.engines import ENGINES, engine_named
+    from sepilot_runtime.engine.engines import engine_named, runs
     from sepilot_runtime.engine.model_file import ModelKind
 
     found: dict[str, list[FileCheck]] = {}
-    for name in map(engine_named, arguments.engine.replace(",", " ").split()):
-        chosen = [dataclasses.replace(c, engine=name) for c in candidates if name in ENGINES[ModelKind(c.form.suffix)]]
+    for name in map(engine_named, request.engine.replace(",", " ").split()):
+        chosen = [dataclasses.replace(c, engine=name) for c in candidates if runs(name, ModelKind(c.form.suffix))]
         with _progress(chosen, reference) as tick:
             found[name] = list(check_files(chosen, reference, tick))
     return found
 
 
 def _on_other_drives(
-    arguments: argparse.Namespace,
+    request: CheckRequest,
     folder: Path,
     candidates: Sequence[Candidate],
     checks: Sequence[FileCheck],
@@ -162,12 +180,9 @@ def _on_other_drives(
 ) -> tuple[list[FileCheck], Reference]:
     from sepilot_export.verify.check import check_files, stand_in
     from sepilot_export.verify.unseen_drives import reference_on
-    from sepilot_runtime.commands.reader_arguments import reader_options
 
     model = stand_in(checks).candidate.path
-    other = reference_on(
-        arguments.drives, reader_options(arguments), model, reference, folder, progress=sys.stderr.isatty()
-    )
+    other = reference_on(request.drives, request.reader, model, reference, folder, progress=sys.stderr.isatty())
     with _progress(candidates, other) as tick:
         return list(check_files(candidates, other, tick)), other
 

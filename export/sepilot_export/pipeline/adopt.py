@@ -24,7 +24,6 @@ import numpy as np
 from sepilot_export.convert import embed
 from sepilot_export.convert.failures import Failure
 from sepilot_export.convert.formats import Format, format_named
-from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.convert.stated import Plan, StatedContract
 from sepilot_export.convert.wrapping import wrap_onnx, wrap_tflite
 from sepilot_export.pipeline.adoption_frames import AdoptionFrames, adoption_frames, golden_of, raw_frames
@@ -44,7 +43,7 @@ from sepilot_export.verify.file_check import Candidate
 from sepilot_export.verify.label_fit import label_faults, no_better, other_pictures
 from sepilot_export.verify.reference import REFERENCE_NAME, Answers, Reference
 from sepilot_runtime.base.errors import RunError
-from sepilot_runtime.base.files import atomic_directory, sha256_of, write_json
+from sepilot_runtime.base.files import atomic_directory, gzip_size, sha256_of, write_json
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
 from sepilot_runtime.contract.contract import Contract, Provenance
 from sepilot_runtime.contract.preprocess import picture_of

@@ -18,14 +18,13 @@ from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.int8_as_onnx import Twin, to_onnx
-from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.pipeline import sparse
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8, Int8File
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
 from sepilot_export.record.exports import TOOLS, ExportedFile, OutputLimits
 from sepilot_runtime.base.errors import ContractError, ModelFileError
-from sepilot_runtime.base.files import sha256_of
+from sepilot_runtime.base.files import gzip_size, sha256_of
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.engine.pilot import load_pilot

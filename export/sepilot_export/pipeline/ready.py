@@ -82,6 +82,7 @@ def make_ready(
 
 
 def nothing_made(source: ExportInputs, failed: Sequence[Failure], left_out: Sequence[str] = ()) -> RunError:
+    """The error of an export without a file: why each format failed, or that all were left out."""
     if not failed:
         return RunError(f"{source.model_path}: nothing to export: {'; '.join(left_out)}")
     lines = [f"{names}: {reason}" + (f"; {way}" if way else "") for names, reason, way in lines_of(failed)]

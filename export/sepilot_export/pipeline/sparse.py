@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert.in_memory import Suffix, pilot_of
-from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.verify.timing import time_pilots
+from sepilot_runtime.base.files import gzip_size
 from sepilot_runtime.base.latency import Latency
 from sepilot_runtime.contract.contract import Contract
 

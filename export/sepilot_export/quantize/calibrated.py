@@ -18,6 +18,7 @@ from sepilot_export.quantize.calibration_manifest import Manifest, manifest
 from sepilot_export.verify import tuning_set
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import RunError
+from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.predict import predict
 
 __all__ = ["Calibrated", "calibrate"]
@@ -39,7 +40,7 @@ class Calibrated:
     graph: Any
     choice: Choice
     frames: Mapping[Choice, NDArray[np.int64]]
-    training: Any
+    training: Pictures
     trial: TuningSet | None
     manifest: Manifest
 

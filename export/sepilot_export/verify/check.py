@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert.formats import FORMATS, format_named
 from sepilot_export.convert.int8_as_onnx import Twin
-from sepilot_export.convert.sizes import gzip_size
 from sepilot_export.record.exports import EXPORT_NAME, Export, ExportedFile, read_export
 from sepilot_export.verify.causes import advice_of
 from sepilot_export.verify.fidelity import measure
@@ -30,6 +29,7 @@ from sepilot_export.verify.gates import (
 )
 from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
+from sepilot_runtime.base.files import gzip_size
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file

@@ -11,6 +11,7 @@ from pathlib import Path
 from sepilot_runtime.base.processor import cpu_name, cpuinfo, int8_kernels
 
 __all__ = [
+    "PACKAGES",
     "Conditions",
     "conditions_now",
     "first_text",

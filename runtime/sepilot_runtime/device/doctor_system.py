@@ -21,14 +21,13 @@ from pathlib import Path
 from sepilot_runtime.base.errors import ModelFileError, SepilotError
 from sepilot_runtime.base.files import exists
 from sepilot_runtime.base.processor import cpu_name, int8_kernels
-from sepilot_runtime.device.conditions import first_text, pi_throttling, temperature_c, throttling, versions
+from sepilot_runtime.device.conditions import PACKAGES, first_text, pi_throttling, temperature_c, throttling, versions
 from sepilot_runtime.device.slots import INDEX_NAME, active_model, default_slots
 from sepilot_runtime.engine.engines import Engine
 
 __all__ = ["Finding", "Grade", "Machine", "build_of", "examine_system"]
 
 INTERPRETERS = {"ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "openvino": "openvino"}
-PACKAGES = ("sepilot", "numpy", "opencv-python", "opencv-python-headless", *INTERPRETERS.values())
 WARM_C, HOT_C = 70.0, 80.0
 LITTLE_BYTES, FEW_BYTES = 2 << 30, 128 << 20
 QUICK_CLOCKS = ("tsc", "arch_sys_counter", "kvm-clock")
@@ -139,7 +138,7 @@ def examine_system(machine: Machine) -> Iterator[Finding]:
 
 def _python() -> Finding:
     found = f"Python {platform.python_version()}, {platform.machine()}"
-    packages = ", ".join(f"{name} {version}" for name, version in versions(PACKAGES).items())
+    packages = ", ".join(f"{name} {version}" for name, version in versions(("sepilot", *PACKAGES)).items())
     return Finding(topic="python", level=Grade.OK, found=f"{found}; {packages}")
 
 

@@ -14,9 +14,8 @@ import re
 import time
 from pathlib import Path
 
-from sepilot_runtime.base.durable import sync_directory, write_durably
 from sepilot_runtime.base.errors import ModelFileError, UsageError
-from sepilot_runtime.base.files import writing
+from sepilot_runtime.base.files import sync_directory, write_durably, writing
 from sepilot_runtime.device.checked import failure_of
 from sepilot_runtime.device.slots import Slot, Slots, commit, locked, models_folder, read_slots, trusted_keys
 from sepilot_runtime.engine.checksum import sequence_of

@@ -18,9 +18,8 @@ from typing import Any
 
 from sepilot_runtime.base.caps import SETTINGS_BYTES
 from sepilot_runtime.base.documents import parse
-from sepilot_runtime.base.durable import sync_directory, write_durably
 from sepilot_runtime.base.errors import ModelFileError
-from sepilot_runtime.base.files import exists, read_json, writing
+from sepilot_runtime.base.files import exists, read_json, sync_directory, write_durably, writing
 
 __all__ = ["INDEX_NAME", "Slot", "Slots", "commit", "locked", "read_slots"]
 

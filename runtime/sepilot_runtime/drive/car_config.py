@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.documents import override, parse, read_toml
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.base.settings import override, read_toml
 from sepilot_runtime.drive.actuation import Actuation
 from sepilot_runtime.drive.supervisor import Limits
 

@@ -16,8 +16,8 @@ from sepilot_runtime.explain.explanation import Explained, Explanation
 from sepilot_runtime.explain.saliency import Occlusion, Saliency
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing
-from sepilot_runtime.view.drawing import Canvas
-from sepilot_runtime.view.overlay import CANVAS_HEIGHT, QUIET, SOFT, WARNING
+from sepilot_runtime.view.drawing import PAPER, QUIET, SOFT, WARNING, Canvas
+from sepilot_runtime.view.overlay import CANVAS_HEIGHT
 from sepilot_runtime.view.video import VideoWriter, require_video_path
 
 __all__ = ["SaliencyVideo", "draw_sheet", "saliency_video"]
@@ -84,7 +84,7 @@ class SaliencyVideo:
         if canvas.shape[0] % 2:
             canvas = canvas[:-1].copy()
         bottom = canvas.shape[0]
-        drawing.card(canvas, (0, bottom - 64, canvas.shape[1], 64), radius=0, color=contact_sheet.PAPER, opacity=0.7)
+        drawing.card(canvas, (0, bottom - 64, canvas.shape[1], 64), radius=0, color=PAPER, opacity=0.7)
         words = heatmap.answer_words(saliency, frame)
         contact_sheet.words_at(canvas, words, (contact_sheet.MARGIN, bottom - 34), size=20)
         name = f"frame {frame.id}   {frame.time_s:.1f} s   {self._pilot.engine.path.name}"

@@ -18,13 +18,10 @@ from sepilot_runtime.contract.preprocess import crop_box
 from sepilot_runtime.explain.saliency import Influence, Saliency
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing
-from sepilot_runtime.view.drawing import Canvas, Color
-from sepilot_runtime.view.overlay import QUIET, RECORDED_COLOR, SOFT
+from sepilot_runtime.view.drawing import LEFT_COLOR, QUIET, RECORDED_COLOR, RIGHT_COLOR, SOFT, Canvas
 
 __all__ = ["LEFT_COLOR", "RIGHT_COLOR", "answer_words", "draw_legend", "influence_tile", "painted", "scale_of"]
 
-LEFT_COLOR: Color = (255, 140, 50)
-RIGHT_COLOR: Color = (40, 140, 255)
 
 STRONGEST = 0.85
 """Cover of the largest influence; the frame stays visible below."""

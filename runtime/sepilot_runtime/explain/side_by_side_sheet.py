@@ -12,14 +12,11 @@ from sepilot_runtime.contract.outputs.scalar.drawing import amount, words
 from sepilot_runtime.explain.side_by_side import Answers, Said
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing
-from sepilot_runtime.view.drawing import Canvas, Color
-from sepilot_runtime.view.overlay import MODEL_COLOR, QUIET, RECORDED_COLOR, SOFT
+from sepilot_runtime.view.drawing import MODEL_COLOR, QUIET, RECORDED_COLOR, SECOND_COLOR, SOFT, Canvas, Color
 from sepilot_runtime.view.road_path import RoadView, ribbon
 
 __all__ = ["SECOND_COLOR", "draw_sheet"]
 
-FIRST_COLOR: Color = MODEL_COLOR
-SECOND_COLOR: Color = (240, 190, 40)
 
 COLUMNS = 4
 HEAD_HEIGHT = 112
@@ -49,7 +46,7 @@ def draw_sheet(
     title = f"Largest differences of {said.output.name} on {Path(where).name}"
     drawing.text(head, title, (contact_sheet.MARGIN, 40), size=26, weight=600)
     recorded = bool(np.isfinite(said.recorded).any())
-    for row, (letter, name, color) in enumerate((("A", names[0], FIRST_COLOR), ("B", names[1], SECOND_COLOR))):
+    for row, (letter, name, color) in enumerate((("A", names[0], MODEL_COLOR), ("B", names[1], SECOND_COLOR))):
         y = 70 + 25 * row
         drawing.polyline(head, [(contact_sheet.MARGIN, y - 5), (contact_sheet.MARGIN + 36, y - 5)], color, thickness=4)
         drawing.text(head, f"{letter}  {name}", (contact_sheet.MARGIN + 48, y), size=18, color=color)
@@ -72,13 +69,13 @@ def _tile(said: Said, place: int, frame: Frame, horizon: float) -> tuple[Canvas,
         if np.isfinite(recorded):
             _draw_way(tile, recorded, view, RECORDED_COLOR, dashed=True)
         # The first is the wider one, so that it is seen where the two are one.
-        _draw_way(tile, a, view, FIRST_COLOR, thickness=7)
+        _draw_way(tile, a, view, MODEL_COLOR, thickness=7)
         _draw_way(tile, b, view, SECOND_COLOR)
     apart = amount(abs(b - a), said.output, 1 if said.output.unit == "deg" else 3)
     first: list[contact_sheet.Words] = [
         (f"{apart} apart", SOFT), (f"frame {frame.id}", QUIET), (f"{frame.time_s:.1f} s", QUIET),
     ]  # fmt: skip
-    told = (f"A {words(a, said.output)}", FIRST_COLOR), (f"B {words(b, said.output)}", SECOND_COLOR)
+    told = (f"A {words(a, said.output)}", MODEL_COLOR), (f"B {words(b, said.output)}", SECOND_COLOR)
     second: list[contact_sheet.Words] = list(told)
     if np.isfinite(recorded):
         second.append((words(recorded, said.output), RECORDED_COLOR))

@@ -14,16 +14,9 @@ from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.format import Format
 from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_runtime.recording.pictures import PICTURE_TABLES, PICTURES, read_pictures
 from sepilot_runtime.recording.places import Folder
-from sepilot_runtime.recording.tubs import TUB_V1, TUB_V2
-from sepilot_runtime.recording.udacity import UDACITY
-from sepilot_runtime.recording.videos import VIDEOS
 
-__all__ = ["FORMATS", "Met", "meet", "open_apart", "open_drives"]
-
-FORMATS: tuple[Format, ...] = (TUB_V2, TUB_V1, UDACITY, PICTURE_TABLES, PICTURES, VIDEOS)
-"""In the order in which they are asked what a folder holds; a reader of another format is one file and a place here."""
+__all__ = ["Met", "formats", "meet", "open_apart", "open_drives"]
 
 MAX_DEPTH = 4
 
@@ -31,6 +24,27 @@ LABELS = frozenset(
     {".csv", ".txt", ".json", ".jsonl", ".tsv", ".xlsx", ".npy", ".npz", ".pkl", ".h5", ".mat", ".parquet"}
 )
 """Of files that may hold the labels of the pictures or videos beside them."""
+
+
+def formats() -> Iterator[Format]:
+    """In the order in which they are asked what a folder holds; another reader is one file and a line here.
+
+    Each is imported when it is asked for, so that a drive over a tub does not wait for the others.
+    """
+    from sepilot_runtime.recording.tubs import TUB_V1, TUB_V2
+
+    yield TUB_V2
+    yield TUB_V1
+    from sepilot_runtime.recording.udacity import UDACITY
+
+    yield UDACITY
+    from sepilot_runtime.recording.pictures import PICTURE_TABLES, PICTURES
+
+    yield PICTURE_TABLES
+    yield PICTURES
+    from sepilot_runtime.recording.videos import VIDEOS
+
+    yield VIDEOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,7 +143,7 @@ def _found_at(path: Path, options: ReaderOptions, *, labelled: bool) -> list[Met
         if failed:
             more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
             raise DriveError(f"{failed[0]}{more}")
-        what = ", ".join(f.what for f in FORMATS)
+        what = ", ".join(known.what for known in formats())
         depth = "" if path.is_file() else f" (looked {MAX_DEPTH} folders deep)"
         raise DriveError(f"{path}: {what}, or a folder of these expected, found none{depth}")
     if any(m.drive and m.drive.has("steering") for m in found):
@@ -148,10 +162,12 @@ def _beside_labelled(met: Met, *, labelled: bool) -> Met:
 def _file(path: Path, options: ReaderOptions) -> Iterator[Met]:
     """The recording that a file is part of."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
+        from sepilot_runtime.recording.pictures import read_pictures
+
         yield from (Met(path=d.path, drive=d) for d in read_pictures(path.parent, [path], options))
         return
     folder = Folder.at(path.parent)
-    for known in FORMATS:
+    for known in formats():
         for part in known.find(folder):
             if path.name in part.files:
                 yield from (Met(path=d.path, drive=d) for d in known.read(part.path, options))
@@ -162,7 +178,7 @@ def _search(path: Path, options: ReaderOptions, depth: int) -> Iterator[Met]:
     try:
         folder = Folder.at(path)
         taken: set[str] = set()
-        for known in FORMATS:
+        for known in formats():
             for part in known.find(folder):
                 taken |= part.files
                 yield from _read(known, part.path, options)
@@ -210,10 +226,13 @@ def _once(drives: Sequence[Drive]) -> dict[tuple[Path, str], Drive]:
 
 def _require_acting(drives: Sequence[Drive], options: ReaderOptions) -> None:
     """Refuse an option that no reader here goes by: whoever gives it thinks that it does something."""
-    going_by = {kind: names for known in FORMATS for kind, names in known.kinds.items()}
+    given = [field for field in dataclasses.fields(options) if getattr(options, field.name) != field.default]
+    if not given:
+        return
+    going_by = {kind: names for known in formats() for kind, names in known.kinds.items()}
     kinds = sorted({drive.kind for drive in drives})
-    for field in dataclasses.fields(options):
-        if getattr(options, field.name) != field.default and not any(field.name in going_by[kind] for kind in kinds):
+    for field in given:
+        if not any(field.name in going_by[kind] for kind in kinds):
             flag = "--label" if field.name == "labels" else f"--{field.name.replace('_', '-')}"
             able = ", ".join(kind for kind, names in going_by.items() if field.name in names)
             raise UsageError(f"{flag}: for drives of the kind {able}, found {', '.join(kinds)}")

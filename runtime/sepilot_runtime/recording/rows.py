@@ -115,20 +115,10 @@ class Rows:
             DriveError: no row was taken, or so many lie out of range that the labels must be of another unit.
         """
         self._judge_range(full_scale_deg, unit_flags)
-        kept = self._kept()
-        if not kept:
-            why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common()) or "it is empty"
-            raise DriveError(f"{self.path}: no usable frame in this {kind} drive ({why})")
-        places = np.array(list(kept.values()))
-        table = np.array(self._values).reshape(len(self._names), -1)[places]
+        kept = self._kept(kind)
+        table = np.array(self._values).reshape(len(self._names), -1)[np.array(list(kept.values()))]
         time_s, time_notes = usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
-        throttle_notes = _without_impossible(table[:, 3])
-        unlabelled = Counter(self._unlabelled.values()) if len(self._unlabelled) >= len(kept) else Counter()
-        missing = [n for i, n in enumerate(self.further, 4) if np.isnan(table[:, i]).all()]
-        missing_notes = [f"no numbers in a column {name!r}" for name in missing]
-        unlabelled_notes = [
-            f"{count:,} frames: {reason}" for reason, count in unlabelled.items() if reason != UNLABELLED
-        ]
+        notes = (*notes, *self._label_notes(table), *time_notes)
         return Drive(
             id=name or self.path.name,
             path=self.path,
@@ -136,13 +126,23 @@ class Rows:
             time_s=time_s,
             labels={name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)},
             camera=table[:, 1].astype(np.int8),
-            names=self._distinct([self._names[i] for i in places], kept),
+            names=self._distinct([self._names[i] for i in kept.values()], kept),
             rows=np.arange(len(table)),
             frames=frames(list(kept)),
             full_scale_deg=full_scale_deg,
             skipped=dict(self.skipped),
-            notes=(*notes, *unlabelled_notes, *missing_notes, *throttle_notes, *time_notes),
+            notes=notes,
         )
+
+    def _label_notes(self, table: NDArray[np.float64]) -> list[str]:
+        """Why labels are not there; a throttle that cannot be one is made unknown in `table`."""
+        why = Counter(self._unlabelled.values()) if np.isnan(table[:, 2]).all() else Counter[str]()
+        missing = [name for i, name in enumerate(self.further, 4) if np.isnan(table[:, i]).all()]
+        return [
+            *(f"{count:,} frames: {reason}" for reason, count in why.items() if reason != UNLABELLED),
+            *(f"no numbers in a column {name!r}" for name in missing),
+            *_without_impossible(table[:, 3]),
+        ]
 
     def _judge_range(self, full_scale_deg: float, unit_flags: str) -> None:
         out, total = len(self._out_of_range), len(self._out_of_range) + len(self._sources)
@@ -155,8 +155,11 @@ class Rows:
         if out:
             self.skip("label out of range", out)
 
-    def _kept(self) -> dict[Any, int]:
+    def _kept(self, kind: str) -> dict[Any, int]:
         """Sources and places of the rows that stay: without those that have no label where others have one."""
+        if not self._sources:
+            why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common()) or "it is empty"
+            raise DriveError(f"{self.path}: no usable frame in this {kind} drive ({why})")
         if len(self._unlabelled) >= len(self._names):
             return self._sources
         kept = {source: place for source, place in self._sources.items() if place not in self._unlabelled}

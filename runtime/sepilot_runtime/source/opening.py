@@ -72,7 +72,6 @@ def open_source(spec: str, request: CameraRequest | None = None, options: Reader
 def _open_path(path: Path, options: ReaderOptions | None) -> Source:
     if not exists(path, DriveError):
         raise DriveError(f"{path}: no such file or folder, and neither a camera index nor a URL")
-    from sepilot_runtime.recording.options import ReaderOptions
     from sepilot_runtime.source.recorded import open_recorded
 
-    return open_recorded(path, options or ReaderOptions())
+    return open_recorded(path, options)

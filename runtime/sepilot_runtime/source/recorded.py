@@ -8,21 +8,54 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.recording.drive import Drive
-from sepilot_runtime.recording.opening import open_drives
-from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_runtime.source.protocol import Frame, SourceInfo
+from sepilot_runtime.base.images import IMAGE_SUFFIXES, read_image
+from sepilot_runtime.source.protocol import DEFAULT_RATE_HZ, Frame, SourceInfo
 
-__all__ = ["RecordedSource", "open_recorded"]
+if TYPE_CHECKING:
+    from sepilot_runtime.recording.drive import Drive
+    from sepilot_runtime.recording.options import ReaderOptions
+
+__all__ = ["PictureSource", "RecordedSource", "open_recorded"]
 
 INNER = ("", "images", "IMG")
 """Folders in which the recording of a folder may lie, the first that has one."""
 
 
-class RecordedSource:
+class _FileSource:
+    """What sources of files have in common."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to give back: files are open while they are read, and a video as long as its drive is there."""
+
+
+class PictureSource(_FileSource):
+    """One image file: by itself it is no recording, and a cold start need not wait for what reads those."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.lost: Counter[str] = Counter()
+        self.info = SourceInfo(
+            where=str(path), kind="images", live=False, width=0, height=0, rate_hz=DEFAULT_RATE_HZ, frames=1
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises DriveError: it cannot be read."""
+        try:
+            image = read_image(self._path)
+        except FrameError as e:
+            raise DriveError(f"{self._path}: not one frame can be read (1 {e.reason})") from e
+        yield Frame(id=0, time_s=0.0, image=image, arrived_ns=time.monotonic_ns())
+
+
+class RecordedSource(_FileSource):
     """Plays drives, one after the other. Frames that cannot be read are skipped and counted in `lost`."""
 
     def __init__(self, where: str, drives: Sequence[Drive]) -> None:
@@ -68,22 +101,20 @@ class RecordedSource:
             reasons = ", ".join(f"{count} {reason}" for reason, count in unread.items())
             raise DriveError(f"{self.info.where}: not one frame can be read ({reasons})")
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to give back: files are open while they are read, and a video as long as its drive is there."""
-
-
-def open_recorded(path: Path, options: ReaderOptions) -> RecordedSource:
+def open_recorded(path: Path, options: ReaderOptions | None) -> RecordedSource | PictureSource:
     """Open a recording: one that lies at `path`, or the only one below it.
 
     Raises:
         DriveError: as `open_drives`; or several recordings lie below, and which is meant has to be said.
     """
-    drives = open_drives([path], options)
+    plain = options is None or options == type(options)()
+    if plain and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        return PictureSource(path)
+    from sepilot_runtime.recording.opening import open_drives
+    from sepilot_runtime.recording.options import ReaderOptions
+
+    drives = open_drives([path], options or ReaderOptions())
     for inner in INNER:
         if here := [drive for drive in drives if drive.path == path / inner]:
             return RecordedSource(str(path), here)

@@ -12,11 +12,10 @@ from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.base.files import atomic_file, require_new
 from sepilot_runtime.base.opencv import cv2, require_name
 from sepilot_runtime.view import drawing
-from sepilot_runtime.view.drawing import Canvas, Color
+from sepilot_runtime.view.drawing import PAPER, Canvas, Color
 
 __all__ = [
     "MARGIN",
-    "PAPER",
     "TILE_WIDTH",
     "Words",
     "empty_head",
@@ -30,7 +29,6 @@ __all__ = [
 TILE_WIDTH = 380
 MARGIN = 20
 LINE = 24
-PAPER: Color = (26, 20, 16)
 
 Words = tuple[str, Color]
 """A text and its colour."""
@@ -66,23 +64,23 @@ def lay_out(head: Canvas, tiles: Sequence[tuple[Canvas, Sequence[Sequence[Words]
         head: (h, w, 3), of `empty_head`.
         tiles: pictures and lines; at least one.
     """
-    height = max(tile.shape[0] for tile, _ in tiles)
+    height, width = max(tile.shape[0] for tile, _ in tiles), tiles[0][0].shape[1]
     foot = 10 + LINE * max(len(lines) for _, lines in tiles)
     rows = -(-len(tiles) // columns)
     sheet = np.full((head.shape[0] + rows * (height + foot + MARGIN) + MARGIN // 2, head.shape[1], 3), PAPER, np.uint8)
     sheet[: head.shape[0]] = head
     for place, (tile, lines) in enumerate(tiles):
-        x = MARGIN + (place % columns) * (TILE_WIDTH + MARGIN)
+        x = MARGIN + (place % columns) * (width + MARGIN)
         y = head.shape[0] + (place // columns) * (height + foot + MARGIN)
-        sheet[y : y + tile.shape[0], x : x + TILE_WIDTH] = tile
+        sheet[y : y + tile.shape[0], x : x + width] = tile
         for number, line in enumerate(lines, start=1):
             words_at(sheet, line, (x, y + height + number * LINE - 2))
     return sheet
 
 
-def empty_head(height: int, columns: int) -> Canvas:
-    """Paper for the head of a sheet."""
-    return np.full((height, MARGIN + columns * (TILE_WIDTH + MARGIN), 3), PAPER, np.uint8)
+def empty_head(height: int, columns: int, width: int = TILE_WIDTH) -> Canvas:
+    """Paper for the head of a sheet of tiles of `width`."""
+    return np.full((height, MARGIN + columns * (width + MARGIN), 3), PAPER, np.uint8)
 
 
 def words_at(canvas: Canvas, words: Sequence[Words], at: tuple[float, float], *, size: float = 17) -> float:

@@ -1,4 +1,4 @@
-"""Anti-aliased text and translucent shapes on BGR canvases, in place."""
+"""Anti-aliased text and translucent shapes on BGR canvases, in place, and the colours (BGR) of everything drawn."""
 
 from __future__ import annotations
 
@@ -10,10 +10,42 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.opencv import cv2
 
-__all__ = ["Canvas", "Color", "blend", "card", "paste", "polyline", "sprite_layers", "text", "text_width"]
+__all__ = [
+    "ALARM",
+    "INK",
+    "LEFT_COLOR",
+    "MODEL_COLOR",
+    "PAPER",
+    "QUIET",
+    "RECORDED_COLOR",
+    "RIGHT_COLOR",
+    "SECOND_COLOR",
+    "SOFT",
+    "WARNING",
+    "WHITE",
+    "Canvas",
+    "Color",
+    "blend",
+    "card",
+    "paste",
+    "polyline",
+    "sprite_layers",
+    "text",
+    "text_width",
+]
 
 Canvas = NDArray[np.uint8]
 Color = tuple[int, int, int]
+
+PAPER = INK = (26, 20, 16)
+WHITE, SOFT, QUIET = (255, 255, 255), (226, 222, 218), (176, 170, 164)
+"""Words, from loud to quiet."""
+
+MODEL_COLOR, SECOND_COLOR, RECORDED_COLOR = (60, 176, 255), (240, 190, 40), (242, 242, 242)
+"""Who says something: the model or file A, file B, the driver."""
+
+LEFT_COLOR, RIGHT_COLOR = (255, 140, 50), (40, 140, 255)
+WARNING, ALARM = (60, 200, 255), (90, 90, 255)
 
 SUBPIXEL_BITS = 4
 """Fractional bits of the coordinates given to OpenCV."""
@@ -29,7 +61,7 @@ def text(
     at: tuple[float, float],
     *,
     size: float,
-    color: Color = (255, 255, 255),
+    color: Color = WHITE,
     weight: int = 400,
     align: str = "left",
 ) -> None:

@@ -24,7 +24,16 @@ from sepilot_runtime.engine.pilot import Pilot, Prediction
 from sepilot_runtime.source.pixel_formats import color_of
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import drawing
-from sepilot_runtime.view.drawing import Canvas, Color
+from sepilot_runtime.view.drawing import (
+    ALARM,
+    INK,
+    MODEL_COLOR,
+    QUIET,
+    RECORDED_COLOR,
+    SOFT,
+    WARNING,
+    Canvas,
+)
 from sepilot_runtime.view.road_path import RoadView, ribbon
 
 __all__ = ["CANVAS_HEIGHT", "Overlay"]
@@ -33,13 +42,6 @@ CANVAS_HEIGHT = 720
 NARROWEST, WIDEST = 840, 1600
 MARGIN = 28
 
-MODEL_COLOR: Color = (60, 176, 255)
-RECORDED_COLOR: Color = (242, 242, 242)
-QUIET: Color = (176, 170, 164)
-SOFT: Color = (226, 222, 218)
-WARNING: Color = (60, 200, 255)
-ALARM: Color = (90, 90, 255)
-INK: Color = (26, 20, 16)
 
 WHEEL_SIZE = 132
 WHEEL_TURN_DEG = 110.0

@@ -1,4 +1,4 @@
-"""A contact sheet: what a drive shows, at a glance, with the recorded steering on every frame."""
+"""What a drive shows, at a glance, with the recorded steering on every frame: `sepilot drives --sheet`."""
 
 from __future__ import annotations
 
@@ -9,34 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.errors import DriveError, FrameError, OutputError, UsageError
-from sepilot_runtime.base.files import atomic_file, require_new
-from sepilot_runtime.base.opencv import cv2, require_name
+from sepilot_runtime.base.errors import DriveError, FrameError, UsageError
+from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.recording.drive import Drive
+from sepilot_runtime.view import contact_sheet, drawing
+from sepilot_runtime.view.drawing import INK, QUIET, RECORDED_COLOR, SOFT, Canvas
 
-__all__ = ["draw_sheet", "require_sheet_path"]
+__all__ = ["draw_sheet"]
 
 COLUMNS = 8
-TILE_WIDTH = 200
-MARGIN, HEAD, FOOT = 8, 34, 22
-PAPER, INK, ACCENT = (255, 255, 255), (51, 39, 27), (31, 122, 224)
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+TILE_WIDTH, HEAD_HEIGHT = 200, 56
 
 TALLEST = 60_000
 """Of a JPEG picture, in pixels; a little below the format's limit."""
-
-
-def require_sheet_path(path: Path) -> None:
-    """Refuse a path that cannot become a new sheet, before any work is done for it.
-
-    Raises:
-        UsageError: the suffix is no picture's.
-        OutputError: it exists already, or cannot be written.
-    """
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"{path}: a contact sheet ends in .png or .jpg")
-    require_name(path, UsageError)
-    require_new(path)
 
 
 def draw_sheet(drives: Sequence[Drive], path: Path) -> None:
@@ -46,41 +31,33 @@ def draw_sheet(drives: Sequence[Drive], path: Path) -> None:
         UsageError: the suffix is no picture's, or so many drives do not fit into one picture.
         OutputError: the file exists already, or cannot be written.
     """
-    require_sheet_path(path)
+    contact_sheet.require_picture_path(path)
     # A few drives in detail, many at a glance.
     rows = 4 if len(drives) <= 6 else 2 if len(drives) <= 24 else 1
-    width = COLUMNS * (TILE_WIDTH + MARGIN) + MARGIN
-    parts: list[NDArray[np.uint8]] = []
+    parts: list[Canvas] = []
     for drive in drives:
-        parts.append(_draw_drive(drive, rows, width))
+        parts.append(_draw_drive(drive, rows))
         if sum(len(part) for part in parts) > TALLEST:
             raise UsageError(f"{path}: {len(drives)} drives do not fit into one sheet; name fewer of them")
-    with atomic_file(path) as part:
-        if not cv2.imwrite(str(part), np.vstack(parts)):
-            raise OutputError(f"{path}: cannot be written")
+    contact_sheet.write_picture(np.vstack(parts), path)
 
 
-def _draw_drive(drive: Drive, rows: int, width: int) -> NDArray[np.uint8]:
-    count = min(len(drive), COLUMNS * rows)
-    places = np.linspace(0, len(drive) - 1, count).round().astype(int).tolist()
+def _draw_drive(drive: Drive, rows: int) -> Canvas:
+    places = np.linspace(0, len(drive) - 1, min(len(drive), COLUMNS * rows)).round().astype(int).tolist()
     frames = [_frame(drive, index) for index in places]
     readable = [frame for frame in frames if not isinstance(frame, str)]
     aspect = readable[0].shape[0] / readable[0].shape[1] if readable else 0.75
-    tile_height = min(2 * TILE_WIDTH, max(TILE_WIDTH // 4, round(TILE_WIDTH * aspect)))
-    lines = math.ceil(count / COLUMNS)
-    sheet = np.full((HEAD + lines * (tile_height + FOOT + MARGIN) + MARGIN, width, 3), PAPER, np.uint8)
+    height = min(2 * TILE_WIDTH, max(TILE_WIDTH // 4, round(TILE_WIDTH * aspect)))
+    head = contact_sheet.empty_head(HEAD_HEIGHT, COLUMNS, TILE_WIDTH)
     title = f"{drive.id}   {len(drive):,} frames, {drive.duration_s:.0f} s, {drive.kind}"
-    # OpenCV's fonts hold ASCII only.
-    cv2.putText(sheet, title.encode("ascii", "replace").decode(), (MARGIN, 23), FONT, 0.6, INK, 1, cv2.LINE_AA)
-    for place, (index, frame) in enumerate(zip(places, frames, strict=True)):
-        x = MARGIN + (place % COLUMNS) * (TILE_WIDTH + MARGIN)
-        y = HEAD + (place // COLUMNS) * (tile_height + FOOT + MARGIN)
-        tile = sheet[y : y + tile_height, x : x + TILE_WIDTH]
-        _draw_tile(tile, frame, float(drive.labels["steering"][index]))
-        label = f"   {drive.labels['steering'][index]:+.2f}" if math.isfinite(drive.labels["steering"][index]) else ""
-        text = f"{drive.time_s[index]:.1f} s{label}"
-        cv2.putText(sheet, text, (x, y + tile_height + 16), FONT, 0.42, INK, 1, cv2.LINE_AA)
-    return sheet
+    drawing.text(head, title, (contact_sheet.MARGIN, 36), size=24, weight=600)
+    tiles = []
+    for index, frame in zip(places, frames, strict=True):
+        steering = float(drive.labels["steering"][index])
+        words = [(f"{drive.time_s[index]:.1f} s", QUIET)]
+        words += [(f"{steering:+.2f}", SOFT)] if math.isfinite(steering) else []
+        tiles.append((_tile(frame, steering, height), [words]))
+    return contact_sheet.lay_out(head, tiles, columns=COLUMNS)
 
 
 def _frame(drive: Drive, index: int) -> NDArray[np.uint8] | str:
@@ -93,16 +70,15 @@ def _frame(drive: Drive, index: int) -> NDArray[np.uint8] | str:
         return "unreadable"
 
 
-def _draw_tile(tile: NDArray[np.uint8], frame: NDArray[np.uint8] | str, steering: float) -> None:
-    height, width = tile.shape[:2]
+def _tile(frame: NDArray[np.uint8] | str, steering: float, height: int) -> Canvas:
+    tile = np.full((height, TILE_WIDTH, 3), 60, np.uint8)
     if isinstance(frame, str):
-        tile[:] = 225
-        cv2.putText(tile, frame, (8, height // 2), FONT, 0.42, INK, 1, cv2.LINE_AA)
+        drawing.text(tile, frame, (8, height // 2), size=16)
     else:
-        shrinks = frame.shape[1] > width
-        tile[:] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        tile = np.asarray(cv2.resize(contact_sheet.fitted(frame, TILE_WIDTH), (TILE_WIDTH, height)), np.uint8)
     if math.isfinite(steering):
         _draw_steering(tile, steering)
+    return tile
 
 
 def _draw_steering(tile: NDArray[np.uint8], steering: float) -> None:
@@ -111,7 +87,7 @@ def _draw_steering(tile: NDArray[np.uint8], steering: float) -> None:
     foot = (width // 2, height - 8)
     lean = math.radians(steering * 60)
     tip = (round(foot[0] + 0.42 * height * math.sin(lean)), round(foot[1] - 0.42 * height * math.cos(lean)))
-    cv2.line(tile, foot, tip, (20, 20, 20), 5, cv2.LINE_AA)
-    cv2.line(tile, foot, tip, ACCENT, 3, cv2.LINE_AA)
+    cv2.line(tile, foot, tip, INK, 5, cv2.LINE_AA)
+    cv2.line(tile, foot, tip, RECORDED_COLOR, 3, cv2.LINE_AA)
     end = round(width / 2 * (1 + steering))
-    cv2.rectangle(tile, (min(foot[0], end), height - 5), (max(foot[0], end), height - 1), ACCENT, -1)
+    cv2.rectangle(tile, (min(foot[0], end), height - 5), (max(foot[0], end), height - 1), RECORDED_COLOR, -1)

@@ -50,9 +50,9 @@ def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.recording.opening import Met, meet
 
     if arguments.sheet is not None:
-        from sepilot_train.base.contact_sheet import require_sheet_path
+        from sepilot_runtime.view.contact_sheet import require_picture_path
 
-        require_sheet_path(arguments.sheet)
+        require_picture_path(arguments.sheet)
     wanted = drive_filter(arguments)
     drives, left_out = [], []
     for met in meet(arguments.paths, reader_options(arguments)):

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from sepilot_runtime.base.caps import TEXT_LENGTH
-from sepilot_runtime.base.documents import parse
+from sepilot_runtime.base.documents import override, parse, read_toml
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_runtime.base.settings import override, read_toml
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,21 @@ def test_impossible_frames_are_refused() -> None:
         pilot.predict(np.zeros((4, 4, 4), np.uint8))
     with pytest.raises(FrameError):
         pilot.infer_picture(np.zeros((1, 2, 1), np.uint8))
+
+
+@pytest.mark.parametrize(("write", "name"), WRITERS)
+def test_no_array_is_made_per_frame(write: Writer, name: str, tmp_path: Path) -> None:
+    """What a frame takes meanwhile is less than its picture: numpy's 32 kB for the conversion to float32."""
+    picture = Picture(height=200, width=400, crop_top=0.25)
+    pilot = load_pilot(write(tmp_path / name, contract_of(picture)))
+    given = frames(4, height=240, width=320)
+    for frame in given:
+        pilot.predict(frame)
+    tracemalloc.start()
+    try:
+        for frame in given * 10:
+            pilot.predict(frame)
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.75 * picture.height * picture.width and now < 20_000

@@ -292,6 +292,10 @@ def test_rows_of_the_autopilot_are_no_drivers_labels(mode: str, tmp_path: Path) 
     taken = read(tub, autopilot="take")
     assert len(taken) == COUNT and taken.labels["steering"][10:15].tolist() == [1.0] * 5
     assert taken.notes == (f"5 rows driven by the autopilot (mode {mode}) taken",)
+    assert not read(tub).notes
+    most = {i: {"user/mode": mode} for i in range(COUNT - 2)}
+    few = read(make.write_tub(tmp_path / "most", COUNT, records=most))
+    assert len(few) == 2 and few.skipped == {reason: COUNT - 2} and not few.notes
 
 
 def test_a_tub_of_the_autopilot_alone_has_frames_and_no_labels(tmp_path: Path) -> None:
