@@ -113,8 +113,6 @@ def adopt(
     reference = _reference(foreign, contract, frames, expected)
     with atomic_directory(out) as part:
         files, failed = _files(foreign, plan, reference, part, notes)
-        if not files:
-            raise RunError(f"{foreign.path}: {failed[0].reason}")
         reference.save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
         record = _record(foreign, contract, sets, files, failed, reader, notes)
@@ -178,7 +176,7 @@ def _contract(
 def _files(
     foreign: Foreign, plan: Plan, reference: Reference, folder: Path, notes: list[str]
 ) -> tuple[list[ExportedFile], list[Failure]]:
-    """The files that answer as the reference does, and why the others are left out."""
+    """The files that answer as the reference does, and why the others are left out. Raises RunError where all are."""
     files, failed = [], []
     for name, content in foreign.files.items():
         path = folder / f"{reference.contract.provenance.recipe}-{name}"
@@ -197,6 +195,8 @@ def _files(
             failed.append(Failure(format=name, reason=text, way_out=""))
         else:
             files.append(file)
+    if not files:
+        raise RunError(f"{foreign.path}: {failed[0].reason}")
     return files, failed
 
 

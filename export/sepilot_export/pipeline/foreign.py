@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from sepilot_export.convert.stated import Plan, StatedContract, plan_of, tensor_input
 from sepilot_export.convert.wrapping import onnx_precision, tflite_precision
 from sepilot_export.verify.second_opinion import second_opinion
-from sepilot_runtime.base.errors import ModelFileError, UsageError
+from sepilot_runtime.base.errors import ModelFileError, NoContractError, UsageError
 from sepilot_runtime.engine.bare import BareModel, open_bare
-from sepilot_runtime.engine.model_file import ModelKind, read_content
+from sepilot_runtime.engine.model_file import ModelKind, read_content, read_model_file
 from sepilot_train.base.quiet import quiet
 from sepilot_train.base.stored import Pictures
 
@@ -75,6 +76,9 @@ def open_foreign(
     if formats:
         raise UsageError(f"--formats: a .keras or .h5 file expected, {path} stays what it is")
     kind, content = read_content(path)
+    with contextlib.suppress(NoContractError):
+        read_model_file(path)
+        raise UsageError(f"{path}: a file without a contract expected, it has one: see `sepilot check`")
     with quiet(f"opening {path.name}"):
         mine = open_bare(path, content=content)
         precision = (tflite_precision if kind is ModelKind.TFLITE else onnx_precision)(content)

@@ -21,8 +21,12 @@ from sepilot_runtime.contract.outputs.kinds import task_of
 
 __all__ = ["label_faults", "no_better", "other_pictures"]
 
-CLEARLY = 0.1
-"""By this share a mean error must be smaller, and by more than its noise."""
+CLEARLY = 0.03
+"""By this share a mean error must be smaller, and by more than its noise.
+
+For a net of ours on three real drives every other statement was worse than the right one, by 0.4 to 700 %. Where the
+range was stated wrongly the right one was better by 4 to 6 %, where the crop was, by 12 to 16 %.
+"""
 
 DEGREES_PER_RADIAN = 57.29578
 

@@ -11,6 +11,7 @@ import pytest
 
 from drive_factory import angles, write_tub
 from foreign_models import CROP_TOP, MEAN, STD, write_mobilenet_onnx, write_several_onnx
+from model_factory import write_onnx
 from sepilot_export.commands import adopt, check, export
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import ModelFileError
@@ -206,3 +207,8 @@ def test_verbs_that_need_a_contract_name_the_one_that_gives_it(
         assert run_verb(call) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert f"`sepilot adopt {foreign}`" in line
+
+
+def test_a_file_that_has_a_contract_needs_none(tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(write_onnx(tmp_path / "own.onnx"), tub, tmp_path / "adopted", TOML + STEERING) == 2
+    assert "a file without a contract expected, it has one" in capsys.readouterr().err
