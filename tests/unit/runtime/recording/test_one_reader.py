@@ -85,8 +85,10 @@ def test_what_is_played_is_what_is_trained_on(write: Callable[[Path], Path], tmp
     assert rows and [frame.id for frame in played] == rows
     assert all(np.array_equal(frame.image, image) for frame, image in zip(played, pixels, strict=True))
     assert [frame.time_s for frame in played] == drive.time_s[rows].tolist()
-    labels = [math.nan if frame.label is None else frame.label for frame in played]
-    assert labels == pytest.approx(drive.labels["steering"][rows].tolist(), abs=0, nan_ok=True)
+    for name, values in drive.labels.items():
+        labels = [frame.labels.get(name, math.nan) for frame in played]
+        assert labels == pytest.approx(values[rows].tolist(), abs=0, nan_ok=True)
+    assert not any(math.isnan(value) for frame in played for value in frame.labels.values())
     assert source.info.frames == len(drive) and not source.info.live
     unread = len(drive) - len(rows)
     assert sum(source.lost.values()) == sum(drive.skipped.values()) + unread
@@ -111,7 +113,7 @@ def test_options_reach_a_recording_and_no_camera(tmp_path: Path) -> None:
     tub = make.write_tub(tmp_path / "tub", 4)
     left = ReaderOptions(positive="left")
     with open_source(str(tub), options=left) as source:
-        assert [frame.label for frame in source] == pytest.approx([-a for a in make.angles(4)])
+        assert [frame.labels["steering"] for frame in source] == pytest.approx([-a for a in make.angles(4)])
     for live in ("0", "rtsp://127.0.0.1/x"):
         with pytest.raises(UsageError, match="found a live source"):
             open_source(live, options=left)
@@ -134,5 +136,5 @@ def test_drives_by_their_prefix_are_played_one_after_the_other(tmp_path: Path) -
         cv2.imwrite(str(tmp_path / name), make.frame(0.0))
     with open_source(str(tmp_path)) as source:
         played = list(source)
-    assert [(frame.id, frame.label) for frame in played] == [(0, 0.0), (1, -1.0), (2, 1.0)]
+    assert [(frame.id, frame.labels["steering"]) for frame in played] == [(0, 0.0), (1, -1.0), (2, 1.0)]
     assert [frame.time_s for frame in played] == pytest.approx([0.0, 0.05, 0.1]) and source.info.frames == 3
