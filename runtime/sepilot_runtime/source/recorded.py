@@ -63,7 +63,7 @@ class RecordedSource(_FileSource):
         self._drives = drives
         self.lost: Counter[str] = Counter()
         for drive in drives:
-            pass
+            self.lost.update(drive.skipped)
         first = drives[0]
         self.info = SourceInfo(
             where=where,
