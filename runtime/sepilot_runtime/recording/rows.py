@@ -103,9 +103,7 @@ class Rows:
         notes: Sequence[str] = (),
         unit_flags: str = "--csv-unit and --full-scale-deg",
     ) -> Drive:
-        """The finished drive; rows and frames correspond one to one.
-
-        Where some rows have a label, those without are left out.
+        """The finished drive. Where some rows have a label, those without are left out.
 
         Args:
             frames: makes the frames of the sources that were given to `add`.

@@ -180,19 +180,23 @@ class TestTubV2:
 
     def test_a_byte_order_mark_is_no_damage(self, tmp_path: Path) -> None:
         folder = make.write_tub(tmp_path / "tub", deleted=[3])
-        (folder / "manifest.json").write_bytes(b"\xef\xbb\xbf" + (folder / "manifest.json").read_bytes())
-        assert len(read(folder)) == 39 and not read(folder).notes
+        for name in ("manifest.json", "catalog_0.catalog"):
+            (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+        assert len(read(folder)) == 39 and not read(folder).notes and "broken JSON" not in read(folder).skipped
 
     def test_an_index_used_again_gives_a_picture_to_its_last_row(self, tmp_path: Path) -> None:
         """Recorded on after the manifest was lost: rows from index 0 again, over the old pictures."""
         folder = make.write_tub(tmp_path / "tub", count=40)
         catalog = folder / "catalog_0.catalog"
         again = [{**json.loads(line), "user/angle": 0.75} for line in catalog.read_text().splitlines()]
-        catalog.write_text(catalog.read_text() + "".join(json.dumps(row) + "\n" for row in again))
+        with (folder / "catalog_1.catalog").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in again)
         drive = read(folder)
         assert len(drive) == 40 and drive.skipped == {"frame named a second time": 20}
         labels = dict(zip(drive.names, drive.labels["steering"].tolist(), strict=True))
         assert [labels[f"{i}_cam_image_array_.jpg"] for i in range(20)] == [0.75] * 20
+        # Where it was recorded last, and not in the place of the picture that is gone.
+        assert drive.names[0] == "20_cam_image_array_.jpg" and drive.names[20] == "0_cam_image_array_.jpg"
         assert labels["20_cam_image_array_.jpg"] == pytest.approx(make.angles(40)[20])
 
     @pytest.mark.parametrize("manifest", ['{"paths": 7}', '{"paths": [7]}', '{"paths": [], "deleted_indexes": 3}'])

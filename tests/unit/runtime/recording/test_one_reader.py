@@ -85,8 +85,10 @@ def test_what_is_played_is_what_is_trained_on(write: Callable[[Path], Path], tmp
     assert rows and [frame.id for frame in played] == rows
     assert all(np.array_equal(frame.image, image) for frame, image in zip(played, pixels, strict=True))
     assert [frame.time_s for frame in played] == drive.time_s[rows].tolist()
-    labels = [frame.labels.get("steering", math.nan) for frame in played]
-    assert labels == pytest.approx(drive.labels["steering"][rows].tolist(), abs=0, nan_ok=True)
+    for name, values in drive.labels.items():
+        labels = [frame.labels.get(name, math.nan) for frame in played]
+        assert labels == pytest.approx(values[rows].tolist(), abs=0, nan_ok=True)
+    assert not any(math.isnan(value) for frame in played for value in frame.labels.values())
     assert source.info.frames == len(drive) and not source.info.live
     unread = len(drive) - len(rows)
     assert sum(source.lost.values()) == sum(drive.skipped.values()) + unread
