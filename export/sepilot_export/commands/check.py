@@ -93,7 +93,8 @@ def _say(
 ) -> None:
     """Write check.json and its picture, and print the tables or the JSON."""
     from sepilot_export.record.checks import Check
-    from sepilot_export.verify.check_report import draw, print_failures, print_table, section_of
+    from sepilot_export.verify.check_plot import draw
+    from sepilot_export.verify.check_report import section_of
     from sepilot_runtime.base.files import write_json
     from sepilot_runtime.device.checked import CHECK_NAME
 
@@ -115,16 +116,25 @@ def _say(
     if request.json:
         print(json.dumps(document, indent=2))
         return
+    _print(sections, through, failed, record.conditions)
+
+
+def _print(
+    sections: Sequence[tuple[Sequence[FileCheck], Reference]], through: Mapping[str, Sequence[FileCheck]],
+    failed: Sequence[Failure], conditions: Mapping[str, str],
+) -> None:  # fmt: skip
     from rich.console import Console
+
+    from sepilot_export.verify.check_report import print_failures, print_table
 
     console = Console(highlight=False)
     for section in sections:
         print_table(*section, console)
     for name, found in through.items():
         console.print(f"\nthrough {name}:")
-        print_table(found, reference, console)
+        print_table(found, sections[0][1], console)
     print_failures(failed, console)
-    console.print("on {cpu}, int8 kernels: {int8_kernels}".format_map(record.conditions), markup=False)
+    console.print("on {cpu}, int8 kernels: {int8_kernels}".format_map(conditions), markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:

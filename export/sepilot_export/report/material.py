@@ -65,37 +65,43 @@ def gather(
         RunError: an input is missing, damaged, of another kind or of another run; one line that names file and key.
     """
     run = open_run(run_path)
-    validation = read_validation(run_path)
-    predictions = run.predictions()
-    if not len(predictions.frames):
-        raise RunError(f"{run_path / 'predictions.npz'}: at least one held-out frame expected, found none")
+    predictions = _predictions(run)
     export, check = _read_export_directory(export_path)
-    if export is not None and export.model_sha256 != (own := sha256_of(run.model_path)):
-        raise RunError(
-            f"{export_path}/export.json: model_sha256: {own[:12]}… of {run.model_path} expected, found "
-            f"{export.model_sha256[:12]}…; this is the export of another run"
-        )
+    _require_export_of(run, export, export_path)
     # Whatever speaks against the paths is said before the net's layers, which need TensorFlow.
     if moved_to:
         run.require_drives(moved_to)
-    bench = _read_bench(bench_path, export) if bench_path else None
     closed_loop = read_document(ClosedLoop, closed_loop_path, RunError) if closed_loop_path else None
     samples, note = _samples(run, predictions, moved_to)
     return PageContent(
         run=run,
+        bench=_read_bench(bench_path, export) if bench_path else None,
         recipe_toml=(run_path / "recipe.toml").read_text(encoding="utf-8"),
-        validation=validation,
+        validation=read_validation(run_path),
         history=_read_history(run_path / "history.csv"),
         predictions=predictions,
         table=_layers(run),
         export_path=export_path,
         export=export,
         check=check,
-        bench=bench,
         closed_loop=closed_loop,
         samples=tuple(samples),
         samples_note=note,
     )
+
+
+def _predictions(run: Run) -> Answers:
+    if not len((found := run.predictions()).frames):
+        raise RunError(f"{run.path / 'predictions.npz'}: at least one held-out frame expected, found none")
+    return found
+
+
+def _require_export_of(run: Run, export: Export | None, path: Path | None) -> None:
+    if export is not None and export.model_sha256 != (own := sha256_of(run.model_path)):
+        raise RunError(
+            f"{path}/export.json: model_sha256: {own[:12]}… of {run.model_path} expected, found "
+            f"{export.model_sha256[:12]}…; this is the export of another run"
+        )
 
 
 def _read_export_directory(folder: Path | None) -> tuple[Export | None, Check | None]:

@@ -105,17 +105,19 @@ def held_out_samples(run: Run, predictions: Answers, moved_to: Sequence[Path] = 
                 label_deg=float(frames.labels[turn.name][index]) * turn.scale,
                 prediction_deg=float(predictions.values[turn.name][index]) * turn.scale,
                 worst=worst,
-                further=tuple(
-                    f"{o.name} {predictions.values[o.name][index] * o.scale:.3g}{mark_of(o)}, driver "
-                    f"{frames.labels[o.name][index] * o.scale:.3g}{mark_of(o)}"
-                    for o in outputs
-                    if o is not turn
-                ),
+                further=tuple(_words(predictions, index, o) for o in outputs if o is not turn),
             )
         )
     if not samples:
         raise DriveError(f"{paths[0]}: none of the held-out frames is there any more")
     return samples
+
+
+def _words(predictions: Answers, index: int, output: Output) -> str:
+    """What model and driver said of a further output."""
+    said, driver = (float(values[output.name][index]) for values in (predictions.values, predictions.frames.labels))
+    mark = mark_of(output)
+    return f"{output.name} {said * output.scale:.3g}{mark}, driver {driver * output.scale:.3g}{mark}"
 
 
 def golden_samples(run: Run) -> list[Sample]:

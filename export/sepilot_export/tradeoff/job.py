@@ -86,30 +86,17 @@ def compare(
         RunError: nothing to compare, or files that were judged on different frames.
     """
     found = find(paths)
-    places, left_out, notes = _places(found, part, out, moved_to)
-    left_out = [*found.left_out, *left_out]
-    if not places:
-        raise RunError(f"nothing to compare: {left_out[0]}")
+    places, unable, notes = _places(found, part, out, moved_to)
+    _require_any(places, left_out := [*found.left_out, *unable])
     places, labels, contracts, damaged = _references(places)
-    left_out += damaged
-    if not places:
-        raise RunError(f"nothing to compare: {left_out[0]}")
+    _require_any(places, left_out := [*left_out, *damaged])
     common = common_frames(labels)
     frame = _frame_size(places, contracts)
-    if any(common.left):
-        most = max(zip(common.left, places, strict=True), key=lambda pair: pair[0])
-        notes.append(f"judged on the {common.count:,} frames that all hold out; {most[1].name} has {most[0]:,} more")
+    notes += _left_notes(places, common)
     entries, unchecked = _judged(places, common)
-    if not entries:
-        raise RunError(f"nothing to compare: {unchecked[0]}")
+    _require_any(entries, unchecked)
     before = conditions_now()
-    with progress_bar("timing", len(entries) * settings.rounds) as advance:
-        entries = timed(
-            entries, frame=frame, rounds=settings.rounds, calls=settings.calls, seed=settings.seed,
-            tick=advance,
-        )  # fmt: skip
-    entries.sort(key=lambda e: (not e.passed, e.mae_deg.mean if e.mae_deg else float("inf")))
-    entries = [dataclasses.replace(entry, number=number) for number, entry in enumerate(entries, start=1)]
+    entries = _timed(entries, frame, settings)
     able = eligible(entries, common.drives)
     answered = [e for e in entries if e.mae_deg is not None]
     best = best_of(able or answered) if answered else None
@@ -126,6 +113,28 @@ def compare(
         before=before,
         after=conditions_now(),
     )
+
+
+def _require_any(found: Sequence[object], left_out: Sequence[object]) -> None:
+    if not found:
+        raise RunError(f"nothing to compare: {left_out[0]}")
+
+
+def _left_notes(places: Sequence[Place], common: Common) -> list[str]:
+    if not any(common.left):
+        return []
+    left, most = max(zip(common.left, places, strict=True), key=lambda pair: pair[0])
+    return [f"judged on the {common.count:,} frames that all hold out; {most.name} has {left:,} more"]
+
+
+def _timed(entries: list[Entry], frame: tuple[int, int], settings: Settings) -> list[Entry]:
+    """The entries with their times, numbered: those that pass first, by their error."""
+    with progress_bar("timing", len(entries) * settings.rounds) as advance:
+        entries = timed(
+            entries, frame=frame, rounds=settings.rounds, calls=settings.calls, seed=settings.seed, tick=advance
+        )
+    entries.sort(key=lambda e: (not e.passed, e.mae_deg.mean if e.mae_deg else float("inf")))
+    return [dataclasses.replace(entry, number=number) for number, entry in enumerate(entries, start=1)]
 
 
 def _places(

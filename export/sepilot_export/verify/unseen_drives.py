@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.record.exports import EXPORT_NAME, SeenDrive, SeenDrives, read_export
+from sepilot_export.record.exports import EXPORT_NAME, Export, SeenDrive, SeenDrives, read_export
 from sepilot_export.verify.raw_frames import frame_count, resized
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import DriveError, FrameError, RunError, UsageError
-from sepilot_runtime.contract.contract import FrameInput, Picture
+from sepilot_runtime.contract.contract import FrameInput, Output, Picture
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 from sepilot_runtime.recording.drive import Drive
@@ -60,27 +60,14 @@ def reference_on(
         DriveError: a drive cannot be read, or has no frames.
         RunError: it is one that the model was trained on or already judged on.
     """
-    if known.vectors:
-        raise RunError(
-            f"{folder}: --drives: a model that takes pictures alone expected, it takes {min(known.vectors)} as well"
-        )
-    record = read_export(folder)
-    if record.drives is None:
-        raise RunError(
-            f"{folder / EXPORT_NAME}: drives: missing, so nobody knows what the model was trained on; export again"
-        )
+    record, trained_on = _exported(folder, known)
     outputs = known.contract.outputs
-    columns = {output.name: record.drives.columns.get(output.name, output.name) for output in outputs}
+    columns = {output.name: trained_on.columns.get(output.name, output.name) for output in outputs}
     options = dataclasses.replace(options, labels=tuple(columns.values()))
     drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options, labelled=True)]
-    seen = dataclasses.replace(record.drives, columns=columns)
+    seen = dataclasses.replace(trained_on, columns=columns)
     _require_unseen(paths, seen, known.contract.picture, record.min_throttle, progress=progress)
-    for drive, scale in ((d, o.scale) for d in drives for o in outputs if o.unit == "deg"):
-        if drive.full_scale_deg != scale:
-            raise RunError(
-                f"{drive.path}: full scale of {scale:g} degrees expected, as the model has it, found "
-                f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
-            )
+    _require_scale(drives, outputs)
     pilot = load_pilot(model)
     source = f"{model.name}, which passed above"
     if known.contract.frame is not None:
@@ -99,6 +86,29 @@ def reference_on(
         predictions=answers_to(pilot.infer_picture, pictures),
         source=source,
     )
+
+
+def _exported(folder: Path, known: Reference) -> tuple[Export, SeenDrives]:
+    """What export.json says, and about drives. Raises RunError where other drives cannot be judged by it."""
+    if known.vectors:
+        raise RunError(
+            f"{folder}: --drives: a model that takes pictures alone expected, it takes {min(known.vectors)} as well"
+        )
+    record = read_export(folder)
+    if record.drives is None:
+        raise RunError(
+            f"{folder / EXPORT_NAME}: drives: missing, so nobody knows what the model was trained on; export again"
+        )
+    return record, record.drives
+
+
+def _require_scale(drives: Sequence[Drive], outputs: Sequence[Output]) -> None:
+    for drive, scale in ((d, o.scale) for d in drives for o in outputs if o.unit == "deg"):
+        if drive.full_scale_deg != scale:
+            raise RunError(
+                f"{drive.path}: full scale of {scale:g} degrees expected, as the model has it, found "
+                f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
+            )
 
 
 def _require_unseen(

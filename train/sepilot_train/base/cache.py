@@ -121,12 +121,7 @@ def load_pictures(
     bad = _read_info(info, pixels, shape)
     if bad is None:
         bad = _decode(drive, picture, pixels, info, shape, progress=progress, workers=workers)
-    good = np.array([row not in bad for row in drive.rows.tolist()], bool)
-    if not good.any():
-        first = next(iter(bad.values()))
-        raise DriveError(f"{drive.path}: not one of {len(drive)} frames can be read, the first because the {first}")
-    kept = drive.taken(np.flatnonzero(good))
-    skipped = Counter(drive.skipped) + Counter(bad[row] for row in drive.rows[~good].tolist())
+    kept, skipped = _readable(drive, bad)
     return PictureSet(
         drive_id=drive.id,
         pictures=StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
@@ -134,11 +129,21 @@ def load_pictures(
         labels=kept.labels,
         camera=kept.camera,
         names=kept.names,
-        skipped=dict(skipped),
+        skipped=skipped,
         fingerprint=_fingerprint(kept, labels),
         full_scale_deg=kept.full_scale_deg,
         rate_hz=kept.rate_hz,
     )
+
+
+def _readable(drive: Drive, bad: Mapping[int, str]) -> tuple[Drive, dict[str, int]]:
+    """The drive without the `bad` rows, and how many were skipped for which reason. Raises DriveError."""
+    good = np.array([row not in bad for row in drive.rows.tolist()], bool)
+    if not good.any():
+        first = next(iter(bad.values()))
+        raise DriveError(f"{drive.path}: not one of {len(drive)} frames can be read, the first because the {first}")
+    skipped = Counter(drive.skipped) + Counter(bad[row] for row in drive.rows[~good].tolist())
+    return drive.taken(np.flatnonzero(good)), dict(skipped)
 
 
 def _key(frames: Frames, picture: Picture) -> str:

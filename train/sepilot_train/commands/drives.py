@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sepilot_runtime.recording.drive import Drive
+    from sepilot_runtime.recording.opening import Met
+    from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 
 __all__ = ["main"]
 
@@ -29,38 +31,15 @@ BINS = 21
 
 
 def main(argv: Sequence[str]) -> int:
-    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
-
-    parser = argparse.ArgumentParser(
-        prog="sepilot drives",
-        description="List recorded drives: frames kept and skipped and why, duration, rate, and how the steering lies.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a recording, or a folder of recordings")
-    parser.add_argument("--sheet", metavar="FILE", type=Path, help="write a contact sheet, .jpg or .png")
-    parser.add_argument("--verify", action="store_true", help="decode every frame, to find the corrupt ones")
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
-    add_reader_arguments(parser)
-    add_filter_arguments(parser)
-    arguments = parser.parse_args(argv)
-
     from sepilot_runtime.base.errors import DriveError
     from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
-    from sepilot_runtime.recording.opening import Met, meet
 
+    arguments = _parser().parse_args(argv)
     if arguments.sheet is not None:
         from sepilot_runtime.view.contact_sheet import require_picture_path
 
         require_picture_path(arguments.sheet)
-    wanted = drive_filter(arguments)
-    drives, left_out = [], []
-    for met in meet(arguments.paths, reader_options(arguments)):
-        try:
-            drives += [met.drive.filtered(wanted)] if met.drive else []
-            left_out += [] if met.drive else [met]
-        except DriveError as e:
-            left_out.append(Met(path=met.path, left_out=str(e)))
+    drives, left_out = _found(arguments.paths, reader_options(arguments), drive_filter(arguments))
     if not drives:
         raise DriveError(str(left_out[0]))
     rows = [_row(d, _corrupt(d) if arguments.verify else {}) for d in drives]
@@ -76,6 +55,39 @@ def main(argv: Sequence[str]) -> int:
     if arguments.sheet is not None:
         print(f"contact sheet: {arguments.sheet}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
+
+    parser = argparse.ArgumentParser(
+        prog="sepilot drives",
+        description="List recorded drives: frames kept and skipped and why, duration, rate, and how the steering lies.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a recording, or a folder of recordings")
+    parser.add_argument("--sheet", metavar="FILE", type=Path, help="write a contact sheet, .jpg or .png")
+    parser.add_argument("--verify", action="store_true", help="decode every frame, to find the corrupt ones")
+    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+    add_reader_arguments(parser)
+    add_filter_arguments(parser)
+    return parser
+
+
+def _found(paths: Sequence[Path], options: ReaderOptions, wanted: DriveFilter) -> tuple[list[Drive], list[Met]]:
+    """The drives with the wanted frames, and what was met besides and is none."""
+    from sepilot_runtime.base.errors import DriveError
+    from sepilot_runtime.recording.opening import Met, meet
+
+    drives, left_out = [], []
+    for met in meet(paths, options):
+        try:
+            drives += [met.drive.filtered(wanted)] if met.drive else []
+            left_out += [] if met.drive else [met]
+        except DriveError as e:
+            left_out.append(Met(path=met.path, left_out=str(e)))
+    return drives, left_out
 
 
 def _corrupt(drive: Drive) -> dict[str, int]:
