@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+# What only some drives need is imported where they need it: the first angle comes sooner.
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import writing
 from sepilot_runtime.drive.actuation import STEERING
@@ -19,10 +20,6 @@ from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.json_lines import JsonLinesSink
 from sepilot_runtime.output.registry import open_output
-from sepilot_runtime.output.rotation import RotatingLinesSink
-from sepilot_runtime.output.systemd import open_systemd
-from sepilot_runtime.output.tub_recorder import TubRecorder
-from sepilot_runtime.output.udp import UdpSink
 from sepilot_runtime.source.protocol import Source
 
 if TYPE_CHECKING:
@@ -62,6 +59,8 @@ def open_sinks(
         sinks.append(Background(lines, keep="newest") if live else lines)
     sinks += _recordings(request, pilot, source, control, stack)
     if "NOTIFY_SOCKET" in os.environ:
+        from sepilot_runtime.output.systemd import open_systemd
+
         sinks += filter(None, [open_systemd()])
     for sink in sinks:
         stack.callback(sink.close)
@@ -82,6 +81,8 @@ def _recordings(
             video = stack.enter_context(_video(request.overlay, request, pilot, source))
             yield Background(video, keep="all", close_s=OVERLAY_CLOSE_S) if live else video
     if request.record:
+        from sepilot_runtime.output.tub_recorder import TubRecorder
+
         scale_deg = pilot.contract.output(STEERING).scale
         with _optional(live):
             contract = pilot.contract
@@ -118,8 +119,8 @@ def steps_hz(request: DriveRequest, source: Source) -> float:
 def _tell_of_background(sinks: Sequence[Sink]) -> None:
     """What went wrong behind the drive's back."""
     for sink in sinks:
-        if isinstance(sink, Background | UdpSink) and sink.failure:
-            print(f"warning: {sink.failure}", file=sys.stderr)
+        if failure := getattr(sink, "failure", None):
+            print(f"warning: {failure}", file=sys.stderr)
         if isinstance(sink, Background) and sink.dropped and not sink.newest and not sink.failure:
             print(f"warning: {sink.name}: {sink.dropped} steps came too fast and are missing", file=sys.stderr)
 
@@ -159,6 +160,8 @@ def _log(path: Path, live: bool, stack: contextlib.ExitStack) -> Sink:
     except OSError:
         # Tried again, and told, in the background.
         pass
+
+    from sepilot_runtime.output.rotation import RotatingLinesSink
 
     def opened() -> Sink:
         with writing(path):
