@@ -56,4 +56,4 @@ def test_a_run_trained_on_jax_is_exported_unchanged(tmp_path: Path, capsys: pyte
     rows = json.loads(capsys.readouterr().out)["files"]
     assert len(rows) == 2 and all(r["passed"] for r in rows)
     with np.load(run / "predictions.npz") as data:
-        assert np.ptp(data["predictions"]) > 0
+        assert np.ptp(data["answer:steering"]) > 0

@@ -50,7 +50,7 @@ def test_a_run_directory_holds_what_it_promises(run: Path) -> None:
     found = json.loads((run / "validation.json").read_text())
     assert found["metrics"]["constant_mae"] > 0 and found["leak"]["close_in_time"] == 0.0
     with np.load(run / "predictions.npz") as data:
-        assert len(data["names"]) == len(data["predictions"]) == found["validation_frames"]
+        assert len(data["names"]) == len(data["answer:steering"]) == found["validation_frames"]
 
 
 def test_every_format_passes_check_without_the_original_drives(
@@ -98,7 +98,7 @@ def test_every_file_carries_the_runs_contract(exported: Path, run: Path) -> None
     assert len(files) >= 8
     for path in files:
         contract = json.loads(read_contract(path).to_json())
-        for key in ("task", "picture", "outputs", "statistics"):
+        for key in ("inputs", "outputs", "statistics"):
             assert contract[key] == promised[key], (path.name, key)
 
 

@@ -119,7 +119,7 @@ def test_the_price_and_both_sets_of_frames_are_told(soft: Soft, capsys: pytest.C
     decided, judged = row["figures"]
     assert (decided["on"], judged["on"]) == ("training frames beside the calibration", "held-out frames")
     assert judged["frames"] == 500 and 300 <= decided["frames"] <= 500 and decided["misses"] == []
-    print_files(soft.written.files, soft.written.failed, soft.folder, soft.source.contract.outputs[0])
+    print_files(soft.written.files, soft.written.failed, soft.folder, soft.source.contract.outputs)
     print_layers(soft.folder)
     printed = capsys.readouterr().out
     assert "in float32 instead: " in printed and "of plain int8" in printed
@@ -292,12 +292,13 @@ def test_a_twin_that_strays_is_not_written(v27: Bench, monkeypatch: pytest.Monke
     from sepilot_export.convert import int8_as_onnx as twin
 
     pictures, content = v27.source.training.pictures[:20], v27.content("int8.tflite")
-    read = twin._heads
+    read, asked = twin._heads, []
 
     def wrong(file: bytes) -> Any:
         """Nine steps off, where the file is given its names; what the distance is measured in stays as it is."""
         heads = read(file)
-        if file == content:
+        asked.append(file)
+        if len(asked) > 1:
             return heads
         (name, head), affine = next(iter(heads.items())), next(iter(heads.values())).affine
         assert affine is not None

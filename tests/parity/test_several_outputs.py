@@ -228,12 +228,12 @@ def shortened(name: str) -> Compression:
         "cluster": {"clusters": 16},
         "quantize": {"calibration_frames": 100},
         "distill": {"student": "", "views": 1},
-        "prune": {"min_weights": 64},
+        "prune": {"min_weights": 256},
     }
     compression = load_compression(name)
     for section in compression.sections:
         settings = getattr(compression, section)
-        epochs = 20 if section in ("slim", "distill") else 4
+        epochs = 20 if section in ("slim", "distill", "prune") else 4
         finetune = dataclasses.replace(settings.finetune, epochs=epochs, **SHORT)
         changed = dataclasses.replace(settings, finetune=finetune, **limits[section])
         compression = dataclasses.replace(compression, **{section: changed})
