@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.quantization import Affine
-from sepilot_runtime.engine.engines import ENGINES, OWN, EngineName
+from sepilot_runtime.engine.engines import ENGINES, EngineName
 from sepilot_runtime.engine.model_file import ModelKind, read_content
 from sepilot_runtime.engine.validation import first_line
 
@@ -75,9 +75,10 @@ def open_bare(
     """
     kind, found = read_content(path) if content is None else (ModelKind(path.suffix.lower()[1:]), content)
     name = engine or ENGINES[kind][0]
-    if name not in OWN:
+    openers = {"litert": _litert, "onnxruntime": _onnxruntime, "openvino": _openvino, "openvino-bf16": _openvino}
+    if name not in openers:
         raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected, as it has no contract")
-    opened = {"litert": _litert, "onnxruntime": _onnxruntime}.get(name, _openvino)
+    opened = openers[name]
     try:
         inputs, outputs, run = opened(found, kind, threads)
     except SepilotError:

@@ -7,6 +7,7 @@ works behind it.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -36,13 +37,18 @@ __all__ = [
 EngineName = str
 """One of `ENGINES`, or of an entry point `sepilot.engines`: `opener(ModelFile, threads: int) -> Engine`."""
 
+OWN: Mapping[EngineName, tuple[str, str, tuple[ModelKind, ...]]] = {
+    "litert": ("litert", "LiteRtEngine", (ModelKind.TFLITE,)),
+    "onnxruntime": ("onnxruntime", "OnnxRuntimeEngine", (ModelKind.ONNX,)),
+    "openvino": ("openvino", "OpenVinoEngine", (ModelKind.TFLITE, ModelKind.ONNX)),
+    "openvino-bf16": ("openvino", "open_bf16", (ModelKind.TFLITE, ModelKind.ONNX)),
+}
+"""Its module in this room, what opens a file in it, `(ModelFile, threads) -> Engine`, and what it runs, by engine."""
+
 ENGINES: Mapping[ModelKind, tuple[EngineName, ...]] = {
-    ModelKind.TFLITE: ("litert", "openvino", "openvino-bf16"),
-    ModelKind.ONNX: ("onnxruntime", "openvino", "openvino-bf16"),
+    kind: tuple(name for name, (_, _, kinds) in OWN.items() if kind in kinds) for kind in ModelKind
 }
 """What runs a kind of file; the first is what runs it unless another is asked for."""
-
-OWN: tuple[EngineName, ...] = ("litert", "onnxruntime", "openvino", "openvino-bf16")
 
 
 class Engine(Protocol):
@@ -107,20 +113,12 @@ def engine_of(file: ModelFile, *, threads: int = 1, engine: EngineName | None = 
         raise UsageError(
             f"{file.path}: {name} does not run .{file.kind} files; one of {', '.join(ENGINES[file.kind])} expected"
         )
-    if name not in OWN:
+    if name in OWN:
+        module, attribute, _ = OWN[name]
+        opener = getattr(importlib.import_module(f"sepilot_runtime.engine.{module}"), attribute)
+    else:
         opener = load_plugin(PLUGINS, engine_named(name))
-        return cast(Engine, opener(file, threads))
-    if name == "litert":
-        from sepilot_runtime.engine.litert import LiteRtEngine
-
-        return LiteRtEngine(file, threads)
-    if name == "onnxruntime":
-        from sepilot_runtime.engine.onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(file, threads)
-    from sepilot_runtime.engine.openvino import OpenVinoEngine
-
-    return OpenVinoEngine(file, threads, bf16=name == "openvino-bf16")
+    return cast(Engine, opener(file, threads))
 
 
 def runs(engine: EngineName, kind: ModelKind) -> bool:

@@ -28,7 +28,7 @@ from sepilot_runtime.engine.validation import (
     require_vector,
 )
 
-__all__ = ["OpenVinoEngine"]
+__all__ = ["OpenVinoEngine", "open_bf16"]
 
 _FAILURES = (RuntimeError, ValueError, TypeError)
 
@@ -151,3 +151,8 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from ", "Check ", "FrontEnd API failed"))]
     return telling[0][:200] if telling else first_line(error)
+
+
+def open_bf16(file: ModelFile, threads: int) -> OpenVinoEngine:
+    """OpenVINO computing in bfloat16. Raises what `OpenVinoEngine` raises."""
+    return OpenVinoEngine(file, threads, bf16=True)

@@ -26,6 +26,7 @@ from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.ranges import require_in
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.kinds import AnyTarget
+from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.settings import TrainingSettings
 
 __all__ = [
@@ -167,7 +168,7 @@ class Recipe:
     @property
     def targets(self) -> Mapping[str, AnyTarget]:
         """What the net learns, by the outputs' names."""
-        return self.outputs or {"steering": AnyTarget(**USUAL["steering"])}
+        return self.outputs or {"steering": ScalarTarget(**USUAL["steering"])}
 
     @property
     def sha256(self) -> str:

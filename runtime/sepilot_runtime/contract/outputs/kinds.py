@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sepilot_runtime.contract.outputs.protocol import OutputTask
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
@@ -13,7 +14,7 @@ __all__ = ["KINDS", "Output", "task_of"]
 Output = Scalar
 """A union as soon as there is a second."""
 
-KINDS: Mapping[str, Callable[[Output], OutputTask]] = {Scalar.kind: ScalarTask}
+KINDS: Mapping[str, Callable[[Any], OutputTask]] = {Scalar.kind: ScalarTask}
 
 
 def task_of(output: Output) -> OutputTask:
