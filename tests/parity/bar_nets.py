@@ -76,7 +76,8 @@ def source_for(model: Any, folder: Path, picture: Picture, recipe: str, *, seed:
     train_frames, train_labels = bar_frames(600, seed)
     held_frames, held_labels = bar_frames(500, seed + 1)
     held = frame_set(held_frames, held_labels, picture, "held")
-    saved = predict(model, held.pictures)
+    (said,) = predict(model, held.pictures).values()
+    saved = {"steering": said}  # The only output of a net may have any name.
     chosen = np.argsort(saved["steering"])[[0, 150, 350, -1]]
     answers = [{name: float(said[i]) for name, said in saved.items()} for i in chosen]
     contract = dataclasses.replace(

@@ -198,6 +198,7 @@ def test_no_verb_of_training_and_export_runs_them(folder: Path, marks: Path, env
         "train": ["tub", "--out", "run"],
         "compress": ["run", "--out", "smaller"],
         "export": ["run", "--out", "files"],
+        "adopt": ["frames"],
         "check": ["frames"],
         "closed-loop": ["frames"],
         "report": ["run"],
