@@ -105,8 +105,8 @@ def open_bare(spec: str, straight: float, *, start: bool = True) -> Sink:
 
 
 def _found(spec: str) -> tuple[Callable[[Address], Sink], Address]:
-    scheme, colon, rest = spec.partition(":")
-    scheme = scheme.lower()
+    word, colon, rest = spec.partition(":")
+    scheme = word.lower() if word.lower() in MODULES else word
     opener: Callable[[Address], Sink] | None = None
     if colon and scheme in MODULES:
         opener = importlib.import_module(f"sepilot_runtime.output.{MODULES[scheme]}").open_address

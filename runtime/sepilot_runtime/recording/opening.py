@@ -180,6 +180,8 @@ def _search(path: Path, options: ReaderOptions, depth: int) -> Iterator[Met]:
         taken: set[str] = set()
         for known in formats():
             for part in known.find(folder):
+                if part.files & taken:
+                    continue  # It is what the format before says it is.
                 taken |= part.files
                 yield from _read(known, part.path, options)
                 if known.fills_folder:

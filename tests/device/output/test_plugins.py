@@ -45,6 +45,7 @@ def open_engine(file, threads):
 POINTS = """
 [sepilot.outputs]
 lamp = my_car:Lamp
+Beacon = my_car:Lamp
 jsonl = my_car:NeverTaken
 broken = my_car:missing
 gone = no_such_module:open
@@ -104,12 +105,13 @@ def test_an_address_tells_an_output_of_the_car(installed: Path, tmp_path: Path) 
     sink = open_output(f"lamp:{tmp_path / 'a.log'}", 0.2)
     assert (sink.straight, sink.bare, sink.pin) == (0.2, False, 4)  # type: ignore[attr-defined]
     assert open_bare(f"lamp:{tmp_path / 'a.log'}", 0.0).bare  # type: ignore[attr-defined]
+    open_output(f"Beacon:{tmp_path / 'b.log'}", 0.0).close()
     with pytest.raises(UsageError, match="unknown option pim; known: pin"):
         open_output("lamp:x?pim=3", 0.0)
 
 
 def test_an_error_lists_what_is_installed_and_our_own_names_stay_ours(installed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"jsonl:, serial:, .*, broken:, gone:, lamp: expected"):
+    with pytest.raises(UsageError, match=r"jsonl:, serial:, .*, Beacon:, broken:, gone:, lamp: expected"):
         open_output("lump:x", 0.0)
     with pytest.raises(UsageError, match=r"one of litert, .*, mine expected, found 'mien'"):
         engine_named("mien")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ import pytest
 import drive_factory as make
 from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.cli import main
+from sepilot_runtime.recording import opening
+from sepilot_runtime.recording.format import Format
 from sepilot_runtime.recording.opening import meet, open_apart, open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 
@@ -142,3 +145,17 @@ def test_the_verb_lists_everything_and_why_it_was_left_out(tmp_path: Path, capsy
     assert "left out" in told and "still: no frame is left after min_throttle=0.1" in " ".join(told.split())
     assert main(["drives", str(tmp_path / "still"), "--min-throttle", "0.1"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_two_formats_know_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make.write_angle_names(tmp_path / "named")
+    make.write_video(tmp_path / "road.mp4")
+    known = [*opening.formats()]
+
+    def other(known: Format) -> Format:
+        """Takes the same files for recordings of another name."""
+        return replace(known, read=lambda *a: [replace(d, id=f"{d.id}-again") for d in known.read(*a)])
+
+    before = [d.id for d in open_drives([tmp_path], ReaderOptions())]
+    monkeypatch.setattr(opening, "formats", lambda: iter([*known, *map(other, known)]))
+    assert before and [d.id for d in open_drives([tmp_path], ReaderOptions())] == before
