@@ -9,12 +9,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drive_factory import angles, write_tub
+from sepilot_runtime.base.exit_codes import run_verb
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import picture_of
 
 SIZE = (24, 32)
 CROP_TOP = 0.25
+COUNT = 120
+"""Of the frames of the drive that these nets know."""
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def throttles() -> list[float]:
+    """Beside `angles(COUNT)`: slower in bends."""
+    return [round(0.7 - 0.5 * abs(angle), 4) for angle in angles(COUNT)]
+
+
+def write_drive(folder: Path) -> Path:
+    """A tub of COUNT frames that steers by `angles`, with `throttles`."""
+    return write_tub(folder, COUNT, throttle=throttles())
+
+
+def adopted(file: Path, drives: Path, out: Path, text: str, *words: str) -> int:
+    """Run `sepilot adopt` with what `text`, a TOML file's, states; its exit code."""
+    from sepilot_export.commands import adopt
+
+    toml = out.with_suffix(".toml")
+    toml.write_text(text)
+    argv = [str(file), "--drives", str(drives), "--out", str(out), "--contract", str(toml), *words]
+    return run_verb(lambda: adopt.main(argv))
 
 
 def seen(frame: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -11,16 +11,24 @@ import cv2
 import numpy as np
 import pytest
 
-from drive_factory import angles, write_tub
-from foreign_models import CROP_TOP, keras_mobilenet, ridge, seen, write_mobilenet_tflite
-from sepilot_export.commands import adopt, check
+from drive_factory import angles
+from foreign_models import (
+    COUNT,
+    CROP_TOP,
+    adopted,
+    keras_mobilenet,
+    ridge,
+    seen,
+    throttles,
+    write_drive,
+    write_mobilenet_tflite,
+)
+from sepilot_export.commands import check
 from sepilot_export.pipeline import adopt as pipeline
 from sepilot_export.verify.second_opinion import second_opinion
 from sepilot_runtime.base.exit_codes import run_verb
 from sepilot_runtime.engine.bare import open_bare, random_inputs
 from sepilot_runtime.engine.pilot import load_pilot
-
-COUNT = 120
 
 PICTURE = f"""
 [picture]
@@ -45,13 +53,9 @@ positive = "forward"
 """
 
 
-def throttles() -> list[float]:
-    return [round(0.7 - 0.5 * abs(angle), 4) for angle in angles(COUNT)]
-
-
 @pytest.fixture(scope="module")
 def tub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tub(tmp_path_factory.mktemp("drive") / "tub", COUNT, throttle=throttles())
+    return write_drive(tmp_path_factory.mktemp("drive") / "tub")
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +71,6 @@ def mobile(tub: Path, frames: list[Any]) -> dict[str, Path]:
     return {kind: write_mobilenet_tflite(tub.parent / f"mobile_{kind}.tflite", frames, labels, kind) for kind in kinds}
 
 
-def run(file: Path, tub: Path, out: Path, text: str, *words: str) -> int:
-    toml = out.with_suffix(".toml")
-    toml.write_text(text)
-    argv = [str(file), "--drives", str(tub), "--out", str(out), "--contract", str(toml), *words]
-    return run_verb(lambda: adopt.main(argv))
-
-
 def require_steering(out: Path, frames: list[Any], allowed: float) -> None:
     """Every file there steers by the tub, and `check` says so."""
     for file in (*out.glob("*.tflite"), *out.glob("*.onnx")):
@@ -87,7 +84,7 @@ def require_steering(out: Path, frames: list[Any], allowed: float) -> None:
 def test_a_tflite_file_with_two_outputs(
     kind: str, allowed: float, mobile: dict[str, Path], tub: Path, frames: list[Any], tmp_path: Path
 ) -> None:
-    assert run(mobile[kind], tub, tmp_path / "out", PICTURE + STEERING + THROTTLE) == 0
+    assert adopted(mobile[kind], tub, tmp_path / "out", PICTURE + STEERING + THROTTLE) == 0
     require_steering(tmp_path / "out", frames, allowed)
     contract = load_pilot(tmp_path / "out" / f"mobile_{kind}-{kind}.tflite").contract
     assert contract.provenance.precision == kind
@@ -109,14 +106,14 @@ def test_a_range_that_the_file_says_itself_need_not_be_stated(
     mobile: dict[str, Path], tub: Path, tmp_path: Path
 ) -> None:
     text = PICTURE.replace('range = "-1..1"', "") + STEERING
-    assert run(mobile["int8"], tub, tmp_path / "out", text) == 0
+    assert adopted(mobile["int8"], tub, tmp_path / "out", text) == 0
 
 
 def test_exchanged_outputs_of_a_file_are_caught(
     mobile: dict[str, Path], tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = PICTURE + STEERING.replace('"steering"\n', '"gas"\n') + THROTTLE.replace('"gas"', '"steering"')
-    assert run(mobile["float32"], tub, tmp_path / "out", text) == 1
+    assert adopted(mobile["float32"], tub, tmp_path / "out", text) == 1
     assert "steering and throttle exchanged" in capsys.readouterr().err
 
 
@@ -131,7 +128,7 @@ def test_outputs_that_the_wrapping_exchanges_are_caught_without_labels(
         return wrap(content, dataclasses.replace(plan, taken=dict(zip(plan.taken, (other, one), strict=True))))
 
     monkeypatch.setattr(pipeline, "wrap_tflite", exchanged)
-    assert run(mobile["float32"], tub / "images", tmp_path / "out", PICTURE + STEERING + THROTTLE) == 2
+    assert adopted(mobile["float32"], tub / "images", tmp_path / "out", PICTURE + STEERING + THROTTLE) == 2
     assert "golden frame" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -146,7 +143,7 @@ def test_a_functional_net_with_a_picture_and_a_vector(tub: Path, frames: list[An
     net.save(tmp_path / "two.keras")
     text = PICTURE + STEERING + THROTTLE + '[vectors.state]\ntensor = "state"\ncolumns = ["steering", "steering"]\n'
     formats = ["float32.onnx", "float16.tflite"]
-    assert run(tmp_path / "two.keras", tub, tmp_path / "out", text, "--formats", ",".join(formats)) == 0
+    assert adopted(tmp_path / "two.keras", tub, tmp_path / "out", text, "--formats", ",".join(formats)) == 0
     record = json.loads((tmp_path / "out" / "export.json").read_text())
     assert [file["format"] for file in record["files"]] == formats
     for file in (tmp_path / "out").glob("two-*"):
@@ -176,5 +173,5 @@ def test_a_sequential_net(suffix: str, tub: Path, frames: list[Any], tmp_path: P
     head.set_weights([weights, bias])
     net.save(tmp_path / f"plain.{suffix}")
     text = PICTURE + STEERING.replace('tensor = "steering"', "")
-    assert run(tmp_path / f"plain.{suffix}", tub, tmp_path / "out", text, "--formats", "float32.tflite") == 0
+    assert adopted(tmp_path / f"plain.{suffix}", tub, tmp_path / "out", text, "--formats", "float32.tflite") == 0
     require_steering(tmp_path / "out", frames, 0.1)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["new_key", "public_keys", "require_signature", "sign_file"]
 
 _END = b"-----END PUBLIC KEY-----"
-_LARGEST_KEY_FILE = 1 << 20
 
 
 def new_key(path: Path) -> Path:

@@ -9,16 +9,24 @@ import cv2
 import numpy as np
 import pytest
 
-from drive_factory import angles, write_tub
-from foreign_models import CROP_TOP, MEAN, STD, write_mobilenet_onnx, write_several_onnx
+from drive_factory import angles
+from foreign_models import (
+    COUNT,
+    CROP_TOP,
+    MEAN,
+    STD,
+    adopted,
+    throttles,
+    write_drive,
+    write_mobilenet_onnx,
+    write_several_onnx,
+)
 from model_factory import write_onnx
 from sepilot_export.commands import adopt, check, export
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.exit_codes import run_verb
 from sepilot_runtime.engine.pilot import load_pilot
-
-COUNT = 120
 
 TOML = f"""
 [picture]
@@ -44,13 +52,9 @@ positive = "forward"
 """
 
 
-def throttles() -> list[float]:
-    return [round(0.7 - 0.5 * abs(angle), 4) for angle in angles(COUNT)]
-
-
 @pytest.fixture(scope="module")
 def tub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tub(tmp_path_factory.mktemp("drive") / "tub", COUNT, throttle=throttles())
+    return write_drive(tmp_path_factory.mktemp("drive") / "tub")
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +65,11 @@ def foreign(tub: Path) -> Path:
     return write_mobilenet_onnx(tub.parent / "pilot.onnx", frames, labels, outputs=2)
 
 
-def run(foreign: Path, tub: Path, out: Path, text: str, *words: str) -> int:
-    toml = out.with_suffix(".toml")
-    toml.write_text(text)
-    argv = [str(foreign), "--drives", str(tub), "--out", str(out), "--contract", str(toml), *words]
-    return run_verb(lambda: adopt.main(argv))
-
-
 def test_a_file_of_pytorch_becomes_one_that_is_checked_driven_and_installed(
     foreign: Path, tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "adopted"
-    assert run(foreign, tub, out, TOML + STEERING + THROTTLE) == 0
+    assert adopted(foreign, tub, out, TOML + STEERING + THROTTLE) == 0
     printed = capsys.readouterr()
     assert "held against openvino" in printed.out and not printed.err
     file = out / "pilot-float32.onnx"
@@ -111,18 +108,18 @@ def test_a_wrong_statement_is_caught_by_the_labels(
     text = TOML + STEERING
     assert old in text
     out = tmp_path / "adopted"
-    assert run(foreign, tub, out, text.replace(old, new)) == 1
+    assert adopted(foreign, tub, out, text.replace(old, new)) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sepilot: ")]
     assert "labels" in line and told in line and "--accept-labels" in line
     assert not out.exists()
-    assert run(foreign, tub, out, text.replace(old, new), "--accept-labels") == 0
+    assert adopted(foreign, tub, out, text.replace(old, new), "--accept-labels") == 0
 
 
 def test_exchanged_outputs_are_caught_by_the_labels(
     foreign: Path, tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (TOML + STEERING + THROTTLE).replace("index = 0", "index = 9").replace("index = 1", "index = 0")
-    assert run(foreign, tub, tmp_path / "adopted", text.replace("index = 9", "index = 1")) == 1
+    assert adopted(foreign, tub, tmp_path / "adopted", text.replace("index = 9", "index = 1")) == 1
     assert "steering and throttle exchanged" in capsys.readouterr().err
 
 
@@ -138,7 +135,7 @@ def test_a_wrong_wrapping_is_caught_by_the_other_interpreter(
 
     wrap = pipeline.wrap_onnx
     monkeypatch.setattr(pipeline, "wrap_onnx", swapped)
-    assert run(foreign, tub, tmp_path / "adopted", TOML + STEERING) == 2
+    assert adopted(foreign, tub, tmp_path / "adopted", TOML + STEERING) == 2
     assert "golden frame" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [tmp_path / "adopted.toml"], "nothing half-written"
 
@@ -146,7 +143,7 @@ def test_a_wrong_wrapping_is_caught_by_the_other_interpreter(
 def test_without_labels_it_says_that_nobody_can_tell(
     foreign: Path, tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(foreign, tub / "images", tmp_path / "adopted", TOML + STEERING) == 0
+    assert adopted(foreign, tub / "images", tmp_path / "adopted", TOML + STEERING) == 0
     assert "steering: no labels, so nobody can tell" in capsys.readouterr().err
 
 
@@ -164,7 +161,7 @@ def test_without_labels_it_says_that_nobody_can_tell(
 def test_what_is_missing_is_asked_for_in_one_line(
     text: str, told: str, foreign: Path, tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(foreign, tub, tmp_path / "adopted", text) == 2
+    assert adopted(foreign, tub, tmp_path / "adopted", text) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
     assert not (tmp_path / "adopted").exists()
@@ -179,16 +176,16 @@ def test_a_file_that_only_one_interpreter_runs_needs_a_word(
         raise ModelFileError("knows no such operation")
 
     monkeypatch.setattr(second_opinion, "OPINIONS", dict.fromkeys(second_opinion.OPINIONS, broken))
-    assert run(foreign, tub, tmp_path / "adopted", TOML + STEERING) == 2
+    assert adopted(foreign, tub, tmp_path / "adopted", TOML + STEERING) == 2
     line = capsys.readouterr().err
     assert "openvino: knows no such operation" in line and "--accept-single-engine" in line
-    assert run(foreign, tub, tmp_path / "adopted", TOML + STEERING, "--accept-single-engine") == 0
+    assert adopted(foreign, tub, tmp_path / "adopted", TOML + STEERING, "--accept-single-engine") == 0
     assert "nobody else has checked its answers" in capsys.readouterr().err
 
 
 def test_what_is_no_picture_is_refused(tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_several_onnx(tmp_path / "several.onnx")
-    assert run(file, tub, tmp_path / "adopted", TOML + STEERING) == 2
+    assert adopted(file, tub, tmp_path / "adopted", TOML + STEERING) == 2
     assert "picture.tensor: one of none expected: the file takes bytes uint8[1, 5]" in capsys.readouterr().err
     assert run_verb(lambda: adopt.main([str(file), "--show"])) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "gives first float32[1, 5]"
@@ -210,5 +207,5 @@ def test_verbs_that_need_a_contract_name_the_one_that_gives_it(
 
 
 def test_a_file_that_has_a_contract_needs_none(tub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(write_onnx(tmp_path / "own.onnx"), tub, tmp_path / "adopted", TOML + STEERING) == 2
+    assert adopted(write_onnx(tmp_path / "own.onnx"), tub, tmp_path / "adopted", TOML + STEERING) == 2
     assert "a file without a contract expected, it has one" in capsys.readouterr().err
