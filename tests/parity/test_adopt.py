@@ -24,7 +24,9 @@ from foreign_models import (
     write_mobilenet_tflite,
 )
 from sepilot_export.commands import check
+from sepilot_export.convert.formats import FORMATS
 from sepilot_export.pipeline import adopt as pipeline
+from sepilot_export.verify.reference import read_reference
 from sepilot_export.verify.second_opinion import second_opinion
 from sepilot_runtime.base.exit_codes import run_verb
 from sepilot_runtime.engine.bare import open_bare, random_inputs
@@ -142,7 +144,7 @@ def test_a_functional_net_with_a_picture_and_a_vector(tub: Path, frames: list[An
     assert isinstance(net, keras.Model)
     net.save(tmp_path / "two.keras")
     text = PICTURE + STEERING + THROTTLE + '[vectors.state]\ntensor = "state"\ncolumns = ["steering", "steering"]\n'
-    formats = ["float32.onnx", "float16.tflite"]
+    formats = ["float16.tflite", "float32.onnx"]
     assert adopted(tmp_path / "two.keras", tub, tmp_path / "out", text, "--formats", ",".join(formats)) == 0
     record = json.loads((tmp_path / "out" / "export.json").read_text())
     assert [file["format"] for file in record["files"]] == formats
@@ -151,6 +153,34 @@ def test_a_functional_net_with_a_picture_and_a_vector(tub: Path, frames: list[An
         pilot.vectors["state"][:] = last[9]
         assert pilot.predict(frames[9]).values["steering"] == pytest.approx(angles(COUNT)[9], abs=0.1)
     assert run_verb(lambda: check.main([str(tmp_path / "out")])) == 0
+
+
+def test_a_keras_net_gets_the_formats_of_an_export(
+    tub: Path, frames: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those that are calibrated, on frames that do not judge them."""
+    keras_mobilenet(frames, {"steering": angles(COUNT), "gas": throttles()}).save(tmp_path / "mobile.keras")
+    out = tmp_path / "out"
+    assert adopted(tmp_path / "mobile.keras", tub, out, PICTURE + STEERING + THROTTLE) == 0
+    assert "sparse.tflite: left out" in capsys.readouterr().err
+    formats = {file["format"] for file in json.loads((out / "export.json").read_text())["files"]}
+    assert formats == {form.name for form in FORMATS} - {"sparse.tflite"}
+    judged = set(read_reference(out).names)
+    calibrated = {frame["name"] for frame in json.loads((out / "calibration.json").read_text())["frames"]}
+    assert len(judged) == COUNT // 2 and len(calibrated) >= 16 and not judged & calibrated
+    require_steering(out, frames, 0.12)
+
+
+def test_a_net_that_pictures_cannot_calibrate_says_so_in_one_line(
+    tub: Path, frames: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keras_mobilenet(frames, {"steering": angles(COUNT)}, np.zeros((COUNT, 2), np.float32)).save(tmp_path / "two.keras")
+    text = PICTURE + STEERING + '[vectors.state]\ntensor = "state"\n'
+    assert adopted(tmp_path / "two.keras", tub, tmp_path / "out", text, "--formats", "int8,float32.tflite") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "int8" in line]
+    assert notes == ["note: no int8 files: it takes state beside the picture, and int8 is of pictures alone"]
+    assert adopted(tmp_path / "two.keras", tub, tmp_path / "no", text, "--formats", "int8") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])

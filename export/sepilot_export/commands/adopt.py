@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +69,7 @@ class AdoptRequest:
     accept_single_engine: bool
     accept_labels: bool
     formats: tuple[str, ...]
+    max_drop: str
     show: bool
     reader: ReaderOptions
 
@@ -99,30 +99,30 @@ def _adopt(request: AdoptRequest, out: Path, command: str) -> int:
     reader = _with_columns(request.reader, stated)
     drives = open_drives(request.drives, reader)
     _require_full_scale(drives, stated)
-    with claimed(out), tempfile.TemporaryDirectory(prefix="sepilot-adopt-") as work:
-        use_tensorflow("adopt")
-        from sepilot_export.pipeline.adopt import adopt
-        from sepilot_export.pipeline.foreign import open_foreign
+    use_tensorflow("adopt")
+    from sepilot_export.convert.failures import lines_of
+    from sepilot_export.pipeline.adopt import adopt
+    from sepilot_export.pipeline.foreign import open_foreign
 
+    with claimed(out):
         foreign = open_foreign(
-            request.file, Path(work), reference=request.reference, single=request.accept_single_engine,
-            formats=request.formats,
+            request.file, reference=request.reference, single=request.accept_single_engine, formats=request.formats
+        )
+        written, against = adopt(
+            foreign, stated, drives, reader, out, max_drop=request.max_drop, command=command,
+            accept_labels=request.accept_labels, progress=sys.stderr.isatty(),
         )  # fmt: skip
-        found = adopt(
-            foreign, stated, drives, reader, out, command=command, accept_labels=request.accept_labels,
-            progress=sys.stderr.isatty(),
-        )  # fmt: skip
-    for line in found.notes:
+    for line in (*written.warnings, *written.left_out):
         print(f"note: {line}", file=sys.stderr)
-    for line in found.against:
+    for line in against:
         print(f"sepilot: {request.file}: {line}; or say --accept-labels", file=sys.stderr)
-    for failure in found.failed:
-        print(f"left out: {failure.format}: {failure.reason}", file=sys.stderr)
-    for file in found.files:
+    for names, reason, way in lines_of(written.failed):
+        print(f"left out: {names}: {reason}" + (f"; {way}" if way else ""), file=sys.stderr)
+    for file in written.files:
         print(f"{file.file}  {file.bytes / 1000:.1f} kB, on {file.engine}, held against {foreign.reference.name}")
-    if found.files:
+    if written.files:
         print(f"\n-> {out}\nnext: sepilot check {out}")
-    return 1 if found.against or found.failed else 0
+    return 1 if against or written.failed else 0
 
 
 def _show(file: Path) -> int:
@@ -200,9 +200,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--accept-labels", action="store_true", help="adopt it whatever the labels have against it")
     parser.add_argument(
         "--formats", metavar="NAME,…", type=_words, default=(),
-        help="what to make of a Keras net: float32.tflite, float16.tflite, dynamic.tflite, float32.onnx, float16.onnx "
+        help="what to make of a Keras net: names, or groups such as tflite, onnx, int8, as of `sepilot export` "
         "(default: all)",
     )  # fmt: skip
+    parser.add_argument("--max-drop", metavar="X", default="", help="of its int8 files, as of `sepilot export`")
     parser.add_argument("--show", action="store_true", help="print its inputs and outputs, and stop")
     add_reader_arguments(parser)
     return parser

@@ -1,20 +1,27 @@
-"""Anybody's Keras net, with as many inputs and outputs as it has: how it answers, and as files that a car runs."""
+"""Anybody's Keras net, with as many inputs and outputs as it has: how it answers, and as a net under a contract.
+
+What makes its own input of a picture, and one number of its outputs, are layers of Keras, so that every converter and
+quantizer takes them as part of the net: a 1x1 convolution for the order of channels and the range of values, a dense
+layer without bias that picks a number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sepilot_export.convert import onnx_file, tflite
+from sepilot_export.convert.stated import Plan
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.engine.bare import BareModel, Feed, Tensor
 from sepilot_train.base.keras_file import load_keras
 from sepilot_train.base.quiet import quiet
+from sepilot_train.fit.predict import by_name
+from sepilot_train.inspect.keras_graph import run_through
 
-__all__ = ["FORMATS", "converted", "open_keras"]
+__all__ = ["contract_inputs", "contract_outputs", "open_keras", "under_contract"]
 
 
 def open_keras(path: Path) -> tuple[BareModel, Any]:
@@ -26,22 +33,24 @@ def open_keras(path: Path) -> tuple[BareModel, Any]:
     with quiet(f"loading {path}"):
         net = load_keras(path)
     import keras
+    import tensorflow as tf
 
     if not getattr(net, "inputs", None):
         raise ModelFileError(f"{path}: a Sequential or Functional net expected, found {type(net).__name__}")
     if isinstance(net, keras.Sequential):
         net = keras.Model(net.inputs, net.outputs, name=net.name)
     inputs = tuple(_tensor(path, t.name, t) for t in net.inputs)
-    said = net.output if isinstance(net.output, dict) else dict(zip(net.output_names, net.outputs, strict=True))
-    outputs = tuple(_tensor(path, name, t) for name, t in said.items())
+    outputs = tuple(_tensor(path, name, t) for name, t in by_name(net.output_names, net.output).items())
+    # Compiled once, a picture takes a millisecond instead of thirty.
+    answers = tf.function(lambda values: by_name(net.output_names, net(values, training=False)))
 
     def run(feed: Feed) -> dict[str, Any]:
-        found = net([keras.ops.convert_to_tensor(feed[t.name]) for t in inputs], training=False)
-        return {name: keras.ops.convert_to_numpy(value) for name, value in _by_name(net, found).items()}
+        values = [tf.convert_to_tensor(feed[t.name]) for t in inputs]
+        found = answers(keras.tree.pack_sequence_as(net.input, values))
+        return {name: value.numpy() for name, value in found.items()}
 
-    return BareModel(
-        path=path, name=f"Keras {keras.__version__}", threads=1, inputs=inputs, outputs=outputs, run=run
-    ), net
+    name = f"Keras {keras.__version__}"
+    return BareModel(path=path, name=name, threads=1, inputs=inputs, outputs=outputs, run=run), net
 
 
 def _tensor(path: Path, name: str, tensor: Any) -> Tensor:
@@ -53,67 +62,59 @@ def _tensor(path: Path, name: str, tensor: Any) -> Tensor:
     return Tensor(name=name, shape=(1, *sizes), dtype=np.dtype(str(tensor.dtype)))
 
 
-def _by_name(net: Any, found: Any) -> Mapping[str, Any]:
-    if isinstance(found, dict):
-        return found
-    return dict(zip(net.output_names, found if isinstance(found, list | tuple) else [found], strict=True))
+def under_contract(net: Any, plan: Plan) -> Any:
+    """The net with the contract's inputs and outputs, models inside it dissolved into their layers."""
+    import keras
+
+    def dissolved(layer: Any) -> Any:
+        if not isinstance(layer, keras.Model):
+            return layer
+        return lambda inputs, **_: run_through(layer, keras.tree.flatten(inputs), dissolved)
+
+    inputs, fed = contract_inputs(plan)
+    found = run_through(net, [fed[t.name] for t in net.inputs], dissolved)
+    outputs = contract_outputs(plan, by_name(net.output_names, found))
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=net.name)
 
 
-FORMATS = ("float32.tflite", "float16.tflite", "dynamic.tflite", "float32.onnx", "float16.onnx")
-"""Those that need no calibration."""
+def contract_inputs(plan: Plan) -> tuple[list[Any], dict[str, Any]]:
+    """The contract's inputs as Keras's, and what is made of them for the file's own by name."""
+    from keras import Input, layers, ops
+
+    image = Input(plan.picture.shape, name=plan.picture.name)
+    made = image
+    if not plan.takes_pictures:
+        front = layers.Conv2D(plan.picture.channels, 1, name=f"{OWN}_{plan.picture.name}")
+        made = front(made)
+        kernel = np.diag(plan.factor * 255)
+        front.set_weights([(kernel[::-1] if plan.reversed else kernel)[np.newaxis, np.newaxis], plan.offset])
+        made = layers.Permute((3, 1, 2))(made) if plan.channels_first else made
+        made = ops.cast(ops.round(made), plan.image.dtype.name) if plan.takes_integers else made
+    inputs, fed = [image], {plan.image.name: made}
+    for vector in plan.vectors:
+        tensor = plan.fed[vector.name]
+        inputs.append(Input(vector.shape, name=vector.name))
+        made = inputs[-1] if len(tensor.shape) == 2 else layers.Reshape(tensor.shape[1:])(inputs[-1])
+        fed[tensor.name] = made if tensor.dtype == np.float32 else ops.cast(made, tensor.dtype.name)
+    return inputs, fed
 
 
-def converted(net: Any, model: BareModel, work: Path, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
-    """Files by format.
+def contract_outputs(plan: Plan, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The contract's outputs by name, of the file's own by theirs."""
+    from keras import layers
 
-    Raises:
-        RunError: a conversion fails.
-    """
-    made: dict[str, bytes] = {}
-    with quiet("conversion of the Keras net"):
-        if any(name.endswith(".tflite") for name in formats):
-            _save(net, model, work)
-        onnx = _onnx(net, model) if any(name.endswith(".onnx") for name in formats) else b""
-    for name in formats:
-        precision: Any = name.split(".")[0]
-        with quiet(f"conversion to {name}"):
-            if name.endswith(".tflite"):
-                made[name] = tflite.convert(work, precision)
-            else:
-                made[name] = onnx if precision == "float32" else onnx_file.to_float16(onnx)
+    made = {}
+    for name, (tensor, index, factor) in plan.taken.items():
+        value = found[tensor.name]
+        if tuple(value.shape[1:]) != (1,) or factor != 1.0:
+            pick = layers.Dense(1, use_bias=False, name=f"{OWN}_{name}")
+            value = pick(layers.Flatten()(value))
+            kernel = np.zeros(pick.get_weights()[0].shape)
+            kernel[index] = factor
+            pick.set_weights([kernel])
+        made[name] = value
     return made
 
 
-def _specs(model: BareModel) -> list[Any]:
-    import tensorflow as tf
-
-    return [tf.TensorSpec(t.shape, tf.as_dtype(t.dtype), name=t.name) for t in model.inputs]
-
-
-def _save(net: Any, model: BareModel, folder: Path) -> None:
-    """A SavedModel with the one signature `serve`, by the net's own names."""
-    import keras
-
-    archive = keras.export.ExportArchive()
-    archive.track(net)
-    archive.add_endpoint(
-        tflite.SIGNATURE,
-        lambda *values: dict(_by_name(net, net(list(values), training=False))),
-        input_signature=_specs(model),
-    )
-    archive.write_out(str(folder), verbose=False)
-
-
-def _onnx(net: Any, model: BareModel) -> bytes:
-    import tensorflow as tf
-    import tf2onnx
-
-    def answers(*values: Any) -> dict[str, Any]:
-        # tf2onnx names an output after the operation that makes it.
-        found = _by_name(net, net(list(values), training=False))
-        return {name: tf.identity(value, name=name) for name, value in found.items()}
-
-    made, _ = tf2onnx.convert.from_function(
-        tf.function(answers), input_signature=tuple(_specs(model)), opset=onnx_file.OPSET
-    )
-    return onnx_file.finished(made)
+OWN = "contract"
+"""Begins the names of the layers that are ours."""

@@ -37,12 +37,12 @@ def convert_float32(deployed: Any, contract: Contract) -> bytes:
 
     names = [output.name for output in contract.outputs]
 
-    def answers(image: Any) -> dict[str, Any]:
+    def answers(*values: Any) -> dict[str, Any]:
         # tf2onnx names an output after the operation that makes it.
-        found = deployed(image, training=False)
+        found = deployed(values if len(values) > 1 else values[0], training=False)
         return {name: tf.identity(found[name], name=name) for name in names}
 
-    spec = (tf.TensorSpec((1, *contract.picture.shape), tf.float32, name=contract.picture.name),)
+    spec = tuple(tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs)
     model, _ = tf2onnx.convert.from_function(tf.function(answers), input_signature=spec, opset=OPSET)
     return finished(model)
 

@@ -1,19 +1,4 @@
-"""What a person says about a model file that was made elsewhere, and what follows from it for its inputs.
-
-    [picture]                    # all but what the file says itself
-    color = "rgb"                # order of its channels: rgb, bgr or gray
-    range = "-1..1"              # of its values: 0..1, -1..1 or 0..255; or mean and std of values in 0..1
-    crop_top = 0.25              # fractions of the camera's frame that it does not see
-
-    [outputs.steering]           # the name that the car asks for
-    tensor = "Identity"          # its name in the file; of a tensor of several numbers, `index` says which
-    unit = "deg"
-    scale = 25.0
-    positive = "right"
-
-    [vectors.speed]              # where it takes numbers beside the picture
-    tensor = "speed_in"
-    columns = ["speed"]
+"""What a person says about a model file that was made elsewhere (`sepilot adopt --help` shows it), and what follows.
 
 The arithmetic of a picture stands here in numpy, for the interpreter that gives the reference. The same in front of the
 file itself is another one's (`wrapping.py`), so that a mistake in either shows.
@@ -30,6 +15,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Output, Picture, Scalar, Vector
+from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.bare import Tensor
 
 __all__ = ["Plan", "StatedContract", "StatedOutput", "StatedPicture", "StatedVector", "plan_of", "tensor_input"]
@@ -131,6 +117,20 @@ class Plan:
     vectors: tuple[Vector, ...]
     taken: Mapping[str, tuple[Tensor, int, float]]
     fed: Mapping[str, Tensor]
+
+    @property
+    def takes_integers(self) -> bool:
+        """Plain ones, without a scale."""
+        return self.image.dtype.kind in "iu" and self.image.affine is None
+
+    @property
+    def takes_pictures(self) -> bool:
+        """The file's own input is what every file of ours takes."""
+        kind, affine = self.image.dtype, self.image.affine or Affine(scale=1.0, zero_point=0)
+        exact = np.isclose(affine.scale, INT8_INPUT.scale, rtol=1e-6) and affine.zero_point == INT8_INPUT.zero_point
+        plain = np.allclose(self.factor, 1 / 255, rtol=1e-6) and not self.offset.any()
+        ours = kind == np.float32 or (kind == np.int8 and exact)
+        return bool(ours and plain and not self.reversed and not self.channels_first)
 
 
 def plan_of(stated: StatedContract, inputs: Sequence[Tensor], outputs: Sequence[Tensor], where: str) -> Plan:

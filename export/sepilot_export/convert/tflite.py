@@ -24,7 +24,7 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.preprocess import write_input
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 
-__all__ = ["activations_of", "convert", "quantize", "quantize_alone", "require_exact_input", "save_graph",
+__all__ = ["SIGNATURE", "activations_of", "convert", "quantize", "quantize_alone", "require_exact_input", "save_graph",
            "tensor_names"]  # fmt: skip
 
 SIGNATURE = "serve"
@@ -39,8 +39,8 @@ def save_graph(deployed: Any, contract: Contract, folder: Path) -> None:
     archive.track(deployed)
     archive.add_endpoint(
         SIGNATURE,
-        lambda image: deployed(image, training=False),
-        input_signature=[tf.TensorSpec((1, *contract.picture.shape), tf.float32, name=contract.picture.name)],
+        lambda *values: deployed(values if len(values) > 1 else values[0], training=False),
+        input_signature=[tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs],
     )
     archive.write_out(str(folder), verbose=False)
 

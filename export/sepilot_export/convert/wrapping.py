@@ -7,9 +7,8 @@ What is there already is left out: a file that takes our picture and gives one n
 
 from __future__ import annotations
 
-import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import numpy as np
 
 from sepilot_export.convert.concatenate import join_tflite
 from sepilot_export.convert.embed import tflite_content, tflite_model
+from sepilot_export.convert.keras_source import contract_inputs, contract_outputs
 from sepilot_export.convert.stated import Plan
+from sepilot_export.convert.tflite import SIGNATURE, convert
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Precision
-from sepilot_runtime.contract.quantization import INT8_INPUT
 
 __all__ = ["onnx_precision", "tflite_precision", "wrap_onnx", "wrap_tflite"]
 
@@ -31,26 +31,23 @@ def wrap_tflite(content: bytes, plan: Plan) -> bytes:
     Raises:
         RunError: the parts do not fit together.
     """
-    changed = {name for name, (t, _, f) in plan.taken.items() if f != 1.0 or int(np.prod(t.shape)) != 1}
-    inner = {tensor.name: tensor.name for tensor, _, _ in plan.taken.values()} if changed else None
-    outputs = inner or {tensor.name: name for name, (tensor, _, _) in plan.taken.items()}
+    import keras
+
     inputs = {plan.image.name: plan.picture.name} | {tensor.name: name for name, tensor in plan.fed.items()}
-    content = _with_signature(content, inputs, outputs)
-    if _needs_front(plan):
-        content = join_tflite(_front_tflite(plan), content)
-    if inner:
-        content = join_tflite(content, _tail_tflite(plan))
+    tensors = {tensor.name: tensor for tensor, _, _ in plan.taken.values()}
+    outputs = {tensor.name: name for name, (tensor, _, factor) in plan.taken.items() if factor == 1.0}
+    picked = len(outputs) < len(plan.taken) or any(int(np.prod(tensor.shape)) != 1 for tensor in tensors.values())
+    content = _with_signature(content, inputs, {name: name for name in tensors} if picked else outputs)
+    if not plan.takes_pictures:
+        (image, *_), fed = contract_inputs(plan)
+        content = join_tflite(
+            _converted({plan.picture.name: image}, {plan.picture.name: fed[plan.image.name]}), content
+        )
+    if picked:
+        taken = {name: keras.Input(batch_shape=tensor.shape) for name, tensor in tensors.items()}
+        flat = {name: keras.ops.reshape(value, (1, -1)) for name, value in taken.items()}
+        content = join_tflite(content, _converted(taken, contract_outputs(plan, flat)))
     return content
-
-
-def _needs_front(plan: Plan) -> bool:
-    plain = np.allclose(plan.factor, 1 / 255, rtol=1e-6) and not plan.offset.any()
-    affine = plan.image.affine
-    bytes_ = affine is not None and np.isclose(affine.scale, INT8_INPUT.scale, rtol=1e-6)
-    ours = plan.image.dtype == np.float32 or (
-        plan.image.dtype == np.int8 and bytes_ and affine is not None and affine.zero_point == INT8_INPUT.zero_point
-    )
-    return not plain or plan.reversed or plan.channels_first or not ours
 
 
 def _with_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
@@ -77,55 +74,30 @@ def _with_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[
             graph.tensors[indices[old]].shapeSignature = None
         ends.append(entries)
     signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = b"serve", place
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE.encode(), place
     signature.inputs, signature.outputs = ends
     graph.inputs, graph.outputs = ([entry.tensorIndex for entry in entries] for entries in ends)
     model.signatureDefs = [signature]
     return tflite_content(model)
 
 
-@functools.lru_cache(maxsize=1)
-def _front_tflite(plan: Plan) -> bytes:
+def _converted(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bytes:
+    """A net between Keras's tensors as a TFLite file with a signature of these names, whatever they are."""
+    import keras
     import tensorflow as tf
 
-    name, plain = plan.picture.name, plan.image.dtype.kind in "iu" and plan.image.affine is None
-
-    def made(image: Any) -> dict[str, Any]:
-        values = tf.gather(image, [2, 1, 0], axis=3) if plan.reversed else image
-        values = values * (plan.factor * 255).astype(np.float32) + plan.offset.astype(np.float32)
-        values = tf.transpose(values, (0, 3, 1, 2)) if plan.channels_first else values
-        return {name: tf.cast(tf.round(values), plan.image.dtype) if plain else values}
-
-    return _converted(made, {name: tf.TensorSpec((1, *plan.picture.shape), tf.float32, name=name)})
-
-
-@functools.lru_cache(maxsize=1)
-def _tail_tflite(plan: Plan) -> bytes:
-    import tensorflow as tf
-
-    tensors = {tensor.name: tensor for tensor, _, _ in plan.taken.values()}
-    places = {name: f"t{number}" for number, name in enumerate(tensors)}
-
-    def made(**values: Any) -> dict[str, Any]:
-        return {
-            name: tf.reshape(values[places[tensor.name]], (1, -1))[:, index : index + 1] * np.float32(factor)
-            for name, (tensor, index, factor) in plan.taken.items()
-        }
-
-    specs = {places[n]: tf.TensorSpec(t.shape, tf.float32, name=places[n]) for n, t in tensors.items()}
-    content = _converted(made, specs)
-    return _with_signature(content, {new: old for old, new in places.items()}, {name: name for name in plan.taken})
-
-
-def _converted(function: Callable[..., Any], specs: Mapping[str, Any]) -> bytes:
-    """A function of named tensors as a TFLite file with a signature of these names."""
-    import tensorflow as tf
-
-    module = tf.Module()
-    module.serve = tf.function(function, input_signature=None).get_concrete_function(**specs)
+    # A SavedModel lets no input and output share a name, and no name hold a slash.
+    takes, gives = ({f"{end}{i}": name for i, name in enumerate(side)} for end, side in (("x", inputs), ("y", outputs)))
+    net = keras.Model(list(inputs.values()), dict(zip(gives, outputs.values(), strict=True)))
+    sizes = zip(takes, inputs.values(), strict=True)
+    specs = [tf.TensorSpec([n or 1 for n in tensor.shape], tf.float32, name=x) for x, tensor in sizes]
+    archive = keras.export.ExportArchive()
+    archive.track(net)
+    archive.add_endpoint(SIGNATURE, lambda *values: net(list(values), training=False), input_signature=specs)
     with tempfile.TemporaryDirectory(prefix="sepilot-wrapping-") as folder:
-        tf.saved_model.save(module, str(Path(folder)), signatures={"serve": module.serve})
-        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"]).convert())
+        archive.write_out(folder, verbose=False)
+        content = convert(Path(folder), "float32")
+    return _with_signature(content, takes, gives)
 
 
 def wrap_onnx(content: bytes, plan: Plan) -> bytes:
@@ -139,21 +111,19 @@ def wrap_onnx(content: bytes, plan: Plan) -> bytes:
 
     # So that no name of theirs is one of ours.
     model = onnx.compose.add_prefix(onnx.load_model_from_string(content), THEIRS)
-    parts = _Nodes()
-    _front_onnx(parts, plan)
-    parts.nodes += model.graph.node
-    parts.constants += model.graph.initializer
+    front, tail = _Operations("front"), _Operations("tail")
+    _front_onnx(front, plan)
     for name, (tensor, index, factor) in plan.taken.items():
-        flat = parts.then("Reshape", THEIRS + tensor.name, np.array([1, -1], np.int64))
-        picked = parts.then("Gather", flat, np.array([index], np.int64), axis=1)
-        parts.then("Mul", picked, np.array([factor], np.float32), result=name)
+        flat = tail.then("Reshape", THEIRS + tensor.name, np.array([1, -1], np.int64))
+        picked = tail.then("Gather", flat, np.array([index], np.int64), axis=1)
+        tail.then("Mul", picked, np.array([factor], np.float32), result=name)
     shapes = {plan.picture.name: plan.picture.shape} | {vector.name: vector.shape for vector in plan.vectors}
     wrapped = helper.make_graph(
-        parts.nodes,
+        [*front.nodes, *model.graph.node, *tail.nodes],
         model.graph.name or "adopted",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *s)) for n, s in shapes.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *shape)) for name, shape in shapes.items()],
         [helper.make_tensor_value_info(o.name, TensorProto.FLOAT, (1, 1)) for o in plan.outputs],
-        parts.constants,
+        [*front.constants, *model.graph.initializer, *tail.constants],
     )
     model.graph.CopyFrom(wrapped)
     try:
@@ -167,44 +137,42 @@ THEIRS = "net/"
 """Before the names inside a wrapped ONNX file."""
 
 
-class _Nodes:
-    """Operations under construction, each with constants of its own."""
+class _Operations:
+    """Operations in a row, each with constants of its own."""
 
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+    def __init__(self, place: str) -> None:
+        self.place, self.nodes, self.constants = place, list[Any](), list[Any]()
 
     def then(self, kind: str, source: str, *values: Any, result: str = "", **attributes: Any) -> str:
         """One more operation on `source`; the name of what it gives."""
         from onnx import helper, numpy_helper
 
-        result = result or f"ours/{len(self.nodes)}"
-        names = [f"{result}/{place}" for place in range(len(values))]
-        self.constants += [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names, values, strict=True)]
+        result = result or f"{self.place}/{len(self.nodes)}"
+        names = [f"{result}/{number}" for number in range(len(values))]
+        self.constants += map(numpy_helper.from_array, values, names)
         self.nodes.append(helper.make_node(kind, [source, *names], [result], **attributes))
         return result
 
 
-def _front_onnx(parts: _Nodes, plan: Plan) -> None:
+def _front_onnx(front: _Operations, plan: Plan) -> None:
     """From the picture to the file's own input, and from vectors to theirs."""
     from onnx import helper
 
     last = plan.picture.name
     if plan.reversed:
-        last = parts.then("Gather", last, np.array([2, 1, 0], np.int64), axis=3)
+        last = front.then("Gather", last, np.array([2, 1, 0], np.int64), axis=3)
     if not np.allclose(plan.factor, 1 / 255, rtol=1e-6):
-        last = parts.then("Mul", last, (plan.factor * 255).astype(np.float32))
+        last = front.then("Mul", last, (plan.factor * 255).astype(np.float32))
     if plan.offset.any():
-        last = parts.then("Add", last, plan.offset.astype(np.float32))
+        last = front.then("Add", last, plan.offset.astype(np.float32))
     if plan.channels_first:
-        last = parts.then("Transpose", last, perm=[0, 3, 1, 2])
-    if plan.image.dtype.kind in "iu":
-        last = parts.then("Round", last)
-    if plan.image.dtype != np.float32:
-        last = parts.then("Cast", last, to=helper.np_dtype_to_tensor_dtype(plan.image.dtype))
-    parts.then("Identity", last, result=THEIRS + plan.image.name)
-    for name, tensor in plan.fed.items():
-        parts.then("Reshape", name, np.array(tensor.shape, np.int64), result=THEIRS + tensor.name)
+        last = front.then("Transpose", last, perm=[0, 3, 1, 2])
+    if plan.takes_integers:
+        last = front.then("Round", last)
+    for made, tensor in ((last, plan.image), *plan.fed.items()):
+        shaped = made if tensor is plan.image else front.then("Reshape", made, np.array(tensor.shape, np.int64))
+        kind = helper.np_dtype_to_tensor_dtype(tensor.dtype)
+        front.then("Cast", shaped, to=kind, result=THEIRS + tensor.name)
 
 
 def tflite_precision(content: bytes) -> Precision:

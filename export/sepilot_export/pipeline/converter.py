@@ -30,12 +30,15 @@ from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
-__all__ = ["Converter", "Made"]
+__all__ = ["Converter", "Made", "Proof", "require_loadable"]
 
 CUT_OFF = (
     "int8.tflite: trained by an earlier version; ONNX Runtime and OpenVINO cut off sums of its kernels on processors "
     "without VNNI, so that its twin steers otherwise there; compress again"
 )
+
+
+Proof = Callable[[Path, Format], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -61,12 +64,17 @@ class Converter:
 
     def __init__(
         self, source: ExportInputs, deployed: Any, int8: Int8, work: Path, limits: Mapping[str, Limits],
-        step: Step, frames: FrameFiles | None = None,
+        step: Step, frames: FrameFiles | None = None, *, contents: Mapping[str, bytes], prove: Proof,
     ) -> None:  # fmt: skip
-        """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files."""
-        self._frames, self._int8 = frames, int8
+        """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files.
+
+        Args:
+            contents: of formats that are made already.
+            prove: raises ModelFileError for a file that must not be written.
+        """
+        self._frames, self._int8, self._prove = frames, int8, prove
         self._source, self._deployed, self._work, self._limits, self._step = source, deployed, work, limits, step
-        self._made: dict[str, Made] = {}
+        self._made = {name: Made(content=content) for name, content in contents.items()}
         self._makers: dict[str, Callable[[], Made]] = {
             "float32.tflite": lambda: Made(content=tflite.convert(self._saved(), "float32")),
             "float16.tflite": lambda: Made(content=tflite.convert(self._saved(), "float16")),
@@ -137,7 +145,7 @@ class Converter:
         stem = _file_stem(contract.provenance.recipe) + ("-frame" if contract.frame else "")
         path = self._work / f"{stem}-{form.name}"
         path.write_bytes(put(content, contract))
-        _require_loadable(path, form)
+        self._prove(path, form)
         return path
 
     def _make(self, name: str) -> Made:
@@ -191,7 +199,8 @@ def _file_stem(recipe: str) -> str:
     return re.sub(r"[^\w.-]+", "_", recipe) or "model"
 
 
-def _require_loadable(path: Path, form: Format) -> None:
+def require_loadable(path: Path, form: Format) -> None:
+    """Raise ModelFileError where a file does not pass its golden frames."""
     try:
         with quiet(f"loading {form.name}"):
             load_pilot(path)

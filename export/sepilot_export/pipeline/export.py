@@ -25,11 +25,11 @@ from sepilot_export.convert.formats import Format
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.pipeline.converter import Converter, Made
 from sepilot_export.pipeline.frame_input import FrameFiles
-from sepilot_export.pipeline.ready import make_ready, nothing_made
+from sepilot_export.pipeline.ready import Ready, make_ready, nothing_made
 from sepilot_export.quantize.int8 import Int8, Int8Options
 from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.sqnr import FRAMES, Noise, draw_noise
-from sepilot_export.record.exports import EXPORT_NAME, TOOLS, Export, ExportedFile, Processor
+from sepilot_export.record.exports import EXPORT_NAME, TOOLS, Export, ExportedFile, Processor, SeenDrives
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import REFERENCE_NAME
 from sepilot_export.verify.unseen_drives import seen_drives
@@ -41,7 +41,7 @@ from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import Run
 from sepilot_train.run.validation import read_validation
 
-__all__ = ["LAYERS_NAME", "Layers", "Written", "export_source", "source_of"]
+__all__ = ["LAYERS_NAME", "Layers", "Written", "export_source", "source_of", "write_export"]
 
 LAYERS_NAME = "int8-layers.json"
 
@@ -129,15 +129,32 @@ def export_source(
         OutputError: `out` exists or cannot be written.
     """
     require_new(out)
-    ready = make_ready(source, formats, int8, raw, step)
+    return write_export(source, make_ready(source, formats, int8, raw, step), formats, out, int8=int8, command=command,
+                        step=step)  # fmt: skip
+
+
+def write_export(
+    source: ExportInputs,
+    ready: Ready,
+    formats: Sequence[Format],
+    out: Path,
+    *,
+    int8: Int8Options = PLAIN_INT8,
+    command: str = "",
+    step: Step = lambda name: None,
+) -> Written:
+    """Write what is ready. Raises what `export_source` raises."""
     frames = ready.frames
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-export-") as work:
         quantized = Int8(source, ready.model, Path(work), ready.limits, int8, step)
-        converter = Converter(source, ready.deployed, quantized, Path(work), ready.limits, step, frames)
+        converter = Converter(source, ready.deployed, quantized, Path(work), ready.limits, step, frames,
+                              contents=ready.contents, prove=ready.prove)  # fmt: skip
         written, made = _write_files(converter, formats, part, ready.broken, repairable=int8.max_drop is None)
+        # Nothing can be made in place of what came as it is.
+        final = [dataclasses.replace(f, way_out="") if f.format in ready.contents else f for f in written.failed]
         if not written.files:
-            raise nothing_made(source, written.failed, written.left_out)
-        warnings = [*_write_calibration(quantized, made, part, step), *written.warnings]
+            raise nothing_made(source, final, written.left_out)
+        warnings = [*_write_calibration(quantized, made, part, step), *written.warnings, *ready.notes]
         if int8.max_drop is not None and any(f.format == "int8.tflite" and f.of_training for f in written.files):
             warnings.append("int8.tflite: was made by the training, so --max-drop does not change it")
         written = dataclasses.replace(written, warnings=tuple(warnings))
@@ -145,7 +162,9 @@ def export_source(
         plain = {name: found.answers for name, found in made.items() if found.answers is not None}
         (frames.reference(ready.reference, plain) if frames else ready.reference).save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(part / EXPORT_NAME, dataclasses.asdict(_record(source, written, ready.parity, int8, frames)))
+        write_json(
+            part / EXPORT_NAME, dataclasses.asdict(_record(source, written, ready.parity, int8, frames, ready.seen))
+        )
     return written
 
 
@@ -237,6 +256,7 @@ def _record(
     parity: float,
     int8: Int8Options,
     frames: FrameFiles | None,
+    seen: SeenDrives | None,
 ) -> Export:
     provenance = source.contract.provenance
     return Export(
@@ -250,7 +270,7 @@ def _record(
         seed=int8.seed,
         max_drop=int8.max_drop,
         min_throttle=source.min_throttle,
-        drives=seen_drives(source.run) if source.run else None,
+        drives=seen_drives(source.run) if source.run else seen,
         deploy_graph_difference=parity,
         preprocessing=frames.record() if frames else None,
         warnings=written.warnings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from sepilot_export.convert import deploy, support
 from sepilot_export.convert.failures import Failure, lines_of
 from sepilot_export.convert.formats import FORMATS, Format, Limits, limits_of
 from sepilot_export.convert.inputs import ExportInputs, Step
+from sepilot_export.pipeline.converter import Proof, require_loadable
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.record.exports import SeenDrives
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
@@ -41,6 +43,10 @@ class Ready:
         parity: largest difference between the training model and the deploy graph.
         frames: puts the preprocessing into the files, where that was asked.
         broken: formats that need not be tried.
+        contents: of formats that are made already.
+        prove: raises ModelFileError for a file that must not be written.
+        seen: the drives, where there is no run that knows them.
+        notes: further warnings, complete when the files are written.
     """
 
     model: Any
@@ -50,6 +56,10 @@ class Ready:
     frames: FrameFiles | None
     limits: Mapping[str, Limits]
     broken: Sequence[Failure]
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    prove: Proof = require_loadable
+    seen: SeenDrives | None = None
+    notes: Sequence[str] = ()
 
 
 def make_ready(

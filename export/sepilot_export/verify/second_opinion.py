@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,15 @@ from sepilot_export.convert.embed import tflite_model
 from sepilot_export.convert.onnx_file import OPSET
 from sepilot_export.convert.tflite import tensor_names
 from sepilot_runtime.base.errors import ModelFileError, UsageError
-from sepilot_runtime.engine.bare import BareModel, Feed, open_bare, random_inputs
+from sepilot_runtime.device.conditions import versions
+from sepilot_runtime.engine.bare import BareModel, Feed, of_litert, open_bare, random_inputs
 from sepilot_runtime.engine.validation import first_line
 from sepilot_train.base.quiet import quiet
 
 __all__ = ["OPINIONS", "second_opinion"]
+
+
+Run = Callable[[Feed], dict[str, NDArray[Any]]]
 
 
 def second_opinion(file: BareModel, content: bytes, wanted: str = "", *, single: bool = False) -> BareModel:
@@ -38,18 +41,18 @@ def second_opinion(file: BareModel, content: bytes, wanted: str = "", *, single:
     Raises:
         UsageError: none runs it, and `single` was not said; each with its reason.
     """
-    suffix = file.path.suffix.lower()[1:]
-    quantized = any(t.affine for t in (*file.inputs, *file.outputs))
-    known = {key: make for key, make in OPINIONS.items() if key in _ORDER[suffix, quantized]}
-    if wanted and wanted not in known:
-        raise UsageError(f"--reference: one of {', '.join(_ORDER[suffix, quantized])} expected, found {wanted!r}")
+    order = _ORDER[file.path.suffix.lower()[1:], any(t.affine for t in (*file.inputs, *file.outputs))]
+    if wanted and wanted not in order:
+        raise UsageError(f"--reference: one of {', '.join(order)} expected, found {wanted!r}")
     reasons = []
-    for name in [wanted] if wanted else _ORDER[suffix, quantized]:
+    for name in [wanted] if wanted else order:
+        package, title, opened = OPINIONS[name]
         try:
             with quiet(f"opening {file.path.name} by {name}"):
-                made = known[name](file, content)
-                _require_same(file, made)
-            return made
+                named = " ".join([title, *versions((package,)).values()])
+                other = dataclasses.replace(file, name=named, run=opened(file, content))
+                _require_same(file, other)
+            return other
         except Exception as e:  # noqa: BLE001  # Whatever an interpreter has against a file is a reason to ask the next.
             reasons.append(f"{name}: {first_line(e)}")
     if single:
@@ -68,31 +71,19 @@ def _require_same(file: BareModel, other: BareModel) -> None:
             raise ModelFileError(f"output {tensor} expected, found {', '.join(found)}")
 
 
-def _openvino(file: BareModel, content: bytes) -> BareModel:
-    return _named(open_bare(file.path, engine="openvino", content=content), "openvino", "openvino")
+def _openvino(file: BareModel, content: bytes) -> Run:
+    return open_bare(file.path, engine="openvino", content=content).run
 
 
-def _tensorflow(file: BareModel, content: bytes) -> BareModel:
+def _tensorflow(file: BareModel, content: bytes) -> Run:
     """TensorFlow's own build of TFLite with its reference kernels: plain loops, none of those of LiteRT on the car."""
     import tensorflow as tf
 
     resolver = tf.lite.experimental.OpResolverType.BUILTIN_REF
-    interpreter = tf.lite.Interpreter(model_content=content, experimental_op_resolver_type=resolver)
-    interpreter.allocate_tensors()
-    from sepilot_runtime.engine.litert import signature_tensors
-
-    inputs, outputs = signature_tensors(interpreter)
-
-    def run(feed: Feed) -> dict[str, NDArray[Any]]:
-        for name, values in feed.items():
-            interpreter.set_tensor(inputs[name]["index"], values)
-        interpreter.invoke()
-        return {name: interpreter.get_tensor(tensor["index"]) for name, tensor in outputs.items()}
-
-    return _named(dataclasses.replace(file, run=run), "tensorflow", "TensorFlow's reference kernels")
+    return of_litert(tf.lite.Interpreter(model_content=content, experimental_op_resolver_type=resolver))[2]
 
 
-def _onnxruntime(file: BareModel, content: bytes) -> BareModel:
+def _onnxruntime(file: BareModel, content: bytes) -> Run:
     """A TFLite file by way of tf2onnx."""
     import tf2onnx
 
@@ -108,10 +99,10 @@ def _onnxruntime(file: BareModel, content: bytes) -> BareModel:
         found = other.run({behind.get(name, name): values for name, values in feed.items()})
         return {tensor.name: found[behind.get(tensor.name, tensor.name)] for tensor in file.outputs}
 
-    return _named(dataclasses.replace(file, run=run), "onnxruntime", "ONNX Runtime, by tf2onnx")
+    return run
 
 
-def _opencv(file: BareModel, content: bytes) -> BareModel:
+def _opencv(file: BareModel, content: bytes) -> Run:
     from sepilot_runtime.base.opencv import cv2, silenced
 
     with silenced():
@@ -123,33 +114,27 @@ def _opencv(file: BareModel, content: bytes) -> BareModel:
             net.setInput(values, name)
         return dict(zip(names, net.forward(names), strict=True))
 
-    return _named(dataclasses.replace(file, run=run), "opencv-python", "OpenCV")
+    return run
 
 
-def _onnx(file: BareModel, content: bytes) -> BareModel:
+def _onnx(file: BareModel, content: bytes) -> Run:
     """The definition of ONNX in numpy: slow, and the last word."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
     session = ReferenceEvaluator(onnx.load_model_from_string(content))
     names = [tensor.name for tensor in file.outputs]
-
-    def run(feed: Feed) -> dict[str, NDArray[Any]]:
-        return dict(zip(names, session.run(None, dict(feed)), strict=True))
-
-    return _named(dataclasses.replace(file, run=run), "onnx", "ONNX's reference evaluator")
+    return lambda feed: dict(zip(names, session.run(None, dict(feed)), strict=True))
 
 
-def _named(model: BareModel, package: str, name: str) -> BareModel:
-    try:
-        return dataclasses.replace(model, name=f"{name} {metadata.version(package)}")
-    except metadata.PackageNotFoundError:
-        return dataclasses.replace(model, name=name)
-
-
-OPINIONS: Mapping[str, Callable[[BareModel, bytes], BareModel]] = {
-    "openvino": _openvino, "tensorflow": _tensorflow, "onnxruntime": _onnxruntime, "opencv": _opencv, "onnx": _onnx,
-}  # fmt: skip
+OPINIONS: Mapping[str, tuple[str, str, Callable[[BareModel, bytes], Run]]] = {
+    "openvino": ("openvino", "openvino", _openvino),
+    "tensorflow": ("tensorflow", "TensorFlow's reference kernels", _tensorflow),
+    "onnxruntime": ("onnxruntime", "ONNX Runtime, by tf2onnx", _onnxruntime),
+    "opencv": ("opencv-python", "OpenCV", _opencv),
+    "onnx": ("onnx", "ONNX's reference evaluator", _onnx),
+}
+"""Package, name in words and opener."""
 
 # Of integers, TensorFlow's reference kernels say every last step; OpenVINO computes them in float32.
 _ORDER = {

@@ -24,7 +24,7 @@ from sepilot_runtime.engine.engines import ENGINES, EngineName
 from sepilot_runtime.engine.model_file import ModelKind, read_content
 from sepilot_runtime.engine.validation import first_line
 
-__all__ = ["BareModel", "Tensor", "open_bare", "random_inputs"]
+__all__ = ["BareModel", "Feed", "Tensor", "of_litert", "open_bare", "random_inputs"]
 
 Feed = Mapping[str, NDArray[Any]]
 
@@ -117,10 +117,14 @@ Opened = tuple[Sequence[Tensor], Sequence[Tensor], Callable[[Feed], dict[str, ND
 def _litert(content: bytes, kind: ModelKind, threads: int) -> Opened:
     from ai_edge_litert.interpreter import Interpreter
 
-    from sepilot_runtime.engine.litert import native_stderr_closed, signature_tensors
+    return of_litert(Interpreter(model_content=content, num_threads=threads))
+
+
+def of_litert(interpreter: Any) -> Opened:
+    """What an interpreter of LiteRT's, or TensorFlow's own, takes and gives, and how it is run."""
+    from sepilot_runtime.engine.litert import affine_of, native_stderr_closed, signature_tensors
 
     with native_stderr_closed():
-        interpreter = Interpreter(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
     inputs, outputs = signature_tensors(interpreter)
 
@@ -130,16 +134,14 @@ def _litert(content: bytes, kind: ModelKind, threads: int) -> Opened:
         interpreter.invoke()
         return {name: interpreter.get_tensor(tensor["index"]) for name, tensor in outputs.items()}
 
-    return _of_litert(inputs), _of_litert(outputs), run
-
-
-def _of_litert(tensors: Mapping[str, Any]) -> list[Tensor]:
-    from sepilot_runtime.engine.litert import affine_of
-
-    return [
-        Tensor(name=name, shape=tuple(int(n) for n in t["shape"]), dtype=np.dtype(t["dtype"]), affine=affine_of(t))
-        for name, t in tensors.items()
-    ]
+    takes, gives = (
+        [
+            Tensor(name=n, shape=tuple(map(int, t["shape"])), dtype=np.dtype(t["dtype"]), affine=affine_of(t))
+            for n, t in side.items()
+        ]
+        for side in (inputs, outputs)
+    )
+    return takes, gives, run
 
 
 def _onnxruntime(content: bytes, kind: ModelKind, threads: int) -> Opened:

@@ -20,7 +20,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_train.base.stored import Pictures, StoredPictures
 
-__all__ = ["Answers", "FrameLabels", "FrameSet", "read_answers"]
+__all__ = ["Answers", "FrameLabels", "FrameSet", "Index", "read_answers"]
 
 Index = NDArray[np.integer[Any]] | Sequence[int]
 

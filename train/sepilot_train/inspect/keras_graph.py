@@ -152,4 +152,4 @@ def maker_of(tensor: Any) -> Any:
 
 def run_through(model: Any, tensors: Sequence[Any], call: Callable[[Any], Callable[..., Any]]) -> Any:
     """What a Functional model gives for `tensors`, in its own structure, with `call(layer)` in place of each layer."""
-    return model._run_through_graph(list(tensors), operation_fn=call)
+    return _functional(model)._run_through_graph(list(tensors), operation_fn=call)

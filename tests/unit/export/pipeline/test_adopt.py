@@ -175,7 +175,7 @@ def test_a_file_that_only_one_interpreter_runs_needs_a_word(
     def broken(*_: object) -> None:
         raise ModelFileError("knows no such operation")
 
-    monkeypatch.setattr(second_opinion, "OPINIONS", dict.fromkeys(second_opinion.OPINIONS, broken))
+    monkeypatch.setattr(second_opinion, "OPINIONS", dict.fromkeys(second_opinion.OPINIONS, ("none", "nobody", broken)))
     assert adopted(foreign, tub, tmp_path / "adopted", TOML + STEERING) == 2
     line = capsys.readouterr().err
     assert "openvino: knows no such operation" in line and "--accept-single-engine" in line
