@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drive_factory import angles
+from drive_factory import angles, write_tub
 from foreign_models import (
     COUNT,
     CROP_TOP,
@@ -155,11 +155,41 @@ def test_a_functional_net_with_a_picture_and_a_vector(tub: Path, frames: list[An
     assert run_verb(lambda: check.main([str(tmp_path / "out")])) == 0
 
 
+def test_other_drives_are_checked_with_what_stands_beside_their_pictures(
+    frames: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speed = np.cos(np.arange(COUNT) / 9).round(4)
+
+    def write(name: str, count: int, known: int) -> Path:
+        records = {i: {"user/speed": float(speed[i])} for i in range(known)}
+        return write_tub(tmp_path / name, count, throttle=throttles(), records=records)
+
+    keras_mobilenet(frames, {"steering": angles(COUNT) + speed / 9}, speed.astype(np.float32)[:, None]).save(
+        tmp_path / "two.keras"
+    )
+    text = PICTURE + STEERING + '[vectors.speed]\ntensor = "state"\ncolumns = ["speed"]\n'
+    words = ["--formats", "float32.tflite,float32.onnx"]
+    assert adopted(tmp_path / "two.keras", write("own", COUNT, COUNT), tmp_path / "out", text, *words) == 0
+    argv = [str(tmp_path / "out"), "--drives"]
+    capsys.readouterr()
+    assert run_verb(lambda: check.main([*argv, str(write("other", 100, 100)), "--json"])) == 0
+    (row, _) = json.loads(capsys.readouterr().out)["drives"]["files"]
+    # What the net says beside the label is the speed's part: another speed would be another error.
+    expected = float(np.abs(speed[:100] / 9).mean())
+    assert row["outputs"]["steering"]["task_mae"] == pytest.approx(expected, rel=0.1)
+    for name, known in (("some", 90), ("none", 0)):
+        assert run_verb(lambda: check.main([*argv, str(write(name, 100, known))])) == 2  # noqa: B023
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{tmp_path / name}: " in line and "speed" in line, line
+
+
 def test_a_keras_net_gets_the_formats_of_an_export(
     tub: Path, frames: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also those that are calibrated, on frames that do not judge them."""
-    keras_mobilenet(frames, {"steering": angles(COUNT), "gas": throttles()}).save(tmp_path / "mobile.keras")
+    # As a trained net is: not exact, so that a step of int8 is now nearer to a label, now farther.
+    noisy = angles(COUNT) + np.random.default_rng(0).normal(0, 0.04, COUNT)
+    keras_mobilenet(frames, {"steering": noisy, "gas": throttles()}).save(tmp_path / "mobile.keras")
     out = tmp_path / "out"
     assert adopted(tmp_path / "mobile.keras", tub, out, PICTURE + STEERING + THROTTLE) == 0
     assert "sparse.tflite: left out" in capsys.readouterr().err
@@ -168,7 +198,7 @@ def test_a_keras_net_gets_the_formats_of_an_export(
     judged = set(read_reference(out).names)
     calibrated = {frame["name"] for frame in json.loads((out / "calibration.json").read_text())["frames"]}
     assert len(judged) == COUNT // 2 and len(calibrated) >= 16 and not judged & calibrated
-    require_steering(out, frames, 0.12)
+    require_steering(out, frames, 0.25)
 
 
 def test_a_net_that_pictures_cannot_calibrate_says_so_in_one_line(

@@ -49,6 +49,8 @@ mine.toml says what the file does not:
 
 A Keras net is held against Keras, any other file against another interpreter than the one that will run it, picture by
 picture. Where the recordings have labels, these are asked whether colours, range, crop, sign and unit are as stated.
+They tell a missing crop, or one that is off by a tenth of the frame, not one of 0.3 for 0.25, and no `resize`.
+A Keras net gets the formats of `sepilot export`, int8 calibrated on every other frame of the drives.
 Keras 3 reads the .h5 files of Keras 2 as well.
 
 Exit code: 0 adopted, 1 the labels speak against what was stated, or a format of a Keras net was left out because it

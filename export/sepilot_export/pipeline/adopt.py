@@ -49,7 +49,7 @@ from sepilot_train.base.quiet import quiet
 
 __all__ = ["adopt"]
 
-LABEL_FRAMES = 200
+LABEL_FRAMES = 500
 """That other statements are tried on."""
 
 FLOAT_ERROR = 1e-4

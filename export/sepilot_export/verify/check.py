@@ -35,7 +35,7 @@ from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file
 from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 
-__all__ = ["candidates_of", "check_file", "check_files", "stand_in"]
+__all__ = ["candidates_of", "check_file", "check_files", "inputs_of", "stand_in"]
 
 Infer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 
@@ -139,7 +139,7 @@ def check_file(candidate: Candidate, reference: Reference, tick: Tick = lambda: 
     if pilot.contract.input_shape != reference.contract.input_shape or lost:
         return _failed(candidate, faults, opened=True)
     try:
-        answers = answers_to(*_inputs(pilot, reference, tick))
+        answers = answers_to(*inputs_of(pilot, reference, tick))
     except ModelFileError as e:
         return _failed(candidate, [*faults, _fault(Kind.ANSWERS, e, path)], opened=True)
     found: dict[str, OutputCheck] = {}
@@ -191,7 +191,9 @@ def _failed(candidate: Candidate, faults: Sequence[Fault], *, opened: bool) -> F
     )
 
 
-def _inputs(pilot: Pilot, reference: Reference, tick: Tick) -> tuple[Infer, Iterator[NDArray[np.uint8]]]:
+def inputs_of(
+    pilot: Pilot, reference: Reference, tick: Tick = lambda: None
+) -> tuple[Infer, Iterator[NDArray[np.uint8]]]:
     """How the file is asked, and what; vectors are put in place as their picture comes."""
 
     def told() -> Iterator[NDArray[np.uint8]]:

@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.record.exports import EXPORT_NAME, Export, SeenDrive, SeenDrives, read_export
+from sepilot_export.verify.check import inputs_of
 from sepilot_export.verify.raw_frames import frame_count, resized
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import DriveError, FrameError, RunError, UsageError
-from sepilot_runtime.contract.contract import FrameInput, Output, Picture
+from sepilot_runtime.contract.contract import FrameInput, Output, Picture, Vector
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_train.base.cache import load_pictures
+from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.run.material import columns_of
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import standing_still_left_out, wanted_frames
@@ -60,10 +61,11 @@ def reference_on(
         DriveError: a drive cannot be read, or has no frames.
         RunError: it is one that the model was trained on or already judged on.
     """
-    record, trained_on = _exported(folder, known)
+    record, trained_on = _exported(folder)
     outputs = known.contract.outputs
     columns = {output.name: trained_on.columns.get(output.name, output.name) for output in outputs}
-    options = dataclasses.replace(options, labels=tuple(columns.values()))
+    beside = [column for vector in known.contract.vectors for column in _columns_of(vector, folder)]
+    options = dataclasses.replace(options, labels=tuple(dict.fromkeys([*columns.values(), *beside])))
     drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options, labelled=True)]
     seen = dataclasses.replace(trained_on, columns=columns)
     _require_unseen(paths, seen, known.contract.picture, record.min_throttle, progress=progress)
@@ -77,23 +79,43 @@ def reference_on(
     pictures = np.concatenate([s.pictures for s in sets])
     if not len(pictures):
         raise RunError(f"{paths[0]}: no usable frame")
-    return dataclasses.replace(
+    vectors = {vector.name: _vector(drives, sets, vector) for vector in known.contract.vectors}
+    other = dataclasses.replace(
         known,
         pictures=pictures,
+        vectors=vectors,
         drives=tuple(s.drive_id for s in sets for _ in s.names),
         names=tuple(name for s in sets for name in s.names),
         labels={name: np.concatenate([s.labels[column] for s in sets]) for name, column in columns.items()},
-        predictions=answers_to(pilot.infer_picture, pictures),
         source=source,
     )
+    return dataclasses.replace(other, predictions=answers_to(*inputs_of(pilot, other)))
 
 
-def _exported(folder: Path, known: Reference) -> tuple[Export, SeenDrives]:
-    """What export.json says, and about drives. Raises RunError where other drives cannot be judged by it."""
-    if known.vectors:
+def _columns_of(vector: Vector, folder: Path) -> tuple[str, ...]:
+    """Where its numbers stand in a recording. Raises RunError where nobody knows."""
+    if not vector.columns:
         raise RunError(
-            f"{folder}: --drives: a model that takes pictures alone expected, it takes {min(known.vectors)} as well"
+            f"{folder}: --drives: columns of a recording expected for the input {vector.name}, its contract names "
+            f"none; say vectors.{vector.name}.columns when it is adopted"
         )
+    return vector.columns
+
+
+def _vector(drives: Sequence[Drive], sets: Sequence[PictureSet], vector: Vector) -> NDArray[np.float32]:
+    """(n, size), by the recordings' columns. Raises RunError where one has not a number for each frame."""
+    for drive, found in zip(drives, sets, strict=True):
+        for name in vector.columns:
+            if lacking := np.count_nonzero(~np.isfinite(found.labels[name])):
+                raise RunError(
+                    f"{drive.path}: column {name}: a number in each frame expected for the input {vector.name}, "
+                    f"{lacking} of {len(found.names)} have none"
+                )
+    return np.concatenate([np.stack([s.labels[name] for name in vector.columns], axis=1) for s in sets])
+
+
+def _exported(folder: Path) -> tuple[Export, SeenDrives]:
+    """What export.json says, and about drives. Raises RunError where other drives cannot be judged by it."""
     record = read_export(folder)
     if record.drives is None:
         raise RunError(
