@@ -7,7 +7,7 @@ layer without bias that picks a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def _tensor(path: Path, name: str, tensor: Any) -> Tensor:
 
 
 def under_contract(net: Any, plan: Plan) -> Any:
-    """The net with the contract's inputs and outputs, models inside it dissolved into their layers."""
+    """The net with the contract's inputs and outputs, models inside it dissolved into layers where names allow it."""
     import keras
 
     def dissolved(layer: Any) -> Any:
@@ -71,10 +71,16 @@ def under_contract(net: Any, plan: Plan) -> Any:
             return layer
         return lambda inputs, **_: run_through(layer, keras.tree.flatten(inputs), dissolved)
 
-    inputs, fed = contract_inputs(plan)
-    found = run_through(net, [fed[t.name] for t in net.inputs], dissolved)
-    outputs = contract_outputs(plan, by_name(net.output_names, found))
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=net.name)
+    def made(call: Callable[[Any], Any]) -> Any:
+        inputs, fed = contract_inputs(plan)
+        found = run_through(net, [fed[t.name] for t in net.inputs], call)
+        outputs = contract_outputs(plan, by_name(net.output_names, found))
+        return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=net.name)
+
+    try:
+        return made(dissolved)
+    except ValueError:  # Two of the layers have one name.
+        return made(lambda layer: layer)
 
 
 def contract_inputs(plan: Plan) -> tuple[list[Any], dict[str, Any]]:

@@ -24,9 +24,9 @@ __all__ = ["label_faults", "no_better", "other_pictures"]
 CLEARLY = 0.03
 """By this share a mean error must be smaller, and by more than its noise.
 
-A net of ours that was trained with a crop of 0.25, on 1,000 held-out frames of a real drive: without a crop its error was
-larger by 16 % (95 % within 13 to 19), with 0.2 by 3 % (1 to 5), with 0.4 by 6 % (3 to 9), in another range by 7 % (4 to
-9). Neighbours are below the noise: with 0.28 and 0.3 it was 0.5 % smaller (within 1.8 smaller to 0.9 larger), with the
+A net of ours that was trained with a crop of 0.25, on 1,000 held-out frames of a real drive: its error was larger by
+16 % without a crop (95 % within 13 to 19), by 3 % with 0.2 (1 to 5), by 6 % with 0.4 (3 to 9), by 7 % in another range
+(4 to 9). Neighbours are below the noise: with 0.28 and 0.3 it was 0.5 % smaller (1.8 smaller to 0.9 larger), with the
 other `resize` the same. So these are not tried; labels do not tell a crop that is off by a twentieth of the frame.
 """
 

@@ -62,14 +62,13 @@ def reference_on(
         RunError: it is one that the model was trained on or already judged on.
     """
     record, trained_on = _exported(folder)
-    outputs = known.contract.outputs
-    columns = {output.name: trained_on.columns.get(output.name, output.name) for output in outputs}
+    columns = {output.name: trained_on.columns.get(output.name, output.name) for output in known.contract.outputs}
     beside = [column for vector in known.contract.vectors for column in _columns_of(vector, folder)]
     options = dataclasses.replace(options, labels=tuple(dict.fromkeys([*columns.values(), *beside])))
     drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options, labelled=True)]
     seen = dataclasses.replace(trained_on, columns=columns)
     _require_unseen(paths, seen, known.contract.picture, record.min_throttle, progress=progress)
-    _require_scale(drives, outputs)
+    _require_scale(drives, known.contract.outputs)
     pilot = load_pilot(model)
     source = f"{model.name}, which passed above"
     if known.contract.frame is not None:
@@ -79,11 +78,10 @@ def reference_on(
     pictures = np.concatenate([s.pictures for s in sets])
     if not len(pictures):
         raise RunError(f"{paths[0]}: no usable frame")
-    vectors = {vector.name: _vector(drives, sets, vector) for vector in known.contract.vectors}
     other = dataclasses.replace(
         known,
         pictures=pictures,
-        vectors=vectors,
+        vectors={vector.name: _vector(drives, sets, vector) for vector in known.contract.vectors},
         drives=tuple(s.drive_id for s in sets for _ in s.names),
         names=tuple(name for s in sets for name in s.names),
         labels={name: np.concatenate([s.labels[column] for s in sets]) for name, column in columns.items()},

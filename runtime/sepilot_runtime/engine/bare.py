@@ -9,9 +9,9 @@ and to ask one interpreter what another one has to say.
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,12 @@ def open_bare(
     """
     kind, found = read_content(path) if content is None else (ModelKind(path.suffix.lower()[1:]), content)
     name = engine or ENGINES[kind][0]
-    openers = {"litert": _litert, "onnxruntime": _onnxruntime, "openvino": _openvino, "openvino-bf16": _openvino}
+    openers = {
+        "litert": _litert,
+        "onnxruntime": _onnxruntime,
+        "openvino": _openvino,
+        "openvino-bf16": partial(_openvino, bf16=True),
+    }
     if name not in openers:
         raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected, as it has no contract")
     opened = openers[name]
@@ -176,21 +181,20 @@ _ONNX_TYPES = {
 }  # fmt: skip
 
 
-def _openvino(content: bytes, kind: ModelKind, threads: int) -> Opened:
+def _openvino(content: bytes, kind: ModelKind, threads: int, *, bf16: bool = False) -> Opened:
     try:
         import openvino
     except ModuleNotFoundError as e:
         raise MissingExtraError("openvino", "openvino") from e
+    from sepilot_runtime.engine.openvino import read, require_precision, settings
+
     core = openvino.Core()
-    with tempfile.TemporaryDirectory(prefix="sepilot-") as folder:
-        copy = Path(folder) / f"model.{kind}"  # The reader of TFLite files takes paths only.
-        copy.write_bytes(content)
-        model = core.read_model(str(copy))
+    require_precision(core, bf16=bf16)
+    model = read(core, content, kind)
     said = _names_in(content) if kind is ModelKind.TFLITE else None
     open_sizes = {p: [1 if n.is_dynamic else n.get_length() for n in p.partial_shape] for p in model.inputs}
     model.reshape(open_sizes)
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    request = core.compile_model(model, "CPU", settings(threads, bf16=bf16)).create_infer_request()
     ports = [*request.model_inputs], [*request.model_outputs]
 
     def tensors(found: Sequence[Any], names: Sequence[tuple[str, str, Affine | None]] | None) -> list[Tensor]:

@@ -28,7 +28,7 @@ from sepilot_runtime.engine.validation import (
     require_vector,
 )
 
-__all__ = ["OpenVinoEngine", "open_bf16"]
+__all__ = ["OpenVinoEngine", "open_bf16", "read", "require_precision", "settings"]
 
 _FAILURES = (RuntimeError, ValueError, TypeError)
 
@@ -46,8 +46,10 @@ class OpenVinoEngine:
         signature = _signature(file)
         try:
             core = openvino.Core()
-            _require_precision(core, bf16)
-            self._compiled = core.compile_model(_read(core, file), "CPU", _settings(threads, bf16))
+            require_precision(core, bf16=bf16)
+            self._compiled = core.compile_model(
+                read(core, file.content, file.kind), "CPU", settings(threads, bf16=bf16)
+            )
             self._request = self._compiled.create_infer_request()
             inputs = {_name(port, signature.inputs): port for port in self._compiled.inputs}
             outputs = {_name(port, signature.outputs): port for port in self._compiled.outputs}
@@ -91,7 +93,8 @@ def _always(array: NDArray[Any]) -> Callable[[], NDArray[Any]]:
     return lambda: array
 
 
-def _settings(threads: int, bf16: bool) -> dict[str, Any]:
+def settings(threads: int, *, bf16: bool) -> dict[str, Any]:
+    """What a model is compiled with."""
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         "INFERENCE_NUM_THREADS": threads,
@@ -100,19 +103,21 @@ def _settings(threads: int, bf16: bool) -> dict[str, Any]:
     }
 
 
-def _require_precision(core: Any, bf16: bool) -> None:
+def require_precision(core: Any, *, bf16: bool) -> None:
+    """Raise UsageError where the processor has no bfloat16."""
     # OpenVINO would quietly compute in float32.
     if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UsageError("openvino-bf16: this processor has no bfloat16; take openvino, which computes in float32")
 
 
-def _read(core: Any, file: ModelFile) -> Any:
-    if file.kind is ModelKind.ONNX:
-        return core.read_model(file.content)
+def read(core: Any, content: bytes, kind: ModelKind) -> Any:
+    """A file's content as OpenVINO's model."""
+    if kind is ModelKind.ONNX:
+        return core.read_model(content)
     # The reader of TFLite files takes paths only; the file itself may have been replaced since its contract was read.
     with tempfile.TemporaryDirectory(prefix="sepilot-") as folder:
         copy = Path(folder) / "model.tflite"
-        copy.write_bytes(file.content)
+        copy.write_bytes(content)
         return core.read_model(str(copy))
 
 
