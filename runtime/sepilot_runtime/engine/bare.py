@@ -75,7 +75,7 @@ def open_bare(
     """
     kind, found = read_content(path) if content is None else (ModelKind(path.suffix.lower()[1:]), content)
     name = engine or ENGINES[kind][0]
-    openers = {
+    openers: dict[str, Callable[[bytes, ModelKind, int], Opened]] = {
         "litert": _litert,
         "onnxruntime": _onnxruntime,
         "openvino": _openvino,
