@@ -126,7 +126,7 @@ def test_a_recipe_says_which_kind_and_means_a_number_where_it_says_nothing(folde
     again = folder / "again.toml"
     again.write_text(to_toml(recipe))
     assert load_recipe(str(again)) == recipe
-    with pytest.raises(RecipeError, match=r"outputs.kerb.low: unknown key; known: label, weight, names"):
+    with pytest.raises(RecipeError, match=r"outputs.kerb.low: unknown key; known: kind, label, weight, names"):
         load_recipe(str(folder / "kerb.toml"), ["outputs.kerb.low=0.0"])
     with pytest.raises(RecipeError, match=r"outputs.kerb.kind: one of scalar, choice expected, found 'boxes'"):
         load_recipe(str(folder / "kerb.toml"), ["outputs.kerb.kind=boxes"])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sepilot_export.compress.recipe import Finetune
+from sepilot_export.compress.step import SQUARED
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Output
 from sepilot_train.base.frame_set import FrameSet
@@ -20,12 +21,8 @@ from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
 from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.predict import by_name
-from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["SQUARED", "Course", "finetune"]
-
-SQUARED = TrainingSettings(loss="mse")
-"""The loss of numbers that name none of their own."""
+__all__ = ["Course", "finetune"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

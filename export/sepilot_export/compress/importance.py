@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.compress.channels import MIXING, Mask, Wiring
-from sepilot_export.compress.finetune import SQUARED
 from sepilot_export.compress.recipe import Slim
+from sepilot_export.compress.step import SQUARED
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.inspect.keras_graph import graph_of, outputs_of

@@ -151,7 +151,8 @@ class _Parser:
             value = {name: inner for name, inner in value.items() if name != "kind"}
         fields = {f.name: f for f in dataclasses.fields(kind)}
         if not self.later_keys and (unknown := sorted(set(value) - set(fields))):
-            raise self.error(f"{prefix}{unknown[0]}: unknown key; known: {', '.join(fields)}")
+            known = [*(["kind"] if tag is not None else []), *fields]
+            raise self.error(f"{prefix}{unknown[0]}: unknown key; known: {', '.join(known)}")
         for name, field in fields.items():
             optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
             if name not in value and (self.complete or not optional):
