@@ -170,8 +170,7 @@ def _through_others(
 ) -> dict[str, list[FileCheck]]:
     """What the interpreters of --engine make of the files that they run."""
     from sepilot_export.verify.check import check_files
-    from sepilot_runtime.engine.engines import engine_named, runs
-    from sepilot_runtime.engine.model_file import ModelKind
+    from sepilot_runtime.engine.names import ModelKind, engine_named, runs
 
     found: dict[str, list[FileCheck]] = {}
     for name in map(engine_named, request.engine.replace(",", " ").split()):

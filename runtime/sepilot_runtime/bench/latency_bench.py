@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.latency import Latency, Way, interleave, latency_of
 from sepilot_runtime.device.conditions import last_level_cache_bytes
 from sepilot_runtime.engine.bare import BareModel, open_bare, random_inputs
-from sepilot_runtime.engine.engines import Engine, EngineName
+from sepilot_runtime.engine.engines import Engine
 from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.names import EngineName
 from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.source.opening import open_source

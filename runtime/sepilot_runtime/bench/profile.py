@@ -20,7 +20,7 @@ from sepilot_runtime.base.files import read_json, sha256_of, write_json
 from sepilot_runtime.base.unique_names import names_of
 from sepilot_runtime.bench.latency_bench import Measurement
 from sepilot_runtime.device.checked import CHECK_NAME, rows_of
-from sepilot_runtime.engine.engines import EngineName, engine_named
+from sepilot_runtime.engine.names import EngineName, engine_named
 
 __all__ = ["Profile", "ineligible", "read_profile", "require_eligible", "write_profile"]
 

@@ -111,7 +111,7 @@ def _require_comparable(old: Benchmark, plan: BenchPlan) -> None:
 
 def _references(request: BenchRequest, files: Sequence[ModelFile]) -> tuple[list[Engine], list[str]]:
     """Engines to compare with, and why others are none."""
-    from sepilot_runtime.engine.model_file import ModelKind
+    from sepilot_runtime.engine.names import ModelKind
 
     engines: list[Engine] = []
     missing: list[str] = []
@@ -142,8 +142,7 @@ def _variants(
 ) -> list[Variant]:
     """Files and thread counts, by engine where engines are asked for; each file on those of them that run its kind."""
     from sepilot_runtime.bench.latency_bench import Variant
-    from sepilot_runtime.engine.engines import ENGINES, engine_named, runs
-    from sepilot_runtime.engine.model_file import ModelKind
+    from sepilot_runtime.engine.names import ENGINES, ModelKind, engine_named, runs
 
     kinds = {path: ModelKind(path.suffix.lower()[1:]) for path in paths}
     engines = [engine_named(word) for word in words]

@@ -94,8 +94,8 @@ def _beyond(request: CompareRequest, answers: Answers, name: str, found: Differe
 
 def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
     from sepilot_runtime.base.errors import UsageError
-    from sepilot_runtime.engine.engines import ENGINES, engine_named, runs
     from sepilot_runtime.engine.model_file import read_model_file
+    from sepilot_runtime.engine.names import ENGINES, engine_named, runs
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
 

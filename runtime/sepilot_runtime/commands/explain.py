@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     request = request_of(ExplainRequest, arguments, reader=reader_options(arguments))
 
     from sepilot_runtime.base.opencv import cv2
-    from sepilot_runtime.engine.engines import engine_named
+    from sepilot_runtime.engine.names import engine_named
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
     from sepilot_runtime.explain.explanation import choose, explain, survey

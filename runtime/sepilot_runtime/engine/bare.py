@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.quantization import Affine
-from sepilot_runtime.engine.engines import ENGINES, EngineName
-from sepilot_runtime.engine.model_file import ModelKind, read_content
+from sepilot_runtime.engine.model_file import read_content
+from sepilot_runtime.engine.names import ENGINES, EngineName, ModelKind
 from sepilot_runtime.engine.validation import first_line
 
 __all__ = ["BareModel", "Tensor", "open_bare", "random_inputs"]
@@ -223,7 +223,7 @@ def _names_in(content: bytes) -> tuple[list[tuple[str, str, Affine | None]], ...
 
 def main(argv: Sequence[str]) -> int:
     """A cold start's own process."""
-    from sepilot_runtime.engine.engines import engine_named
+    from sepilot_runtime.engine.names import engine_named
 
     path, threads, engine, seed = argv
     model = open_bare(Path(path), threads=int(threads), engine=engine_named(engine))

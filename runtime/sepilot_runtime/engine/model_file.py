@@ -12,7 +12,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from sepilot_runtime.base.caps import MODEL_BYTES, TABLE_ENTRIES
@@ -20,25 +19,10 @@ from sepilot_runtime.base.errors import ModelFileError, NoContractError
 from sepilot_runtime.base.reading import read_regular
 from sepilot_runtime.contract.contract import METADATA_KEY, Contract, require_contract_size
 from sepilot_runtime.engine.checksum import require_checksum
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.tflite_reader import metadata_of
 
-__all__ = [
-    "MODEL_SUFFIXES",
-    "ModelFile",
-    "ModelKind",
-    "model_files",
-    "read_content",
-    "read_contract",
-    "read_model_file",
-]
-
-
-class ModelKind(StrEnum):
-    """The formats that the car runs; the value is also the suffix of the file, without its dot."""
-
-    TFLITE = "tflite"
-    ONNX = "onnx"
-
+__all__ = ["MODEL_SUFFIXES", "ModelFile", "model_files", "read_content", "read_model_file"]
 
 MODEL_SUFFIXES = tuple(f".{kind}" for kind in ModelKind)
 
@@ -84,16 +68,6 @@ def _model_files_in(folder: Path) -> list[Path]:
     if not found:
         raise ModelFileError(f"{folder}: {' or '.join(MODEL_SUFFIXES)} files expected, found none")
     return found
-
-
-def read_contract(path: Path) -> Contract:
-    """The contract inside a .tflite or .onnx file.
-
-    Raises:
-        ModelFileError: missing, unreadable, damaged, or not a model of this kind.
-        ContractError: it carries no contract, or one that `Contract.from_json` refuses.
-    """
-    return read_model_file(path).contract
 
 
 def read_model_file(path: Path) -> ModelFile:

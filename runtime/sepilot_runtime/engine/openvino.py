@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, UsageError
 from sepilot_runtime.engine.buffers import input_buffers, reader
-from sepilot_runtime.engine.model_file import ModelFile, ModelKind
+from sepilot_runtime.engine.model_file import ModelFile
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.tflite_reader import Signature, SignatureTensor, signature_of
 from sepilot_runtime.engine.validation import (
     first_line,
