@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 
+from sepilot_runtime.commands.arguments import Part, number
 from sepilot_runtime.source.camera_request import CameraRequest, PixelFormat
 
-__all__ = ["add_camera_arguments", "camera_request"]
+__all__ = ["CAMERA", "add_camera_arguments", "camera_request"]
 
 
 def add_camera_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --camera-size, --camera-rate-hz and --camera-format, which `camera_request` reads."""
     group = parser.add_argument_group("camera", "what to ask it for; the start line says what it gives")
     group.add_argument("--camera-size", type=_size, metavar="WxH", help="for example 640x480 (default: the driver's)")
-    group.add_argument("--camera-rate-hz", type=_rate, metavar="HZ", help="frames per second (default: the driver's)")
+    group.add_argument(
+        "--camera-rate-hz",
+        type=number(0, 1000, " Hz", above=True),
+        metavar="HZ",
+        help="frames per second (default: the driver's)",
+    )
     group.add_argument(
         "--camera-format",
         type=PixelFormat,
@@ -39,11 +45,4 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"a rate between 0 and 1000 Hz expected, found {text!r}")
-    return value
+CAMERA: Part = (add_camera_arguments, camera_request)
