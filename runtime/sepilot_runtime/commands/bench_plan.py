@@ -48,6 +48,7 @@ def planned(request: BenchRequest, old: Benchmark | None) -> BenchPlan:
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.base.unique_names import names_of
     from sepilot_runtime.bench.profile import require_eligible
+    from sepilot_runtime.bench.regression import require_comparable
     from sepilot_runtime.engine.model_file import model_files
 
     paths = model_files(request.files)
@@ -76,7 +77,9 @@ def planned(request: BenchRequest, old: Benchmark | None) -> BenchPlan:
         },
     )  # fmt: skip
     if old is not None:
-        _require_comparable(old, plan)
+        keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
+        keys += [(plan.names[e.path], e.name, e.threads) for e in plan.references]
+        require_comparable(old, plan.settings, [(key, request.rounds) for key in keys])
     return plan
 
 
@@ -99,14 +102,6 @@ def _require_contracts(known: Collection[Path], paths: Sequence[Path], request: 
                 f"--{name.replace('_', '-')}: files with a contract expected, {bare} has none; bring it under one with "
                 f"`sepilot adopt {bare}`"
             )
-
-
-def _require_comparable(old: Benchmark, plan: BenchPlan) -> None:
-    from sepilot_runtime.bench.regression import require_comparable
-
-    keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
-    keys += [(plan.names[e.path], e.name, e.threads) for e in plan.references]
-    require_comparable(old, plan.settings, [(key, plan.settings["rounds"]) for key in keys])
 
 
 def _references(request: BenchRequest, files: Sequence[ModelFile]) -> tuple[list[Engine], list[str]]:

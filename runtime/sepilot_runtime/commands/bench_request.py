@@ -47,6 +47,8 @@ Figures of different machines, or of a machine under load, do not compare; ratio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRequest:
+    """A field per flag, which says what it is."""
+
     files: tuple[Path, ...] = flag(
         ".tflite or .onnx files, anybody's as well, or directories of them as `sepilot export` writes; or, with "
         "--against, one document of an earlier --json", "FILE", positional=True, nargs="+",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sepilot_runtime.commands.arguments import flag, number, request_from, switch
-from sepilot_runtime.commands.camera_arguments import CAMERA
 from sepilot_runtime.commands.reader_arguments import READER
 from sepilot_runtime.engine.names import OWN, USUAL_ENGINES
 from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_runtime.source.camera_request import CameraRequest
+from sepilot_runtime.source.camera_request import CameraRequest, PixelFormat
 
 __all__ = ["LEAST_LIVE_HZ", "DriveRequest", "drive_request"]
 
@@ -19,6 +19,7 @@ LEAST_LIVE_HZ = 5.0
 """The watchdog and the serial protocol's dead-man time-out are near a quarter of a second."""
 
 PAGE = "web page (docs/web.md)"
+CAMERA = "camera (what to ask it for; the start line says what it gives)"
 DEFAULT_PAGE = "127.0.0.1:8887"
 
 EPILOG = """\
@@ -37,8 +38,18 @@ Ctrl-C ends a drive cleanly: the files hold what was driven until then, and the 
 """
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, found, height = text.lower().partition("x")
+    numbers = found and width.isdecimal() and height.isdecimal()
+    if not numbers or not (1 <= int(width) <= 8192 and 1 <= int(height) <= 8192):
+        raise argparse.ArgumentTypeError(f"WIDTHxHEIGHT in pixels expected, such as 640x480, found {text!r}")
+    return int(width), int(height)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriveRequest:
+    """A field per flag, which says what it is; None where it was not given."""
+
     file: Path | None = flag("a .tflite or .onnx file made by `sepilot export`", "FILE", positional=True, nargs="?")
     slots: Path | None = flag("drive by the model that `sepilot install` made active there", "DIR")
     shadow: Path | None = flag(
@@ -84,14 +95,29 @@ class DriveRequest:
         "what the page needs to stop, start and record, and from another machine to look as well; it is safer in the "
         "environment, as SEPILOT_WEB_TOKEN", "TOKEN", group=PAGE,
     )  # fmt: skip
-    camera: CameraRequest
-    """For whole frames in colour."""
+    camera_size: tuple[int, int] = flag(
+        "for example 640x480 (default: the driver's)", "WxH", type=_size, default=(0, 0), group=CAMERA
+    )
+    camera_rate_hz: float = flag(
+        "frames per second (default: the driver's)", "HZ", type=number(0, 1000, " Hz", above=True), default=0.0,
+        group=CAMERA,
+    )  # fmt: skip
+    camera_format: PixelFormat = flag(
+        "auto, nv12, grey, yuyv or mjpg; auto takes the cheapest that is fast enough (default)", "FORMAT",
+        type=PixelFormat, choices=list(PixelFormat), default=PixelFormat.AUTO, group=CAMERA,
+    )  # fmt: skip
     reader: ReaderOptions
+
+    @property
+    def camera(self) -> CameraRequest:
+        """What the flags ask a camera for, of whole frames in colour."""
+        width, height = self.camera_size
+        return CameraRequest(width=width, height=height, rate_hz=self.camera_rate_hz, format=self.camera_format)
 
 
 def drive_request(argv: Sequence[str]) -> DriveRequest:
     """The request of a command line; argparse ends the process where it makes no sense."""
     return request_from(
         argv, DriveRequest, "drive", "Steer by a camera, a video, a folder of images or a recorded drive.", EPILOG,
-        camera=CAMERA, reader=READER,
+        reader=READER,
     )  # fmt: skip

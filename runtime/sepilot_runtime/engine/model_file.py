@@ -101,23 +101,13 @@ def read_content(path: Path) -> tuple[ModelKind, bytes]:
     Raises:
         ModelFileError: missing, no regular file, too large, unreadable, empty, or not a model of this kind.
     """
-    kind = _kind_by_suffix(path)
-    content = _read(path)
-    _require_content_of(kind, content, path)
-    return kind, content
-
-
-def _kind_by_suffix(path: Path) -> ModelKind:
     try:
-        return ModelKind(path.suffix.lower().removeprefix("."))
+        kind = ModelKind(path.suffix.lower().removeprefix("."))
     except ValueError as e:
         hint = "; `sepilot export` makes them" if path.suffix == ".pb" or path.is_dir() else ""
         if path.suffix in (".keras", ".h5"):
             hint = f"; `sepilot adopt {path}` makes them"
         raise ModelFileError(f"{path}: a model file ends in {' or '.join(MODEL_SUFFIXES)}{hint}") from e
-
-
-def _read(path: Path) -> bytes:
     try:
         content = read_regular(path, MODEL_BYTES)
     except FileNotFoundError as e:
@@ -126,15 +116,12 @@ def _read(path: Path) -> bytes:
         raise ModelFileError(f"{path}: cannot be read: {e.strerror or e}") from e
     if not content:
         raise ModelFileError(f"{path}: is empty")
-    return content
-
-
-def _require_content_of(kind: ModelKind, content: bytes, path: Path) -> None:
     # An ONNX file starts with the ModelProto field 1 (ir_version), which every writer puts first.
     found = ModelKind.TFLITE if content[4:8] == b"TFL3" else ModelKind.ONNX if content[0] == 0x08 else None
     if found is not kind:
         what = f"a {found.upper()} file by its content" if found else "something else by its content"
         raise ModelFileError(f"{path}: {kind.upper()} expected from its name, found {what}")
+    return kind, content
 
 
 # --- ONNX -----------------------------------------------------------------------------------------------------------
