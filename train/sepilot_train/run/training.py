@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_runtime import __version__
+from sepilot_runtime.base.documents import plain
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
 from sepilot_runtime.contract.contract import Contract, Provenance
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import Answers, FrameSet
-from sepilot_train.base.metrics import ScalarMetrics
 from sepilot_train.fit.fit import fit
+from sepilot_train.fit.outputs.protocol import Metrics
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.run import split
@@ -109,16 +111,16 @@ class _Judgement:
 
     train: FrameSet
     answers: Answers
-    metrics: Mapping[str, ScalarMetrics]
+    metrics: Mapping[str, Metrics]
 
 
 def complete_run(
     out: Path, recipe: Recipe, material: Material, net: Any, history: History, seconds: float
-) -> Mapping[str, ScalarMetrics]:
+) -> Mapping[str, Metrics]:
     """Judge a trained net on the held-out frames and write everything of the run directory that follows from it.
 
     Args:
-        net: Keras 3 Functional, pictures of `recipe` in, outputs of shape (n, 1) as its targets are named.
+        net: Keras 3 Functional, pictures of `recipe` in, outputs (n, *shape) named as its targets are.
         seconds: that the training took.
 
     Returns:
@@ -138,15 +140,15 @@ def complete_run(
 def _judge(recipe: Recipe, material: Material, net: Any) -> _Judgement:
     train, validation = material.frames("train"), material.frames("validation")
     answers = predict(net, validation.pictures)
-    metrics = {
-        name: target.metrics(validation.labels[name], answers[name], float(train.labels[name].mean()))
-        for name, target in recipe.targets.items()
-    }
+    metrics = {}
+    for name, target in recipe.targets.items():
+        constant = task_of(target.output(name, 1.0)).constant(train.labels[name])
+        metrics[name] = target.metrics(validation.labels[name], answers[name], constant)
     return _Judgement(train=train, answers=Answers(frames=validation, values=answers), metrics=metrics)
 
 
 def _write_figures(
-    out: Path, material: Material, metrics: Mapping[str, ScalarMetrics], history: History, seconds: float
+    out: Path, material: Material, metrics: Mapping[str, Metrics], history: History, seconds: float
 ) -> None:
     frames = material.split.counts()
     found = Validation(
@@ -165,7 +167,7 @@ def _write_figures(
         seconds=round(seconds, 2),
         skipped={s.drive_id: dict(s.skipped) for s in material.sets},
     )
-    write_json(out / VALIDATION_NAME, dataclasses.asdict(found))
+    write_json(out / VALIDATION_NAME, plain(found))
 
 
 def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) -> Contract:
@@ -190,19 +192,12 @@ def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) 
     )
 
 
-def _validation_figures(metrics: Mapping[str, ScalarMetrics]) -> dict[str, float]:
+def _validation_figures(metrics: Mapping[str, Metrics]) -> dict[str, float]:
     """The first output's by their names, those of others with the output's before it."""
     found: dict[str, float] = {}
     for place, (name, figures) in enumerate(metrics.items()):
-        values = {
-            "r2": figures.r2,
-            "mae": figures.mae,
-            "mae_nonzero": figures.mae_nonzero,
-            "constant_mae": figures.constant_mae,
-            "frames": float(figures.count),
-        }
         before = f"{name}." if place else ""
-        found |= {f"{before}{key}": round(value, 6) for key, value in values.items() if value is not None}
+        found |= {f"{before}{key}": round(value, 6) for key, value in figures.figures.items()}
     return found
 
 
@@ -226,8 +221,7 @@ def _draw(out: Path, recipe: Recipe, material: Material, judged: _Judgement, his
     if columns:
         plots.save_history(columns, folder / "training.png")
     for place, (name, metrics) in enumerate(judged.metrics.items()):
-        output = recipe.targets[name].output(name, material.drives[0].full_scale_deg)
-        labels, said, before = frames.labels[name], judged.answers.values[name], f"{name}-" if place else ""
-        plots.save_scatter(labels, said, metrics, output, folder / f"{before}scatter.png")
-        plots.save_driving(labels, said, output, folder / f"{before}driving.png")
-        plots.save_bins(metrics, output, folder / f"{before}bins.png")
+        target, before = recipe.targets[name], f"{name}-" if place else ""
+        output = target.output(name, material.drives[0].full_scale_deg)
+        for plot in target.plots(frames.labels[name], judged.answers.values[name], metrics, output):
+            plots.save_plot(plot, folder / f"{before}{plot.name}.png")
