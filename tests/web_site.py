@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import contract_of, frames, prediction_of
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.drive.supervisor import Control
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.web.address import web_address
 from sepilot_runtime.output.web.drive import Watched

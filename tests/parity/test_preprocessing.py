@@ -29,7 +29,7 @@ from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, FrameInput, Picture
 from sepilot_runtime.contract.preprocess import picture_of
-from sepilot_runtime.engine.model_file import read_contract
+from sepilot_runtime.engine.model_file import read_model_file
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
@@ -124,7 +124,7 @@ class Export:
         return next(c for c in candidates_of(self.folder) if c.form.name == name)
 
     def plain_contract(self, name: str) -> Contract:
-        contract = read_contract(self.candidate(name).path)
+        contract = read_model_file(self.candidate(name).path).contract
         return dataclasses.replace(contract, frame=None, golden=self.source.contract.golden)
 
     def write(self, path: Path, content: bytes, contract: Contract) -> Path:
@@ -152,7 +152,7 @@ class Export:
             for name in ("float32.tflite", "float32.onnx", "int8.tflite"):
                 content, *_ = files.put_in(self.plain[name], self.plain_contract(name), format_named(name))
                 honest = self.candidate(name)
-                path = self.write(self.scratch / f"planted-{name}", content, read_contract(honest.path))
+                path = self.write(self.scratch / f"planted-{name}", content, read_model_file(honest.path).contract)
                 checks.append(check_file(dataclasses.replace(honest, path=path), self.reference))
         return checks, said
 
@@ -189,7 +189,7 @@ def test_every_format_takes_frames_and_passes(export: Export, capsys: pytest.Cap
     assert found["reference"]["frames"] == 120
     for candidate in candidates_of(export.folder):
         assert "-frame-" in candidate.path.name
-        contract = read_contract(candidate.path)
+        contract = read_model_file(candidate.path).contract
         assert contract.frame == FrameInput(height=48, width=64) and contract.picture == GRAY
         assert load_pilot(candidate.path).engine.input_dtype == np.uint8
     record = json.loads((export.folder / "export.json").read_text())["preprocessing"]

@@ -13,7 +13,7 @@ from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.int8_as_onnx import Twin
 from sepilot_export.verify.fidelity import Fidelity, Skill
 from sepilot_export.verify.gates import Fault
-from sepilot_runtime.engine.engines import EngineName
+from sepilot_runtime.engine.names import EngineName
 
 __all__ = ["UNKNOWN", "Advice", "Candidate", "FileCheck", "Origin", "OutputCheck"]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import (
     BIAS,
     STEERING,
@@ -26,7 +27,6 @@ from sepilot_runtime.base.errors import DriveError, OutputError, UsageError
 from sepilot_runtime.commands.compare import main
 from sepilot_runtime.contract.contract import Picture, Scalar
 from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain.side_by_side import (
     Answers,
