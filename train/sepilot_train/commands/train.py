@@ -157,7 +157,8 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
     from sepilot_train.run.material import gather, open_sides
-    from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
+    from sepilot_train.run.net import build_net
+    from sepilot_train.run.training import require_same, start_run, train_run
     from sepilot_train.run.validation import read_validation
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
@@ -168,7 +169,7 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     sides = open_sides(request, told=_left_out)
     usable_cache()
     start_keras()
-    require_buildable(recipe)
+    build_net(recipe)
     progress = sys.stderr.isatty()
     material = gather(request, recipe, sides=sides, progress=progress)
     _announce(request, recipe, material)

@@ -79,23 +79,15 @@ def gather(
     _require_usable(everything, columns_of(recipe))
     sets = [s for _, s in everything]
     if given:
-        frames = [np.arange(len(s.names)) for s in sets]
-        # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
-        centre = [np.flatnonzero(s.camera == 0) for s in sets]
-        nothing = np.arange(0)
-        parts = Split(
-            kind="given",
-            train=tuple(frames[i] if i < len(first) else nothing for i in range(len(sets))),
-            validation=tuple(centre[i] if i >= len(first) else nothing for i in range(len(sets))),
-        )
+        parts = split.by_drive("given", sets, range(len(first), len(sets)))
     else:
         data = recipe.data
         parts = split.split_frames(
             sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed
         )
-        parts = dataclasses.replace(
-            parts, validation=tuple(v[s.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
-        )
+    # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
+    judging = tuple(v[s.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
+    parts = dataclasses.replace(parts, validation=judging)
     drives = tuple(d for d, _ in everything)
     return Material(columns=columns_of(recipe), drives=drives, sets=tuple(sets), split=parts)
 

@@ -101,7 +101,7 @@ class Run:
             RunError: a drive is missing or has changed since training.
         """
         split = read_document(SplitRecord, self.path / "split.json", RunError)
-        here = self._drives_now(moved_to)
+        here = self.drives(moved_to)
         found = [
             self._found(entry, here, picture or self.recipe.picture, progress=progress)
             for entry in split.drives
@@ -117,18 +117,15 @@ class Run:
             split=Split(kind=split.kind, train=train, validation=validation),
         )
 
-    def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
-        """Refuse drives that are no longer there or cannot be read, before any work is done for them.
+    def drives(self, moved_to: Sequence[Path] = ()) -> list[Drive]:
+        """All recordings of the run, as they are now.
 
         Args:
             moved_to: as in `frames`.
 
         Raises:
-            RunError, DriveError: as `drives`, as far as it can be told without decoding.
+            RunError, DriveError: one is no longer there, or cannot be read.
         """
-        self._drives_now(moved_to)
-
-    def _drives_now(self, moved_to: Sequence[Path]) -> list[Drive]:
         paths = [Path(p) for p in (*self.request.drives, *self.request.validation_drives)]
         gone = [p for p in paths if not p.exists()]
         if gone and not moved_to:
