@@ -102,13 +102,11 @@ def load_pictures(
     labels: Sequence[str] = ("steering",),
     cache_dir: Path | None = None,
     progress: bool = True,
-    workers: int | None = None,
 ) -> PictureSet:
     """Pictures of a drive's frames, from the cache or decoded into it.
 
     Args:
         labels: names of those that a net learns or is judged by: they are part of the fingerprint.
-        workers: threads that decode; one per core by default.
 
     Raises:
         DriveError: not one frame can be read.
@@ -120,7 +118,7 @@ def load_pictures(
     shape = (len(drive.frames), *picture.shape)
     bad = _read_info(info, pixels, shape)
     if bad is None:
-        bad = _decode(drive, picture, pixels, info, shape, progress=progress, workers=workers)
+        bad = _decode(drive, picture, pixels, info, shape, progress=progress)
     kept, skipped = _readable(drive, bad)
     return PictureSet(
         drive_id=drive.id,
@@ -189,14 +187,7 @@ def _sum(pixels: Path) -> int:
 
 
 def _decode(
-    drive: Drive,
-    picture: Picture,
-    pixels: Path,
-    info: Path,
-    shape: tuple[int, ...],
-    *,
-    progress: bool,
-    workers: int | None,
+    drive: Drive, picture: Picture, pixels: Path, info: Path, shape: tuple[int, ...], *, progress: bool
 ) -> dict[int, str]:
     bad: dict[int, str] = {}
     _sweep(pixels.parent)
@@ -206,20 +197,13 @@ def _decode(
             os.posix_fallocate(file.fileno(), 0, math.prod(shape))
         target = np.memmap(part, np.uint8, "r+", shape=shape)
         # A video has one position; a second reader would only make the first one start over.
-        threads = 1 if drive.frames.sequential else workers or os.cpu_count()
+        threads = 1 if drive.frames.sequential else os.cpu_count()
+        chunks = (range(start, min(start + CHUNK, shape[0])) for start in range(0, shape[0], CHUNK))
         with ThreadPoolExecutor(threads) as pool:
-            futures = pool.map(
-                lambda start: _decode_rows(drive.frames, picture, target, range(start, min(start + CHUNK, shape[0]))),
-                range(0, shape[0], CHUNK),
-            )
-            try:
-                for found in futures:
-                    bad.update(found)
-                    advance(CHUNK)
-            except BaseException:
-                # Ctrl-C must not wait for the rest of the drive.
-                pool.shutdown(cancel_futures=True)
-                raise
+            # Ctrl-C does not wait for the rest of the drive: who leaves the loop cancels what has not begun.
+            for found in pool.map(lambda rows: _decode_rows(drive.frames, picture, target, rows), chunks):
+                bad.update(found)
+                advance(CHUNK)
         target.flush()
         checksum = _sum(part)
     reasons = {str(row): reason for row, reason in bad.items()}

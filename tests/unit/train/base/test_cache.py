@@ -81,7 +81,8 @@ def test_a_video_is_gone_through_once(tmp_path: Path, monkeypatch: pytest.Monkey
     opened: list[Path] = []
     real = frames.video_file
     monkeypatch.setattr(frames, "video_file", lambda path: opened.append(path) or real(path))  # type: ignore[func-returns-value]
-    found = load_pictures(drive, PICTURE, cache_dir=tmp_path / "cache", progress=False, workers=8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    found = load_pictures(drive, PICTURE, cache_dir=tmp_path / "cache", progress=False)
     assert len(opened) == 1 and len(found.pictures) == 3 * cache.CHUNK
     assert np.array_equal(found.pictures[100], picture_of(drive.read(100), PICTURE))
 
