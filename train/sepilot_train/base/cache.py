@@ -48,23 +48,15 @@ class PictureSet:
     """The readable frames of a drive as pictures.
 
     Attributes:
+        drive: those frames alone; what does not decode is among its `skipped`.
         pictures: uint8 (n, height, width, channels), in the cache.
-        time_s, labels, camera, names: as in `Drive`, (n,) each.
-        skipped: reason to count, of the reader and of the decoder together.
         fingerprint: SHA-256 over the frames' names, file sizes and the labels that `load_pictures` was asked for; the
             same wherever the drive lies.
     """
 
-    drive_id: str
+    drive: Drive
     pictures: StoredPictures
-    time_s: NDArray[np.float64]
-    labels: Mapping[str, NDArray[np.float32]]
-    camera: NDArray[np.int8]
-    names: tuple[str, ...]
-    skipped: Mapping[str, int]
     fingerprint: str
-    full_scale_deg: float
-    rate_hz: float
 
 
 def default_cache() -> Path:
@@ -119,29 +111,19 @@ def load_pictures(
     bad = _read_info(info, pixels, shape)
     if bad is None:
         bad = _decode(drive, picture, pixels, info, shape, progress=progress)
-    kept, skipped = _readable(drive, bad)
-    return PictureSet(
-        drive_id=drive.id,
-        pictures=StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
-        time_s=kept.time_s,
-        labels=kept.labels,
-        camera=kept.camera,
-        names=kept.names,
-        skipped=skipped,
-        fingerprint=_fingerprint(kept, labels),
-        full_scale_deg=kept.full_scale_deg,
-        rate_hz=kept.rate_hz,
-    )
+    kept = _readable(drive, bad)
+    pictures = StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows)
+    return PictureSet(drive=kept, pictures=pictures, fingerprint=_fingerprint(kept, labels))
 
 
-def _readable(drive: Drive, bad: Mapping[int, str]) -> tuple[Drive, dict[str, int]]:
-    """The drive without the `bad` rows, and how many were skipped for which reason. Raises DriveError."""
+def _readable(drive: Drive, bad: Mapping[int, str]) -> Drive:
+    """The drive without the `bad` rows, which are skipped for their reasons. Raises DriveError."""
     good = np.array([row not in bad for row in drive.rows.tolist()], bool)
     if not good.any():
         first = next(iter(bad.values()))
         raise DriveError(f"{drive.path}: not one of {len(drive)} frames can be read, the first because the {first}")
     skipped = Counter(drive.skipped) + Counter(bad[row] for row in drive.rows[~good].tolist())
-    return drive.taken(np.flatnonzero(good)), dict(skipped)
+    return dataclasses.replace(drive.taken(np.flatnonzero(good)), skipped=dict(skipped))
 
 
 def _key(frames: Frames, picture: Picture) -> str:

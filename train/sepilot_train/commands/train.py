@@ -176,7 +176,7 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     if not resume:
         start_run(out, request, recipe, command)
     on_epoch = functools.partial(_say, recipe=recipe, every=not progress)
-    run = train_run(out, request, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
+    run = train_run(out, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
     found = read_validation(run.path)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
@@ -188,8 +188,8 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
 def _announce(request: Request, recipe: Recipe, material: Material) -> None:
     train, held = material.split.counts()
     skipped: Counter[str] = Counter()
-    for pictures in material.sets:
-        skipped.update(pictures.skipped)
+    for drive in material.drives:
+        skipped.update(drive.skipped)
     why = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
     how = {
         "given": "on the drives named with --val",

@@ -41,8 +41,8 @@ from sepilot_train.run.split import DriveSplit, Split, SplitRecord
 
 __all__ = ["Run", "open_run", "read_split"]
 
-Found = tuple[Drive, PictureSet, NDArray[np.int64], NDArray[np.int64]]
-"""A drive and its pictures, and which of these are on the training and on the validation side."""
+Found = tuple[PictureSet, NDArray[np.int64], NDArray[np.int64]]
+"""The pictures of a drive, and which of them are on the training and on the validation side."""
 
 MODELS = (".keras", ".h5", ".tflite", ".onnx")
 """Suffixes of files that others train and save."""
@@ -109,13 +109,9 @@ class Run:
         ]
         if not found:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side or 'any side'} expected, found none")
-        drives, sets, train, validation = zip(*found, strict=True)
-        return Material(
-            columns=columns_of(self.recipe),
-            drives=drives,
-            sets=sets,
-            split=Split(kind=split.kind, train=train, validation=validation),
-        )
+        sets, train, validation = zip(*found, strict=True)
+        parts = Split(kind=split.kind, train=train, validation=validation)
+        return Material(columns=columns_of(self.recipe), sets=sets, split=parts)
 
     def drives(self, moved_to: Sequence[Path] = ()) -> list[Drive]:
         """All recordings of the run, as they are now.
@@ -147,10 +143,10 @@ class Run:
                 kept = wanted_frames(drive, self.request.filter, self.recipe.data.min_throttle)
                 pictures = load_pictures(kept, picture, labels=labels, progress=progress)
                 if pictures.fingerprint == entry.fingerprint:
-                    return _placed(dataclasses.replace(kept, id=name), pictures, entry, self.path)
+                    return _placed(pictures, entry, self.path)
         if not own:
             raise RunError(f"{self.path}: drive {name!r} expected, found {', '.join(d.id for d in here)}")
-        return _placed(own[0], load_pictures(own[0], picture, labels=labels, progress=progress), entry, self.path)
+        return _placed(load_pictures(own[0], picture, labels=labels, progress=progress), entry, self.path)
 
 
 def open_run(path: Path) -> Run:
@@ -195,18 +191,19 @@ def read_split(path: Path) -> tuple[DriveSplit, ...]:
     return read_document(SplitRecord, path / "split.json", RunError).drives
 
 
-def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) -> Found:
-    place = {name: i for i, name in enumerate(pictures.names)}
+def _placed(pictures: PictureSet, entry: DriveSplit, where: Path) -> Found:
+    place = {name: i for i, name in enumerate(pictures.drive.names)}
     missing = [name for name in (*entry.train, *entry.validation) if name not in place]
     if missing:
         raise RunError(
-            f"{where}: drive {drive.id} has changed since training: {len(missing)} of its frames are gone, "
+            f"{where}: drive {entry.id} has changed since training: {len(missing)} of its frames are gone, "
             f"the first is {missing[0]}"
         )
     train, validation = (
         np.array([place[name] for name in getattr(entry, side)], dtype=np.int64) for side in ("train", "validation")
     )
-    return drive, dataclasses.replace(pictures, drive_id=drive.id), train, validation
+    drive = dataclasses.replace(pictures.drive, id=entry.id)
+    return dataclasses.replace(pictures, drive=drive), train, validation
 
 
 def _require_files(run: Path) -> None:

@@ -67,7 +67,6 @@ def require_same(out: Path, request: Request, recipe: Recipe) -> None:
 
 def train_run(
     out: Path,
-    request: Request,
     recipe: Recipe,
     material: Material,
     *,
@@ -78,22 +77,21 @@ def train_run(
     """Fit the recipe's net to the material and complete the run directory `out`.
 
     Args:
-        on_epoch: as in `learner.fit`.
+        on_epoch: as in `fit.fit`.
 
     Returns:
         The finished run.
     """
     import keras
 
-    settings = dataclasses.replace(recipe.training, seed=request.seed)
-    keras.utils.set_random_seed(request.seed)
+    keras.utils.set_random_seed(recipe.training.seed)
     net = build_net(recipe)
     train, validation = material.frames("train"), material.frames("validation")
     begin = time.perf_counter()
     # A training that was killed in its first epoch has nothing to go on from, and starts over.
     resume = resume and (out / "checkpoint" / "state.npz").exists()
     history = fit(
-        net, train, validation, recipe.targets, settings, recipe.augmentation, out, resume=resume,
+        net, train, validation, recipe.targets, recipe.training, recipe.augmentation, out, resume=resume,
         on_epoch=on_epoch, show_progress=progress,
     )  # fmt: skip
     complete_run(out, recipe, material, net, history, time.perf_counter() - begin)
@@ -142,7 +140,7 @@ def _write_figures(out: Path, material: Material, metrics: Figures, history: His
         kept_epoch=history.kept_epoch,
         stopped_early=history.stopped_early,
         seconds=round(seconds, 2),
-        skipped={s.drive_id: dict(s.skipped) for s in material.sets},
+        skipped={drive.id: dict(drive.skipped) for drive in material.drives},
     )
     write_json(out / VALIDATION_NAME, dataclasses.asdict(found))
 
@@ -188,7 +186,7 @@ def _validation_figures(metrics: Figures) -> dict[str, float]:
 
 
 def _frame_size(material: Material) -> tuple[int, int] | None:
-    """(width, height) of the training frames, by the first of each drive; None where their shapes differ."""
+    """(width, height) of the training frames, by the first readable of each drive; None where their shapes differ."""
     sizes = []
     for drive in material.drives:
         try:
