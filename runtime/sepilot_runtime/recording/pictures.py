@@ -108,9 +108,7 @@ def read_pictures(folder: Path, paths: list[Path], options: ReaderOptions) -> li
         UsageError: the pattern cannot be used.
     """
     pattern = _angle_pattern(options)
-    if pattern is None:
-        return [_read_unlabelled(folder, paths, options)]
-    matches = [(path, match) for path in paths if (match := pattern.fullmatch(path.stem))]
+    matches = [(path, match) for path in paths if pattern and (match := pattern.fullmatch(path.stem))]
     if len(matches) <= len(paths) / 2:
         return [_read_unlabelled(folder, paths, options)]
     if options.angle_pattern == ANGLE_PATTERN and _is_counter(matches):
