@@ -17,7 +17,6 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import Answers
-from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.base.stored import Pictures
 from sepilot_train.inspect.keras import keras_nodes
 from sepilot_train.inspect.table import layer_table
@@ -71,11 +70,9 @@ def _figures(
     rows = []
     for output in contract.outputs:
         labels, said = found.frames.labels[output.name], found.values[output.name]
-        # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
-        metrics, increase = scalar_metrics(labels, said, 0.0), None
+        task, increase = task_of(output), None
         if before is not None:
             increase = task_increase(said, before.values[output.name], labels, found.frames.drives, output)
-        rows.append(
-            Evaluation(name=name, output=output.name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)
-        )
+        mae, r2 = float(task.error(said, labels).mean()), task.r2(said, labels)
+        rows.append(Evaluation(name=name, output=output.name, r2=r2, mae=mae, mae_increase=increase, **net))
     return tuple(rows)

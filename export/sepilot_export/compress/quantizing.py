@@ -30,12 +30,12 @@ from sepilot_export.compress.recipe import Quantize
 from sepilot_export.convert.deploy import plain_graph
 from sepilot_export.convert.embed import tflite_weights
 from sepilot_export.convert.equalize import equalize
-from sepilot_export.convert.ranges import asked_range
 from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.fit.predict import by_name, predict
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
@@ -61,7 +61,7 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     require_wiring(model, net, pictures[:32])
     heads = zip(course.outputs(), bridged.output_names, strict=True)
     labels = course.train.labels
-    seed_ranges(net, pictures, {head: asked_range(labels[o.name], o.low, o.high) for o, head in heads})
+    seed_ranges(net, pictures, {head: task_of(o).asked(labels[o.name]) for o, head in heads})
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Output, Precision
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.run.recipe import Gates
 
 __all__ = ["FORMATS", "Format", "GateLimits", "Limits", "choose_formats", "format_named", "limits_of"]
@@ -152,9 +154,18 @@ def limits_of(
 
     Args:
         max_drop: instead of `mae_increase` for what is calibrated.
+
+    Returns:
+        By output, one for each gate of its kind.
     """
     given = gates.get(form.precision, {})
     everywhere = {gate: limit for gate, limit in given.items() if not isinstance(limit, Mapping)}
     drop = {} if max_drop is None or not form.needs_calibration else {"mae_increase": max_drop}
     own = {name: limits for name, limits in given.items() if isinstance(limits, Mapping)}
-    return {o.name: {**form.limits, **everywhere, **own.get(o.name, {}), **drop} for o in outputs}
+    limits = {}
+    for output in outputs:
+        rules = task_of(output).gates()
+        usual = {rule.name: form.limits.get(rule.name, rule.limits.get(form.precision, math.inf)) for rule in rules}
+        asked = {**everywhere, **own.get(output.name, {}), **drop}
+        limits[output.name] = usual | {gate: limit for gate, limit in asked.items() if gate in usual}
+    return limits

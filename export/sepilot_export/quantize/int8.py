@@ -13,7 +13,7 @@ from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.layer_names import names_of
-from sepilot_export.convert.ranges import Activations, Fitted, Range, asked_range, fit_ranges, output_range
+from sepilot_export.convert.ranges import Activations, Fitted, Range, fit_ranges, output_range
 from sepilot_export.quantize import calibration, mixed_precision
 from sepilot_export.quantize.calibrated import Calibrated, calibrate
 from sepilot_export.quantize.calibration import Choice
@@ -25,6 +25,7 @@ from sepilot_export.quantize.quantizers import OnnxQuantizer, TfliteQuantizer
 from sepilot_export.quantize.sqnr import FRAMES, Noise
 from sepilot_export.record.exports import TuningFigures
 from sepilot_export.verify.tuning_set import TuningSet
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.inspect.keras_graph import maker_of
 
 __all__ = ["Calibration", "Int8", "Int8File", "Int8Options"]
@@ -224,7 +225,7 @@ class Int8:
     def _asked(self) -> dict[str, Range]:
         """What the labels ask of each output."""
         labels = self._source.training.labels
-        return {o.name: asked_range(labels[o.name], o.low, o.high) for o in self._source.contract.outputs}
+        return {o.name: task_of(o).asked(labels[o.name]) for o in self._source.contract.outputs}
 
     def _heads(self) -> dict[str, str]:
         """Output to the layer that makes it."""

@@ -24,7 +24,7 @@ from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.bench.latency_bench import Measurement, Variant, measure, synthetic_frames
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_train.base.plots import mark_of
+from sepilot_runtime.contract.outputs.units import mark_of
 from sepilot_train.inspect.table import layer_table
 
 __all__ = ["judge_place", "timed"]

@@ -33,7 +33,8 @@ def parse(kind: type[T], value: Any, key: str, error: type[SepilotError], *, com
     Args:
         key: where `value` stands, for messages; "" for the top of a document.
         error: raised with one line for whatever does not fit, also in place of the dataclass's own checks.
-        complete: every field must be given, defaults notwithstanding.
+        complete: every field must be given, defaults notwithstanding. Otherwise a table that does not say its `kind`
+            is of the first.
 
     Raises:
         error: see above.
@@ -106,7 +107,7 @@ class _Parser:
             return None
         kinds = [a for a in arguments if a is not type(None)]
         if isinstance(value, dict) and (tags := {t: k for k in kinds if (t := _tag_of(k))}):
-            tag = value.get("kind")
+            tag = value.get("kind", None if self.complete else next(iter(tags)))
             if not isinstance(tag, str) or tag not in tags:
                 raise self.error(f"{key}.kind: one of {', '.join(tags)} expected, found {_describe(tag)}")
             return self.any(tags[tag], value, key)

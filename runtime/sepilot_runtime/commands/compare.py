@@ -81,12 +81,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _beyond(request: CompareRequest, answers: Answers, name: str, found: Difference) -> bool:
     """Whether the two are further apart in one output than is allowed, told in one line."""
-    from sepilot_runtime.contract.outputs.scalar.drawing import amount
+    from sepilot_runtime.contract.outputs.units import amount, mark_of
 
     said, allowed = answers.said[name], request.max_diff.get(name, request.max_diff.get(""))
     if allowed is None or found.max <= allowed:
         return False
-    worst, unit = int(answers.ids[abs(said.apart).argmax()]), amount(0, said.output, 0)[1:]
+    worst, unit = int(answers.ids[abs(said.apart).argmax()]), mark_of(said.output)
     apart = (f"{name} " if len(answers.said) > 1 else "") + amount(found.max, said.output)
     print(f"sepilot: frame {worst}: {apart} apart, {allowed:g}{unit} allowed by --max-diff", file=sys.stderr)
     return True

@@ -142,8 +142,10 @@ def _draw_video(
 def _document(
     request: ExplainRequest, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> dict[str, Any]:
+    from sepilot_runtime.contract.outputs.units import key_suffix
+
     influence, output = explanation.influence, found.output
-    unit = output.suffix
+    unit = key_suffix(output)
     return {
         "file": str(pilot.engine.path),
         "output": output.name,
@@ -162,7 +164,7 @@ def _document(
                 "frame": e.frame.id,
                 "time_s": round(e.frame.time_s, 4),
                 "chosen_for": e.why,
-                f"{output.name}{unit}": round(e.saliency.prediction.in_unit(output.name), 4),
+                f"{output.name}{unit}": round(e.saliency.reading, 4),
                 "novelty": None if e.novelty is None else round(e.novelty, 4),
                 f"largest_influence{unit}": round(float(abs(e.saliency.moved).max()), 4),
             }
@@ -176,7 +178,7 @@ def _bands(influence: Influence, axis: Any) -> list[dict[str, float]]:
 
 
 def _table(pilot: Pilot, influence: Influence, found: Survey) -> str:
-    from sepilot_runtime.contract.outputs.scalar.drawing import amount
+    from sepilot_runtime.contract.outputs.units import amount
 
     picture = pilot.contract.picture
     rows, columns = influence.shares("rows"), influence.shares("columns")

@@ -240,7 +240,7 @@ def _report(run: Run, found: Validation) -> None:
         before = f"{output.name}: " if len(outputs) > 1 else ""
         scale = output.scale if output.unit == "deg" else None
         best, still = (_number(m.mae, scale, 2), _number(m.constant_mae, scale, 2)) if scale else ("", "")
-        table.add_row(f"{before}{mine}", _number(m.r2), _number(m.mae), best, _number(m.mae_nonzero))
+        table.add_row(f"{before}{mine}", _number(m.r2), _number(m.mae), best, _number(m.figures.get("mae_nonzero")))
         table.add_row(f"{before}constant", _number(m.constant_r2), _number(m.constant_mae), still, "")
         if output is outputs[0]:
             seen = _number(leak.lookup_mae, scale, 2) if scale else ""

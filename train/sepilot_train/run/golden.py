@@ -35,7 +35,7 @@ def golden_frames(
     pictures = np.stack([picture_of(frame, picture) for frame in frames])
     expected = predict(net, pictures)
     return tuple(
-        golden_from(frame, {name: float(values[i]) for name, values in expected.items()}, pictures[i])
+        golden_from(frame, {name: values[i] for name, values in expected.items()}, pictures[i])
         for i, frame in enumerate(frames)
     )
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_runtime import __version__
+from sepilot_runtime.base.documents import plain
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
 from sepilot_runtime.contract.contract import Contract, Provenance
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import Answers, FrameSet
-from sepilot_train.base.metrics import ScalarMetrics
 from sepilot_train.fit.fit import fit
+from sepilot_train.fit.outputs.protocol import Metrics
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.run import split
@@ -32,7 +34,7 @@ from sepilot_train.run.validation import VALIDATION_NAME, Validation
 
 __all__ = ["complete_run", "require_same", "start_run", "train_run"]
 
-Figures = Mapping[str, ScalarMetrics]
+Figures = Mapping[str, Metrics]
 """By output, how good a net is on the held-out frames."""
 
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless")
@@ -102,7 +104,7 @@ def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, histor
     """Judge a trained net on the held-out frames and write everything of the run directory that follows from it.
 
     Args:
-        net: Keras 3 Functional, pictures of `recipe` in, outputs of shape (n, 1) as its targets are named.
+        net: Keras 3 Functional, pictures of `recipe` in, outputs (n, *shape) named as its targets are.
         seconds: that the training took.
 
     Returns:
@@ -111,10 +113,10 @@ def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, histor
     write_json(out / "split.json", dataclasses.asdict(split.record_of(material.sets, material.split)))
     train, validation = material.frames("train"), material.frames("validation")
     answers = Answers(frames=validation, values=predict(net, validation.pictures))
-    metrics = {
-        name: target.metrics(validation.labels[name], answers.values[name], float(train.labels[name].mean()))
-        for name, target in recipe.targets.items()
-    }
+    metrics = {}
+    for name, target in recipe.targets.items():
+        constant = task_of(target.output(name, 1.0)).constant(train.labels[name])
+        metrics[name] = target.metrics(validation.labels[name], answers.values[name], constant)
     answers.save(out / "predictions.npz")
     _write_figures(out, material, metrics, history, seconds)
     write_text(out / "contract.json", _contract(recipe, material, net, train, answers, metrics).to_json())
@@ -142,7 +144,7 @@ def _write_figures(out: Path, material: Material, metrics: Figures, history: His
         seconds=round(seconds, 2),
         skipped={drive.id: dict(drive.skipped) for drive in material.drives},
     )
-    write_json(out / VALIDATION_NAME, dataclasses.asdict(found))
+    write_json(out / VALIDATION_NAME, plain(found))
 
 
 def _contract(
@@ -173,15 +175,8 @@ def _validation_figures(metrics: Figures) -> dict[str, float]:
     """The first output's by their names, those of others with the output's before it."""
     found: dict[str, float] = {}
     for place, (name, figures) in enumerate(metrics.items()):
-        values = {
-            "r2": figures.r2,
-            "mae": figures.mae,
-            "mae_nonzero": figures.mae_nonzero,
-            "constant_mae": figures.constant_mae,
-            "frames": float(figures.count),
-        }
         before = f"{name}." if place else ""
-        found |= {f"{before}{key}": round(value, 6) for key, value in values.items() if value is not None}
+        found |= {f"{before}{key}": round(value, 6) for key, value in figures.figures.items()}
     return found
 
 
@@ -205,8 +200,7 @@ def _draw(out: Path, recipe: Recipe, material: Material, answers: Answers, metri
     if columns:
         plots.save_history(columns, folder / "training.png")
     for place, (name, found) in enumerate(metrics.items()):
-        output = recipe.targets[name].output(name, material.drives[0].full_scale_deg)
-        labels, said, before = answers.frames.labels[name], answers.values[name], f"{name}-" if place else ""
-        plots.save_scatter(labels, said, found, output, folder / f"{before}scatter.png")
-        plots.save_driving(labels, said, output, folder / f"{before}driving.png")
-        plots.save_bins(found, output, folder / f"{before}bins.png")
+        target, before = recipe.targets[name], f"{name}-" if place else ""
+        output = target.output(name, material.drives[0].full_scale_deg)
+        for plot in target.plots(answers.frames.labels[name], answers.values[name], found, output):
+            plots.save_plot(plot, folder / f"{before}{plot.name}.png")

@@ -30,8 +30,8 @@ from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
-from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.base.plots import ACCENT, BAD, GOOD, GRID, INK, SECOND
+from sepilot_train.fit.outputs.scalar.metrics import scalar_metrics
 from sepilot_train.run.recipe import load_recipe, to_toml
 from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
