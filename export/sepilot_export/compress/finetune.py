@@ -20,8 +20,12 @@ from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
 from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.predict import by_name
+from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["Course", "finetune"]
+__all__ = ["SQUARED", "Course", "finetune"]
+
+SQUARED = TrainingSettings(loss="mse")
+"""The loss of numbers that name none of their own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -101,6 +105,9 @@ def _step(net: Any, optimizer: Any, course: Course, teacher: Any) -> Any:
 
     variables, names = net.trainable_variables, [output.name for output in course.outputs()]
     optimizer.build(variables)
+    losses = {name: target.loss_of(SQUARED) for name, target in course.targets.items()}
+    if teacher is not None:
+        losses = dict.fromkeys(names, lambda wanted, said: tf.reduce_mean(tf.square(said - wanted)))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator,unused-ignore]
     def train(pictures: Any, uniforms: Any, labels: Any) -> Any:
@@ -108,7 +115,7 @@ def _step(net: Any, optimizer: Any, course: Course, teacher: Any) -> Any:
         wanted = labels if teacher is None else by_name(names, teacher(changed, training=False))
         with tf.GradientTape() as tape:
             said = by_name(names, net(changed, training=True))
-            parts = [course.targets[n].weight * tf.reduce_mean(tf.square(said[n] - wanted[n])) for n in names]
+            parts = [course.targets[n].weight * losses[n](wanted[n], said[n]) for n in names]
             # Penalties that layers bring along.
             loss = tf.add_n([*parts, *net.losses])
         gradients = tape.gradient(loss, variables)

@@ -18,18 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.compress.channels import MIXING, Mask, Wiring
+from sepilot_export.compress.finetune import SQUARED
 from sepilot_export.compress.recipe import Slim
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.outputs.protocol import Target
-from sepilot_train.fit.settings import TrainingSettings
 from sepilot_train.inspect.keras_graph import graph_of, outputs_of
 
 __all__ = ["choose", "cost", "taylor"]
 
 Worth = NDArray[np.float64]
-
-SQUARED = TrainingSettings(loss="mse")
-"""The loss of numbers that name none of their own."""
 
 _DEPTHWISE_COST = 6.0
 """Time of a depthwise multiplication in pointwise ones: `swift`'s blocks in LiteRT take 0.4 µs + 50 µs per depthwise

@@ -78,7 +78,7 @@ def draw_plot(plot: Plot, output: str) -> Chart:
 
     return draw_twice(
         f"{plot.name} {output}", plot.label, draw, FULL if plot.shape == "row" else COLUMN,
-        title=plot.title + (f": {output}" if output else ""),
+        title=plot.title if output in plot.title else f"{plot.title}: {output}",
         key=tuple((words, _VARIABLES[color].removeprefix("--")) for words, color in plot.key),
     )  # fmt: skip
 

@@ -70,7 +70,7 @@ class ScalarMetrics:
         def size(error: float | None) -> str:
             return "n/a" if error is None else amount(error * output.scale, output, 2 if output.unit == "deg" else 3)
 
-        r2 = "n/a" if self.r2 is None else f"{self.r2:.3f}"
+        r2 = "n/a" if self.r2 is None else f"{self.r2:.3f}".replace("-", "\N{MINUS SIGN}")
         sides = self.bins[0].low < 0
         return (
             Told(name="R²", value=r2, remark="1 is perfect, 0 knows nothing"),
