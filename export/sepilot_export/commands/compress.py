@@ -86,7 +86,7 @@ def _compress(request: CompressRequest, compressions: Sequence[Compression], com
 
     # Whatever speaks against the paths is said before the back end is imported.
     run, teachers = open_run(request.run), [open_run(path) for path in request.teacher]
-    run.require_drives(request.drives)
+    run.drives(request.drives)
     from sepilot_train.base.quiet import start_keras
 
     start_keras()

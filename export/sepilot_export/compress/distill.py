@@ -35,8 +35,8 @@ def require_fair(teachers: Sequence[Run], material: Material) -> None:
     if not teachers:
         raise UsageError("--teacher RUN: at least one expected for a recipe with a distill section")
     judged = {
-        pictures.drive_id: {pictures.names[i] for i in index}
-        for pictures, index in zip(material.sets, material.split.validation, strict=True)
+        drive.id: {drive.names[i] for i in index}
+        for drive, index in zip(material.drives, material.split.validation, strict=True)
         if len(index)
     }
     for teacher in teachers:

@@ -164,7 +164,7 @@ def _contract(
             recipe_sha256=hashlib.sha256(said.encode()).hexdigest(),
             dataset_fingerprint=hashlib.sha256("".join(s.fingerprint for s in sets).encode()).hexdigest(),
             drives=(),
-            validation_drives=tuple(s.drive_id for s in sets),
+            validation_drives=tuple(s.drive.id for s in sets),
             validation={},
             versions=versions(TOOLS),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -241,7 +241,7 @@ def _record(
     foreign: Foreign, contract: Contract, sets: Sequence[PictureSet], files: Sequence[ExportedFile],
     failed: Sequence[Failure], reader: ReaderOptions, notes: Sequence[str],
 ) -> Export:  # fmt: skip
-    seen = tuple(SeenDrive(id=s.drive_id, fingerprint=s.fingerprint, train=0, validation=len(s.names)) for s in sets)
+    seen = tuple(SeenDrive(id=s.drive.id, fingerprint=s.fingerprint, train=0, validation=len(s.drive)) for s in sets)
     return Export(
         created=contract.provenance.created,
         recipe=contract.provenance.recipe,

@@ -41,28 +41,28 @@ class AdoptionFrames(FrameSet):
 
 def adoption_frames(sets: Sequence[PictureSet], plan: Plan, most: int) -> AdoptionFrames:
     """At most `most`, evenly. What a recording does not have of a vector is made up: numbers in [0, 1)."""
-    everything = [(s, i) for s, found in enumerate(sets) for i in range(len(found.names))]
+    everything = [(s, i) for s, found in enumerate(sets) for i in range(len(found.drive))]
     chosen = [everything[i] for i in np.linspace(0, len(everything) - 1, min(most, len(everything))).astype(int)]
     notes, vectors = [], {}
     for vector in plan.vectors:
         vectors[vector.name] = np.random.default_rng(0).random((len(chosen), vector.size), np.float32)
-        if vector.columns and all(set(vector.columns) <= set(s.labels) for s in sets):
-            columns = [[sets[s].labels[name][i] for s, i in chosen] for name in vector.columns]
+        if vector.columns and all(set(vector.columns) <= set(s.drive.labels) for s in sets):
+            columns = [[sets[s].drive.labels[name][i] for s, i in chosen] for name in vector.columns]
             vectors[vector.name] = np.nan_to_num(np.array(columns, np.float32).T)
         else:
             notes.append(f"{vector.name}: made-up numbers in [0, 1), as the recordings have no columns for it")
     labels = {o.name: np.full(len(chosen), np.nan, np.float32) for o in plan.outputs}
     for name, values in labels.items():
         for place, (s, i) in enumerate(chosen):
-            values[place] = sets[s].labels[name][i] if name in sets[s].labels else np.nan
+            values[place] = sets[s].drive.labels[name][i] if name in sets[s].drive.labels else np.nan
         if not np.isfinite(values).any():
             notes.append(f"{name}: no labels, so nobody can tell whether the picture is as stated")
     return AdoptionFrames(
         pictures=np.stack([sets[s].pictures[i] for s, i in chosen]),
         vectors=vectors,
         labels=labels,
-        drives=tuple(sets[s].drive_id for s, _ in chosen),
-        names=tuple(sets[s].names[i] for s, i in chosen),
+        drives=tuple(sets[s].drive.id for s, _ in chosen),
+        names=tuple(sets[s].drive.names[i] for s, i in chosen),
         places=tuple(s for s, _ in chosen),
         notes=tuple(notes),
     )

@@ -80,9 +80,9 @@ def reference_on(
     return dataclasses.replace(
         known,
         pictures=pictures,
-        drives=tuple(s.drive_id for s in sets for _ in s.names),
-        names=tuple(name for s in sets for name in s.names),
-        labels={name: np.concatenate([s.labels[column] for s in sets]) for name, column in columns.items()},
+        drives=tuple(s.drive.id for s in sets for _ in s.drive.names),
+        names=tuple(name for s in sets for name in s.drive.names),
+        labels={name: np.concatenate([s.drive.labels[column] for s in sets]) for name, column in columns.items()},
         predictions=answers_to(pilot.infer_picture, pictures),
         source=source,
     )

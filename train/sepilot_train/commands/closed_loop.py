@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_runtime.engine.model_file import model_files
     from sepilot_train.base.progress import progress_bar
-    from sepilot_train.closed_loop.evaluation import evaluation_seeds, sweep_delays
+    from sepilot_train.closed_loop.evaluation import evaluation_seeds, run_closed_loop
     from sepilot_train.closed_loop.tables import print_tables, record_of
     from sepilot_train.simulator import open_simulator
 
@@ -81,16 +81,15 @@ def main(argv: Sequence[str]) -> int:
     places = {driver.name: str(path) for driver, path in zip(drivers, files, strict=False)}
     seeds = evaluation_seeds(request.worlds, request.seed)
     with progress_bar("driving", len(seeds) * len(drivers) * len(request.delay_ms)) as advance:
-        results = sweep_delays(
-            simulator, drivers, seeds, request.steps, request.delay_ms, advance, request.max_throttle
-        )
+        results = run_closed_loop(
+            simulator, drivers, seeds, request.steps, request.delay_ms,
+            max_throttle=request.max_throttle, on_world=advance,
+        )  # fmt: skip
+    record = record_of(simulator, seeds, request.steps, results, _conditions(), places)
     if request.json:
-        record = record_of(simulator, seeds, request.steps, results, _conditions(), places)
         print(json.dumps(dataclasses.asdict(record), indent=2))
     else:
-        from rich.console import Console
-
-        print_tables(simulator, seeds, request.steps, results, Console(highlight=False))
+        print_tables(record)
     return 0 if _enough_survived(results, request.min_survived) else 1
 
 
@@ -126,10 +125,9 @@ def _delays(text: str) -> list[float]:
 
 
 def _require_sense(request: ClosedLoopRequest) -> None:
-    for name, least in (("worlds", 1), ("steps", 1)):
-        value = getattr(request, name)
-        if value < least:
-            raise UsageError(f"--{name}: {least} or more expected, found {value}")
+    for name in ("worlds", "steps"):
+        if (value := getattr(request, name)) < 1:
+            raise UsageError(f"--{name}: 1 or more expected, found {value}")
     if not 0 < request.max_throttle <= 1:
         raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {request.max_throttle:g}")
     wanted = request.min_survived

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sepilot_runtime.recording.drive import Drive
-    from sepilot_runtime.recording.opening import Met
+    from sepilot_runtime.recording.opening import LeftOut
     from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 
 __all__ = ["main"]
@@ -48,10 +48,10 @@ def main(argv: Sequence[str]) -> int:
 
         draw_sheet(drives, arguments.sheet)
     if arguments.json:
-        others = [{"path": str(met.path), "reason": met.left_out} for met in left_out]
+        others = [{"path": str(other.path), "reason": other.reason} for other in left_out]
         print(json.dumps({"drives": rows, "left_out": others}, indent=2, allow_nan=False))
         return 0
-    _print(rows, [str(met) for met in left_out])
+    _print(rows, [str(other) for other in left_out])
     if arguments.sheet is not None:
         print(f"contact sheet: {arguments.sheet}")
     return 0
@@ -75,19 +75,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _found(paths: Sequence[Path], options: ReaderOptions, wanted: DriveFilter) -> tuple[list[Drive], list[Met]]:
+def _found(paths: Sequence[Path], options: ReaderOptions, wanted: DriveFilter) -> tuple[list[Drive], list[LeftOut]]:
     """The drives with the wanted frames, and what was met besides and is none."""
     from sepilot_runtime.base.errors import DriveError
-    from sepilot_runtime.recording.opening import Met, meet
+    from sepilot_runtime.recording.opening import LeftOut, meet
 
-    drives, left_out = [], []
-    for met in meet(paths, options):
+    drives, others = meet(paths, options)
+    kept, left_out = [], []
+    for drive in drives:
         try:
-            drives += [met.drive.filtered(wanted)] if met.drive else []
-            left_out += [] if met.drive else [met]
+            kept.append(drive.filtered(wanted))
         except DriveError as e:
-            left_out.append(Met(path=met.path, left_out=str(e)))
-    return drives, left_out
+            left_out.append(LeftOut(path=drive.path, reason=str(e)))
+    return kept, left_out + others
 
 
 def _corrupt(drive: Drive) -> dict[str, int]:
@@ -109,14 +109,10 @@ def _corrupt(drive: Drive) -> dict[str, int]:
     found: Counter[str] = Counter()
     threads = 1 if drive.frames.sequential else os.cpu_count()
     with progress_bar(f"verifying {drive.id}", len(drive)) as advance, ThreadPoolExecutor(threads) as pool:
-        try:
-            for answer in pool.map(reason, range(len(drive))):
-                found[answer] += 1
-                advance(1)
-        except BaseException:
-            # Ctrl-C must not wait for the rest of the drive.
-            pool.shutdown(cancel_futures=True)
-            raise
+        # Ctrl-C does not wait for the rest of the drive: who leaves the loop cancels what has not begun.
+        for answer in pool.map(reason, range(len(drive))):
+            found[answer] += 1
+            advance()
     del found[""]
     return dict(found)
 
