@@ -88,21 +88,16 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion, ou
         UsageError: the patch is larger than the picture.
     """
     picture = pilot.contract.picture
-    if occlusion.patch > min(picture.height, picture.width):
-        raise UsageError(
-            f"--patch: at most the {min(picture.height, picture.width)} pixels of the picture's shorter side expected, "
-            f"found {occlusion.patch}"
-        )
+    if occlusion.patch > (most := min(picture.height, picture.width)):
+        shorter = "pixels of the picture's shorter side"
+        raise UsageError(f"--patch: at most the {most} {shorter} expected, found {occlusion.patch}")
     prediction = pilot.predict(frame)
     task, said = task_of(output), np.asarray(prediction.raw[output.name], np.float32).reshape(1, *output.shape)
     here = task.reading(said, said)[0]
     given = pilot.seen.copy()
     # In the model's input: the whole of a picture, or the part of a frame that the picture is made of.
-    top, bottom, left, right = (
-        crop_box(given.shape[0], given.shape[1], picture)
-        if pilot.contract.frame
-        else (0, picture.height, 0, picture.width)
-    )
+    whole = (0, picture.height, 0, picture.width)
+    top, bottom, left, right = crop_box(*given.shape[:2], picture) if pilot.contract.frame else whole
     rows = _windows(picture.height, occlusion, top, bottom)
     columns = _windows(picture.width, occlusion, left, right)
     cover = _cover(given, (bottom - top) / picture.height * occlusion.patch, occlusion.fill)
@@ -116,13 +111,8 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion, ou
             total[row, column] += here - without
             times[row, column] += 1
             given[given_rows, given_columns] = kept
-    return Saliency(
-        output=output,
-        moved=total / times,
-        prediction=prediction,
-        reading=float(np.clip(here, *task.span)),
-        inferences=1 + len(rows) * len(columns),
-    )
+    count, reading = 1 + len(rows) * len(columns), float(np.clip(here, *task.span))
+    return Saliency(output=output, moved=total / times, prediction=prediction, reading=reading, inferences=count)
 
 
 def _windows(size: int, occlusion: Occlusion, low: int, high: int) -> list[tuple[slice, slice]]:

@@ -30,7 +30,7 @@ def shape_of(builder: str) -> tuple[int, int, int]:
 )
 def test_published_parameter_counts(builder: str, parameters: int) -> None:
     outputs = load_recipe(builder).targets
-    assert build_model(builder, shape_of(builder), {}, tuple(outputs)).count_params() == parameters
+    assert build_model(builder, shape_of(builder), {}, dict.fromkeys(outputs, 1)).count_params() == parameters
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
