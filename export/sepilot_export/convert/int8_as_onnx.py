@@ -92,18 +92,13 @@ def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tup
 
 
 def _as_tf2onnx_reads(int8: bytes) -> bytes:
-    """The same TFLite file without what ai-edge-quantizer writes and tf2onnx misreads.
+    """The same TFLite file without what tf2onnx misreads.
 
-    It names the tensors between int8 and float32 operations as tf2onnx names its own, and leaves the older of two
-    fields with an operation's code empty, where a zero means an addition.
+    ai-edge-quantizer names the tensors between int8 and float32 operations as tf2onnx names its own.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     model = tflite_model(int8)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.replace(b"_dequant", b"_real").replace(b"_prequant", b"_raw")
-    for code in model.operatorCodes:
-        code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
     return tflite_content(model)
 
 

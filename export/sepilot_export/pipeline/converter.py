@@ -18,7 +18,6 @@ from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.int8_as_onnx import Twin, to_onnx
-from sepilot_export.pipeline import sparse
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8, Int8File
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
@@ -31,6 +30,9 @@ from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
 __all__ = ["Converter", "Made"]
+
+ENOUGH_ZEROS = 0.3
+"""Share of zeros in one kernel from which the converter stores it as sparse; below it, places cost more than zeros."""
 
 CUT_OFF = (
     "int8.tflite: trained by an earlier version; ONNX Runtime and OpenVINO cut off sums of its kernels on processors "
@@ -71,7 +73,7 @@ class Converter:
             "float32.tflite": lambda: Made(content=tflite.convert(self._saved(), "float32")),
             "float16.tflite": lambda: Made(content=tflite.convert(self._saved(), "float16")),
             "dynamic.tflite": lambda: Made(content=tflite.convert(self._saved(), "dynamic")),
-            "sparse.tflite": lambda: Made(content=sparse.convert_sparse(self._saved())),
+            "sparse.tflite": lambda: Made(content=tflite.convert(self._saved(), "sparse")),
             "int8.tflite": self._trained_int8
             if source.trained_int8
             else lambda: self._quantized("int8.tflite", "tflite"),
@@ -84,11 +86,10 @@ class Converter:
 
     def reason_to_skip(self, form: Format) -> str:
         """Why a format is of no use for this model, "" where it is."""
-        if form.name != "sparse.tflite":
+        weights = (w for layer in self._deployed.layers for w in layer.get_weights() if w.ndim > 1 and w.size >= 64)
+        if form.name != "sparse.tflite" or any((w == 0).mean() >= ENOUGH_ZEROS for w in weights):
             return ""
-        if sparse.has_enough_zeros([kernel for layer in self._deployed.layers for kernel in _kernels(layer)]):
-            return ""
-        return f"{form.name}: left out, as no kernel has {sparse.ENOUGH:.0%} zeros that it could leave out"
+        return f"{form.name}: left out, as no kernel has {ENOUGH_ZEROS:.0%} zeros that it could leave out"
 
     def write(self, form: Format, folder: Path) -> tuple[ExportedFile, Made]:
         """Make a file and, once it is proved, put it into `folder`.
@@ -180,10 +181,6 @@ def _decisions(made: Made) -> dict[str, Any]:
         if made.twin is None:
             found |= {"cost": mixed.cost, "figures": made.int8.figures}
     return found
-
-
-def _kernels(layer: Any) -> list[NDArray[Any]]:
-    return [w for w in layer.get_weights() if w.ndim > 1]
 
 
 def _file_stem(recipe: str) -> str:
