@@ -17,7 +17,7 @@ from sepilot_runtime.base.claims import claimed
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
-from sepilot_runtime.commands.arguments import request_of, seed
+from sepilot_runtime.commands.arguments import request_of, seed, verb_parser
 
 if TYPE_CHECKING:
     from sepilot_export.convert.formats import Format
@@ -95,9 +95,8 @@ def _export(request: ExportRequest, formats: Sequence[Format], command: str) -> 
     )
     size = frame_input(request.with_preprocessing) if request.with_preprocessing else None
     source = source_of(run, moved_to=request.drives, progress=sys.stderr.isatty())
-    raw = None
-    if request.with_preprocessing is not None:
-        raw = read_raw_frames(run, source, size, moved_to=request.drives)
+    wanted = request.with_preprocessing is not None
+    raw = read_raw_frames(run, source, size, moved_to=request.drives) if wanted else None
     with progress_bar("", len(formats) + 4, apart=True) as advance:
         written = export_source(
             source, formats, request.out, int8=int8, raw=raw, command=command,
@@ -136,11 +135,8 @@ def _require_calibrated(request: ExportRequest, formats: Sequence[Format]) -> No
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot export",
-        description="Write the model of a training run as TFLite and ONNX files, each with its contract inside.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = verb_parser(
+        "export", "Write the model of a training run as TFLite and ONNX files, each with its contract inside.", EPILOG
     )
     parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run directory of `sepilot train`")
     parser.add_argument("--out", metavar="DIR", type=Path, help="the directory to write; must not exist")

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sepilot_runtime.commands.arguments import verb_parser
+
 __all__ = ["main"]
 
 EPILOG = """examples:
@@ -45,11 +47,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot report",
-        description="Gather a training run, its exported files and their figures in one self-contained HTML page.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = verb_parser(
+        "report", "Gather a training run, its exported files and their figures in one self-contained HTML page.", EPILOG
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="the run directory of `sepilot train`")
     parser.add_argument(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.commands.arguments import count, request_of, seed
+from sepilot_runtime.commands.arguments import count, request_of, seed, verb_parser
 
 __all__ = ["main"]
 
@@ -79,12 +79,11 @@ def _tradeoff(request: TradeoffRequest) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot tradeoff",
-        description="Compare every file at hand in error, time and size, and name the most accurate, a balanced one "
+    parser = verb_parser(
+        "tradeoff",
+        "Compare every file at hand in error, time and size, and name the most accurate, a balanced one "
         "and the smallest.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        EPILOG,
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", type=Path, help="runs, exports, or folders that hold them, two levels deep"

@@ -20,8 +20,8 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT
 
-__all__ = ["OPSET", "activations_of", "convert_float32", "finished", "from_function", "keep_float_nodes", "prepare",
-           "quantize", "to_float16"]  # fmt: skip
+__all__ = ["OPSET", "Constants", "activations_of", "convert_float32", "finished", "from_function", "keep_float_nodes",
+           "prepare", "quantize", "to_float16"]  # fmt: skip
 
 OPSET = 17
 
@@ -226,6 +226,23 @@ class _Reader:
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._feed, None)
+
+
+class Constants:
+    """The constants of an ONNX model by name, to read and to replace."""
+
+    def __init__(self, model: Any) -> None:
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_array(self._tensors[name]))
+
+    def __setitem__(self, name: str, values: NDArray[Any]) -> None:
+        from onnx import numpy_helper
+
+        self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
 
 def _checked(model: Any) -> bytes:

@@ -8,12 +8,22 @@ from typing import Any, TypeVar
 
 from sepilot_runtime.base.errors import UsageError
 
-__all__ = ["LARGEST_SEED", "count", "horizon", "request_of", "seed"]
+__all__ = ["LARGEST_SEED", "count", "horizon", "request_of", "seed", "verb_parser"]
 
 Request = TypeVar("Request")
 
 LARGEST_SEED = 2**32 - 1
 """That NumPy and Keras both take."""
+
+
+def verb_parser(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """The parser of `sepilot VERB`, whose epilog keeps its lines."""
+    return argparse.ArgumentParser(
+        prog=f"sepilot {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def request_of(kind: type[Request], arguments: argparse.Namespace, **parts: Any) -> Request:
