@@ -15,12 +15,12 @@ from sepilot_runtime.base.claims import claimed
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
-from sepilot_runtime.commands.arguments import request_of
+from sepilot_runtime.commands.arguments import request_of, verb_parser
 
 if TYPE_CHECKING:
-    from sepilot_export.compress.job import Compressed
     from sepilot_export.compress.recipe import Compression
-    from sepilot_export.record.compressions import Evaluation
+    from sepilot_export.record.compressions import CompressionRecord, Evaluation
+    from sepilot_runtime.contract.contract import Output
 
 __all__ = ["main"]
 
@@ -96,16 +96,13 @@ def _compress(request: CompressRequest, compressions: Sequence[Compression], com
     if request.json:
         print((request.out / "compression.json").read_text(encoding="utf-8"), end="")
     else:
-        _report(done)
+        _report(done, run.contract.outputs, request.out)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot compress",
-        description="Make the net of a run smaller or faster: prune, slim, cluster, train for int8, distill.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = verb_parser(
+        "compress", "Make the net of a run smaller or faster: prune, slim, cluster, train for int8, distill.", EPILOG
     )
     parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run directory of train or compress")
     parser.add_argument(
@@ -157,7 +154,7 @@ def _list(compressions: Sequence[Compression]) -> int:
     return 0
 
 
-def _report(done: Compressed) -> None:
+def _report(done: CompressionRecord, outputs: Sequence[Output], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -185,14 +182,13 @@ def _report(done: Compressed) -> None:
     console.print(table)
     distances = [
         f"{found.max_deviation * output.scale:.2f} {output.unit}".rstrip() + (f" ({output.name})" if several else "")
-        for output in done.run.contract.outputs
+        for output in outputs
         if (found := done.outputs[output.name]).max_deviation is not None
     ]
     if distances:
         console.print(f"int8.tflite is at most {', '.join(distances)} from the float net that it was trained with")
     console.print(
-        f"\n{done.seconds:.0f} s; run directory: {done.run.path}\n"
-        f"next: sepilot export {done.run.path} --out {done.run.path}-export",
+        f"\n{done.seconds:.0f} s; run directory: {out}\nnext: sepilot export {out} --out {out}-export",
         soft_wrap=True,
     )
 

@@ -60,12 +60,13 @@ def from_function(function: Callable[..., Mapping[str, Any]], specs: Mapping[str
         return convert(Path(folder), "float32")
 
 
-def convert(saved: Path, way: Literal["float32", "float16", "dynamic", "sparse"]) -> bytes:
+def convert(saved: Path, way: Literal["float32", "float16", "dynamic", "sparse", "trained int8"]) -> bytes:
     """A SavedModel with the signature `serve` as a TFLite file that needs no calibration.
 
     Args:
         way: "sparse" is float32 with kernels of many zeros stored as the values that are none and their places; with
-            int8 weights LiteRT's default kernels refuse such a file ("failed to prepare").
+            int8 weights LiteRT's default kernels refuse such a file ("failed to prepare"). "trained int8" takes the
+            ranges that the graph has from a training for int8.
     """
     import tensorflow as tf
 
@@ -75,6 +76,8 @@ def convert(saved: Path, way: Literal["float32", "float16", "dynamic", "sparse"]
         converter.optimizations = [optimize.EXPERIMENTAL_SPARSITY if way == "sparse" else optimize.DEFAULT]
     if way == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if way == "trained int8":
+        converter.inference_input_type = converter.inference_output_type = tf.int8
     return bytes(converter.convert())
 
 
