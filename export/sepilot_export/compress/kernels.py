@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.compress.recipe import Compression, Prune
+from sepilot_export.compress.recipe import Cluster, Prune
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 
@@ -86,10 +86,8 @@ def dense_reason(kernel: Kernel, settings: Prune) -> str:
     return ""
 
 
-def own_values_reason(kernel: Kernel, compression: Compression) -> str:
+def own_values_reason(kernel: Kernel, settings: Cluster) -> str:
     """Why a kernel is not clustered; "" where it is."""
-    settings = compression.cluster
-    assert settings is not None
     if kernel.layer in settings.skip:
         return "in skip"
     if kernel.kind == "depthwise":

@@ -74,7 +74,7 @@ def _work(folder: Path, tell: Any) -> None:
         notes += pruning.prune(model, compression.prune, course)
         _renew_statistics(model, course)
     if compression.cluster is not None:
-        notes += clustering.cluster(model, compression, course)
+        notes += clustering.cluster(model, compression.cluster, course)
         _renew_statistics(model, course)
     if compression.quantize is not None:
         found, content = quantizing.quantize(model, compression.quantize, course, folder)
