@@ -20,8 +20,8 @@ from sepilot_export.convert.formats import Format, choose_formats, format_named
 from sepilot_export.convert.preprocessing import ARITHMETIC, Taps, picture_graph, taps, to_onnx, to_tflite
 from sepilot_export.pipeline import frame_input
 from sepilot_export.pipeline.export import export_source
-from sepilot_export.pipeline.frame_input import FrameDifference
 from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.record.exports import Preprocessing
 from sepilot_export.verify.check import candidates_of, check_file, check_files
 from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.raw_frames import RawFrames, spread
@@ -51,6 +51,10 @@ SIZES = [
     ((5, 3), Picture(height=2, width=2)),
     ((1, 2), Picture(height=2, width=3)),
 ]
+
+
+def difference_of(levels: int) -> Preprocessing:
+    return Preprocessing(height=1, width=1, frames=1, largest_difference_levels=levels, differing_pixels=0.0)
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -135,13 +139,13 @@ class Export:
         """Check files with other parts of `preprocessing` in them, and what exporting them says."""
         said = ""
 
-        def difference(*arguments: Any) -> FrameDifference:
+        def difference(*arguments: Any) -> Preprocessing:
             nonlocal said
             try:
                 return real_difference(*arguments)
             except RunError as e:
                 said = str(e)
-                return FrameDifference(levels=0, share=0.0)
+                return difference_of(0)
 
         checks = []
         with pytest.MonkeyPatch.context() as patch:
@@ -287,7 +291,7 @@ def test_int8_gates_alone_would_let_a_fault_pass(export: Export) -> None:
 def test_room_for_rounding_only_where_it_is_needed(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = format_named("float32.tflite").limits
     for levels, allowed in ((0, limits["max_error"]), (1, limits["max_error"] + frame_input.ROUNDING_ERROR)):
-        found = FrameDifference(levels=levels, share=0.0)
+        found = difference_of(levels)
         monkeypatch.setattr(frame_input, "_difference", lambda *_, found=found: found)
         files = frame_input.FrameFiles(export.model, export.source, export.raw)
         assert files.limits({"steering": limits})["steering"]["max_error"] == allowed

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
     from sepilot_export.convert.failures import Failure
-    from sepilot_export.verify.check import Tick
     from sepilot_export.verify.file_check import Candidate, FileCheck
     from sepilot_export.verify.reference import Reference
 
@@ -63,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         reader=READER,
     )  # fmt: skip
     from sepilot_export.record.exports import read_export
-    from sepilot_export.verify.check import candidates_of, check_files
+    from sepilot_export.verify.check import candidates_of
     from sepilot_export.verify.reference import read_reference
     from sepilot_runtime.base.files import require_place
     from sepilot_runtime.recording.opening import open_drives
@@ -77,8 +75,7 @@ def main(argv: Sequence[str]) -> int:
         open_drives(request.drives, request.reader)
     reference = read_reference(folder)
     through = _through_others(request, candidates, reference)
-    with _progress(candidates, reference) as tick:
-        checks = list(check_files(candidates, reference, tick))
+    checks = _checked(candidates, reference)
     sections = [(checks, reference)]
     if request.drives:
         sections.append(_on_other_drives(request, folder, candidates, checks, reference))
@@ -145,13 +142,11 @@ def _through_others(
     request: CheckRequest, candidates: Sequence[Candidate], reference: Reference
 ) -> dict[str, list[FileCheck]]:
     """What the interpreters of --engine make of the files that they run."""
-    from sepilot_export.verify.check import check_files
 
     found: dict[str, list[FileCheck]] = {}
     for name in engines_named(request.engine):
         chosen = [dataclasses.replace(c, engine=name) for c in candidates if runs(name, ModelKind(c.form.suffix))]
-        with _progress(chosen, reference) as tick:
-            found[name] = list(check_files(chosen, reference, tick))
+        found[name] = _checked(chosen, reference)
     return found
 
 
@@ -162,19 +157,20 @@ def _on_other_drives(
     checks: Sequence[FileCheck],
     reference: Reference,
 ) -> tuple[list[FileCheck], Reference]:
-    from sepilot_export.verify.check import check_files, stand_in
+    from sepilot_export.verify.check import stand_in
     from sepilot_export.verify.unseen_drives import reference_on
 
     model = stand_in(checks).candidate.path
     other = reference_on(request.drives, request.reader, model, reference, folder, progress=sys.stderr.isatty())
-    with _progress(candidates, other) as tick:
-        return list(check_files(candidates, other, tick)), other
+    return _checked(candidates, other), other
 
 
-def _progress(candidates: Sequence[Candidate], reference: Reference) -> AbstractContextManager[Tick]:
+def _checked(candidates: Sequence[Candidate], reference: Reference) -> list[FileCheck]:
+    from sepilot_export.verify.check import check_files
     from sepilot_train.base.progress import progress_bar
 
-    return progress_bar("checking", len(candidates) * len(reference))
+    with progress_bar("checking", len(candidates) * len(reference)) as tick:
+        return list(check_files(candidates, reference, tick))
 
 
 def _conditions() -> dict[str, str]:

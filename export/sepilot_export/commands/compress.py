@@ -17,9 +17,9 @@ from sepilot_runtime.base.terminal import legible
 from sepilot_runtime.commands.arguments import flag, request_from, switch
 
 if TYPE_CHECKING:
-    from sepilot_export.compress.job import Compressed
     from sepilot_export.compress.recipe import Compression
-    from sepilot_export.record.compressions import Evaluation
+    from sepilot_export.record.compressions import CompressionRecord, Evaluation
+    from sepilot_runtime.contract.contract import Output
 
 __all__ = ["main"]
 
@@ -107,7 +107,7 @@ def _compress(request: CompressRequest, compressions: Sequence[Compression], com
     if request.json:
         print((request.out / "compression.json").read_text(encoding="utf-8"), end="")
     else:
-        _report(done)
+        _report(done, run.contract.outputs, request.out)
     return 0
 
 
@@ -138,7 +138,7 @@ def _list(compressions: Sequence[Compression]) -> int:
     return 0
 
 
-def _report(done: Compressed) -> None:
+def _report(done: CompressionRecord, outputs: Sequence[Output], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -166,14 +166,13 @@ def _report(done: Compressed) -> None:
     console.print(table)
     distances = [
         f"{found.max_deviation * output.scale:.2f} {output.unit}".rstrip() + (f" ({output.name})" if several else "")
-        for output in done.run.contract.outputs
+        for output in outputs
         if (found := done.outputs[output.name]).max_deviation is not None
     ]
     if distances:
         console.print(f"int8.tflite is at most {', '.join(distances)} from the float net that it was trained with")
     console.print(
-        f"\n{done.seconds:.0f} s; run directory: {done.run.path}\n"
-        f"next: sepilot export {done.run.path} --out {done.run.path}-export",
+        f"\n{done.seconds:.0f} s; run directory: {out}\nnext: sepilot export {out} --out {out}-export",
         soft_wrap=True,
     )
 

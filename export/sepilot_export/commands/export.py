@@ -110,9 +110,8 @@ def _export(request: ExportRequest, formats: Sequence[Format], command: str) -> 
     )
     size = frame_input(request.with_preprocessing) if request.with_preprocessing else None
     source = source_of(run, moved_to=request.drives, progress=sys.stderr.isatty())
-    raw = None
-    if request.with_preprocessing is not None:
-        raw = read_raw_frames(run, source, size, moved_to=request.drives)
+    wanted = request.with_preprocessing is not None
+    raw = read_raw_frames(run, source, size, moved_to=request.drives) if wanted else None
     with progress_bar("", len(formats) + 4, apart=True) as advance:
         written = export_source(
             source, formats, request.out, int8=int8, raw=raw, command=command,

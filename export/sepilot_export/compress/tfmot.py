@@ -128,7 +128,6 @@ def _cause(code: int, log: Path) -> str:
 def _outcome(model: Any, folder: Path) -> StepOutcome:
     import keras
 
-    result = read_json(folder / "result.json", RunError)
     copy = keras.models.clone_model(model)
     with np.load(folder / "weights.npz") as weights:
         for layer in copy.layers:
@@ -136,7 +135,6 @@ def _outcome(model: Any, folder: Path) -> StepOutcome:
     int8 = folder / "int8.tflite"
     return StepOutcome(
         model=copy,
-        layers=tuple(LayerNote(**entry) for entry in result["layers"]),
+        layers=tuple(LayerNote(**entry) for entry in read_json(folder / "result.json", RunError)["layers"]),
         int8=int8.read_bytes() if int8.exists() else None,
-        warnings=tuple(result["warnings"]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.engine.bare import BareModel, Feed, Tensor
 from sepilot_train.base.keras_file import load_keras
 from sepilot_train.base.quiet import quiet
+from sepilot_train.fit.predict import by_name
 
 __all__ = ["FORMATS", "converted", "open_keras"]
 
@@ -37,7 +38,7 @@ def open_keras(path: Path) -> tuple[BareModel, Any]:
 
     def run(feed: Feed) -> dict[str, Any]:
         found = net([keras.ops.convert_to_tensor(feed[t.name]) for t in inputs], training=False)
-        return {name: keras.ops.convert_to_numpy(value) for name, value in _by_name(net, found).items()}
+        return {name: keras.ops.convert_to_numpy(value) for name, value in by_name(net.output_names, found).items()}
 
     return BareModel(
         path=path, name=f"Keras {keras.__version__}", threads=1, inputs=inputs, outputs=outputs, run=run
@@ -53,12 +54,6 @@ def _tensor(path: Path, name: str, tensor: Any) -> Tensor:
     return Tensor(name=name, shape=(1, *sizes), dtype=np.dtype(str(tensor.dtype)))
 
 
-def _by_name(net: Any, found: Any) -> Mapping[str, Any]:
-    if isinstance(found, dict):
-        return found
-    return dict(zip(net.output_names, found if isinstance(found, list | tuple) else [found], strict=True))
-
-
 FORMATS = ("float32.tflite", "float16.tflite", "dynamic.tflite", "float32.onnx", "float16.onnx")
 """Those that need no calibration."""
 
@@ -71,9 +66,15 @@ def converted(net: Any, model: BareModel, work: Path, formats: Sequence[str] = F
     """
     made: dict[str, bytes] = {}
     with quiet("conversion of the Keras net"):
+        import tensorflow as tf
+
+        def answers(*values: Any) -> dict[str, Any]:
+            return by_name(net.output_names, net(list(values), training=False))
+
+        specs = [tf.TensorSpec(t.shape, tf.as_dtype(t.dtype), name=t.name) for t in model.inputs]
         if any(name.endswith(".tflite") for name in formats):
-            _save(net, model, work)
-        onnx = _onnx(net, model) if any(name.endswith(".onnx") for name in formats) else b""
+            tflite.save_net(net, answers, specs, work)
+        onnx = onnx_file.from_function(answers, specs) if any(name.endswith(".onnx") for name in formats) else b""
     for name in formats:
         precision: Any = name.split(".")[0]
         with quiet(f"conversion to {name}"):
@@ -82,38 +83,3 @@ def converted(net: Any, model: BareModel, work: Path, formats: Sequence[str] = F
             else:
                 made[name] = onnx if precision == "float32" else onnx_file.to_float16(onnx)
     return made
-
-
-def _specs(model: BareModel) -> list[Any]:
-    import tensorflow as tf
-
-    return [tf.TensorSpec(t.shape, tf.as_dtype(t.dtype), name=t.name) for t in model.inputs]
-
-
-def _save(net: Any, model: BareModel, folder: Path) -> None:
-    """A SavedModel with the one signature `serve`, by the net's own names."""
-    import keras
-
-    archive = keras.export.ExportArchive()
-    archive.track(net)
-    archive.add_endpoint(
-        tflite.SIGNATURE,
-        lambda *values: dict(_by_name(net, net(list(values), training=False))),
-        input_signature=_specs(model),
-    )
-    archive.write_out(str(folder), verbose=False)
-
-
-def _onnx(net: Any, model: BareModel) -> bytes:
-    import tensorflow as tf
-    import tf2onnx
-
-    def answers(*values: Any) -> dict[str, Any]:
-        # tf2onnx names an output after the operation that makes it.
-        found = _by_name(net, net(list(values), training=False))
-        return {name: tf.identity(value, name=name) for name, value in found.items()}
-
-    made, _ = tf2onnx.convert.from_function(
-        tf.function(answers), input_signature=tuple(_specs(model)), opset=onnx_file.OPSET
-    )
-    return onnx_file.finished(made)

@@ -8,13 +8,12 @@ What is there already is left out: a file that takes our picture and gives one n
 from __future__ import annotations
 
 import functools
-import tempfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from sepilot_export.convert import tflite
 from sepilot_export.convert.concatenate import join_tflite
 from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.stated import Plan
@@ -96,7 +95,7 @@ def _front_tflite(plan: Plan) -> bytes:
         values = tf.transpose(values, (0, 3, 1, 2)) if plan.channels_first else values
         return {name: tf.cast(tf.round(values), plan.image.dtype) if plain else values}
 
-    return _converted(made, {name: tf.TensorSpec((1, *plan.picture.shape), tf.float32, name=name)})
+    return tflite.from_function(made, {name: tf.TensorSpec((1, *plan.picture.shape), tf.float32, name=name)})
 
 
 @functools.lru_cache(maxsize=1)
@@ -113,19 +112,8 @@ def _tail_tflite(plan: Plan) -> bytes:
         }
 
     specs = {places[n]: tf.TensorSpec(t.shape, tf.float32, name=places[n]) for n, t in tensors.items()}
-    content = _converted(made, specs)
+    content = tflite.from_function(made, specs)
     return _with_signature(content, {new: old for old, new in places.items()}, {name: name for name in plan.taken})
-
-
-def _converted(function: Callable[..., Any], specs: Mapping[str, Any]) -> bytes:
-    """A function of named tensors as a TFLite file with a signature of these names."""
-    import tensorflow as tf
-
-    module = tf.Module()
-    module.serve = tf.function(function, input_signature=None).get_concrete_function(**specs)
-    with tempfile.TemporaryDirectory(prefix="sepilot-wrapping-") as folder:
-        tf.saved_model.save(module, str(Path(folder)), signatures={"serve": module.serve})
-        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"]).convert())
 
 
 def wrap_onnx(content: bytes, plan: Plan) -> bytes:

@@ -96,8 +96,10 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion, ou
     here = task.reading(said, said)[0]
     given = pilot.seen.copy()
     # In the model's input: the whole of a picture, or the part of a frame that the picture is made of.
-    whole = (0, picture.height, 0, picture.width)
-    top, bottom, left, right = crop_box(*given.shape[:2], picture) if pilot.contract.frame else whole
+    box = (0, picture.height, 0, picture.width)
+    if pilot.contract.frame:
+        box = crop_box(given.shape[0], given.shape[1], picture)
+    top, bottom, left, right = box
     rows = _windows(picture.height, occlusion, top, bottom)
     columns = _windows(picture.width, occlusion, left, right)
     cover = _cover(given, (bottom - top) / picture.height * occlusion.patch, occlusion.fill)
