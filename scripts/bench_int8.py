@@ -39,7 +39,7 @@ from sepilot_export.quantize.int8 import Int8, Int8Options
 from sepilot_export.verify.timing import time_pilots
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.device.conditions import conditions_now
-from sepilot_runtime.engine.engines import EngineName
+from sepilot_runtime.engine.names import EngineName
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.quiet import quiet
 from sepilot_train.run.run import open_run

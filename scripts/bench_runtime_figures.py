@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.latency import Way, interleave
-from sepilot_runtime.bench.cold_start import ColdStart, start_once
+from sepilot_runtime.bench.cold_start import start_once
+from sepilot_runtime.bench.record import ColdStart
 from sepilot_runtime.bench.soak import soak_test
 from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor
 from sepilot_runtime.engine.pilot import Pilot

@@ -142,8 +142,8 @@ def net_of(recipe: Recipe) -> Any:
 def decoded(drive: Drive, recipe: Recipe) -> FrameSet:
     begin = time.perf_counter()
     pictures = load_pictures(drive, recipe.picture, progress=False)
-    print(f"decoding {len(pictures.names):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-    return FrameSet(pictures=np.array(pictures.pictures), labels={name: pictures.labels[column] for name, column in columns_of(recipe).items()})
+    print(f"decoding {len(pictures.drive):,} frames once: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    return FrameSet(pictures=np.array(pictures.pictures), labels={name: pictures.drive.labels[column] for name, column in columns_of(recipe).items()})
 
 
 def synthetic(recipe: Recipe, count: int) -> FrameSet:

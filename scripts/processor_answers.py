@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.preprocess import Preprocessor
-from sepilot_runtime.engine.engines import engine_named
+from sepilot_runtime.engine.names import engine_named
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from sepilot_runtime.recording.drive import Drive
 
 
 def frame(position: float, *, height: int = 48, width: int = 64) -> np.ndarray:
@@ -109,3 +112,16 @@ def write_video(path: Path, count: int = 12, *, rate_hz: float = 20.0) -> Path:
         writer.write(frame(angle))
     writer.release()
     return path
+
+
+def bare_drive(name: str, steering: np.ndarray, *, rate_hz: float = 20.0) -> Drive:
+    """A drive of which there is nothing but labels and times: frames `0.jpg`, `1.jpg`, … that nobody can read."""
+    from sepilot_runtime.recording.drive import Drive
+    from sepilot_runtime.recording.frames import ImageFrames
+
+    count = len(steering)
+    return Drive(
+        id=name, path=Path(name), kind="images", time_s=np.arange(count) / rate_hz, labels={"steering": steering},
+        camera=np.zeros(count, np.int8), names=tuple(f"{i}.jpg" for i in range(count)), rows=np.arange(count),
+        frames=ImageFrames([]), full_scale_deg=25.0,
+    )  # fmt: skip

@@ -64,10 +64,12 @@ def write_frames(folder: Path, count: int) -> Path:
     return folder
 
 
-def prediction_of(steering: float, *, preprocess_us: float = 10.0, infer_us: float = 20.0) -> Prediction:
-    """What a pilot of the factory's output says."""
-    said = {"steering": steering}
-    outputs = {"steering": STEERING}
+def prediction_of(
+    steering: float, *, preprocess_us: float = 10.0, infer_us: float = 20.0, **further: float
+) -> Prediction:
+    """What a pilot of the factory's output says, and of further numbers in [0, 1]."""
+    said = {"steering": steering, **further}
+    outputs = {"steering": STEERING, **{name: Scalar(name=name, low=0.0) for name in further}}
     return Prediction(values=said, raw=said, outputs=outputs, preprocess_us=preprocess_us, infer_us=infer_us)
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import contract_of, frames, prediction_of
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.drive.supervisor import Control
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.web.address import web_address
 from sepilot_runtime.output.web.drive import Watched
@@ -37,7 +37,7 @@ def step_of(number: int, steering: float = 0.2, image: NDArray[np.uint8] | None 
         frame = Frame(
             id=number, time_s=number / 20, image=image, arrived_ns=now_ns - 3_000_000, labels={"steering": -0.1}
         )
-        prediction = prediction_of(steering, preprocess_us=20.0, infer_us=50.0)
+        prediction = prediction_of(steering, preprocess_us=20.0, infer_us=50.0, throttle=0.31)
     step = Step(
         frame=frame, prediction=prediction, steering=steering, throttle=0.25, decided_ns=now_ns,
         total_us=80.0 if frame else 0.0, age_ms=3.0 if frame else None,

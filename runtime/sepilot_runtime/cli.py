@@ -46,15 +46,8 @@ SUMMARIES = {
 """In the order of the work; a verb that another package adds is listed after these."""
 
 RUNTIME_VERBS = {
-    "bench": "sepilot_runtime.commands.bench:main",
-    "compare": "sepilot_runtime.commands.compare:main",
-    "doctor": "sepilot_runtime.commands.doctor:main",
-    "drive": "sepilot_runtime.commands.drive:main",
-    "explain": "sepilot_runtime.commands.explain:main",
-    "install": "sepilot_runtime.commands.install:main",
-    "rollback": "sepilot_runtime.commands.rollback:main",
-    "sign": "sepilot_runtime.commands.sign:main",
-    "slots": "sepilot_runtime.commands.slots:main",
+    verb: f"sepilot_runtime.commands.{verb}:main"
+    for verb in ("bench", "compare", "doctor", "drive", "explain", "install", "rollback", "sign", "slots")
 }
 """For `runtime/` copied alone to a device, where no package metadata says what is installed."""
 

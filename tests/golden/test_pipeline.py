@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sepilot_runtime.cli import main
-from sepilot_runtime.engine.model_file import read_contract
+from sepilot_runtime.engine.model_file import read_model_file
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,7 @@ def test_every_file_carries_the_runs_contract(exported: Path, run: Path) -> None
     files = [p for p in exported.iterdir() if p.suffix in (".tflite", ".onnx")]
     assert len(files) >= 8
     for path in files:
-        contract = json.loads(read_contract(path).to_json())
+        contract = json.loads(read_model_file(path).contract.to_json())
         for key in ("inputs", "outputs", "statistics"):
             assert contract[key] == promised[key], (path.name, key)
 

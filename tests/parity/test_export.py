@@ -19,7 +19,7 @@ from sepilot_export.pipeline.export import export_source
 from sepilot_export.quantize.int8 import Int8Options
 from sepilot_runtime.base.errors import OutputError, RunError
 from sepilot_runtime.contract.contract import Contract, Picture
-from sepilot_runtime.engine.model_file import read_contract
+from sepilot_runtime.engine.model_file import read_model_file
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
@@ -126,7 +126,7 @@ def test_a_model_that_does_not_fit_its_contract_is_refused(v27: Bench, tmp_path:
 @pytest.mark.parametrize("name", [f.name for f in MADE])
 def test_every_file_has_the_shape_that_its_format_promises(v27: Bench, name: str) -> None:
     form, path = format_named(name), v27.folder / f"v27-{name}"
-    contract = read_contract(path)
+    contract = read_model_file(path).contract
     assert (contract.provenance.precision, contract.tolerance) == (form.precision, {"steering": form.tolerance})
     for key in ("picture", "outputs", "golden", "statistics"):
         assert getattr(contract, key) == getattr(v27.source.contract, key)
@@ -199,12 +199,12 @@ def test_export_json_tells_what_made_the_files(v27: Bench) -> None:
 @pytest.mark.parametrize("name", ["float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx"])
 def test_embedding_changes_no_answer(v27: Bench, name: str, tmp_path: Path) -> None:
     put = embed.embed_tflite if name.endswith("tflite") else embed.embed_onnx
-    base = read_contract(v27.folder / f"v27-{name}")
+    base = read_model_file(v27.folder / f"v27-{name}").contract
     longer = dataclasses.replace(base, provenance=dataclasses.replace(base.provenance, created="later" * 50))
     content = put(put(v27.content(name), longer), base)
     path = tmp_path / name
     path.write_bytes(content)
-    assert read_contract(path) == base
+    assert read_model_file(path).contract == base
     assert b"laterlater" not in content
     pictures = v27.reference.pictures[:20]
     a, b = load_pilot(v27.folder / f"v27-{name}"), load_pilot(path)
@@ -230,7 +230,7 @@ def test_zeros_are_counted_in_every_file(tmp_path: Path, v27: Bench) -> None:
     for f in files:
         # The rewritten batch norms add a few weights that are not zero; int8 rounds a few more to it.
         assert 0.42 < f.sparsity < 0.60, f
-        assert read_contract(tmp_path / "out" / f.file).provenance.sparsity == f.sparsity
+        assert read_model_file(tmp_path / "out" / f.file).contract.provenance.sparsity == f.sparsity
 
 
 def test_the_same_run_gives_the_same_tflite_files(v27: Bench, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.convert.int8_as_onnx import to_onnx
 from sepilot_export.convert.layer_names import names_of, onnx_layers, tflite_layers
 from sepilot_export.convert.ranges import fit_ranges
-from sepilot_export.pipeline import sparse
 from sepilot_export.pipeline.export import LAYERS_NAME, Written, export_source
 from sepilot_export.pipeline.export_table import print_files, print_layers
 from sepilot_export.quantize.int8 import Int8Options
@@ -309,10 +308,22 @@ def test_a_twin_that_strays_is_not_written(v27: Bench, monkeypatch: pytest.Monke
         to_onnx(content, v27.source.contract, pictures)
 
 
-def test_zeros_are_left_out_where_there_are_enough(v27: Bench, tmp_path: Path) -> None:
+def zeroed(model: Any, share: float) -> Any:
+    """A copy in which that share of each kernel's weights, the smallest, is zero."""
     with quiet("pruning"):
-        pruned = sparse.zeroed(v27.model, 0.7)
-    source = source_for(pruned, tmp_path, GRAY, "pruned")
+        import keras
+
+        copy = keras.models.clone_model(model)
+        zeros = [
+            np.where(np.abs(w) > np.quantile(np.abs(w), share), w, 0.0) if w.ndim > 1 and w.size >= 64 else w
+            for w in model.get_weights()
+        ]
+        copy.set_weights(zeros)
+        return copy
+
+
+def test_zeros_are_left_out_where_there_are_enough(v27: Bench, tmp_path: Path) -> None:
+    source = source_for(zeroed(v27.model, 0.7), tmp_path, GRAY, "pruned")
     written = export_source(source, choose_formats(["float32.tflite", "sparse.tflite"]), tmp_path / "out")
     dense, without = written.files
     assert (dense.format, without.format, written.left_out) == ("float32.tflite", "sparse.tflite", ())
@@ -320,10 +331,7 @@ def test_zeros_are_left_out_where_there_are_enough(v27: Bench, tmp_path: Path) -
     assert dense.bytes - without.bytes > 0.25 * sum(kernel.nbytes for kernel in kernels)
     assert abs(without.sparsity - dense.sparsity) < 0.02 and dense.sparsity > 0.5
     assert [c.passed for c in checks_of(tmp_path / "out").values()] == [True, True]
-    contents = {f.format: ((tmp_path / "out" / f.file).read_bytes(), "tflite") for f in written.files}
-    rows = sparse.time_zeros(contents, source.contract, source.training.pictures[:8], rounds=2, calls=3)  # type: ignore[arg-type]
-    assert [row.name for row in rows] == ["float32.tflite", "sparse.tflite"]
-    assert all(row.latency.count == 6 and row.gzip_bytes < row.bytes for row in rows)
+    assert all(file.gzip_bytes < file.bytes for file in written.files)
 
 
 def test_a_dense_net_has_no_sparse_file(v27: Bench, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from sepilot_export.convert.formats import Format, choose_formats, format_named
 from sepilot_export.convert.preprocessing import ARITHMETIC, Taps, picture_graph, taps, to_onnx, to_tflite
 from sepilot_export.pipeline import frame_input
 from sepilot_export.pipeline.export import export_source
-from sepilot_export.pipeline.frame_input import FrameDifference
 from sepilot_export.quantize.int8 import Int8Options
+from sepilot_export.record.exports import Preprocessing
 from sepilot_export.verify.check import candidates_of, check_file, check_files
 from sepilot_export.verify.file_check import Candidate, FileCheck
 from sepilot_export.verify.raw_frames import RawFrames, spread
@@ -29,7 +29,7 @@ from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, FrameInput, Picture
 from sepilot_runtime.contract.preprocess import picture_of
-from sepilot_runtime.engine.model_file import read_contract
+from sepilot_runtime.engine.model_file import read_model_file
 from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
@@ -51,6 +51,10 @@ SIZES = [
     ((5, 3), Picture(height=2, width=2)),
     ((1, 2), Picture(height=2, width=3)),
 ]
+
+
+def difference_of(levels: int) -> Preprocessing:
+    return Preprocessing(height=1, width=1, frames=1, largest_difference_levels=levels, differing_pixels=0.0)
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -124,7 +128,7 @@ class Export:
         return next(c for c in candidates_of(self.folder) if c.form.name == name)
 
     def plain_contract(self, name: str) -> Contract:
-        contract = read_contract(self.candidate(name).path)
+        contract = read_model_file(self.candidate(name).path).contract
         return dataclasses.replace(contract, frame=None, golden=self.source.contract.golden)
 
     def write(self, path: Path, content: bytes, contract: Contract) -> Path:
@@ -135,13 +139,13 @@ class Export:
         """Check files with other parts of `preprocessing` in them, and what exporting them says."""
         said = ""
 
-        def difference(*arguments: Any) -> FrameDifference:
+        def difference(*arguments: Any) -> Preprocessing:
             nonlocal said
             try:
                 return real_difference(*arguments)
             except RunError as e:
                 said = str(e)
-                return FrameDifference(levels=0, share=0.0)
+                return difference_of(0)
 
         checks = []
         with pytest.MonkeyPatch.context() as patch:
@@ -152,7 +156,7 @@ class Export:
             for name in ("float32.tflite", "float32.onnx", "int8.tflite"):
                 content, *_ = files.put_in(self.plain[name], self.plain_contract(name), format_named(name))
                 honest = self.candidate(name)
-                path = self.write(self.scratch / f"planted-{name}", content, read_contract(honest.path))
+                path = self.write(self.scratch / f"planted-{name}", content, read_model_file(honest.path).contract)
                 checks.append(check_file(dataclasses.replace(honest, path=path), self.reference))
         return checks, said
 
@@ -189,7 +193,7 @@ def test_every_format_takes_frames_and_passes(export: Export, capsys: pytest.Cap
     assert found["reference"]["frames"] == 120
     for candidate in candidates_of(export.folder):
         assert "-frame-" in candidate.path.name
-        contract = read_contract(candidate.path)
+        contract = read_model_file(candidate.path).contract
         assert contract.frame == FrameInput(height=48, width=64) and contract.picture == GRAY
         assert load_pilot(candidate.path).engine.input_dtype == np.uint8
     record = json.loads((export.folder / "export.json").read_text())["preprocessing"]
@@ -287,7 +291,7 @@ def test_int8_gates_alone_would_let_a_fault_pass(export: Export) -> None:
 def test_room_for_rounding_only_where_it_is_needed(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = format_named("float32.tflite").limits
     for levels, allowed in ((0, limits["max_error"]), (1, limits["max_error"] + frame_input.ROUNDING_ERROR)):
-        found = FrameDifference(levels=levels, share=0.0)
+        found = difference_of(levels)
         monkeypatch.setattr(frame_input, "_difference", lambda *_, found=found: found)
         files = frame_input.FrameFiles(export.model, export.source, export.raw)
         assert files.limits({"steering": limits})["steering"]["max_error"] == allowed

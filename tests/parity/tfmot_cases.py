@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from parity.bar_nets import GRAY, bar_frames, frame_set
-from sepilot_export.compress.recipe import Cluster, Compression, Finetune, Prune, Quantize
+from sepilot_export.compress.recipe import Cluster, Finetune, Prune, Quantize
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
@@ -236,7 +236,7 @@ def case_cluster() -> dict[str, Any]:
     model, where = net(separables), course()
     prune(model, Prune(sparsity=0.5, min_weights=64, finetune=SHORT), where)
     pruned = zeros(model)
-    notes = cluster(model, Compression(name="", summary="", cluster=Cluster(clusters=8, finetune=SHORT)), where)
+    notes = cluster(model, Cluster(clusters=8, finetune=SHORT), where)
     counts = {k.bridged: len(np.unique(k.values)) for k in kernels_of(model)}
     folder = Path(sys.argv[1]).with_suffix("")
     folder.mkdir()

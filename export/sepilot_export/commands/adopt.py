@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import shlex
 import sys
@@ -17,6 +16,8 @@ from sepilot_runtime.base.documents import override, parse, read_toml
 from sepilot_runtime.base.errors import ModelFileError, UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
+from sepilot_runtime.commands.arguments import flag, request_from, switch
+from sepilot_runtime.commands.reader_arguments import READER
 from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
@@ -58,30 +59,42 @@ does not answer as Keras does, 2 it cannot be done.
 """
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptRequest:
-    """A field per flag, as its help says it."""
+    """`out` and `drives` are left out with --show alone."""
 
-    file: Path
-    out: Path | None
-    contract: Path | None
-    set: tuple[str, ...]
-    drives: tuple[Path, ...]
-    reference: str
-    accept_single_engine: bool
-    accept_labels: bool
-    formats: tuple[str, ...]
-    max_drop: str
-    show: bool
+    file: Path = flag(f"a {', '.join(SUFFIXES)} file", "FILE", positional=True)
+    out: Path | None = flag("the directory to write; must not exist", "DIR")
+    contract: Path | None = flag("what the file does not say itself", "TOML")
+    set: tuple[str, ...] = flag("one value of it", "KEY=VALUE")
+    drives: tuple[Path, ...] = flag(
+        "recordings, or folders of pictures, that it is tried on", "PATH", name="--drives --frames", nargs="+",
+        default=(),
+    )  # fmt: skip
+    reference: str = flag(
+        "the interpreter it is held against: openvino, tensorflow, onnxruntime, opencv, onnx (default: the first that "
+        "runs it)", "NAME", default="",
+    )  # fmt: skip
+    accept_single_engine: bool = switch("no other interpreter runs it: take its own answers")
+    accept_labels: bool = switch("adopt it whatever the labels have against it")
+    formats: tuple[str, ...] = flag(
+        "what to make of a Keras net: names, or groups such as tflite, onnx, int8, as of `sepilot export` (default: "
+        "all)", "NAME,…", type=_words, default=(),
+    )  # fmt: skip
+    max_drop: str = flag("of its int8 files, as of `sepilot export`", "X", default="")
+    show: bool = switch("print its inputs and outputs, and stop")
     reader: ReaderOptions
 
 
 def main(argv: Sequence[str]) -> int:
-    from sepilot_runtime.commands.arguments import request_of
-    from sepilot_runtime.commands.reader_arguments import reader_options
-
-    arguments = _parser().parse_args(argv)
-    request = request_of(AdoptRequest, arguments, reader=reader_options(arguments))
+    request = request_from(
+        argv, AdoptRequest, "adopt", "Bring a model file that was made elsewhere under a contract.", EPILOG,
+        reader=READER,
+    )  # fmt: skip
     if request.file.suffix not in SUFFIXES:
         raise UsageError(f"{request.file}: a file that ends in {', '.join(SUFFIXES)} expected")
     if not request.file.is_file():
@@ -172,44 +185,3 @@ def _require_full_scale(drives: Sequence[Drive], stated: StatedContract) -> None
                 f"{drive.path}: full scale of {said.scale:g} degrees expected, as outputs.steering.scale says, found "
                 f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
             )
-
-
-def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.commands.reader_arguments import add_reader_arguments
-
-    parser = argparse.ArgumentParser(
-        prog="sepilot adopt",
-        description="Bring a model file that was made elsewhere under a contract.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", metavar="FILE", type=Path, help=f"a {', '.join(SUFFIXES)} file")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="the directory to write; must not exist")
-    parser.add_argument("--contract", metavar="TOML", type=Path, help="what the file does not say itself")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one value of it")
-    parser.add_argument(
-        "--drives", "--frames", metavar="PATH", nargs="+", type=Path, default=[],
-        help="recordings, or folders of pictures, that it is tried on",
-    )  # fmt: skip
-    parser.add_argument(
-        "--reference", metavar="NAME", default="",
-        help="the interpreter it is held against: openvino, tensorflow, onnxruntime, opencv, onnx (default: the first "
-        "that runs it)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--accept-single-engine", action="store_true", help="no other interpreter runs it: take its own answers"
-    )
-    parser.add_argument("--accept-labels", action="store_true", help="adopt it whatever the labels have against it")
-    parser.add_argument(
-        "--formats", metavar="NAME,…", type=_words, default=(),
-        help="what to make of a Keras net: names, or groups such as tflite, onnx, int8, as of `sepilot export` "
-        "(default: all)",
-    )  # fmt: skip
-    parser.add_argument("--max-drop", metavar="X", default="", help="of its int8 files, as of `sepilot export`")
-    parser.add_argument("--show", action="store_true", help="print its inputs and outputs, and stop")
-    add_reader_arguments(parser)
-    return parser
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.replace(",", " ").split())

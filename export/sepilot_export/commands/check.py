@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepilot_runtime.commands.arguments import request_of
+from sepilot_runtime.commands.arguments import flag, request_from, switch
+from sepilot_runtime.commands.reader_arguments import READER
+from sepilot_runtime.engine.names import OWN, ModelKind, engines_named, runs
+from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
     from sepilot_export.convert.failures import Failure
-    from sepilot_export.verify.check import Tick
     from sepilot_export.verify.file_check import Candidate, FileCheck
     from sepilot_export.verify.reference import Reference
-    from sepilot_runtime.recording.options import ReaderOptions
 
 __all__ = ["main"]
 
@@ -42,24 +41,27 @@ Exit code: 0 all files pass, 1 a gate failed or a format could not be exported, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest:
-    """A field per flag, as its help says it; `reader` for --drives."""
-
-    directory: Path
-    drives: tuple[Path, ...]
-    gate: tuple[str, ...]
-    engine: str
-    json: bool
-    png: Path | None
+    directory: Path = flag("the directory of `sepilot export`", "DIR", positional=True)
+    drives: tuple[Path, ...] = flag("check on these drives as well", "PATH", nargs="+", default=())
+    gate: tuple[str, ...] = flag(
+        "another limit, for all files and outputs or for some: max_error (of full scale), mae_increase, sign_flips, "
+        "saturated (shares of frames)", "[PRECISION.][OUTPUT.]KEY=VALUE",
+    )  # fmt: skip
+    engine: str = flag(f"run every file through these interpreters, too: {', '.join(OWN)}", "NAME,…", default="")
+    json: bool = switch("print check.json instead of the table")
+    png: Path | None = flag("where to draw the errors (default: DIR/check.png)", "FILE")
     reader: ReaderOptions
+    """For --drives."""
 
 
 def main(argv: Sequence[str]) -> int:
-    from sepilot_runtime.commands.reader_arguments import reader_options
-
-    arguments = _parser().parse_args(argv)
-    request = request_of(CheckRequest, arguments, reader=reader_options(arguments))
+    request = request_from(
+        argv, CheckRequest, "check",
+        "Compare every file of an export with the training model, frame by frame, and judge it.", EPILOG,
+        reader=READER,
+    )  # fmt: skip
     from sepilot_export.record.exports import read_export
-    from sepilot_export.verify.check import candidates_of, check_files
+    from sepilot_export.verify.check import candidates_of
     from sepilot_export.verify.reference import read_reference
     from sepilot_runtime.base.files import require_place
     from sepilot_runtime.recording.opening import open_drives
@@ -73,8 +75,7 @@ def main(argv: Sequence[str]) -> int:
         open_drives(request.drives, request.reader)
     reference = read_reference(folder)
     through = _through_others(request, candidates, reference)
-    with _progress(candidates, reference) as tick:
-        checks = list(check_files(candidates, reference, tick))
+    checks = _checked(candidates, reference)
     sections = [(checks, reference)]
     if request.drives:
         sections.append(_on_other_drives(request, folder, candidates, checks, reference))
@@ -137,47 +138,15 @@ def _print(
     console.print("on {cpu}, int8 kernels: {int8_kernels}".format_map(conditions), markup=False)
 
 
-def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.commands.reader_arguments import add_reader_arguments
-
-    parser = argparse.ArgumentParser(
-        prog="sepilot check",
-        description="Compare every file of an export with the training model, frame by frame, and judge it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("directory", metavar="DIR", type=Path, help="the directory of `sepilot export`")
-    parser.add_argument(
-        "--drives", metavar="PATH", nargs="+", type=Path, default=[], help="check on these drives as well"
-    )
-    parser.add_argument(
-        "--gate", metavar="[PRECISION.][OUTPUT.]KEY=VALUE", action="append", default=[],
-        help="another limit, for all files and outputs or for some: max_error (of full scale), mae_increase, "
-        "sign_flips, saturated (shares of frames)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--engine", metavar="NAME,…", default="",
-        help="run every file through these interpreters, too: openvino, openvino-bf16, litert, onnxruntime",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print check.json instead of the table")
-    parser.add_argument("--png", metavar="FILE", type=Path, help="where to draw the errors (default: DIR/check.png)")
-    add_reader_arguments(parser)
-    return parser
-
-
 def _through_others(
     request: CheckRequest, candidates: Sequence[Candidate], reference: Reference
 ) -> dict[str, list[FileCheck]]:
     """What the interpreters of --engine make of the files that they run."""
-    from sepilot_export.verify.check import check_files
-    from sepilot_runtime.engine.engines import engine_named, runs
-    from sepilot_runtime.engine.model_file import ModelKind
 
     found: dict[str, list[FileCheck]] = {}
-    for name in map(engine_named, request.engine.replace(",", " ").split()):
+    for name in engines_named(request.engine):
         chosen = [dataclasses.replace(c, engine=name) for c in candidates if runs(name, ModelKind(c.form.suffix))]
-        with _progress(chosen, reference) as tick:
-            found[name] = list(check_files(chosen, reference, tick))
+        found[name] = _checked(chosen, reference)
     return found
 
 
@@ -188,19 +157,20 @@ def _on_other_drives(
     checks: Sequence[FileCheck],
     reference: Reference,
 ) -> tuple[list[FileCheck], Reference]:
-    from sepilot_export.verify.check import check_files, stand_in
+    from sepilot_export.verify.check import stand_in
     from sepilot_export.verify.unseen_drives import reference_on
 
     model = stand_in(checks).candidate.path
     other = reference_on(request.drives, request.reader, model, reference, folder, progress=sys.stderr.isatty())
-    with _progress(candidates, other) as tick:
-        return list(check_files(candidates, other, tick)), other
+    return _checked(candidates, other), other
 
 
-def _progress(candidates: Sequence[Candidate], reference: Reference) -> AbstractContextManager[Tick]:
+def _checked(candidates: Sequence[Candidate], reference: Reference) -> list[FileCheck]:
+    from sepilot_export.verify.check import check_files
     from sepilot_train.base.progress import progress_bar
 
-    return progress_bar("checking", len(candidates) * len(reference))
+    with progress_bar("checking", len(candidates) * len(reference)) as tick:
+        return list(check_files(candidates, reference, tick))
 
 
 def _conditions() -> dict[str, str]:

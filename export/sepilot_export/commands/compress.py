@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from sepilot_runtime.base.claims import claimed
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
-from sepilot_runtime.commands.arguments import request_of
+from sepilot_runtime.commands.arguments import flag, request_from, switch
 
 if TYPE_CHECKING:
-    from sepilot_export.compress.job import Compressed
     from sepilot_export.compress.recipe import Compression
-    from sepilot_export.record.compressions import Evaluation
+    from sepilot_export.record.compressions import CompressionRecord, Evaluation
+    from sepilot_runtime.contract.contract import Output
 
 __all__ = ["main"]
 
@@ -37,29 +36,41 @@ The result is a run directory like that of `sepilot train`: export, check, repor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressRequest:
-    """A field per flag, as its help says it."""
+    """`run` and `out` are None where they were not given; only --list-recipes goes on then."""
 
-    run: Path
-    recipe: tuple[str, ...]
-    out: Path
-    overrides: tuple[str, ...]
-    teacher: tuple[Path, ...]
-    drives: tuple[Path, ...]
-    json: bool
+    run: Path = flag("the run directory of train or compress", "RUN", positional=True, nargs="?")
+    recipe: tuple[str, ...] = flag(
+        "shipped recipes or .toml files, applied one after the other (see --list-recipes)",
+        "NAME",
+        nargs="+",
+        default=(),
+    )
+    out: Path = flag("the run directory to write; must not exist", "DIR")
+    overrides: tuple[str, ...] = flag(
+        "override one value of the recipe that has the section, as in prune.sparsity=0.6", "KEY=VALUE", name="--set"
+    )
+    teacher: tuple[Path, ...] = flag(
+        "runs whose mean answer a distillation learns (default: RUN itself)", "RUN", nargs="+", default=()
+    )
+    drives: tuple[Path, ...] = flag("where the run's drives are now, if they moved", "PATH", nargs="+", default=())
+    list_recipes: bool = switch("print the shipped recipes, and stop")
+    json: bool = switch("print compression.json instead of the tables")
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    request = request_from(
+        argv, CompressRequest, "compress",
+        "Make the net of a run smaller or faster: prune, slim, cluster, train for int8, distill.", EPILOG,
+    )  # fmt: skip
     from sepilot_export.compress.recipe import compression_names, load_compression
 
-    if arguments.list_recipes:
+    if request.list_recipes:
         return _list([load_compression(name) for name in compression_names()])
-    if arguments.run is None or arguments.out is None or not arguments.recipe:
+    if request.run is None or request.out is None or not request.recipe:
         raise UsageError(
             "RUN, --recipe NAME and --out DIR are needed: sepilot compress RUN --recipe slim --out DIR; "
             f"recipes: {', '.join(compression_names())}"
         )
-    request = request_of(CompressRequest, arguments)
     compressions = _compressions(request)
     if request.teacher and not any(c.distill is not None for c in compressions):
         names = " ".join(request.recipe)
@@ -75,7 +86,7 @@ def _compress(request: CompressRequest, compressions: Sequence[Compression], com
 
     # Whatever speaks against the paths is said before the back end is imported.
     run, teachers = open_run(request.run), [open_run(path) for path in request.teacher]
-    run.require_drives(request.drives)
+    run.drives(request.drives)
     from sepilot_train.base.quiet import start_keras
 
     start_keras()
@@ -96,38 +107,8 @@ def _compress(request: CompressRequest, compressions: Sequence[Compression], com
     if request.json:
         print((request.out / "compression.json").read_text(encoding="utf-8"), end="")
     else:
-        _report(done)
+        _report(done, run.contract.outputs, request.out)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot compress",
-        description="Make the net of a run smaller or faster: prune, slim, cluster, train for int8, distill.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run directory of train or compress")
-    parser.add_argument(
-        "--recipe", metavar="NAME", nargs="+", default=[],
-        help="shipped recipes or .toml files, applied one after the other (see --list-recipes)",
-    )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", type=Path, help="the run directory to write; must not exist")
-    parser.add_argument(
-        "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[],
-        help="override one value of the recipe that has the section, as in prune.sparsity=0.6",
-    )  # fmt: skip
-    parser.add_argument(
-        "--teacher", metavar="RUN", nargs="+", type=Path, default=[],
-        help="runs whose mean answer a distillation learns (default: RUN itself)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--drives", metavar="PATH", nargs="+", type=Path, default=[],
-        help="where the run's drives are now, if they moved",
-    )  # fmt: skip
-    parser.add_argument("--list-recipes", action="store_true", help="print the shipped recipes, and stop")
-    parser.add_argument("--json", action="store_true", help="print compression.json instead of the tables")
-    return parser
 
 
 def _compressions(request: CompressRequest) -> list[Compression]:
@@ -157,7 +138,7 @@ def _list(compressions: Sequence[Compression]) -> int:
     return 0
 
 
-def _report(done: Compressed) -> None:
+def _report(done: CompressionRecord, outputs: Sequence[Output], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -185,14 +166,13 @@ def _report(done: Compressed) -> None:
     console.print(table)
     distances = [
         f"{found.max_deviation * output.scale:.2f} {output.unit}".rstrip() + (f" ({output.name})" if several else "")
-        for output in done.run.contract.outputs
+        for output in outputs
         if (found := done.outputs[output.name]).max_deviation is not None
     ]
     if distances:
         console.print(f"int8.tflite is at most {', '.join(distances)} from the float net that it was trained with")
     console.print(
-        f"\n{done.seconds:.0f} s; run directory: {done.run.path}\n"
-        f"next: sepilot export {done.run.path} --out {done.run.path}-export",
+        f"\n{done.seconds:.0f} s; run directory: {out}\nnext: sepilot export {out} --out {out}-export",
         soft_wrap=True,
     )
 

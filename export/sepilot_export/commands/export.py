@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import shlex
@@ -17,7 +16,7 @@ from sepilot_runtime.base.claims import claimed
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_runtime.base.terminal import legible
-from sepilot_runtime.commands.arguments import request_of, seed
+from sepilot_runtime.commands.arguments import flag, request_from, seed, switch
 
 if TYPE_CHECKING:
     from sepilot_export.convert.formats import Format
@@ -45,30 +44,46 @@ Exit code: 0 all formats were written, 1 some of them, 2 none.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """A field per flag, as its help says it."""
+    """`run` and `out` are None where they were not given; only --list-formats goes on then."""
 
-    run: Path
-    out: Path
-    formats: tuple[str, ...]
-    drives: tuple[Path, ...]
-    seed: int
-    json: bool
-    calibration: Literal["tails", "random", "first"]
-    calibration_frames: int
-    max_drop: str | None
-    layers: bool
-    with_preprocessing: str | None
+    run: Path = flag("the run directory of `sepilot train`", "RUN", positional=True, nargs="?")
+    out: Path = flag("the directory to write; must not exist", "DIR")
+    formats: tuple[str, ...] = flag(
+        "names, or groups such as tflite, onnx, int8 (default: all; see --list-formats)", "LIST", nargs="+",
+        default=("all",),
+    )  # fmt: skip
+    drives: tuple[Path, ...] = flag("where the run's drives are now, if they moved", "PATH", nargs="+", default=())
+    seed: int = flag("of the choice of calibration frames (0)", type=seed, default=0)
+    list_formats: bool = switch("print the formats with their gates, and stop")
+    json: bool = switch("print what was written as JSON")
+    calibration_frames: int = flag("training frames that int8 is calibrated on (300)", "N", type=int, default=300)
+    calibration: Literal["tails", "random", "first"] = flag(
+        "how they are chosen: with the extremes of predictions, labels and brightness, at random, or the first",
+        default="tails",
+    )
+    max_drop: str | None = flag(
+        "most that int8 may add to the mean error against the driver's steering: degrees (0.5deg) or label units "
+        "(0.002), upper end of the 95 %% interval; a file that misses it or another gate keeps its worst layers in "
+        "float32", "X",
+    )  # fmt: skip
+    layers: bool = switch("print what int8 does to each layer (int8-layers.json has it in any case)")
+    with_preprocessing: str | None = flag(
+        "files that take the camera's raw frame, uint8 BGR of this one size (default: that of the run's drives), and "
+        "crop and resize it by themselves", "HxW", nargs="?", const="",
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
-    if arguments.list_formats:
-        return _list_formats(as_json=arguments.json)
-    if arguments.run is None or arguments.out is None:
+    request = request_from(
+        argv, ExportRequest, "export",
+        "Write the model of a training run as TFLite and ONNX files, each with its contract inside.", EPILOG,
+    )  # fmt: skip
+    if request.list_formats:
+        return _list_formats(as_json=request.json)
+    if request.run is None or request.out is None:
         raise UsageError("RUN and --out DIR are needed: sepilot export RUN --out DIR")
     from sepilot_export.convert.formats import choose_formats
 
-    request = request_of(ExportRequest, arguments)
     formats = choose_formats([w for part in request.formats for w in part.replace(",", " ").split()])
     _require_calibrated(request, formats)
     with claimed(request.out):
@@ -95,9 +110,8 @@ def _export(request: ExportRequest, formats: Sequence[Format], command: str) -> 
     )
     size = frame_input(request.with_preprocessing) if request.with_preprocessing else None
     source = source_of(run, moved_to=request.drives, progress=sys.stderr.isatty())
-    raw = None
-    if request.with_preprocessing is not None:
-        raw = read_raw_frames(run, source, size, moved_to=request.drives)
+    wanted = request.with_preprocessing is not None
+    raw = read_raw_frames(run, source, size, moved_to=request.drives) if wanted else None
     with progress_bar("", len(formats) + 4, apart=True) as advance:
         written = export_source(
             source, formats, request.out, int8=int8, raw=raw, command=command,
@@ -129,60 +143,10 @@ def _require_calibrated(request: ExportRequest, formats: Sequence[Format]) -> No
     ready = {"int8.tflite", "int8-twin.onnx"} if (request.run / "int8.tflite").exists() else set()
     if any(form.needs_calibration and form.name not in ready for form in formats):
         return
-    for flag, given in (("--max-drop", request.max_drop), ("--layers", request.layers)):
+    for name, given in (("--max-drop", request.max_drop), ("--layers", request.layers)):
         if given:
             found = ", ".join(f"{f.name}{' of the training' * (f.name in ready)}" for f in formats)
-            raise UsageError(f"{flag}: a format that is calibrated expected in --formats, such as int8, found {found}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot export",
-        description="Write the model of a training run as TFLite and ONNX files, each with its contract inside.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run directory of `sepilot train`")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="the directory to write; must not exist")
-    parser.add_argument(
-        "--formats", metavar="LIST", nargs="+", default=["all"],
-        help="names, or groups such as tflite, onnx, int8 (default: all; see --list-formats)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--drives", metavar="PATH", nargs="+", type=Path, default=[],
-        help="where the run's drives are now, if they moved",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=seed, default=0, help="of the choice of calibration frames (0)")
-    parser.add_argument("--list-formats", action="store_true", help="print the formats with their gates, and stop")
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
-    _add_int8(parser)
-    parser.add_argument(
-        "--with-preprocessing", metavar="HxW", nargs="?", const="",
-        help="files that take the camera's raw frame, uint8 BGR of this one size (default: that of the run's drives), "
-        "and crop and resize it by themselves",
-    )  # fmt: skip
-    return parser
-
-
-def _add_int8(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--calibration-frames", metavar="N", type=int, default=300,
-        help="training frames that int8 is calibrated on (300)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--calibration", choices=("tails", "random", "first"), default="tails",
-        help="how they are chosen: with the extremes of predictions, labels and brightness, at random, or the first",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-drop",
-        metavar="X",
-        help="most that int8 may add to the mean error against the driver's steering: degrees (0.5deg) or label units "
-        "(0.002), upper end of the 95 %% interval; a file that misses it or another gate keeps its worst layers in "
-        "float32",
-    )
-    parser.add_argument(
-        "--layers", action="store_true", help="print what int8 does to each layer (int8-layers.json has it in any case)"
-    )  # fmt: skip
+            raise UsageError(f"{name}: a format that is calibrated expected in --formats, such as int8, found {found}")
 
 
 def _list_formats(*, as_json: bool) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from sepilot_runtime.commands.arguments import flag, request_from
 
 __all__ = ["main"]
 
@@ -21,49 +23,34 @@ command makes it.
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    run: Path = flag("the run directory of `sepilot train`", "RUN", positional=True)
+    out: Path = flag("the HTML file to write; replaced if it exists", "FILE", required=True)
+    export: Path | None = flag("the directory of `sepilot export`, checked or not", "DIR")
+    bench: Path | None = flag("what `sepilot bench --json` printed", "JSON")
+    closed_loop: Path | None = flag("what `sepilot closed-loop --json` printed", "JSON")
+    drives: tuple[Path, ...] = flag("where the run's drives are now, if they moved", "PATH", nargs="+", default=())
+
+
 def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    request = request_from(
+        argv, ReportRequest, "report",
+        "Gather a training run, its exported files and their figures in one self-contained HTML page.", EPILOG,
+    )  # fmt: skip
     # TensorFlow's start-up lines say nothing that a user can act on; errors still come through.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from sepilot_export.report.material import gather
     from sepilot_export.report.page import render
     from sepilot_runtime.base.files import atomic_file, require_place
 
-    require_place(arguments.out)
+    require_place(request.out)
     material = gather(
-        arguments.run,
-        export_path=arguments.export,
-        bench_path=arguments.bench,
-        closed_loop_path=arguments.closed_loop,
-        moved_to=arguments.drives,
-    )
+        request.run, export_path=request.export, bench_path=request.bench, closed_loop_path=request.closed_loop,
+        moved_to=request.drives,
+    )  # fmt: skip
     html = render(material)
-    with atomic_file(arguments.out) as part:
+    with atomic_file(request.out) as part:
         part.write_text(html, encoding="utf-8")
-    print(arguments.out)
+    print(request.out)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot report",
-        description="Gather a training run, its exported files and their figures in one self-contained HTML page.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN", type=Path, help="the run directory of `sepilot train`")
-    parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help="the HTML file to write; replaced if it exists"
-    )
-    parser.add_argument("--export", metavar="DIR", type=Path, help="the directory of `sepilot export`, checked or not")
-    parser.add_argument("--bench", metavar="JSON", type=Path, help="what `sepilot bench --json` printed")
-    parser.add_argument("--closed-loop", metavar="JSON", type=Path, help="what `sepilot closed-loop --json` printed")
-    parser.add_argument(
-        "--drives",
-        metavar="PATH",
-        nargs="+",
-        type=Path,
-        default=[],
-        help="where the run's drives are now, if they moved",
-    )
-    return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.commands.arguments import count, request_of, seed
+from sepilot_runtime.commands.arguments import flag, request_from, seed, switch
 
 __all__ = ["main"]
 
@@ -29,19 +28,25 @@ Exit code: 0 there is a file to recommend, 1 there is none, 2 files that cannot 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradeoffRequest:
-    """A field per flag, as its help says it."""
-
-    paths: tuple[Path, ...]
-    out: Path
-    drives: tuple[Path, ...]
-    rounds: int
-    calls: int
-    seed: int
-    json: bool
+    paths: tuple[Path, ...] = flag(
+        "runs, exports, or folders that hold them, two levels deep", "PATH", positional=True, nargs="+"
+    )
+    out: Path = flag("to write; must not exist (default: tradeoff)", "DIR", default=Path("tradeoff"))
+    drives: tuple[Path, ...] = flag(
+        "where the drives of a run without an export are now, if they moved", "PATH", nargs="+", default=()
+    )
+    rounds: int = flag("visits to each file (default: 40)", "N", default=40)
+    calls: int = flag("timed frames per visit (default: 100)", "N", default=100)
+    seed: int = flag("of the order of the visits (default: 0)", "N", type=seed, default=0)
+    json: bool = switch("print tradeoff.json instead of the table")
 
 
 def main(argv: Sequence[str]) -> int:
-    request = request_of(TradeoffRequest, _parser().parse_args(argv))
+    request = request_from(
+        argv, TradeoffRequest, "tradeoff",
+        "Compare every file at hand in error, time and size, and name the most accurate, a balanced one and the "
+        "smallest.", EPILOG,
+    )  # fmt: skip
     from sepilot_runtime.base.claims import claimed
 
     with claimed(request.out):
@@ -76,28 +81,3 @@ def _tradeoff(request: TradeoffRequest) -> int:
     if comparison.disturbed:
         print("sepilot: the machine was busy with other work; the times tell of that as well", file=sys.stderr)
     return 0 if comparison.picks else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot tradeoff",
-        description="Compare every file at hand in error, time and size, and name the most accurate, a balanced one "
-        "and the smallest.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="+", type=Path, help="runs, exports, or folders that hold them, two levels deep"
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path("tradeoff"), help="to write; must not exist (default: tradeoff)"
-    )
-    parser.add_argument(
-        "--drives", metavar="PATH", nargs="+", type=Path, default=[],
-        help="where the drives of a run without an export are now, if they moved",
-    )  # fmt: skip
-    parser.add_argument("--rounds", metavar="N", type=count, default=40, help="visits to each file (default: 40)")
-    parser.add_argument("--calls", metavar="N", type=count, default=100, help="timed frames per visit (default: 100)")
-    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of the order of the visits (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print tradeoff.json instead of the table")
-    return parser

@@ -8,7 +8,6 @@ on AVX-512), without its six blocks (46 % of the MACs) 0.57.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sepilot_export.compress.channels import KERNELS, MERGES
@@ -17,16 +16,8 @@ from sepilot_train.inspect.keras_graph import graph_of
 __all__ = ["Block", "bypass", "find_blocks"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """Layers with one way in and one way out, of the same size, in the order of computation."""
-
-    layers: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Of its last layer."""
-        return self.layers[-1]
+Block = tuple[str, ...]
+"""Names of layers with one way in and one way out, of the same size, in the order of computation."""
 
 
 def find_blocks(model: Any) -> tuple[Block, ...]:
@@ -55,14 +46,14 @@ def find_blocks(model: Any) -> tuple[Block, ...]:
         if not taken.intersection(inside):
             taken.update(inside)
             blocks.append(inside)
-    return tuple(Block(layers=tuple(calls[i].layer.name for i in inside)) for inside in sorted(blocks))
+    return tuple(tuple(calls[i].layer.name for i in inside) for inside in sorted(blocks))
 
 
 def bypass(model: Any, blocks: Sequence[Block]) -> Any:
     """A new model without `blocks`: what went into each goes to what followed it; the other weights are kept."""
     import keras
 
-    gone = {name for block in blocks for name in block.layers}
+    gone = {name for block in blocks for name in block}
 
     def clone(layer: Any) -> Any:
         return keras.layers.Identity() if layer.name in gone else type(layer).from_config(layer.get_config())

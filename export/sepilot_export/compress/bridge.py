@@ -1,7 +1,7 @@
 """Keras 3 to tf_keras, which tfmot needs, and back: layer by layer from the configuration, weights by layer name.
 
-Imported by the worker alone. A layer or a setting that tf_keras does not have, or has with another meaning, is an error
-that names it; what comes over is compared with the original on real pictures before anything is trained.
+Imported by the worker alone. A setting that tf_keras does not have, or has with another meaning, is an error that names
+its layer; what comes over is compared with the original on real pictures before anything is trained.
 
 A SeparableConv2D becomes the depthwise and the 1x1 convolution that it stands for, so that both kernels are there to be
 pruned, and tfmot has no reason to rewrite it: it would give the new layers names of its own and put them in another
@@ -11,15 +11,14 @@ place among the inputs of a Concatenate (tensorflow/model-optimization#1061).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.compress.tfmot_support import SAME_ACTIVATIONS
-from sepilot_export.convert.deploy import FLOAT_PARITY
+from sepilot_export.convert.deploy import FLOAT_PARITY, separated
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.predict import by_name
 from sepilot_train.inspect.keras_graph import graph_of, outputs_of, run_through
@@ -32,31 +31,6 @@ _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 _NOT_NEEDED = {"dtype", "quantization_config", "renorm_momentum", "trainable"}
 
 
-@dataclass(slots=True, kw_only=True)
-class _Bridge:
-    """What has been made so far."""
-
-    fused: Mapping[str, str]
-    made: dict[str, Any] = field(default_factory=dict)
-    split: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-
-    def call(self, layer: Any) -> Any:
-        """The tf_keras counterpart of a Keras 3 layer, as something that can be called."""
-        if layer.name not in self.made:
-            self.made[layer.name] = self._made(layer)
-        return self.made[layer.name]
-
-    def _made(self, layer: Any) -> Any:
-        kind = type(layer).__name__
-        if layer.name in self.fused:
-            return lambda x, **_: x
-        if kind == "SeparableConv2D":
-            depthwise, pointwise = self.split[layer.name] = _separated(layer)
-            return lambda x, **_: pointwise(depthwise(x))
-        copy = _translated(layer, "relu" if layer.name in self.fused.values() else None)
-        return lambda *inputs, **_: copy(*inputs)
-
-
 def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
     """A Functional Keras 3 `model` as a tf_keras model with the same layer names and weights; any batch size.
 
@@ -67,24 +41,29 @@ def to_tf_keras(model: Any, *, fuse_relu: bool = False) -> Any:
             kernel before a ReLU layer unquantized.
 
     Raises:
-        RunError: naming the layer that has no counterpart.
+        RunError: naming the layer of which a setting has no counterpart.
     """
     import tf_keras
 
-    bridge = _Bridge(fused=_relus_after_kernels(model) if fuse_relu else {})
+    fused = _relus_after_kernels(model) if fuse_relu else {}
+    made: dict[str, tuple[Any, ...]] = {}
+
+    def call(layer: Any) -> Callable[..., Any]:
+        """The tf_keras counterpart of a Keras 3 layer, as something that can be called."""
+        if layer.name in fused:
+            return lambda x, **_: x
+        first, *second = made[layer.name] = _translated(layer, "relu" if layer.name in fused.values() else None)
+        return lambda *inputs, **_: second[0](first(*inputs)) if second else first(*inputs)
+
     (image,) = model.inputs
     copied = tf_keras.Input(image.shape[1:], dtype="float32", name=image.name)
-    outputs = by_name(list(outputs_of(model)), run_through(model, [copied], bridge.call))
+    outputs = by_name(list(outputs_of(model)), run_through(model, [copied], call))
     flat = [outputs[name] for name in output_order(model)]
     bridged = tf_keras.Model(copied, flat if len(flat) > 1 else flat[0], name=model.name)
-    for name, parts in bridge.split.items():
+    for name, copies in made.items():
         weights = model.get_layer(name).get_weights()
-        parts[0].set_weights(weights[:1])
-        parts[1].set_weights(weights[1:])
-    separated = {part.name for parts in bridge.split.values() for part in parts}
-    for layer in bridged.layers:
-        if layer.weights and layer.name not in separated:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
+        for copy in copies:
+            copy.set_weights([weights.pop(0) for _ in copy.weights])
     return bridged
 
 
@@ -95,15 +74,12 @@ def output_order(model: Any) -> list[str]:
 
 def carry_back(bridged: Any, model: Any) -> None:
     """Set the weights of the Keras 3 `model`, in place, to those of its bridged copy, wrapped or not, by layer name."""
-    found = {_plain_name(layer): layer for layer in bridged.layers}
+    found = {getattr(layer, "layer", layer).name: layer for layer in bridged.layers}
     for layer in model.layers:
-        if not layer.weights:
-            continue
-        if type(layer).__name__ == "SeparableConv2D":
-            parts = (found[f"{layer.name}_depthwise"], found[f"{layer.name}_pointwise"])
-            layer.set_weights([*parts[0].get_weights(), *parts[1].get_weights()])
-        else:
-            layer.set_weights(found[layer.name].get_weights())
+        if layer.weights:
+            is_split = type(layer).__name__ == "SeparableConv2D"
+            names = [f"{layer.name}_depthwise", f"{layer.name}_pointwise"] if is_split else [layer.name]
+            layer.set_weights([weight for name in names for weight in found[name].get_weights()])
 
 
 def require_parity(model: Any, bridged: Any, pictures: NDArray[np.uint8], what: str) -> float:
@@ -130,37 +106,15 @@ def require_parity(model: Any, bridged: Any, pictures: NDArray[np.uint8], what: 
     return worst
 
 
-def _plain_name(layer: Any) -> str:
-    inner = getattr(layer, "layer", layer)
-    return str(inner.name)
-
-
-def _separated(layer: Any) -> tuple[Any, Any]:
-    from tf_keras import layers
-
-    depthwise = layers.DepthwiseConv2D(
-        layer.kernel_size, strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate,
-        depth_multiplier=layer.depth_multiplier, use_bias=False, name=f"{layer.name}_depthwise",
-    )  # fmt: skip
-    pointwise = layers.Conv2D(
-        layer.filters, 1, use_bias=layer.use_bias, activation=_activation(layer, layer.get_config()["activation"]),
-        name=f"{layer.name}_pointwise",
-    )  # fmt: skip
-    return depthwise, pointwise
-
-
-def _translated(layer: Any, activation: str | None) -> Any:
-    """A tf_keras layer of the same kind, name and settings, without the weights."""
-    import keras
+def _translated(layer: Any, activation: str | None) -> tuple[Any, ...]:
+    """The tf_keras layer of the same kind, name and settings, of a separable convolution the two, without weights."""
     import tf_keras
 
     kind = type(layer).__name__
-    if not isinstance(layer, keras.layers.Layer):
-        raise RunError(f"{layer.name}: {kind} is a bare operation; wrap it in a layer, or take a recipe without tfmot")
-    ours = type(layer).__module__.startswith("keras.")
-    copied = getattr(tf_keras.layers, kind, None) if ours and not isinstance(layer, keras.Model) else None
-    if copied is None:
-        raise RunError(f"{layer.name}: tf_keras, which tfmot needs, has no layer {kind}")
+    if kind == "SeparableConv2D":
+        said = _activation(layer, layer.get_config()["activation"])
+        return separated(tf_keras.layers, layer, use_bias=layer.use_bias, activation=said)
+    copied = getattr(tf_keras.layers, kind)
     known = _parameters(copied)
     config = {}
     for key, value in layer.get_config().items():
@@ -175,7 +129,7 @@ def _translated(layer: Any, activation: str | None) -> Any:
         config["activation"] = activation
     if layer.compute_dtype != "float32":
         raise RunError(f"{layer.name}: float32 expected, found {layer.compute_dtype}")
-    return copied.from_config(config)
+    return (copied.from_config(config),)
 
 
 def _parameters(kind: type) -> set[str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.inspect.keras_graph import Call, Graph, graph_of
 
-__all__ = ["KERNELS", "MERGES", "MIXING", "Group", "Kernel", "Mask", "Wiring", "remove", "wire"]
+__all__ = ["KERNELS", "MERGES", "MIXING", "Group", "KernelChannels", "Mask", "Wiring", "remove", "wire"]
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -40,8 +40,8 @@ _ACROSS_CHANNELS = {"glu", "log_softmax", "softmax", "sparsemax"}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Kernel:
-    """A kernel of the net.
+class KernelChannels:
+    """The channels of a kernel of the net.
 
     Attributes:
         layer: name; a separable convolution has two kernels.
@@ -87,7 +87,7 @@ class Wiring:
     count: int
     reads: Mapping[str, Numbers]
     makes: Mapping[str, Numbers]
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[KernelChannels, ...]
     groups: tuple[Group, ...]
     fixed: tuple[str, ...]
 
@@ -240,14 +240,14 @@ class _Tracer:
 
 def _kernels(
     layer: Any, shape: tuple[int, ...], reads: Mapping[str, Numbers], makes: Mapping[str, Numbers]
-) -> Iterator[Kernel]:
+) -> Iterator[KernelChannels]:
     """The kernels of a layer; none of a batch norm."""
     kind = type(layer).__name__
     source, result = reads[layer.name], makes[layer.name]
     places = math.prod(shape[1:-1])
     if kind in ("DepthwiseConv2D", "SeparableConv2D"):
         spread = np.repeat(source, layer.depth_multiplier)
-        yield Kernel(
+        yield KernelChannels(
             layer=layer.name, kind="depthwise", reads=source, makes=spread, uses=places,
             window=math.prod(layer.kernel_size),
         )  # fmt: skip
@@ -255,10 +255,10 @@ def _kernels(
     if kind in MIXING:
         window = math.prod(layer.kernel_size) if kind == "Conv2D" else 1
         name = "dense" if kind == "Dense" else "pointwise" if window == 1 else "convolution"
-        yield Kernel(layer=layer.name, kind=name, reads=source, makes=result, uses=places, window=window)
+        yield KernelChannels(layer=layer.name, kind=name, reads=source, makes=result, uses=places, window=window)
 
 
-def _groups(mixing: list[Kernel], fixed: Mask) -> tuple[Group, ...]:
+def _groups(mixing: list[KernelChannels], fixed: Mask) -> tuple[Group, ...]:
     producers: dict[int, list[str]] = {}
     for kernel in mixing:
         for number in np.unique(kernel.makes):

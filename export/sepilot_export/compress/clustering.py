@@ -9,14 +9,14 @@ import numpy as np
 from sepilot_export.compress.bridge import carry_back, require_parity, to_tf_keras
 from sepilot_export.compress.finetune import Course, finetune
 from sepilot_export.compress.kernels import Kernel, kernels_of, note, own_values_reason
-from sepilot_export.compress.recipe import Compression
+from sepilot_export.compress.recipe import Cluster
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 
 __all__ = ["cluster"]
 
 
-def cluster(model: Any, compression: Compression, course: Course) -> list[LayerNote]:
+def cluster(model: Any, settings: Cluster, course: Course) -> list[LayerNote]:
     """Cluster the kernels of a Keras 3 `model` in place, training it meanwhile; one note per kernel.
 
     Raises:
@@ -24,26 +24,22 @@ def cluster(model: Any, compression: Compression, course: Course) -> list[LayerN
     """
     import tensorflow_model_optimization as tfmot
 
-    assert compression.cluster is not None
     kernels = {k.bridged: k for k in kernels_of(model)}
     bridged = to_tf_keras(model)
     require_parity(model, bridged, course.train.pictures[:32], "its tf_keras copy")
-    chosen = {name: kernel for name, kernel in kernels.items() if not own_values_reason(kernel, compression)}
-    wrapped = _wrapped(bridged, chosen, compression)
-    finetune(wrapped, compression.cluster.finetune, course, "clustering")
+    chosen = {name: kernel for name, kernel in kernels.items() if not own_values_reason(kernel, settings)}
+    wrapped = _wrapped(bridged, chosen, settings.clusters)
+    finetune(wrapped, settings.finetune, course, "clustering")
     carry_back(tfmot.clustering.keras.strip_clustering(wrapped), model)
-    return [_verified(kernel, kernels[kernel.bridged], compression) for kernel in kernels_of(model)]
+    return [_verified(kernel, kernels[kernel.bridged], settings) for kernel in kernels_of(model)]
 
 
-def _wrapped(bridged: Any, chosen: dict[str, Kernel], compression: Compression) -> Any:
+def _wrapped(bridged: Any, chosen: dict[str, Kernel], clusters: int) -> Any:
     import tf_keras
     from tensorflow_model_optimization.clustering.keras import CentroidInitialization
 
     # The public name of this one, tfmot.clustering.keras.experimental, is empty in version 0.8.
     from tensorflow_model_optimization.python.core.clustering.keras.experimental.cluster import cluster_weights
-
-    assert compression.cluster is not None
-    clusters = compression.cluster.clusters
 
     def wrap(layer: Any) -> Any:
         if layer.name not in chosen:
@@ -59,15 +55,13 @@ def _wrapped(bridged: Any, chosen: dict[str, Kernel], compression: Compression) 
     return tf_keras.models.clone_model(bridged, clone_function=wrap)
 
 
-def _verified(kernel: Kernel, before: Kernel, compression: Compression) -> LayerNote:
-    assert compression.cluster is not None
-    if reason := own_values_reason(kernel, compression):
+def _verified(kernel: Kernel, before: Kernel, settings: Cluster) -> LayerNote:
+    if reason := own_values_reason(kernel, settings):
         return note(kernel, f"own values: {reason}")
     values = len(np.unique(kernel.values))
-    if values > compression.cluster.clusters:
+    if values > settings.clusters:
         raise RunError(
-            f"layer {kernel.layer}: at most {compression.cluster.clusters} values expected after clustering, "
-            f"found {values}"
+            f"layer {kernel.layer}: at most {settings.clusters} values expected after clustering, found {values}"
         )
     if before.is_pruned and kernel.sparsity < before.sparsity - 1e-6:
         raise RunError(f"layer {kernel.layer}: clustering lost zeros, {before.sparsity:.1%} to {kernel.sparsity:.1%}")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.compress.recipe import Distill
-from sepilot_runtime.base.errors import RunError, UsageError
+from sepilot_runtime.base.errors import RunError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.data import AugmentedPictures, Epoch, Told, moved
 from sepilot_train.fit.predict import by_name
@@ -30,13 +30,10 @@ def require_fair(teachers: Sequence[Run], material: Material) -> None:
 
     Raises:
         RunError: one has; the message names it, the drive and how many frames.
-        UsageError: there is no teacher.
     """
-    if not teachers:
-        raise UsageError("--teacher RUN: at least one expected for a recipe with a distill section")
     judged = {
-        pictures.drive_id: {pictures.names[i] for i in index}
-        for pictures, index in zip(material.sets, material.split.validation, strict=True)
+        drive.id: {drive.names[i] for i in index}
+        for drive, index in zip(material.drives, material.split.validation, strict=True)
         if len(index)
     }
     for teacher in teachers:

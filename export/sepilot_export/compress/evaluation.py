@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,12 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import answers_to, load_pilot
 from sepilot_train.base.frame_set import Answers
-from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.base.stored import Pictures
 from sepilot_train.inspect.keras import keras_nodes
 from sepilot_train.inspect.table import layer_table
 from sepilot_train.run.run import Run
 
-__all__ = ["Int8Figures", "judge_int8", "judge_net"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Int8Figures:
-    """Figures of an int8 file, and how far at most each output is from that of its own float net, in output values."""
-
-    figures: tuple[Evaluation, ...]
-    max_deviation: Mapping[str, float]
+__all__ = ["judge_int8", "judge_net"]
 
 
 def judge_net(name: str, model: Any, run: Run, before: Answers | None = None) -> tuple[Evaluation, ...]:
@@ -47,11 +37,16 @@ def judge_net(name: str, model: Any, run: Run, before: Answers | None = None) ->
     )  # fmt: skip
 
 
-def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before: Answers) -> Int8Figures:
+def judge_int8(
+    path: Path, content: bytes, run: Run, pictures: Pictures, before: Answers
+) -> tuple[tuple[Evaluation, ...], Mapping[str, float]]:
     """Judge an int8 TFLite file, through the interpreter; it is written to `path` with the run's contract inside.
 
     Args:
         pictures: of the run's held-out frames, (n, h, w, c).
+
+    Returns:
+        The figures, and how far at most each output is from that of the run's float net, in output values.
     """
     form, contract, own = format_named("int8.tflite"), run.contract, run.predictions()
     provenance = dataclasses.replace(contract.provenance, precision=form.precision)
@@ -59,10 +54,8 @@ def judge_int8(path: Path, content: bytes, run: Run, pictures: Pictures, before:
     path.write_bytes(embed_tflite(content, dataclasses.replace(contract, provenance=provenance, tolerance=tolerance)))
     answers = answers_to(load_pilot(path).infer_picture, pictures)
     distances = {o.name: task_of(o).distance(answers[o.name], own.values[o.name]) / o.scale for o in contract.outputs}
-    return Int8Figures(
-        figures=_figures(path.name, dataclasses.replace(own, values=answers), contract, before),
-        max_deviation={name: float(distance.max()) for name, distance in distances.items()},
-    )
+    figures = _figures(path.name, dataclasses.replace(own, values=answers), contract, before)
+    return figures, {name: float(distance.max()) for name, distance in distances.items()}
 
 
 def _figures(
@@ -71,11 +64,9 @@ def _figures(
     rows = []
     for output in contract.outputs:
         labels, said = found.frames.labels[output.name], found.values[output.name]
-        # Neither R² nor MAE needs the constant answer, which is what the third argument is for.
-        metrics, increase = scalar_metrics(labels, said, 0.0), None
+        task, increase = task_of(output), None
         if before is not None:
             increase = task_increase(said, before.values[output.name], labels, found.frames.drives, output)
-        rows.append(
-            Evaluation(name=name, output=output.name, r2=metrics.r2, mae=metrics.mae, mae_increase=increase, **net)
-        )
+        mae, r2 = float(task.error(said, labels).mean()), task.r2(said, labels)
+        rows.append(Evaluation(name=name, output=output.name, r2=r2, mae=mae, mae_increase=increase, **net))
     return tuple(rows)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sepilot_export.convert.ranges import STEPS, Range, fit_ranges, output_range
 from sepilot_export.quantize.pair_sums import by_output, fitted
 
-__all__ = ["fixed_ranges", "looking_on", "seed_ranges", "settle_weight_steps"]
+__all__ = ["fixed_ranges", "looking_on", "replaced", "seed_ranges", "settle_weight_steps"]
 
 Seen = Callable[[Any, Any, Any], None]
 
@@ -42,7 +42,9 @@ def looking_on(seen: Seen = lambda values, low, high: None) -> Iterator[None]:
     def weight(inputs: Any, *_: Any, **__: Any) -> Any:
         return inputs
 
-    with _replaced(MovingAvgQuantize=activation, AllValuesQuantize=activation, LastValueQuantize=weight):
+    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
+
+    with replaced(quant_ops, MovingAvgQuantize=activation, AllValuesQuantize=activation, LastValueQuantize=weight):
         yield
 
 
@@ -58,22 +60,21 @@ def fixed_ranges() -> Iterator[None]:
             options.pop(name, None)
         return original(inputs, min_var, max_var, is_training=False, **options)
 
-    with _replaced(MovingAvgQuantize=activation, AllValuesQuantize=activation):
+    with replaced(quant_ops, MovingAvgQuantize=activation, AllValuesQuantize=activation):
         yield
 
 
 @contextmanager
-def _replaced(**functions: Callable[..., Any]) -> Iterator[None]:
-    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
-
-    originals = {name: getattr(quant_ops, name) for name in functions}
-    for name, function in functions.items():
-        setattr(quant_ops, name, function)
+def replaced(owner: Any, **functions: Callable[..., Any]) -> Iterator[None]:
+    """Within, a module or class of tfmot has other functions."""
+    originals = {name: getattr(owner, name) for name in functions}
     try:
+        for name, function in functions.items():
+            setattr(owner, name, function)
         yield
     finally:
         for name, function in originals.items():
-            setattr(quant_ops, name, function)
+            setattr(owner, name, function)
 
 
 def seed_ranges(net: Any, pictures: NDArray[np.uint8], asked: Mapping[str, Range]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sepilot_export.compress.recipe import Finetune
+from sepilot_export.compress.step import SQUARED
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Output
 from sepilot_train.base.frame_set import FrameSet
@@ -101,6 +102,9 @@ def _step(net: Any, optimizer: Any, course: Course, teacher: Any) -> Any:
 
     variables, names = net.trainable_variables, [output.name for output in course.outputs()]
     optimizer.build(variables)
+    losses = {name: target.loss_of(SQUARED) for name, target in course.targets.items()}
+    if teacher is not None:
+        losses = dict.fromkeys(names, lambda wanted, said: tf.reduce_mean(tf.square(said - wanted)))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator,unused-ignore]
     def train(pictures: Any, uniforms: Any, labels: Any) -> Any:
@@ -108,7 +112,7 @@ def _step(net: Any, optimizer: Any, course: Course, teacher: Any) -> Any:
         wanted = labels if teacher is None else by_name(names, teacher(changed, training=False))
         with tf.GradientTape() as tape:
             said = by_name(names, net(changed, training=True))
-            parts = [course.targets[n].weight * tf.reduce_mean(tf.square(said[n] - wanted[n])) for n in names]
+            parts = [course.targets[n].weight * losses[n](wanted[n], said[n]) for n in names]
             # Penalties that layers bring along.
             loss = tf.add_n([*parts, *net.losses])
         gradients = tape.gradient(loss, variables)

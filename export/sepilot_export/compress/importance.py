@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.compress.channels import MIXING, Mask, Wiring
 from sepilot_export.compress.recipe import Slim
+from sepilot_export.compress.step import SQUARED
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.inspect.keras_graph import graph_of, outputs_of
@@ -48,6 +49,7 @@ def taylor(
     """
     import tensorflow as tf
 
+    losses = {name: target.loss_of(SQUARED) for name, target in targets.items()}
     frames = np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -55,8 +57,9 @@ def taylor(
         with tf.GradientTape() as tape:
             tape.watch(gates)
             answers = _gated(model, wiring, pictures, gates)
-            errors = {name: tf.square(tf.reshape(answers[name], (-1,)) - labels[name]) for name in labels}
-            loss = tf.add_n([targets[name].weight * tf.reduce_sum(error) for name, error in errors.items()])
+            # Losses are means over the frames; a frame's own gradient is that of its own loss.
+            errors = [targets[name].weight * losses[name](labels[name][:, None], answers[name]) for name in labels]
+            loss = tf.add_n(errors) * tf.cast(tf.shape(pictures)[0], tf.float32)
         return tf.convert_to_tensor(tape.gradient(loss, gates))
 
     total = np.zeros(wiring.count)

@@ -15,7 +15,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,45 +25,20 @@ from sepilot_export.compress.recipe import Compression
 from sepilot_export.compress.step import WorkFailed
 from sepilot_export.compress.step_order import INT8_NAME, require_order
 from sepilot_export.compress.steps import Net, Task, require_supported, steps_of
-from sepilot_export.record.compressions import (
-    COMPRESSION_NAME,
-    CompressedOutput,
-    CompressionRecord,
-    Evaluation,
-    LayerNote,
-)
+from sepilot_export.record.compressions import COMPRESSION_NAME, CompressedOutput, CompressionRecord, Evaluation
 from sepilot_export.record.exports import TOOLS
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_directory, require_new, sha256_of, write_json
 from sepilot_runtime.device.conditions import versions
-from sepilot_train.base.frame_set import Answers
 from sepilot_train.run.material import Material
-from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
 from sepilot_train.run.training import complete_run, start_run
 from sepilot_train.run.validation import read_validation
 
-__all__ = ["Compressed", "compress_run"]
+__all__ = ["compress_run"]
 
 LOG_NAME = "compress.log"
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Compressed:
-    """What came of it.
-
-    Attributes:
-        figures: before, after, and of the int8 file where there is one; `mae_increase` is against the first.
-        outputs: by name.
-    """
-
-    run: Run
-    figures: tuple[Evaluation, ...]
-    outputs: Mapping[str, CompressedOutput]
-    layers: tuple[LayerNote, ...]
-    warnings: tuple[str, ...]
-    seconds: float
 
 
 def compress_run(
@@ -77,8 +51,8 @@ def compress_run(
     command: str = "",
     progress: bool = False,
     step: Callable[[str], None] = lambda name: None,
-) -> Compressed:
-    """Apply compressions one after the other and write the new run directory `out`.
+) -> CompressionRecord:
+    """Apply compressions one after the other and write the new run directory `out`; what its compression.json says.
 
     Args:
         teachers: for a distill section, which alone asks them; the run itself where none is given.
@@ -93,23 +67,33 @@ def compress_run(
     require_new(out)
     begin = time.perf_counter()
     step("loading the run")
-    before = _loaded(run, compressions, moved_to, progress=progress)
-    task = _task(run, before, teachers if any(c.distill for c in compressions) else None, moved_to, progress=progress)
+    net = before = _loaded(run, compressions, moved_to, progress=progress)
+    asked = tuple(teachers or [run]) if any(c.distill for c in compressions) else ()
+    distill.require_fair(asked, before.material)
+    request = _moved(run.request, before.material) if moved_to else run.request
+    task = Task(run=run, request=request, teachers=asked, moved_to=tuple(moved_to), progress=progress)
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-compress-") as scratch:
         log = Path(scratch) / LOG_NAME
         with _keeping(log, out):
-            after = _applied(before, task, compressions, log, step)
+            for number, compression in enumerate(compressions):
+                for name, apply in steps_of(task, compression):
+                    step(name)
+                    net = apply(net, task.work(net, log.with_name(f"{number}-{name}"), log))
         step("judging")
-        found = _written(part, before, after, task, compressions, log, command, begin)
-    return dataclasses.replace(found, run=dataclasses.replace(found.run, path=out))
+        return _written(part, before, net, task, compressions, log, command, begin)
 
 
 def _written(
     part: Path, before: Net, after: Net, task: Task, compressions: Sequence[Compression], log: Path, command: str,
     begin: float,
-) -> Compressed:  # fmt: skip
+) -> CompressionRecord:  # fmt: skip
     """Fill the run directory `part`. `begin`: when the work began, as `time.perf_counter` had it."""
-    recipe = _named(after.recipe, compressions)
+    names = [c.name for c in compressions]
+    recipe = dataclasses.replace(
+        after.recipe,
+        name="-".join([after.recipe.name, *names]),
+        summary=f"{after.recipe.name}, then {', then '.join(names)}",
+    )
     start_run(part, task.request, recipe, command)
     complete_run(part, recipe, after.material, after.model, after.history, time.perf_counter() - begin)
     if after.int8 is not None:
@@ -117,48 +101,34 @@ def _written(
     for kept in (log.parent / "0-distill" / "history.csv", log):
         if kept.exists():
             shutil.copy(kept, part)
-    found = _judged(before, after, task.run, open_run(part), log.parent)
-    found = dataclasses.replace(found, seconds=time.perf_counter() - begin)
-    record = _record(task.run, task.teachers, compressions, command, found)
+    figures, outputs = _judged(before, after, task.run, open_run(part), log.parent)
+    first = next(iter(outputs.values()))
+    record = CompressionRecord(
+        name=recipe.name,
+        summary=recipe.summary,
+        parent=str(task.run.path.resolve()),
+        parent_model_sha256=sha256_of(task.run.model_path),
+        teachers=tuple(str(t.path.resolve()) for t in task.teachers),
+        command=command,
+        sections=tuple(s for c in compressions for s in c.sections),
+        recipes=tuple({k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions),
+        tools=versions(TOOLS),
+        seconds=round(time.perf_counter() - begin, 1),
+        constant_mae=first.constant_mae,
+        max_deviation=first.max_deviation,
+        outputs=outputs,
+        figures=figures,
+        layers=after.layers,
+        warnings=after.warnings,
+    )
     write_json(part / COMPRESSION_NAME, dataclasses.asdict(record))
-    return found
+    return record
 
 
-def _task(run: Run, before: Net, teachers: Sequence[Run] | None, moved_to: Sequence[Path], *, progress: bool) -> Task:
-    """What stays the same from step to step. `teachers`: of a distillation; None where there is none."""
-    asked = () if teachers is None else tuple(teachers or [run])
-    if teachers is not None:
-        distill.require_fair(asked, before.material)
-    request = _moved(run.request, before.material) if moved_to else run.request
-    return Task(run=run, request=request, teachers=asked, moved_to=tuple(moved_to), progress=progress)
-
-
-def _applied(net: Net, task: Task, compressions: Sequence[Compression], log: Path, step: Callable[[str], None]) -> Net:
-    """The net after all steps; each has a folder beside `log`."""
-    for number, compression in enumerate(compressions):
-        for name, apply in steps_of(task, compression):
-            step(name)
-            net = apply(net, task.work(net, log.with_name(f"{number}-{name}"), log))
-    return net
-
-
-def _loaded(run: Run, compressions: Sequence[Compression], moved_to: Sequence[Path], *, progress: bool) -> Net:
-    """The run's net and frames, if the compressions can be done to them."""
-    model = run.load_model()
-    require_order(run, model, compressions)
-    require_supported(model, run.recipe, compressions)
-    material = _material(run, run.predictions(), moved_to, progress=progress)
-    return Net(model=model, recipe=run.recipe, material=material)
-
-
-def _named(recipe: Recipe, compressions: Sequence[Compression]) -> Recipe:
-    """The recipe under the name of all that was done."""
-    name = "-".join([recipe.name, *(c.name for c in compressions)])
-    return dataclasses.replace(recipe, name=name, summary=_summary(recipe, compressions))
-
-
-def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Compressed:
-    """The figures of the run and of what was made of it, on the held-out frames."""
+def _judged(
+    before: Net, after: Net, run: Run, made: Run, scratch: Path
+) -> tuple[tuple[Evaluation, ...], dict[str, CompressedOutput]]:
+    """The figures of the run and of what was made of it on the held-out frames, and what there is by output."""
     answers, validation = run.predictions(), read_validation(run.path)
     figures = [
         *judge_net(run.recipe.name, before.model, run),
@@ -167,20 +137,33 @@ def _judged(before: Net, after: Net, run: Run, made: Run, scratch: Path) -> Comp
     deviation: Mapping[str, float] = {}
     if after.int8 is not None:
         pictures = after.material.frames("validation").pictures
-        file = judge_int8(scratch / INT8_NAME, after.int8, made, pictures, answers)
-        figures += file.figures
-        deviation = file.max_deviation
-    return Compressed(
-        run=made,
-        figures=tuple(figures),
-        outputs={
-            name: CompressedOutput(constant_mae=validation.of(name).constant_mae, max_deviation=deviation.get(name))
-            for name in answers.values
-        },
-        layers=after.layers,
-        warnings=after.warnings,
-        seconds=0.0,
-    )
+        rows, deviation = judge_int8(scratch / INT8_NAME, after.int8, made, pictures, answers)
+        figures += rows
+    return tuple(figures), {
+        name: CompressedOutput(constant_mae=validation.of(name).constant_mae, max_deviation=deviation.get(name))
+        for name in answers.values
+    }
+
+
+def _loaded(run: Run, compressions: Sequence[Compression], moved_to: Sequence[Path], *, progress: bool) -> Net:
+    """The run's net and frames, split as they were, if the compressions can be done to them.
+
+    Raises:
+        RunError: they cannot, or a drive is gone or has changed since the training.
+    """
+    model = run.load_model()
+    require_order(run, model, compressions)
+    require_supported(model, run.recipe, compressions)
+    then = run.predictions().frames.labels
+    material = run.material(moved_to=moved_to, progress=progress)
+    # A drive that is no longer known by its fingerprint is known by its name, which another one may have.
+    now = material.frames("validation").labels
+    if any(not np.array_equal(now[name], labels) for name, labels in then.items()):
+        raise RunError(
+            f"{run.path}: the labels of {', '.join(material.ids('validation'))} have changed since the training; "
+            "train again"
+        )
+    return Net(model=model, recipe=run.recipe, material=material)
 
 
 @contextlib.contextmanager
@@ -206,23 +189,6 @@ def _copied(log: Path, out: Path) -> Path:
             return place
 
 
-def _material(run: Run, before: Answers, moved_to: Sequence[Path], *, progress: bool) -> Material:
-    """The run's frames, split as they were.
-
-    Raises:
-        RunError: a drive is gone or has changed since the training.
-    """
-    material = run.material(moved_to=moved_to, progress=progress)
-    # A drive that is no longer known by its fingerprint is known by its name, which another one may have.
-    held = material.frames("validation")
-    if any(not np.array_equal(held.labels[name], labels) for name, labels in before.frames.labels.items()):
-        raise RunError(
-            f"{run.path}: the labels of {', '.join(material.ids('validation'))} have changed since the training; "
-            "train again"
-        )
-    return material
-
-
 def _moved(request: Request, material: Material) -> Request:
     """The request with the places where the drives are now."""
     places = {drive.id: str(drive.path.resolve()) for drive in material.drives}
@@ -231,32 +197,4 @@ def _moved(request: Request, material: Material) -> Request:
         request,
         drives=tuple(dict.fromkeys(p for name, p in places.items() if name not in judging)),
         validation_drives=tuple(dict.fromkeys(p for name, p in places.items() if name in judging)),
-    )
-
-
-def _summary(recipe: Recipe, compressions: Sequence[Compression]) -> str:
-    return f"{recipe.name}, then " + ", then ".join(c.name for c in compressions)
-
-
-def _record(
-    run: Run, teachers: Sequence[Run], compressions: Sequence[Compression], command: str, result: Compressed
-) -> CompressionRecord:
-    first = next(iter(result.outputs.values()))
-    return CompressionRecord(
-        name=result.run.recipe.name,
-        summary=result.run.recipe.summary,
-        parent=str(run.path.resolve()),
-        parent_model_sha256=sha256_of(run.model_path),
-        teachers=tuple(str(t.path.resolve()) for t in teachers),
-        command=command,
-        sections=tuple(s for c in compressions for s in c.sections),
-        recipes=tuple({k: v for k, v in dataclasses.asdict(c).items() if v is not None} for c in compressions),
-        tools=versions(TOOLS),
-        seconds=round(result.seconds, 1),
-        constant_mae=first.constant_mae,
-        max_deviation=first.max_deviation,
-        outputs=result.outputs,
-        figures=result.figures,
-        layers=result.layers,
-        warnings=result.warnings,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.compress.recipe import Compression, Prune
+from sepilot_export.compress.recipe import Cluster, Prune
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
 
@@ -67,9 +67,9 @@ def kernels_of(model: Any) -> list[Kernel]:
 
 
 def _kind(layer_kind: str, values: NDArray[np.float32]) -> str:
-    if layer_kind in ("Dense", "DepthwiseConv2D"):
-        return {"Dense": "dense", "DepthwiseConv2D": "depthwise"}[layer_kind]
-    return "pointwise" if layer_kind == "Conv2D" and values.shape[:2] == (1, 1) else "convolution"
+    if layer_kind != "Conv2D":
+        return {"Dense": "dense", "DepthwiseConv2D": "depthwise"}.get(layer_kind, "convolution")
+    return "pointwise" if values.shape[:2] == (1, 1) else "convolution"
 
 
 def dense_reason(kernel: Kernel, settings: Prune) -> str:
@@ -86,10 +86,8 @@ def dense_reason(kernel: Kernel, settings: Prune) -> str:
     return ""
 
 
-def own_values_reason(kernel: Kernel, compression: Compression) -> str:
+def own_values_reason(kernel: Kernel, settings: Cluster) -> str:
     """Why a kernel is not clustered; "" where it is."""
-    settings = compression.cluster
-    assert settings is not None
     if kernel.layer in settings.skip:
         return "in skip"
     if kernel.kind == "depthwise":
@@ -109,12 +107,14 @@ def note(kernel: Kernel, action: str) -> LayerNote:
 
 
 def joined(notes: Iterable[LayerNote]) -> tuple[LayerNote, ...]:
-    """One note per kernel from those of several steps: all actions, the last sparsity."""
+    """One note per kernel from those of several steps: all actions, the first size before, the last one after."""
     found: dict[tuple[str, str], LayerNote] = {}
     for entry in notes:
         key = entry.layer, entry.kind
         if key in found:
-            entry = dataclasses.replace(entry, action=f"{found[key].action}; {entry.action}")
+            first = found[key]
+            actions = f"{first.action}; {entry.action}"
+            entry = dataclasses.replace(entry, action=actions, weights_before=first.weights_before)
         found[key] = entry
     return tuple(found.values())
 

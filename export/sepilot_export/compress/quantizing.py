@@ -16,26 +16,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.compress import bridge
-from sepilot_export.compress.fake_quantization import fixed_ranges, looking_on, seed_ranges, settle_weight_steps
+from sepilot_export.compress.fake_quantization import (
+    fixed_ranges,
+    looking_on,
+    replaced,
+    seed_ranges,
+    settle_weight_steps,
+)
 from sepilot_export.compress.finetune import Course, finetune
 from sepilot_export.compress.kernels import Kernel, kernels_of, note
 from sepilot_export.compress.qat_scheme import quantization_scheme
 from sepilot_export.compress.recipe import Quantize
+from sepilot_export.convert import tflite
 from sepilot_export.convert.deploy import plain_graph
 from sepilot_export.convert.embed import tflite_weights
 from sepilot_export.convert.equalize import equalize
-from sepilot_export.convert.ranges import asked_range
 from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_export.record.compressions import LayerNote
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.fit.predict import by_name, predict
 
 __all__ = ["in_order", "quantize", "quantized_copy", "require_wiring"]
@@ -61,15 +68,15 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     require_wiring(model, net, pictures[:32])
     heads = zip(course.outputs(), bridged.output_names, strict=True)
     labels = course.train.labels
-    seed_ranges(net, pictures, {head: asked_range(labels[o.name], o.low, o.high) for o, head in heads})
+    seed_ranges(net, pictures, {head: task_of(o).asked(labels[o.name]) for o, head in heads})
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.
         net(pictures[:2] * np.float32(1 / 255), training=True)
     settle_weight_steps(net)
     biases = TfliteBiases(
-        _convert(net, model, folder / "quantized", int8=True),
-        _convert(bridged, model, folder / "float32", int8=False),
+        _convert(net, model, folder / "quantized", "trained int8"),
+        _convert(bridged, model, folder / "float32", "float32"),
     )
     content = correct_biases(biases, pictures)
     kernels = kernels_of(model)
@@ -102,18 +109,12 @@ def in_order() -> Iterator[None]:
     """
     from tensorflow_model_optimization.python.core.quantization.keras.graph_transformations import model_transformer
 
-    kind = model_transformer.ModelTransformer
-    original = kind._get_layers
-
     def get_layers(self: Any, layer_names: list[str]) -> list[Any]:
         found = {layer["config"]["name"]: layer for layer in self._config["layers"]}
         return [found[name] for name in layer_names if name in found]
 
-    kind._get_layers = get_layers
-    try:
+    with replaced(model_transformer.ModelTransformer, _get_layers=get_layers):
         yield
-    finally:
-        kind._get_layers = original
 
 
 def quantized_copy(bridged: Any, settings: Quantize) -> Any:
@@ -139,18 +140,14 @@ def require_wiring(model: Any, net: Any, pictures: NDArray[np.uint8]) -> None:
         bridge.require_parity(model, net, pictures, "tfmot's net, with nothing quantized (a permuted Concatenate?),")
 
 
-def _convert(net: Any, model: Any, folder: Path, *, int8: bool) -> bytes:
+def _convert(net: Any, model: Any, folder: Path, way: Literal["float32", "trained int8"]) -> bytes:
     import tensorflow as tf
 
     names = bridge.output_order(model)
     image = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name=model.inputs[0].name)
     serve = tf.function(lambda image: by_name(names, net(image, training=False)), input_signature=[image])
-    tf.saved_model.save(net, str(folder), signatures={"serve": serve})
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serve"])
-    if int8:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
+    tf.saved_model.save(net, str(folder), signatures={tflite.SIGNATURE: serve})
+    return tflite.convert(folder, way)
 
 
 def _require_zeros(content: bytes, kernels: list[Kernel]) -> None:

@@ -6,9 +6,6 @@ Recipes ship by name (`compress/recipes/*.toml`); `--set section.key=value` over
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -198,11 +195,6 @@ class Compression:
     def sections(self) -> tuple[str, ...]:
         """The names of the sections that are there, in the order in which they are done."""
         return tuple(n for n in ("distill", "slim", "prune", "cluster", "quantize") if getattr(self, n) is not None)
-
-    @property
-    def sha256(self) -> str:
-        """Of the resolved values, whatever file and overrides they came from."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def compression_names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from sepilot_export.compress.batch_norm_refresh import augmented, reestimate
 from sepilot_export.compress.blocks import Block, bypass, find_blocks
-from sepilot_export.compress.channels import Kernel, Wiring, remove, wire
+from sepilot_export.compress.channels import KernelChannels, Wiring, remove, wire
 from sepilot_export.compress.importance import choose, cost, taylor
+from sepilot_export.compress.kernels import kernels_of
 from sepilot_export.compress.recipe import Slim
 from sepilot_export.compress.step import StepOutcome, Work, training_settings
 from sepilot_export.record.compressions import LayerNote
@@ -93,8 +95,7 @@ def _expendable(model: Any, settings: Slim, work: Work) -> tuple[Block, ...]:
         said, labels = predict(without, work.train.pictures[chosen]), work.train.labels
         harm = sum(t.weight * np.square(said[n] - labels[n][chosen]).mean() for n, t in work.targets.items())
         harms.append(float(harm) / (whole - _whole_cost(without)))
-    gone = {blocks[i].name for i in np.argsort(harms, kind="stable")[:count]}
-    return tuple(block for block in blocks if block.name in gone)
+    return tuple(blocks[i] for i in sorted(np.argsort(harms, kind="stable")[:count]))
 
 
 def _whole_cost(model: Any) -> float:
@@ -112,11 +113,9 @@ def _require_reachable(wiring: Wiring, settings: Slim, whole: int) -> None:
 
 
 def _train(model: Any, settings: Slim, work: Work, *, part: int, epochs: int) -> None:
-    from dataclasses import replace
-
     reestimate(model, augmented(work.train.pictures, work.augmentation, seed=work.seed))
     if epochs:
-        finetune = replace(settings.finetune, epochs=epochs)
+        finetune = dataclasses.replace(settings.finetune, epochs=epochs)
         fit(
             model, work.train, work.validation, work.targets, training_settings(finetune, work.seed + part),
             work.augmentation, work.folder / f"slim{part + 1}", show_progress=work.progress,
@@ -124,28 +123,21 @@ def _train(model: Any, settings: Slim, work: Work, *, part: int, epochs: int) ->
 
 
 def _notes(before: Any, after: Any) -> Iterator[LayerNote]:
-    left = {(k.layer, k.kind): (k, values) for k, values in _kernels(after)}
-    for kernel, values in _kernels(before):
-        now, still = left.get((kernel.layer, kernel.kind), (None, np.zeros(0)))
+    left = {(k.layer, k.kind): k for k in wire(after).kernels}
+    values, still = ({(k.layer, k.kind): k for k in kernels_of(model)} for model in (before, after))
+    for kernel in wire(before).kernels:
+        key = kernel.layer, kernel.kind
         yield LayerNote(
             layer=kernel.layer,
             kind=kernel.kind,
-            action=_action(kernel, now),
-            weights_before=values.size,
-            weights_after=still.size,
-            sparsity=float(np.mean(still == 0)) if still.size else 0.0,
+            action=_action(kernel, left.get(key)),
+            weights_before=values[key].values.size,
+            weights_after=still[key].values.size if key in still else 0,
+            sparsity=still[key].sparsity if key in still else 0.0,
         )
 
 
-def _kernels(model: Any) -> Iterator[tuple[Kernel, Any]]:
-    """Every kernel with its values."""
-    for kernel in wire(model).kernels:
-        weights = model.get_layer(kernel.layer).get_weights()
-        is_second = kernel.kind != "depthwise" and type(model.get_layer(kernel.layer)).__name__ == "SeparableConv2D"
-        yield kernel, weights[int(is_second)]
-
-
-def _action(before: Kernel, after: Kernel | None) -> str:
+def _action(before: KernelChannels, after: KernelChannels | None) -> str:
     if after is None:
         return "removed with its block"
     if len(after.makes) < len(before.makes):
@@ -157,14 +149,15 @@ def _action(before: Kernel, after: Kernel | None) -> str:
 
 def _warnings(model: Any, settings: Slim, blocks: tuple[Block, ...]) -> tuple[str, ...]:
     wiring = wire(model)
-    gone = {name for block in blocks for name in block.layers}
-    least = max(settings.min_channels, 1)
-    small = [
-        g
-        for g in wiring.groups
-        if len(g.channels) - (len(g.channels) % settings.multiple_of or settings.multiple_of) < least
+    gone = {name for block in blocks for name in block}
+    names = [
+        name
+        for group in wiring.groups
+        for name in group.producers
+        if (count := len(group.channels)) - (count % settings.multiple_of or settings.multiple_of)
+        < settings.min_channels
+        and name not in gone
     ]
-    names = [name for g in small for name in g.producers if name not in gone]
     found = []
     if names:
         found.append(f"{', '.join(names)}: not cut, too few channels for min_channels and multiple_of")

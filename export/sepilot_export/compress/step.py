@@ -15,7 +15,10 @@ from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["StepOutcome", "Work", "WorkFailed", "training_settings"]
+__all__ = ["SQUARED", "StepOutcome", "Work", "WorkFailed", "training_settings"]
+
+SQUARED = TrainingSettings(loss="mse")
+"""What gives the loss of numbers that name none of their own."""
 
 
 class WorkFailed(RunError):

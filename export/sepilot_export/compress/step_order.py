@@ -97,11 +97,9 @@ def _made_by(run: Run, model: Any) -> dict[Thing, _Made]:
 
 
 def _undoes(compression: Compression, section: str, thing: Thing, made: _Made) -> bool:
-    if section == "prune" and thing == "zeros":
-        assert compression.prune is not None
+    if compression.prune is not None and (section, thing) == ("prune", "zeros"):
         return compression.prune.sparsity < made.share - _ROUNDING
-    if section == "quantize" and thing in _PRESERVED:
-        assert compression.quantize is not None
+    if compression.quantize is not None and section == "quantize" and thing in _PRESERVED:
         return compression.quantize.preserve not in _PRESERVED[thing]
     return thing in _UNDOES[section]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sepilot_export.compress import distill, slim, tfmot
+from sepilot_export.compress.kernels import joined
 from sepilot_export.compress.recipe import Compression, Distill
 from sepilot_export.compress.step import StepOutcome, Work, training_settings
 from sepilot_export.record.compressions import LayerNote
@@ -50,7 +51,7 @@ class Net:
             self,
             model=outcome.model,
             int8=outcome.int8,
-            layers=_merged(self.layers, outcome.layers),
+            layers=joined([*self.layers, *outcome.layers]),
             warnings=(*self.warnings, *outcome.warnings),
         )
 
@@ -136,18 +137,3 @@ def require_supported(model: Any, recipe: Recipe, compressions: Sequence[Compres
         if {"prune", "cluster", "quantize"} & set(compression.sections):
             tfmot.require_supported(model, compression, earlier)
         earlier += compression.sections
-
-
-def _merged(old: tuple[LayerNote, ...], new: tuple[LayerNote, ...]) -> tuple[LayerNote, ...]:
-    """Notes of an earlier step where the later one says nothing about a layer, the actions joined where both do."""
-    later = {(n.layer, n.kind): n for n in new}
-    first = {(n.layer, n.kind): n for n in old}
-    found = [
-        dataclasses.replace(
-            later[key], action=f"{note.action}; {later[key].action}", weights_before=note.weights_before
-        )
-        if key in later
-        else note
-        for key, note in first.items()
-    ]
-    return (*found, *(note for key, note in later.items() if key not in first))

@@ -23,6 +23,7 @@ from sepilot_export.compress.recipe import Compression
 from sepilot_export.compress.step import StepOutcome, Work, WorkFailed
 from sepilot_export.compress.tfmot_support import require_supported
 from sepilot_export.record.compressions import LayerNote
+from sepilot_runtime.base.documents import plain
 from sepilot_runtime.base.errors import MissingExtraError, RunError
 from sepilot_runtime.base.files import read_json, write_json
 from sepilot_runtime.base.processes import own_environment, python_words
@@ -63,7 +64,7 @@ def _write_job(model: Any, compression: Compression, work: Work) -> None:
     np.savez(work.folder / "labels.npz", **cast(dict[str, Any], work.train.labels))
     job = {
         "seed": work.seed,
-        "targets": {name: dataclasses.asdict(target) for name, target in work.targets.items()},
+        "targets": {name: plain(target) for name, target in work.targets.items()},
         "augmentation": dataclasses.asdict(work.augmentation),
         "compression": dataclasses.asdict(compression),
     }
@@ -127,7 +128,6 @@ def _cause(code: int, log: Path) -> str:
 def _outcome(model: Any, folder: Path) -> StepOutcome:
     import keras
 
-    result = read_json(folder / "result.json", RunError)
     copy = keras.models.clone_model(model)
     with np.load(folder / "weights.npz") as weights:
         for layer in copy.layers:
@@ -135,7 +135,6 @@ def _outcome(model: Any, folder: Path) -> StepOutcome:
     int8 = folder / "int8.tflite"
     return StepOutcome(
         model=copy,
-        layers=tuple(LayerNote(**entry) for entry in result["layers"]),
+        layers=tuple(LayerNote(**entry) for entry in read_json(folder / "result.json", RunError)["layers"]),
         int8=int8.read_bytes() if int8.exists() else None,
-        warnings=tuple(result["warnings"]),
     )

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sepilot_export.compress.kernels import dense_reason, kernels_of, own_values_reason, require_names
-from sepilot_export.compress.recipe import Compression
+from sepilot_export.compress.recipe import Compression, Prune, Quantize
 from sepilot_export.convert.deploy import foldable_norms
 from sepilot_export.quantize.calibration import MINIMUM
 from sepilot_runtime.base.errors import RunError
@@ -49,14 +49,14 @@ def require_supported(model: Any, compression: Compression, earlier: Collection[
     for call in graph.calls:
         _require_bridged(call.layer, graph.uses(call.layer))
     if compression.prune is not None:
-        _require_prunable(model, compression)
+        _require_prunable(model, compression.prune)
     if compression.cluster is not None:
         require_names(model, compression.cluster.skip, "cluster.skip")
-        if all(own_values_reason(kernel, compression) for kernel in kernels_of(model)):
+        if all(own_values_reason(kernel, compression.cluster) for kernel in kernels_of(model)):
             raise RunError("cluster: no kernel with more weights than cluster.clusters is left to cluster")
     if compression.quantize is not None:
         _require_quantizable(model)
-        _require_to_preserve(model, compression, {*earlier, *compression.sections})
+        _require_to_preserve(model, compression.quantize, {*earlier, *compression.sections})
 
 
 def _require_bridged(operation: Any, places: int) -> None:
@@ -78,9 +78,7 @@ def _activation(operation: Any) -> str:
     return "linear" if function is None else str(getattr(function, "__name__", function))
 
 
-def _require_prunable(model: Any, compression: Compression) -> None:
-    settings = compression.prune
-    assert settings is not None
+def _require_prunable(model: Any, settings: Prune) -> None:
     require_names(model, settings.skip, "prune.skip")
     if settings.finetune.epochs < 1:
         raise RunError("prune.finetune.epochs: at least 1 expected, found 0: weights are removed while the net trains")
@@ -107,9 +105,7 @@ def _require_quantizable(model: Any) -> None:
             raise RunError(f"layer {layer.name}: {reason}; {_OTHERS_THAN_QUANTIZE}")
 
 
-def _require_to_preserve(model: Any, compression: Compression, done: Collection[str]) -> None:
-    settings = compression.quantize
-    assert settings is not None
+def _require_to_preserve(model: Any, settings: Quantize, done: Collection[str]) -> None:
     if settings.calibration_frames < MINIMUM:
         raise RunError(f"quantize.calibration_frames: at least {MINIMUM} expected, found {settings.calibration_frames}")
     kernels = kernels_of(model)

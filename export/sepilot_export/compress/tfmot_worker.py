@@ -74,7 +74,7 @@ def _work(folder: Path, tell: Any) -> None:
         notes += pruning.prune(model, compression.prune, course)
         _renew_statistics(model, course)
     if compression.cluster is not None:
-        notes += clustering.cluster(model, compression, course)
+        notes += clustering.cluster(model, compression.cluster, course)
         _renew_statistics(model, course)
     if compression.quantize is not None:
         found, content = quantizing.quantize(model, compression.quantize, course, folder)
@@ -82,7 +82,7 @@ def _work(folder: Path, tell: Any) -> None:
         (folder / "int8.tflite").write_bytes(content)
     weights = {f"{layer.name}/{i}": w for layer in model.layers for i, w in enumerate(layer.get_weights())}
     np.savez(folder / "weights.npz", **weights)
-    write_json(folder / "result.json", {"layers": [dataclasses.asdict(n) for n in joined(notes)], "warnings": []})
+    write_json(folder / "result.json", {"layers": [dataclasses.asdict(n) for n in joined(notes)]})
 
 
 def _parsed(kind: Any, value: Any) -> Any:

@@ -39,7 +39,8 @@ def join_tflite(front: bytes, rest: bytes) -> bytes:
     operators = list(before.operators)
     for made, wanted in links.items():
         if graph.tensors[made].type == graph.tensors[wanted].type:
-            operators = [_writing(op, made, wanted) for op in operators]
+            for op in operators:
+                op.outputs = [wanted if i == made else i for i in op.outputs]
         else:
             operators.append(_requantize(model, made, wanted))
     graph.operators = [*operators, *graph.operators]
@@ -70,12 +71,6 @@ def _append(first: Any, model: Any) -> int:
     model.buffers += first.buffers
     model.operatorCodes += first.operatorCodes
     return tensors
-
-
-def _writing(op: Any, made: int, taken: int) -> Any:
-    """An operation that wrote the tensor `made`, now writing `taken`; reading stays as it is."""
-    op.outputs = [taken if i == made else i for i in op.outputs]
-    return op
 
 
 def _requantize(model: Any, made: int, taken: int) -> Any:

@@ -36,6 +36,7 @@ __all__ = [
     "load_training_model",
     "plain_graph",
     "require_parity",
+    "separated",
 ]
 
 FLOAT_PARITY = 1e-5
@@ -115,6 +116,8 @@ class _Rewriting:
 
     @classmethod
     def of(cls, model: Any, *, fold: bool) -> _Rewriting:
+        import keras
+
         foldable = foldable_norms(model)
         folded = foldable if fold else {}
         norms = [x for x in model.layers if _is_norm(x) and (fold or x.name not in foldable)]
@@ -122,7 +125,12 @@ class _Rewriting:
         return cls(
             folded=folded,
             scales={norm.name: _scale_and_shift(norm) for norm in norms},
-            split={x.name: _separated(x, use_bias=x.use_bias or x.name in folded.values()) for x in separable},
+            split={
+                x.name: separated(
+                    keras.layers, x, use_bias=x.use_bias or x.name in folded.values(), activation=x.activation
+                )
+                for x in separable
+            },
         )
 
     def clone(self, layer: Any) -> Any:
@@ -170,16 +178,18 @@ class _Rewriting:
                 copies[source.name].set_weights(weights)
 
 
-def _separated(layer: Any, *, use_bias: bool) -> tuple[Any, Any]:
-    """The depthwise and the 1x1 convolution that a SeparableConv2D consists of, without weights."""
-    import keras
+def separated(layers: Any, layer: Any, *, use_bias: bool, activation: Any) -> tuple[Any, Any]:
+    """The depthwise and the 1x1 convolution that a SeparableConv2D consists of, without weights.
 
-    depthwise = keras.layers.DepthwiseConv2D(
+    Args:
+        layers: of Keras 3 or of tf_keras.
+    """
+    depthwise = layers.DepthwiseConv2D(
         layer.kernel_size, strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate,
         depth_multiplier=layer.depth_multiplier, use_bias=False, name=f"{layer.name}_depthwise",
     )  # fmt: skip
-    pointwise = keras.layers.Conv2D(
-        layer.filters, 1, use_bias=use_bias, activation=layer.activation, name=f"{layer.name}_pointwise"
+    pointwise = layers.Conv2D(
+        layer.filters, 1, use_bias=use_bias, activation=activation, name=f"{layer.name}_pointwise"
     )
     return depthwise, pointwise
 

@@ -52,9 +52,6 @@ def put_tflite_metadata(content: bytes, entries: Mapping[str, str]) -> bytes:
             model.buffers.append(schema.BufferT())
             model.metadata.append(entry)
         model.buffers[entry.buffer].data = np.frombuffer(text.encode(), np.uint8)
-    # The quantizer leaves the older of the two fields empty, and OpenVINO reads that one; the schema wants both.
-    for code in model.operatorCodes:
-        code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
     return tflite_content(model)
 
 
@@ -112,7 +109,12 @@ def sparsity(weights: list[NDArray[Any]]) -> float:
 def tflite_content(model: Any) -> bytes:
     """The .tflite file of a model in the schema's object form."""
     import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
 
+    # The quantizer leaves the older of the two fields empty, where a zero means an addition. OpenVINO and tf2onnx read
+    # that one; the schema wants both.
+    for code in model.operatorCodes:
+        code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Output, Precision
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.run.recipe import Gates
 
 __all__ = ["FORMATS", "Format", "GateLimits", "Limits", "choose_formats", "format_named", "limits_of"]
@@ -57,60 +59,42 @@ def _limits(*, max_error: float, mae_increase: float, sign_flips: float = 0.0, s
     return {"max_error": max_error, "mae_increase": mae_increase, "sign_flips": sign_flips, "saturated": saturated}
 
 
-_FLOAT32 = _limits(max_error=1e-5, mae_increase=1e-5)
-# 0.0075 was seen over 1,500 held-out frames of simulated drives, where ONNX Runtime computes in float16.
-_FLOAT16 = _limits(max_error=1e-2, mae_increase=5e-4)
-# 0.017 of full scale was seen over 9,557 held-out frames of a real drive: activations are quantized by frame.
-_DYNAMIC = _limits(max_error=2.5e-2, mae_increase=2e-3, sign_flips=0.001)
-# 3 degrees at 25 degrees full scale.
-_INT8 = _limits(max_error=0.12, mae_increase=2e-3, sign_flips=0.002)
-# What the gate allows a single frame, and the 0.03 by which the kernels of other machines differ.
-_INT8_LOAD = 0.15
+# 3 degrees at 25 degrees full scale; at load, the 0.03 more by which the kernels of other machines differ.
+_INT8 = 0.15, _limits(max_error=0.12, mae_increase=2e-3, sign_flips=0.002)
+
+_BY_PRECISION: Mapping[Precision, tuple[float, GateLimits]] = {
+    "float32": (1e-4, _limits(max_error=1e-5, mae_increase=1e-5)),
+    # 0.0075 was seen over 1,500 held-out frames of simulated drives, where ONNX Runtime computes in float16.
+    "float16": (2e-2, _limits(max_error=1e-2, mae_increase=5e-4)),
+    # 0.017 of full scale was seen over 9,557 held-out frames of a real drive: activations are quantized by frame.
+    "dynamic": (5e-2, _limits(max_error=2.5e-2, mae_increase=2e-3, sign_flips=0.001)),
+    "int8": _INT8,
+    "int8-float-head": _INT8,
+}
+"""Tolerance and limits."""
+
+
+def _format(name: str, precision: Precision, description: str, made_from: str = "") -> Format:
+    tolerance, limits = _BY_PRECISION[precision]
+    return Format(
+        name=name, precision=precision, suffix="onnx" if name.endswith(".onnx") else "tflite",
+        needs_calibration=precision.startswith("int8"), tolerance=tolerance, limits=limits, description=description,
+        made_from=made_from,
+    )  # fmt: skip
+
 
 FORMATS = (
-    Format(
-        name="float32.tflite", precision="float32", suffix="tflite", needs_calibration=False,
-        tolerance=1e-4, limits=_FLOAT32, description="the reference on the car; every kernel supports it",
-    ),
-    Format(
-        name="float16.tflite", precision="float16", suffix="tflite", needs_calibration=False,
-        tolerance=2e-2, limits=_FLOAT16, description="float16 weights, half the size; computes in float32 on a CPU",
-    ),
-    Format(
-        name="dynamic.tflite", precision="dynamic", suffix="tflite", needs_calibration=False,
-        tolerance=5e-2, limits=_DYNAMIC, description="int8 weights of larger layers, activations quantized per frame",
-    ),
-    Format(
-        name="int8.tflite", precision="int8", suffix="tflite", needs_calibration=True,
-        tolerance=_INT8_LOAD, limits=_INT8, description="int8 in, inside and out; what microcontrollers and NPUs take",
-    ),
-    Format(
-        name="int8-float-head.tflite", precision="int8-float-head", suffix="tflite", needs_calibration=True,
-        tolerance=_INT8_LOAD, limits=_INT8, description="int8 with a float32 last layer: no steps in the steering",
-    ),
-    Format(
-        name="sparse.tflite", precision="float32", suffix="tflite", needs_calibration=False,
-        tolerance=1e-4, limits=_FLOAT32, description="float32 without the zeros; made where a net has enough of them",
-    ),
-    Format(
-        name="float32.onnx", precision="float32", suffix="onnx", needs_calibration=False,
-        tolerance=1e-4, limits=_FLOAT32, description="opset 17, for ONNX Runtime and what builds on ONNX",
-    ),
-    Format(
-        name="float16.onnx", precision="float16", suffix="onnx", needs_calibration=False,
-        tolerance=2e-2, limits=_FLOAT16, description="float16 inside, float32 in and out",
-        made_from="float32.onnx",
-    ),
-    Format(
-        name="int8.onnx", precision="int8", suffix="onnx", needs_calibration=True,
-        tolerance=_INT8_LOAD, limits=_INT8, description="int8 by quantize / dequantize pairs (QDQ), float32 in and out",
-    ),
-    Format(
-        name="int8-twin.onnx", precision="int8", suffix="onnx", needs_calibration=True,
-        tolerance=_INT8_LOAD, limits=_INT8, description="int8.tflite as ONNX: the same integers, float32 in and out",
-        made_from="int8.tflite",
-    ),
-)  # fmt: skip
+    _format("float32.tflite", "float32", "the reference on the car; every kernel supports it"),
+    _format("float16.tflite", "float16", "float16 weights, half the size; computes in float32 on a CPU"),
+    _format("dynamic.tflite", "dynamic", "int8 weights of larger layers, activations quantized per frame"),
+    _format("int8.tflite", "int8", "int8 in, inside and out; what microcontrollers and NPUs take"),
+    _format("int8-float-head.tflite", "int8-float-head", "int8 with a float32 last layer: no steps in the steering"),
+    _format("sparse.tflite", "float32", "float32 without the zeros; made where a net has enough of them"),
+    _format("float32.onnx", "float32", "opset 17, for ONNX Runtime and what builds on ONNX"),
+    _format("float16.onnx", "float16", "float16 inside, float32 in and out", "float32.onnx"),
+    _format("int8.onnx", "int8", "int8 by quantize / dequantize pairs (QDQ), float32 in and out"),
+    _format("int8-twin.onnx", "int8", "int8.tflite as ONNX: the same integers, float32 in and out", "int8.tflite"),
+)
 
 
 def format_named(name: str) -> Format:
@@ -152,9 +136,18 @@ def limits_of(
 
     Args:
         max_drop: instead of `mae_increase` for what is calibrated.
+
+    Returns:
+        By output, one for each gate of its kind.
     """
     given = gates.get(form.precision, {})
     everywhere = {gate: limit for gate, limit in given.items() if not isinstance(limit, Mapping)}
     drop = {} if max_drop is None or not form.needs_calibration else {"mae_increase": max_drop}
     own = {name: limits for name, limits in given.items() if isinstance(limits, Mapping)}
-    return {o.name: {**form.limits, **everywhere, **own.get(o.name, {}), **drop} for o in outputs}
+    limits = {}
+    for output in outputs:
+        rules = task_of(output).gates()
+        usual = {rule.name: form.limits.get(rule.name, rule.limits.get(form.precision, math.inf)) for rule in rules}
+        asked = {**everywhere, **own.get(output.name, {}), **drop}
+        limits[output.name] = usual | {gate: limit for gate, limit in asked.items() if gate in usual}
+    return limits

@@ -7,7 +7,8 @@ from typing import Literal
 
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.engine.engines import engine_of
-from sepilot_runtime.engine.model_file import ModelFile, ModelKind
+from sepilot_runtime.engine.model_file import ModelFile
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.pilot import Pilot
 
 __all__ = ["Suffix", "pilot_of"]

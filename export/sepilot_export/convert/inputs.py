@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class ExportInputs:
     Attributes:
         training, held_out: frames that trained and that judged the model.
         saved: the answers on `held_out` as the training left them, by output.
-        constant: the mean of the training labels, by output.
+        constant: by output, the one answer that is right for most training labels.
         min_throttle: frames at or below it were left out as standing still.
         run: the run directory; its int8.tflite, which a quantization-aware training left there, is that format's file.
     """
@@ -37,7 +38,7 @@ class ExportInputs:
     training: FrameSet
     held_out: FrameSet
     saved: Mapping[str, NDArray[np.float32]]
-    constant: Mapping[str, float]
+    constant: Mapping[str, Any]
     min_throttle: float = 0.0
     run: Path | None = None
 

@@ -25,7 +25,7 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.pilot import answers_to
 
-__all__ = ["ALLOWED_STEPS", "Twin", "output_steps", "to_onnx", "twin_gap"]
+__all__ = ["ALLOWED_STEPS", "Twin", "output_steps", "to_onnx"]
 
 FLOAT32_STEP = 1e-3
 """What stands for a step of an output that has none, in output values."""
@@ -82,36 +82,25 @@ def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tup
     _name_ends(model, contract, _heads(readable))
     onnx_file.keep_float_nodes(model)
     content = onnx_file.finished(model)
-    gap = twin_gap(int8, content, contract, pictures)
+    steps, pilots = output_steps(int8), (pilot_of(int8, "tflite", contract), pilot_of(content, "onnx", contract))
+    ours, theirs = (answers_to(pilot.infer_picture, pictures) for pilot in pilots)
+    gap = _gap(ours, theirs, steps)
     if not gap <= ALLOWED_STEPS:
         raise RunError(
             f"int8-twin.onnx: at most {ALLOWED_STEPS} output steps from the int8 TFLite file expected, found {gap:.0f}"
         )
-    twin = Twin(of="int8.tflite", output_steps=output_steps(int8), steps=gap, allowed_steps=ALLOWED_STEPS)
-    return content, twin
+    return content, Twin(of="int8.tflite", output_steps=steps, steps=gap, allowed_steps=ALLOWED_STEPS)
 
 
 def _as_tf2onnx_reads(int8: bytes) -> bytes:
-    """The same TFLite file without what ai-edge-quantizer writes and tf2onnx misreads.
+    """The same TFLite file without what tf2onnx misreads.
 
-    It names the tensors between int8 and float32 operations as tf2onnx names its own, and leaves the older of two
-    fields with an operation's code empty, where a zero means an addition.
+    ai-edge-quantizer names the tensors between int8 and float32 operations as tf2onnx names its own.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     model = tflite_model(int8)
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.replace(b"_dequant", b"_real").replace(b"_prequant", b"_raw")
-    for code in model.operatorCodes:
-        code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
     return tflite_content(model)
-
-
-def twin_gap(int8: bytes, twin: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> float:
-    """Largest distance of the two files' answers, in steps of the outputs; in 1/1000 where one is float32."""
-    pilots = pilot_of(int8, "tflite", contract), pilot_of(twin, "onnx", contract)
-    ours, theirs = (answers_to(pilot.infer_picture, pictures) for pilot in pilots)
-    return _gap(ours, theirs, output_steps(int8))
 
 
 def _gap(ours: Answers, theirs: Answers, steps: Mapping[str, float]) -> float:

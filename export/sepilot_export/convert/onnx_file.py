@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,27 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT
 
-__all__ = ["OPSET", "activations_of", "convert_float32", "finished", "keep_float_nodes", "prepare", "quantize",
-           "to_float16"]  # fmt: skip
+__all__ = ["OPSET", "Constants", "activations_of", "convert_float32", "finished", "from_function", "keep_float_nodes",
+           "prepare", "quantize", "to_float16"]  # fmt: skip
 
 OPSET = 17
 
 
 def convert_float32(deployed: Any, contract: Contract) -> bytes:
-    """The deploy graph as a float32 ONNX file.
+    """The deploy graph as a float32 ONNX file. Raises what `from_function` raises."""
+    import tensorflow as tf
+
+    names = [output.name for output in contract.outputs]
+
+    def answers(*values: Any) -> dict[str, Any]:
+        found = deployed(values if len(values) > 1 else values[0], training=False)
+        return {name: found[name] for name in names}
+
+    return from_function(answers, [tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs])
+
+
+def from_function(function: Callable[..., Mapping[str, Any]], specs: Sequence[Any]) -> bytes:
+    """A TensorFlow function of tensors of `specs`, which gives its outputs by name, as a float32 ONNX file.
 
     Raises:
         RunError: tf2onnx left out an operation, which it only logs, or the file does not pass the ONNX checker.
@@ -35,25 +48,21 @@ def convert_float32(deployed: Any, contract: Contract) -> bytes:
     import tensorflow as tf
     import tf2onnx
 
-    names = [output.name for output in contract.outputs]
-
-    def answers(*values: Any) -> dict[str, Any]:
-        # tf2onnx names an output after the operation that makes it.
-        found = deployed(values if len(values) > 1 else values[0], training=False)
-        return {name: tf.identity(found[name], name=name) for name in names}
-
-    spec = tuple(tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs)
-    model, _ = tf2onnx.convert.from_function(tf.function(answers), input_signature=spec, opset=OPSET)
+    # tf2onnx names an output after the operation that makes it.
+    named = tf.function(lambda *values: {n: tf.identity(v, name=n) for n, v in function(*values).items()})
+    model, _ = tf2onnx.convert.from_function(named, input_signature=tuple(specs), opset=OPSET)
     return finished(model)
 
 
 def finished(model: Any) -> bytes:
-    """A model of tf2onnx as a file.
+    """A model of tf2onnx as a file. Raises RunError: an operation was left out, or the ONNX checker refuses it."""
+    from onnx.defs import has
 
-    Raises:
-        RunError: an operation was left out, or the file does not pass the ONNX checker.
-    """
-    _require_standard(model)
+    kinds = {(n.op_type, n.domain) for n in model.graph.node}
+    foreign = sorted({kind for kind, domain in kinds if domain not in ("", "ai.onnx", "ai.onnx.ml")})
+    unknown = sorted({kind for kind, domain in kinds if domain in ("", "ai.onnx") and not has(kind)})
+    if foreign or unknown:
+        raise RunError(f"conversion to ONNX: no standard operation for {', '.join(foreign + unknown)}")
     return _checked(model)
 
 
@@ -219,13 +228,21 @@ class _Reader:
         return next(self._feed, None)
 
 
-def _require_standard(model: Any) -> None:
-    foreign = sorted({n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx", "ai.onnx.ml")})
-    from onnx.defs import has
+class Constants:
+    """The constants of an ONNX model by name, to read and to replace."""
 
-    unknown = sorted({n.op_type for n in model.graph.node if n.domain in ("", "ai.onnx") and not has(n.op_type)})
-    if foreign or unknown:
-        raise RunError(f"conversion to ONNX: no standard operation for {', '.join(foreign + unknown)}")
+    def __init__(self, model: Any) -> None:
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_array(self._tensors[name]))
+
+    def __setitem__(self, name: str, values: NDArray[Any]) -> None:
+        from onnx import numpy_helper
+
+        self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
 
 def _checked(model: Any) -> bytes:

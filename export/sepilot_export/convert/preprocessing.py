@@ -17,16 +17,14 @@ Source of the arithmetic: OpenCV, modules/imgproc/src/resize.cpp (`resizeGeneric
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.onnx_file import OPSET
+from sepilot_export.convert import onnx_file, tflite
 from sepilot_runtime.contract.contract import FrameInput, Picture
 from sepilot_runtime.contract.preprocess import STEPS, bilinear_places, crop_box, gray_first
 
@@ -198,24 +196,15 @@ def _matrix(found: Taps, size: int, result: int, groups: int) -> NDArray[np.floa
 
 def to_tflite(graph: Callable[[Any], Any], picture: Picture, frame: FrameInput) -> bytes:
     """A graph of `picture_graph` as a TFLite file with the signature frame -> picture."""
-    import tensorflow as tf
-
-    module = tf.Module()
-    spec = tf.TensorSpec((1, *frame.shape), tf.uint8, name=frame.name)
-    module.serve = tf.function(lambda image: {picture.name: graph(image)}, input_signature=[spec])
-    with tempfile.TemporaryDirectory(prefix="sepilot-preprocessing-") as folder:
-        tf.saved_model.save(module, str(Path(folder)), signatures={"serve": module.serve})
-        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"]).convert())
+    return tflite.from_function(lambda **frames: {picture.name: graph(frames[frame.name])}, {frame.name: _spec(frame)})
 
 
 def to_onnx(graph: Callable[[Any], Any], picture: Picture, frame: FrameInput) -> bytes:
     """A graph of `picture_graph` as an ONNX file, frame -> picture."""
-    import tensorflow as tf
-    import tf2onnx
+    return onnx_file.from_function(lambda image: {picture.name: graph(image)}, [_spec(frame)])
 
-    # tf2onnx names an output after the operation that makes it.
-    named = tf.function(lambda image: {picture.name: tf.identity(graph(image), name=picture.name)})
-    spec = tf.TensorSpec((1, *frame.shape), tf.uint8, name=frame.name)
-    model, _ = tf2onnx.convert.from_function(named, input_signature=(spec,), opset=OPSET)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+
+def _spec(frame: FrameInput) -> Any:
+    import tensorflow as tf
+
+    return tf.TensorSpec((1, *frame.shape), tf.uint8, name=frame.name)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STABLE", "Activations", "Fitted", "PerSampleRanges", "Range", "asked_range", "fit_ranges", "output_range"]
+__all__ = ["STABLE", "Activations", "Fitted", "PerSampleRanges", "Range", "fit_ranges", "output_range"]
 
 Range = tuple[float, float]
 
@@ -70,12 +70,6 @@ def output_range(seen: Range, asked: Range = (0.0, 0.0), headroom: float = 0.1) 
     low, high = seen
     extra = max(headroom * (high - low), 1e-3)
     return min(low - extra, asked[0], 0.0), max(high + extra, asked[1], 0.0)
-
-
-def asked_range(labels: NDArray[np.floating], low: float = -1.0, high: float = 1.0) -> Range:
-    """The range of labels (n,), NaN left out, cut off at what the output means (`Output.low`, `high`), with zero."""
-    known = labels[np.isfinite(labels)].clip(low, high)
-    return float(known.min(initial=0.0)), float(known.max(initial=0.0))
 
 
 def _best_range(counts: NDArray[np.int64], seen: Range) -> Range:

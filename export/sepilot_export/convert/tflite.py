@@ -10,7 +10,8 @@ cannot be folded (tensorflow/tensorflow#127842), and leaves the scale of the inp
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,36 +25,59 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.preprocess import write_input
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 
-__all__ = ["SIGNATURE", "activations_of", "convert", "quantize", "quantize_alone", "require_exact_input", "save_graph",
-           "tensor_names"]  # fmt: skip
+__all__ = ["SIGNATURE", "activations_of", "convert", "from_function", "quantize", "quantize_alone",
+           "require_exact_input", "save_graph", "save_net", "tensor_names"]  # fmt: skip
 
 SIGNATURE = "serve"
 
 
 def save_graph(deployed: Any, contract: Contract, folder: Path) -> None:
     """Write the deploy graph as a SavedModel with the one signature `serve`."""
-    import keras
     import tensorflow as tf
 
+    specs = [tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs]
+    save_net(deployed, lambda *v: deployed(v if len(v) > 1 else v[0], training=False), specs, folder)
+
+
+def save_net(net: Any, function: Callable[..., Any], specs: Sequence[Any], folder: Path) -> None:
+    """Write a Keras net as a SavedModel with the one signature `serve`, a function of tensors of `specs`."""
+    import keras
+
     archive = keras.export.ExportArchive()
-    archive.track(deployed)
-    archive.add_endpoint(
-        SIGNATURE,
-        lambda *values: deployed(values if len(values) > 1 else values[0], training=False),
-        input_signature=[tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs],
-    )
+    archive.track(net)
+    archive.add_endpoint(SIGNATURE, function, input_signature=list(specs))
     archive.write_out(str(folder), verbose=False)
 
 
-def convert(saved: Path, precision: Literal["float32", "float16", "dynamic"]) -> bytes:
-    """A SavedModel of `save_graph` as a TFLite file that needs no calibration."""
+def from_function(function: Callable[..., Mapping[str, Any]], specs: Mapping[str, Any]) -> bytes:
+    """A TensorFlow function of named tensors of `specs` as a float32 TFLite file with a signature of these names."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.serve = tf.function(function).get_concrete_function(**specs)
+    with tempfile.TemporaryDirectory(prefix="sepilot-tflite-") as folder:
+        tf.saved_model.save(module, folder, signatures={SIGNATURE: module.serve})
+        return convert(Path(folder), "float32")
+
+
+def convert(saved: Path, way: Literal["float32", "float16", "dynamic", "sparse", "trained int8"]) -> bytes:
+    """A SavedModel with the signature `serve` as a TFLite file that needs no calibration.
+
+    Args:
+        way: "sparse" is float32 with kernels of many zeros stored as the values that are none and their places; with
+            int8 weights LiteRT's default kernels refuse such a file ("failed to prepare"). "trained int8" takes the
+            ranges that the graph has from a training for int8.
+    """
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[SIGNATURE])
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
+    if way != "float32":
+        optimize = tf.lite.Optimize
+        converter.optimizations = [optimize.EXPERIMENTAL_SPARSITY if way == "sparse" else optimize.DEFAULT]
+    if way == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if way == "trained int8":
+        converter.inference_input_type = converter.inference_output_type = tf.int8
     return bytes(converter.convert())
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from sepilot_export.convert import tflite
 from sepilot_export.convert.concatenate import join_tflite
 from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.keras_source import contract_inputs, contract_outputs
 from sepilot_export.convert.stated import Plan
-from sepilot_export.convert.tflite import SIGNATURE, convert
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Precision
 
@@ -74,7 +74,7 @@ def _with_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[
             graph.tensors[indices[old]].shapeSignature = None
         ends.append(entries)
     signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = SIGNATURE.encode(), place
+    signature.signatureKey, signature.subgraphIndex = tflite.SIGNATURE.encode(), place
     signature.inputs, signature.outputs = ends
     graph.inputs, graph.outputs = ([entry.tensorIndex for entry in entries] for entries in ends)
     model.signatureDefs = [signature]
@@ -91,12 +91,9 @@ def _converted(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> bytes:
     net = keras.Model(list(inputs.values()), dict(zip(gives, outputs.values(), strict=True)))
     sizes = zip(takes, inputs.values(), strict=True)
     specs = [tf.TensorSpec([n or 1 for n in tensor.shape], tf.float32, name=x) for x, tensor in sizes]
-    archive = keras.export.ExportArchive()
-    archive.track(net)
-    archive.add_endpoint(SIGNATURE, lambda *values: net(list(values), training=False), input_signature=specs)
     with tempfile.TemporaryDirectory(prefix="sepilot-wrapping-") as folder:
-        archive.write_out(folder, verbose=False)
-        content = convert(Path(folder), "float32")
+        tflite.save_net(net, lambda *values: net(list(values), training=False), specs, Path(folder))
+        content = tflite.convert(Path(folder), "float32")
     return _with_signature(content, takes, gives)
 
 

@@ -80,7 +80,7 @@ def adopt(
     int8 = Int8Options(max_drop=drop_from(max_drop, plan.outputs[0]) if max_drop else None)
     known = sorted({o.name for o in plan.outputs}.intersection(*(d.labels for d in drives)))
     sets = [load_pictures(d, plan.picture, labels=known, progress=progress) for d in drives]
-    frames, notes = adoption_frames(sets, drives, plan, foreign.most_frames(plan))
+    frames, notes = adoption_frames(sets, plan, foreign.most_frames(plan))
     expected = foreign.answers(plan, frames.pictures, frames.vectors)
     _require_dependence(foreign, expected)
     against = _held_against_labels(foreign, stated, plan, frames, expected)
@@ -135,7 +135,7 @@ def _contract(
             recipe_sha256=hashlib.sha256(said.encode()).hexdigest(),
             dataset_fingerprint=hashlib.sha256("".join(s.fingerprint for s in sets).encode()).hexdigest(),
             drives=(),
-            validation_drives=tuple(s.drive_id for s in sets),
+            validation_drives=tuple(s.drive.id for s in sets),
             validation={},
             versions=versions(TOOLS),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -158,7 +158,7 @@ def _golden(foreign: Foreign, plan: Plan, frames: AdoptionFrames, expected: Answ
 
 
 def _seen(sets: Sequence[PictureSet], reader: ReaderOptions) -> SeenDrives:
-    seen = tuple(SeenDrive(id=s.drive_id, fingerprint=s.fingerprint, train=0, validation=len(s.names)) for s in sets)
+    seen = tuple(SeenDrive(id=s.drive.id, fingerprint=s.fingerprint, train=0, validation=len(s.drive)) for s in sets)
     return SeenDrives(reader=reader, filter=DriveFilter(), seen=seen)
 
 
@@ -201,7 +201,7 @@ def _judges(
     index = np.arange(every - 1, len(frames), every)
     held, saved = frames.take(index), {name: values[index] for name, values in expected.items()}
     known = {name: labels[np.isfinite(labels)] for name, labels in frames.labels.items()}
-    constant = {name: float(labels.mean()) if labels.size else 0.0 for name, labels in known.items()}
+    constant = {o.name: task_of(o).constant(known[o.name]) if known[o.name].size else 0.0 for o in contract.outputs}
     return ExportInputs(
         model_path=foreign.path, contract=contract, gates={}, training=frames.take(np.arange(0, len(frames), every)),
         held_out=held, saved=saved, constant=constant,

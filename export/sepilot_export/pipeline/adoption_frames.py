@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +27,18 @@ class AdoptionFrames(FrameSet):
 
     Attributes:
         vectors: what goes beside the pictures.
-        owners: (n,) the recordings that they are of.
+        sources: (n,) where each stands: in which recording, and its number there.
     """
 
     vectors: Vectors
-    owners: tuple[Drive, ...]
+    sources: tuple[tuple[Drive, int], ...]
 
-    def _taken(self, index: Index) -> dict[str, Any]:
-        vectors = {name: values[index] for name, values in self.vectors.items()}
-        return {**FrameSet._taken(self, index), "vectors": vectors, "owners": tuple(self.owners[i] for i in index)}
+    def take(self, index: Index) -> Self:
+        return dataclasses.replace(
+            FrameSet.take(self, index),
+            vectors={name: values[index] for name, values in self.vectors.items()},
+            sources=tuple(self.sources[i] for i in index),
+        )
 
     def again(self, picture: Picture) -> Iterator[NDArray[np.uint8]]:
         """Other pictures of them."""
@@ -42,7 +46,8 @@ class AdoptionFrames(FrameSet):
 
     def as_taken(self, place: int) -> NDArray[np.uint8]:
         """A frame as the camera took it, BGR (H, W, 3). Raises FrameError."""
-        return self.owners[place].read(self.owners[place].names.index(self.names[place]))
+        drive, number = self.sources[place]
+        return drive.read(number)
 
 
 def evenly(among: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -50,23 +55,21 @@ def evenly(among: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return np.take(among, np.linspace(0, len(among) - 1, min(most, len(among))).astype(int))
 
 
-def adoption_frames(
-    sets: Sequence[PictureSet], drives: Sequence[Drive], plan: Plan, most: int
-) -> tuple[AdoptionFrames, list[str]]:
+def adoption_frames(sets: Sequence[PictureSet], plan: Plan, most: int) -> tuple[AdoptionFrames, list[str]]:
     """At most `most`, evenly, and what the recordings do not have, a line each.
 
     What they do not have of a vector is made up: numbers in [0, 1).
     """
-    places = [(s, i) for s, found in enumerate(sets) for i in range(len(found.names))]
+    places = [(s, i) for s in sets for i in range(len(s.drive))]
     places = [places[i] for i in evenly(np.arange(len(places)), most)]
     notes, vectors = [], {}
 
     def column(name: str) -> NDArray[np.float32]:
-        return np.array([sets[s].labels[name][i] if name in sets[s].labels else np.nan for s, i in places], np.float32)
+        return np.array([s.drive.labels[name][i] if name in s.drive.labels else np.nan for s, i in places], np.float32)
 
     for vector in plan.vectors:
         vectors[vector.name] = np.random.default_rng(0).random((len(places), vector.size), np.float32)
-        if vector.columns and all(set(vector.columns) <= set(s.labels) for s in sets):
+        if vector.columns and all(set(vector.columns) <= set(s.drive.labels) for s in sets):
             vectors[vector.name] = np.nan_to_num(np.stack([column(name) for name in vector.columns], axis=1))
         else:
             notes.append(f"{vector.name}: made-up numbers in [0, 1), as the recordings have no columns for it")
@@ -75,10 +78,10 @@ def adoption_frames(
         if not np.isfinite(values).any():
             notes.append(f"{name}: no labels, so nobody can tell whether the picture is as stated")
     return AdoptionFrames(
-        pictures=np.stack([sets[s].pictures[i] for s, i in places]),
+        pictures=np.stack([s.pictures[i] for s, i in places]),
         vectors=vectors,
         labels=labels,
-        drives=tuple(sets[s].drive_id for s, _ in places),
-        names=tuple(sets[s].names[i] for s, i in places),
-        owners=tuple(drives[s] for s, _ in places),
+        drives=tuple(s.drive.id for s, _ in places),
+        names=tuple(s.drive.names[i] for s, i in places),
+        sources=tuple((s.drive, i) for s, i in places),
     ), notes

@@ -14,31 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import embed, onnx_file, tflite
-from sepilot_export.convert.formats import Format, Limits
+from sepilot_export.convert.formats import Format
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.convert.int8_as_onnx import Twin, to_onnx
-from sepilot_export.pipeline import sparse
-from sepilot_export.pipeline.frame_input import FrameFiles
+from sepilot_export.pipeline.ready import Ready
 from sepilot_export.quantize.int8 import Int8, Int8File
 from sepilot_export.quantize.pair_sums import all_fit, tflite_kernels
 from sepilot_export.record.exports import TOOLS, ExportedFile, OutputLimits
-from sepilot_runtime.base.errors import ContractError, ModelFileError
 from sepilot_runtime.base.files import gzip_size, sha256_of
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.device.conditions import versions
-from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 
-__all__ = ["Converter", "Made", "Proof", "require_loadable"]
+__all__ = ["Converter", "Made"]
+
+ENOUGH_ZEROS = 0.3
+"""Share of zeros in one kernel from which the converter stores it as sparse; below it, places cost more than zeros."""
 
 CUT_OFF = (
     "int8.tflite: trained by an earlier version; ONNX Runtime and OpenVINO cut off sums of its kernels on processors "
     "without VNNI, so that its twin steers otherwise there; compress again"
 )
-
-
-Proof = Callable[[Path, Format], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -62,29 +59,17 @@ class Made:
 class Converter:
     """Makes the formats of one model; what several of them are made from is made once."""
 
-    def __init__(
-        self, source: ExportInputs, deployed: Any, int8: Int8, work: Path, limits: Mapping[str, Limits],
-        step: Step, frames: FrameFiles | None = None, *, contents: Mapping[str, bytes], prove: Proof,
-    ) -> None:  # fmt: skip
-        """`limits`: by format, of all of them. `frames`: puts the preprocessing into the files.
-
-        Args:
-            contents: of formats that are made already.
-            prove: raises ModelFileError for a file that must not be written.
-        """
-        self._frames, self._int8, self._prove = frames, int8, prove
-        self._source, self._deployed, self._work, self._limits, self._step = source, deployed, work, limits, step
-        self._made = {name: Made(content=content) for name, content in contents.items()}
+    def __init__(self, source: ExportInputs, ready: Ready, int8: Int8, work: Path, step: Step) -> None:
+        self._source, self._ready, self._int8, self._work, self._step = source, ready, int8, work, step
+        self._made = {name: Made(content=content) for name, content in ready.contents.items()}
         self._makers: dict[str, Callable[[], Made]] = {
             "float32.tflite": lambda: Made(content=tflite.convert(self._saved(), "float32")),
             "float16.tflite": lambda: Made(content=tflite.convert(self._saved(), "float16")),
             "dynamic.tflite": lambda: Made(content=tflite.convert(self._saved(), "dynamic")),
-            "sparse.tflite": lambda: Made(content=sparse.convert_sparse(self._saved())),
-            "int8.tflite": self._trained_int8
-            if source.trained_int8
-            else lambda: self._quantized("int8.tflite", "tflite"),
+            "sparse.tflite": lambda: Made(content=tflite.convert(self._saved(), "sparse")),
+            "int8.tflite": lambda: self._trained_int8() or self._quantized("int8.tflite", "tflite"),
             "int8-float-head.tflite": lambda: self._quantized("int8-float-head.tflite", "tflite", float_head=True),
-            "float32.onnx": lambda: Made(content=onnx_file.convert_float32(deployed, source.contract)),
+            "float32.onnx": lambda: Made(content=onnx_file.convert_float32(ready.deployed, source.contract)),
             "float16.onnx": lambda: Made(content=onnx_file.to_float16(self._make("float32.onnx").content)),
             "int8.onnx": lambda: self._quantized("int8.onnx", "onnx"),
             "int8-twin.onnx": self._twin,
@@ -94,9 +79,10 @@ class Converter:
         """Why a format is of no use for this model, "" where it is."""
         if form.name != "sparse.tflite":
             return ""
-        if sparse.has_enough_zeros([kernel for layer in self._deployed.layers for kernel in _kernels(layer)]):
+        kernels = (w for w in self._ready.deployed.get_weights() if w.ndim > 1 and w.size >= 64)
+        if any((kernel == 0).mean() >= ENOUGH_ZEROS for kernel in kernels):
             return ""
-        return f"{form.name}: left out, as no kernel has {sparse.ENOUGH:.0%} zeros that it could leave out"
+        return f"{form.name}: left out, as no kernel has {ENOUGH_ZEROS:.0%} zeros that it could leave out"
 
     def write(self, form: Format, folder: Path) -> tuple[ExportedFile, Made]:
         """Make a file and, once it is proved, put it into `folder`.
@@ -116,8 +102,8 @@ class Converter:
         weights = (embed.tflite_weights if form.suffix == "tflite" else embed.onnx_weights)(content)
         share = round(embed.sparsity(weights), 4)
         contract = _contract_for(self._source.contract, form, share)
-        if self._frames is not None:
-            content, contract, answers = self._frames.put_in(content, contract, form)
+        if self._ready.frames is not None:
+            content, contract, answers = self._ready.frames.put_in(content, contract, form)
             made = dataclasses.replace(made, answers=answers)
         path = self._proved(content, contract, form)
         data = path.read_bytes()
@@ -131,8 +117,8 @@ class Converter:
             sha256=sha256_of(path),
             sparsity=share,
             seconds=round(seconds, 2),
-            limits=next(iter(self._limits[form.name].values())),
-            outputs={name: OutputLimits(limits=limits) for name, limits in self._limits[form.name].items()},
+            limits=next(iter(self._ready.limits[form.name].values())),
+            outputs={name: OutputLimits(limits=limits) for name, limits in self._ready.limits[form.name].items()},
             of_training=self._source.trained_int8 is not None and "int8.tflite" in (form.name, form.made_from),
             **_decisions(made),
         )
@@ -142,10 +128,10 @@ class Converter:
     def _proved(self, content: bytes, contract: Contract, form: Format) -> Path:
         """A file that carries its contract and has passed its golden frames."""
         put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
-        stem = _file_stem(contract.provenance.recipe) + ("-frame" if contract.frame else "")
-        path = self._work / f"{stem}-{form.name}"
+        stem = re.sub(r"[^\w.-]+", "_", contract.provenance.recipe) or "model"
+        path = self._work / f"{stem}{'-frame' if contract.frame else ''}-{form.name}"
         path.write_bytes(put(content, contract))
-        self._prove(path, form)
+        self._ready.prove(path, form)
         return path
 
     def _make(self, name: str) -> Made:
@@ -158,15 +144,16 @@ class Converter:
     def _saved(self) -> Path:
         folder = self._work / "saved_model"
         if not folder.exists():
-            tflite.save_graph(self._deployed, self._source.contract, folder)
+            tflite.save_graph(self._ready.deployed, self._source.contract, folder)
         return folder
 
     def _quantized(self, name: str, suffix: Suffix, *, float_head: bool = False) -> Made:
         file = self._int8.file(name, suffix, float_head=float_head)
         return Made(content=file.content, int8=file, warnings=file.warnings)
 
-    def _trained_int8(self) -> Made:
-        assert self._source.trained_int8 is not None
+    def _trained_int8(self) -> Made | None:
+        if self._source.trained_int8 is None:
+            return None
         content = self._source.trained_int8.read_bytes()
         tflite.require_exact_input(content, self._source.contract)
         warnings = () if all_fit(tflite_kernels(content)) else (CUT_OFF,)
@@ -188,25 +175,6 @@ def _decisions(made: Made) -> dict[str, Any]:
         if made.twin is None:
             found |= {"cost": mixed.cost, "figures": made.int8.figures}
     return found
-
-
-def _kernels(layer: Any) -> list[NDArray[Any]]:
-    return [w for w in layer.get_weights() if w.ndim > 1]
-
-
-def _file_stem(recipe: str) -> str:
-    """A recipe's name as part of a file name."""
-    return re.sub(r"[^\w.-]+", "_", recipe) or "model"
-
-
-def require_loadable(path: Path, form: Format) -> None:
-    """Raise ModelFileError where a file does not pass its golden frames."""
-    try:
-        with quiet(f"loading {form.name}"):
-            load_pilot(path)
-    except (ModelFileError, ContractError) as e:
-        reason = str(e).removeprefix(f"{path}: ")
-        raise ModelFileError(f"{form.name}: the file does not pass its own golden frames: {reason}") from e
 
 
 def _contract_for(contract: Contract, form: Format, share: float) -> Contract:

@@ -24,12 +24,11 @@ from sepilot_export.convert.failures import Failure, way_out
 from sepilot_export.convert.formats import Format
 from sepilot_export.convert.inputs import ExportInputs, Step
 from sepilot_export.pipeline.converter import Converter, Made
-from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.pipeline.ready import Ready, make_ready, nothing_made
 from sepilot_export.quantize.int8 import Int8, Int8Options
 from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
 from sepilot_export.quantize.sqnr import FRAMES, Noise, draw_noise
-from sepilot_export.record.exports import EXPORT_NAME, TOOLS, Export, ExportedFile, Processor, SeenDrives
+from sepilot_export.record.exports import EXPORT_NAME, TOOLS, Export, ExportedFile, Processor
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import REFERENCE_NAME
 from sepilot_export.verify.unseen_drives import seen_drives
@@ -144,11 +143,9 @@ def write_export(
     step: Step = lambda name: None,
 ) -> Written:
     """Write what is ready. Raises what `export_source` raises."""
-    frames = ready.frames
     with atomic_directory(out) as part, tempfile.TemporaryDirectory(prefix="sepilot-export-") as work:
         quantized = Int8(source, ready.model, Path(work), ready.limits, int8, step)
-        converter = Converter(source, ready.deployed, quantized, Path(work), ready.limits, step, frames,
-                              contents=ready.contents, prove=ready.prove)  # fmt: skip
+        converter = Converter(source, ready, quantized, Path(work), step)
         written, made = _write_files(converter, formats, part, ready.broken, repairable=int8.max_drop is None)
         # Nothing can be made in place of what came as it is.
         final = [dataclasses.replace(f, way_out="") if f.format in ready.contents else f for f in written.failed]
@@ -160,11 +157,10 @@ def write_export(
         written = dataclasses.replace(written, warnings=tuple(warnings))
         step(REFERENCE_NAME)
         plain = {name: found.answers for name, found in made.items() if found.answers is not None}
-        (frames.reference(ready.reference, plain) if frames else ready.reference).save(part / REFERENCE_NAME)
+        reference = ready.frames.reference(ready.reference, plain) if ready.frames else ready.reference
+        reference.save(part / REFERENCE_NAME)
         (part / "command.txt").write_text(command + "\n", encoding="utf-8")
-        write_json(
-            part / EXPORT_NAME, dataclasses.asdict(_record(source, written, ready.parity, int8, frames, ready.seen))
-        )
+        write_json(part / EXPORT_NAME, dataclasses.asdict(_record(source, written, ready, int8)))
     return written
 
 
@@ -213,11 +209,12 @@ def _write_calibration(int8: Int8, made: Mapping[str, Made], folder: Path, step:
     found = int8.calibration()
     if found is None:
         return []
-    write_json(folder / "calibration.json", dataclasses.asdict(found.manifest))
+    manifest, warnings = found
+    write_json(folder / "calibration.json", dataclasses.asdict(manifest))
     step(LAYERS_NAME)
     # A twin has the layers of the file that it was made from.
     mixed = {name: m.int8.mixed for name, m in made.items() if m.int8 and m.int8.mixed and m.twin is None}
-    return [*found.warnings, *_write_layers(int8, mixed, folder)]
+    return [*warnings, *_write_layers(int8, mixed, folder)]
 
 
 def _write_layers(int8: Int8, mixed: Mapping[str, Mixed], folder: Path) -> list[str]:
@@ -250,14 +247,7 @@ def _write_layers(int8: Int8, mixed: Mapping[str, Mixed], folder: Path) -> list[
     return missing
 
 
-def _record(
-    source: ExportInputs,
-    written: Written,
-    parity: float,
-    int8: Int8Options,
-    frames: FrameFiles | None,
-    seen: SeenDrives | None,
-) -> Export:
+def _record(source: ExportInputs, written: Written, ready: Ready, int8: Int8Options) -> Export:
     provenance = source.contract.provenance
     return Export(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -270,9 +260,9 @@ def _record(
         seed=int8.seed,
         max_drop=int8.max_drop,
         min_throttle=source.min_throttle,
-        drives=seen_drives(source.run) if source.run else seen,
-        deploy_graph_difference=parity,
-        preprocessing=frames.record() if frames else None,
+        drives=seen_drives(source.run) if source.run else ready.seen,
+        deploy_graph_difference=ready.parity,
+        preprocessing=ready.frames.record if ready.frames else None,
         warnings=written.warnings,
         files=written.files,
         failed=written.failed,

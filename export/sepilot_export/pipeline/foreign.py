@@ -19,7 +19,8 @@ from sepilot_export.convert.wrapping import onnx_precision, tflite_precision
 from sepilot_export.verify.second_opinion import second_opinion
 from sepilot_runtime.base.errors import ModelFileError, NoContractError, UsageError
 from sepilot_runtime.engine.bare import BareModel, open_bare
-from sepilot_runtime.engine.model_file import ModelKind, read_content, read_model_file
+from sepilot_runtime.engine.model_file import read_content, read_model_file
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_train.base.quiet import quiet
 
 __all__ = ["Foreign", "Vectors", "open_foreign"]

@@ -7,18 +7,16 @@ part behind it is the one that was checked without. It computes in float32 whate
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert import embed, preprocessing
+from sepilot_export.convert import preprocessing
 from sepilot_export.convert.concatenate import join_onnx, join_tflite
 from sepilot_export.convert.formats import Format, Limits
+from sepilot_export.convert.in_memory import pilot_of
 from sepilot_export.convert.inputs import ExportInputs
 from sepilot_export.record.exports import Preprocessing
 from sepilot_export.verify.raw_frames import RawFrames
@@ -26,11 +24,11 @@ from sepilot_export.verify.reference import Answers, Reference
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Golden, golden_frame
 from sepilot_runtime.contract.preprocess import enlarge_frame, picture_of
-from sepilot_runtime.engine.pilot import answers_to, load_pilot
+from sepilot_runtime.engine.pilot import answers_to
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
-__all__ = ["FrameDifference", "FrameFiles"]
+__all__ = ["FrameFiles"]
 
 ROUNDING = 1
 """Gray levels by which an OpenCV of another build may round pictures differently that are resized "linear"."""
@@ -49,19 +47,11 @@ ROUNDING_MAE = 5e-4
 """And to the task's error; -0.00005 was seen, 95 % within -0.00014 to +0.00005."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameDifference:
-    """Between two ways to make a picture: the largest in gray levels, and the share of pixels that differ."""
-
-    levels: int
-    share: float
-
-
 class FrameFiles:
     """Puts the preprocessing into the files of one export.
 
     Attributes:
-        difference: between the preprocessing in the files and OpenCV's.
+        record: for export.json, with the difference between the preprocessing in the files and OpenCV's.
     """
 
     def __init__(self, model: Any, source: ExportInputs, raw: RawFrames) -> None:
@@ -82,12 +72,12 @@ class FrameFiles:
             self._tflite = preprocessing.to_tflite(self._graph, picture, raw.input)
         self._onnx = b""
         allowed = ROUNDING if picture.resize == "linear" else 0
-        self.difference = _difference(self._tflite, raw, self._pictures, allowed)
+        self.record = _difference(self._tflite, raw, self._pictures, allowed)
         self._contract = dataclasses.replace(contract, frame=raw.input, golden=_golden(model, contract, raw))
 
     def limits(self, limits: Limits) -> Limits:
         """A format's limits, with room for the rounding of an OpenCV that differs from what the files compute."""
-        if self.difference.levels == 0:
+        if self.record.largest_difference_levels == 0:
             return limits
         room = {"max_error": ROUNDING_ERROR, "mae_increase": ROUNDING_MAE}
         return {
@@ -97,13 +87,15 @@ class FrameFiles:
 
     def put_in(self, content: bytes, contract: Contract, form: Format) -> tuple[bytes, Contract, Answers]:
         """A finished file that takes pictures, as one that takes frames, with its contract; what it said before."""
-        answers = self._answers(content, contract, form)
+        with quiet(f"loading {form.name}"):
+            pilot = pilot_of(content, form.suffix, contract)
+        answers = answers_to(pilot.infer_picture, self._pictures)
         with quiet(f"preprocessing in front of {form.name}"):
             if form.suffix == "tflite":
                 joined = join_tflite(self._tflite, content)
             else:
                 joined = join_onnx(self._front_onnx(), content, contract.picture.name)
-        looser = ROUNDING_ERROR if self.difference.levels else 0.0
+        looser = ROUNDING_ERROR if self.record.largest_difference_levels else 0.0
         changed = dataclasses.replace(
             contract,
             frame=self._contract.frame,
@@ -131,25 +123,6 @@ class FrameFiles:
             plain=plain,
         )
 
-    def record(self) -> Preprocessing:
-        """For export.json."""
-        return Preprocessing(
-            height=self._raw.input.height,
-            width=self._raw.input.width,
-            frames=len(self._raw.frames),
-            largest_difference_levels=self.difference.levels,
-            differing_pixels=self.difference.share,
-        )
-
-    def _answers(self, content: bytes, contract: Contract, form: Format) -> Answers:
-        """What the file without the preprocessing says to OpenCV's pictures."""
-        put = embed.embed_tflite if form.suffix == "tflite" else embed.embed_onnx
-        with tempfile.TemporaryDirectory(prefix="sepilot-preprocessing-") as folder, quiet(f"loading {form.name}"):
-            path = Path(folder) / f"plain.{form.suffix}"
-            path.write_bytes(put(content, contract))
-            pilot = load_pilot(path, verify=False)
-        return answers_to(pilot.infer_picture, self._pictures)
-
     def _front_onnx(self) -> bytes:
         if not self._onnx:
             with quiet("preprocessing"):
@@ -157,7 +130,7 @@ class FrameFiles:
         return self._onnx
 
 
-def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8], allowed: int) -> FrameDifference:
+def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8], allowed: int) -> Preprocessing:
     """How far the file `front` is from OpenCV.
 
     Args:
@@ -184,7 +157,10 @@ def _difference(front: bytes, raw: RawFrames, pictures: NDArray[np.uint8], allow
             f"--with-preprocessing: the preprocessing in the files differs from OpenCV's by up to {worst} gray levels, "
             f"in {share:.0%} of the pixels; at most {allowed} in {ROUNDED if allowed else 0:.0%} allowed"
         )
-    return FrameDifference(levels=worst, share=share)
+    return Preprocessing(
+        height=raw.input.height, width=raw.input.width, frames=len(raw.frames), largest_difference_levels=worst,
+        differing_pixels=share,
+    )  # fmt: skip
 
 
 def _golden(model: Any, contract: Contract, raw: RawFrames) -> tuple[Golden, ...]:

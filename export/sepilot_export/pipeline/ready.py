@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from sepilot_export.convert import deploy, support
 from sepilot_export.convert.failures import Failure, lines_of
 from sepilot_export.convert.formats import FORMATS, Format, Limits, limits_of
 from sepilot_export.convert.inputs import ExportInputs, Step
-from sepilot_export.pipeline.converter import Proof, require_loadable
 from sepilot_export.pipeline.frame_input import FrameFiles
 from sepilot_export.quantize.int8 import Int8Options
 from sepilot_export.record.exports import SeenDrives
 from sepilot_export.verify.raw_frames import RawFrames
 from sepilot_export.verify.reference import Reference
-from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_runtime.engine.pilot import load_pilot
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
@@ -33,6 +34,16 @@ A training on a GPU in reduced precision differs by a thousandth; another crop o
 """
 
 MAX_REFERENCE_FRAMES = 20_000
+
+
+def require_loadable(path: Path, form: Format) -> None:
+    """Raise ModelFileError where a file does not pass its golden frames."""
+    try:
+        with quiet(f"loading {form.name}"):
+            load_pilot(path)
+    except (ModelFileError, ContractError) as e:
+        reason = str(e).removeprefix(f"{path}: ")
+        raise ModelFileError(f"{form.name}: the file does not pass its own golden frames: {reason}") from e
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -57,7 +68,7 @@ class Ready:
     limits: Mapping[str, Limits]
     broken: Sequence[Failure]
     contents: Mapping[str, bytes] = field(default_factory=dict)
-    prove: Proof = require_loadable
+    prove: Callable[[Path, Format], None] = require_loadable
     seen: SeenDrives | None = None
     notes: Sequence[str] = ()
 

@@ -8,8 +8,9 @@ seen during calibration is cut off later.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,7 +20,6 @@ from sepilot_runtime.base.errors import RunError, UsageError
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.base.stored import Pictures
 
 __all__ = ["CHOICES", "MINIMUM", "Choice", "Predictions", "Selection", "select", "spared"]
 
@@ -39,15 +39,6 @@ _TAILS = (("lowest prediction", 0.13), ("highest prediction", 0.13), ("largest l
 
 _BRIGHTNESS = (("darkest", 0.06), ("brightest", 0.06))
 """And of the pictures. The rest is drawn at random."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Wish:
-    """A share of the set for the first frames of an order."""
-
-    reason: str
-    share: float
-    order: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -95,10 +86,9 @@ def select(
         return Selection(index=order, reasons=("first",) * len(order))
     chosen: dict[int, str] = {}
     mixed = np.argsort(rng.permutation(total))
-    for wish in _wishes(training, predictions, outputs, mixed) if choice == "tails" else ():
-        fresh = (int(i) for i in wish.order if int(i) not in chosen)
-        for _, i in zip(range(int(wish.share * count)), fresh, strict=False):
-            chosen[i] = wish.reason
+    for reason, share, wanted in _wishes(training, predictions, outputs, mixed) if choice == "tails" else ():
+        fresh = (int(i) for i in wanted if int(i) not in chosen)
+        chosen.update(dict.fromkeys(islice(fresh, int(share * count)), reason))
     rest = [int(i) for i in rng.permutation(total) if int(i) not in chosen]
     chosen.update(dict.fromkeys(rest[: max(0, count - len(chosen))], "random"))
     order = rng.permutation(np.fromiter(chosen, np.int64))
@@ -121,20 +111,14 @@ def spared(total: int, taken: Collection[int], most: int) -> NDArray[np.int64]:
 
 def _wishes(
     training: FrameSet, predictions: Predictions, outputs: Sequence[Output], mixed: NDArray[np.int64]
-) -> list[_Wish]:
-    """What the set shall hold, each with all frames from the most to the least wanted; ties in the order `mixed`."""
-    found = []
+) -> Iterator[tuple[str, float, NDArray[np.int64]]]:
+    """What the set shall hold: reason, share, and all frames from the most to the least wanted, ties as in `mixed`."""
     for output in outputs:
         name = output.name
         tails = task_of(output).tails(predictions[name][mixed], training.labels[name][mixed])
         for (reason, share), order in zip(_TAILS, tails, strict=False):
             words = f"{reason} of {name}" if len(outputs) > 1 else reason
-            found.append(_Wish(reason=words, share=share / len(outputs), order=mixed[order]))
-    brightness = _brightness(training.pictures)[mixed]
+            yield words, share / len(outputs), mixed[order]
+    brightness = np.array([picture.mean() for picture in training.pictures])[mixed]
     for (reason, share), key in zip(_BRIGHTNESS, (brightness, -brightness), strict=True):
-        found.append(_Wish(reason=reason, share=share, order=mixed[np.argsort(key, kind="stable")]))
-    return found
-
-
-def _brightness(pictures: Pictures) -> NDArray[np.float64]:
-    return np.array([p.mean() for p in pictures])
+        yield reason, share, mixed[np.argsort(key, kind="stable")]

@@ -13,6 +13,7 @@ from sepilot_export.quantize.calibration import Choice, Predictions, Selection
 from sepilot_export.quantize.calibration_choice import ChoiceError
 from sepilot_export.quantize.calibration_stability import Halves
 from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.frame_set import FrameSet
 
 __all__ = ["CalibrationFrame", "ChoiceErrors", "Coverage", "Manifest", "manifest"]
@@ -20,7 +21,8 @@ __all__ = ["CalibrationFrame", "ChoiceErrors", "Coverage", "Manifest", "manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFrame:
-    """One frame: why it was taken, and by output its label and the training model's prediction."""
+    """One frame: why it was taken, and by output its label and a reading of the training model's prediction,
+    in label units."""
 
     drive: str
     name: str
@@ -82,7 +84,9 @@ def manifest(
     """What is known before anything was quantized."""
     pixels = np.ascontiguousarray(training.pictures[selection.index])
 
-    def at(values: Predictions, i: int) -> dict[str, float]:
+    said = {o.name: task_of(o).reading(predictions[o.name]) / o.scale for o in outputs}
+
+    def at(values: Mapping[str, NDArray[np.floating]], i: int) -> dict[str, float]:
         return {output.name: round(float(values[output.name][i]), 6) for output in outputs}
 
     return Manifest(
@@ -98,7 +102,7 @@ def manifest(
                 name=training.names[i],
                 reason=reason,
                 labels=at(training.labels, i),
-                predictions=at(predictions, i),
+                predictions=at(said, i),
             )
             for i, reason in zip(selection.index.tolist(), selection.reasons, strict=True)
         ),
@@ -106,11 +110,13 @@ def manifest(
 
 
 def _coverage(predictions: NDArray[np.float32], selection: Selection, output: Output) -> Coverage:
-    edges = np.linspace(output.low, output.high, 21)
+    task = task_of(output)
+    span = task.span[0] / output.scale, task.span[1] / output.scale
+    edges, readings = np.linspace(*span, 21), task.reading(predictions) / output.scale
     ranges, counts = [], []
-    for values in (predictions[selection.index], predictions):
+    for values in (readings[selection.index], readings):
         ranges.append((float(values.min()), float(values.max())))
-        counts.append(tuple(np.histogram(np.clip(values, output.low, output.high), edges)[0].tolist()))
+        counts.append(tuple(np.histogram(np.clip(values, *span), edges)[0].tolist()))
     return Coverage(
         chosen_range=ranges[0], training_range=ranges[1], edges=tuple(round(float(e), 3) for e in edges),
         chosen=counts[0], training=counts[1],

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepilot_export.convert.ranges import STABLE, PerSampleRanges
 
@@ -57,7 +56,8 @@ def _cause(reaches: PerSampleRanges, drives: Sequence[str], names: Sequence[str]
     if outliers:
         named = ", ".join(f"{names[i]} of drive {drives[i]}" for i in outliers)
         rest = reaches.without(np.isin(np.arange(len(reaches)), outliers))
-        times = float(np.median(_ratio(reaches.widths(), rest.widths())))
+        known = (narrow := rest.widths()) > 0
+        times = float(np.median(reaches.widths()[known] / narrow[known]))
         return (
             f"frame {named} alone reach{'es' if len(outliers) == 1 else ''} {times:.1f} times as far as all others; "
             "look at it, and delete it from the drive if it shows no road"
@@ -93,9 +93,3 @@ def _odd_drive(reaches: PerSampleRanges, drives: Sequence[str]) -> str:
         if reaches.without(np.array([d == drive for d in drives])).is_stable():
             return drive
     return ""
-
-
-def _ratio(wide: NDArray[np.float64], narrow: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = narrow > 0
-    ratio: NDArray[np.float64] = wide[known] / narrow[known]
-    return ratio

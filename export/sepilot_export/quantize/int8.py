@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepilot_export.convert import onnx_file, tflite
 from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix
 from sepilot_export.convert.inputs import ExportInputs, Step
-from sepilot_export.convert.layer_names import names_of
-from sepilot_export.convert.ranges import Activations, Fitted, Range, asked_range, fit_ranges, output_range
+from sepilot_export.convert.ranges import Fitted, fit_ranges, output_range
 from sepilot_export.quantize import calibration, mixed_precision
 from sepilot_export.quantize.calibrated import Calibrated, calibrate
 from sepilot_export.quantize.calibration import Choice
@@ -21,13 +19,14 @@ from sepilot_export.quantize.calibration_choice import ChoiceError, choice_error
 from sepilot_export.quantize.calibration_manifest import ChoiceErrors, Manifest
 from sepilot_export.quantize.calibration_stability import stability, stability_warnings
 from sepilot_export.quantize.mixed_precision import Mixed, Sensitivity
-from sepilot_export.quantize.quantizers import OnnxQuantizer, TfliteQuantizer
+from sepilot_export.quantize.quantizers import OnnxQuantizer, Quantizer, TfliteQuantizer
 from sepilot_export.quantize.sqnr import FRAMES, Noise
 from sepilot_export.record.exports import TuningFigures
 from sepilot_export.verify.tuning_set import TuningSet
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.inspect.keras_graph import maker_of
 
-__all__ = ["Calibration", "Int8", "Int8File", "Int8Options"]
+__all__ = ["Int8", "Int8File", "Int8Options"]
 
 COMPARISON_FRAMES = 2000
 """On which choices of calibration frames are compared."""
@@ -65,14 +64,6 @@ class Int8File:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What the files were calibrated on, as calibration.json says it, and what there is to say about it."""
-
-    manifest: Manifest
-    warnings: tuple[str, ...] = ()
-
-
 class Int8:
     """Makes int8 files. What several of them need, the calibration and a quantizer for each suffix, is made once."""
 
@@ -90,7 +81,7 @@ class Int8:
         self._options, self._step = options, step
         self._calibrated: Calibrated | None = None
         self._judgement: tuple[Mapping[str, Any], Sequence[str]] = {}, ()
-        self._quantizers: dict[Suffix, TfliteQuantizer | OnnxQuantizer] = {}
+        self._quantizers: dict[Suffix, Quantizer] = {}
         self._rankings: dict[Suffix, tuple[Sensitivity, ...]] = {}
 
     def file(self, name: str, suffix: Suffix, *, float_head: bool = False) -> Int8File:
@@ -100,7 +91,7 @@ class Int8:
             RunError: it cannot be made, or too few frames are left to decide on.
         """
         quantizer = self._quantizer(suffix)
-        always = list(self._heads().values()) if float_head else []
+        always = list(self._makers().values()) if float_head else []
         if self._options.max_drop is None:
             return Int8File(content=quantizer.quantize(always))
         frames = self._calibrate().require_trial()
@@ -140,12 +131,12 @@ class Int8:
             return (*decided, *judged), (lost, *notes)
         return (*decided, *judged), tuple(notes)
 
-    def calibration(self) -> Calibration | None:
-        """What the files made so far were calibrated on; None where none was."""
+    def calibration(self) -> tuple[Manifest, Sequence[str]] | None:
+        """What the files made so far were calibrated on, with a line for each warning; None where none was."""
         if self._calibrated is None:
             return None
         found, warnings = self._judgement
-        return Calibration(manifest=dataclasses.replace(self._calibrated.manifest, **found), warnings=tuple(warnings))
+        return dataclasses.replace(self._calibrated.manifest, **found), warnings
 
     @property
     def quantized(self) -> list[Suffix]:
@@ -158,51 +149,30 @@ class Int8:
         plain = quantizer.quantize(())
         return quantizer.noise(plain, self._calibrate().pictures()[:FRAMES]), quantizer.kernel_bits(plain)
 
-    def _quantizer(self, suffix: Suffix) -> TfliteQuantizer | OnnxQuantizer:
+    def _quantizer(self, suffix: Suffix) -> Quantizer:
         if suffix not in self._quantizers:
-            first = not self._quantizers
-            make, activations, heads = self._tflite_parts() if suffix == "tflite" else self._onnx_parts()
-            fitted = fit_ranges(activations, self._calibrate().pictures())
-            self._quantizers[suffix] = make(_ranges(fitted, heads, self._asked()))
+            first, calibrated = not self._quantizers, self._calibrate()
+            kind = TfliteQuantizer if suffix == "tflite" else OnnxQuantizer
+            plain = kind.of(calibrated.graph, self._source.contract, self._makers(), calibrated.pictures(), self._work)
+            fitted = fit_ranges(plain.activations(), plain.pictures)
+            self._quantizers[suffix] = self._ranged(plain, fitted)
             if first:
-                self._judgement = self._calibration_judged(suffix, make, activations, heads, fitted)
+                self._judgement = self._calibration_judged(plain, fitted)
         return self._quantizers[suffix]
 
-    def _tflite_parts(self) -> tuple[Callable[[Mapping[str, Range]], TfliteQuantizer], Activations, dict[str, str]]:
-        folder, contract = self._work / "equalized", self._source.contract
-        tflite.save_graph(self._calibrate().graph, contract, folder)
-        content = tflite.convert(folder, "float32")
-        tensors = tflite.tensor_names(content)
-        layers, some = names_of(self._calibrate().graph), self._calibrate().pictures()
+    def _ranged(self, plain: Quantizer, fitted: Fitted) -> Quantizer:
+        """With ranges of all tensors, those of the outputs with headroom and with room for what the labels ask."""
+        ranges, labels = dict(fitted.ranges), self._source.training.labels
+        for output in self._source.contract.outputs:
+            tensor, asked = plain.heads[output.name], task_of(output).asked(labels[output.name])
+            ranges[tensor] = output_range(fitted.seen[tensor], asked)
+        return dataclasses.replace(plain, ranges=ranges)
 
-        def make(ranges: Mapping[str, Range]) -> TfliteQuantizer:
-            return TfliteQuantizer(content, contract, ranges, layers, self._heads(), some)
-
-        return make, tflite.activations_of(content), {o.name: tensors[o.name] for o in contract.outputs}
-
-    def _onnx_parts(self) -> tuple[Callable[[Mapping[str, Range]], OnnxQuantizer], Activations, dict[str, str]]:
-        contract = self._source.contract
-        content = onnx_file.prepare(onnx_file.convert_float32(self._calibrate().graph, contract))
-        layers, some = names_of(self._calibrate().graph), self._calibrate().pictures()
-
-        def make(ranges: Mapping[str, Range]) -> OnnxQuantizer:
-            return OnnxQuantizer(content, contract, ranges, layers, some)
-
-        return make, onnx_file.activations_of(content, contract), {o.name: o.name for o in contract.outputs}
-
-    def _calibration_judged(
-        self,
-        suffix: Suffix,
-        make: Callable[[Mapping[str, Range]], TfliteQuantizer | OnnxQuantizer],
-        activations: Activations,
-        heads: Mapping[str, str],
-        fitted: Fitted,
-    ) -> tuple[dict[str, Any], list[str]]:
+    def _calibration_judged(self, plain: Quantizer, fitted: Fitted) -> tuple[dict[str, Any], list[str]]:
         """Do the halves agree, and would other frames have done better? For the manifest, and warnings."""
         training, calibrated = self._source.training, self._calibrate()
         chosen = calibrated.choice
-        index = calibrated.frames[chosen]
-        drives, names = ([column[i] for i in index] for column in (training.drives, training.names))
+        drives, names = ([column[i] for i in calibrated.frames[chosen]] for column in (training.drives, training.names))
         found: dict[str, Any] = {"halves": stability(fitted.reaches)}
         warnings = stability_warnings(fitted.reaches, drives, names)
         if calibrated.trial is None:
@@ -211,22 +181,17 @@ class Int8:
         self._step("calibration: other choices")
         errors: list[ChoiceError] = []
         for choice in calibration.CHOICES:
-            seen = fitted if choice == chosen else fit_ranges(activations, calibrated.pictures(choice))
-            content = make(_ranges(seen, heads, self._asked())).quantize(())
-            errors += choice_errors(choice, frames.fidelity(content, suffix), self._source.contract.outputs)
+            seen = fitted if choice == chosen else fit_ranges(plain.activations(), calibrated.pictures(choice))
+            content = self._ranged(plain, seen).quantize(())
+            errors += choice_errors(choice, frames.fidelity(content, plain.suffix), self._source.contract.outputs)
         found["choices"] = ChoiceErrors(
-            of=f"deviation of int8.{suffix} from the training model",
+            of=f"deviation of int8.{plain.suffix} from the training model",
             on=f"{len(frames.pictures)} training frames that none of the choices holds",
             errors=tuple(errors),
         )
         return found, [*warnings, *choice_warnings(chosen, errors)]
 
-    def _asked(self) -> dict[str, Range]:
-        """What the labels ask of each output."""
-        labels = self._source.training.labels
-        return {o.name: asked_range(labels[o.name], o.low, o.high) for o in self._source.contract.outputs}
-
-    def _heads(self) -> dict[str, str]:
+    def _makers(self) -> dict[str, str]:
         """Output to the layer that makes it."""
         outputs = self._calibrate().graph.output
         return {o.name: maker_of(outputs[o.name]).name for o in self._source.contract.outputs}
@@ -239,12 +204,3 @@ class Int8:
                 self._model, self._source, count=options.calibration_frames, seed=options.seed, choice=options.choice
             )
         return self._calibrated
-
-
-def _ranges(fitted: Fitted, heads: Mapping[str, str], asked: Mapping[str, Range]) -> dict[str, Range]:
-    """Ranges of all tensors, those of the outputs with headroom and with room for what the labels ask.
-
-    Args:
-        heads: output to its tensor.
-    """
-    return {**fitted.ranges, **{t: output_range(fitted.seen[t], asked[name]) for name, t in heads.items()}}

@@ -12,43 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from sepilot_export.convert.formats import Limits
 from sepilot_export.convert.in_memory import Suffix, pilot_of
+from sepilot_export.quantize.quantizers import Quantizer
 from sepilot_export.record.exports import Cost
 from sepilot_export.verify.timing import time_pilots
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.outputs.kinds import task_of
 
-__all__ = ["Mixed", "Quantizer", "Sensitivity", "keep_float", "rank"]
+__all__ = ["Mixed", "Sensitivity", "keep_float", "rank"]
 
 RANKING_FRAMES = 256
 
 MOST_KEPT = 0.5
 """Share of the layers. With more of them in float32 a file has neither the size nor the speed that int8 is for."""
-
-
-class Quantizer(Protocol):
-    """Makes int8 files of one float32 file."""
-
-    suffix: Suffix
-
-    @property
-    def layers(self) -> Sequence[str]:
-        """In the order of computation."""
-
-    def quantize(self, kept: Sequence[str]) -> bytes:
-        """All layers but `kept` in int8."""
-
-    def quantize_alone(self, layer: str) -> bytes:
-        """One layer in int8, all others in float32."""
-
-    def float32(self) -> bytes:
-        """The file that it quantizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +106,7 @@ def keep_float(
         if holds(fewer):
             kept = fewer
     content = quantizer.quantize([*always, *kept])
-    cost = _cost(content, plain, quantizer.float32(), quantizer.suffix, trial)
+    cost = _cost(content, plain, quantizer.float32, quantizer.suffix, trial)
     return Mixed(content=content, kept=tuple(kept), reasons=reasons, damage=damage, cost=cost)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.onnx_file import activations_of
+from sepilot_export.convert.onnx_file import Constants, activations_of
 from sepilot_export.convert.ranges import Activations
 from sepilot_export.quantize.bias_correction import Operation, with_shift
 from sepilot_runtime.contract.contract import Contract
@@ -27,7 +27,7 @@ class OnnxBiases:
 
         self._model, self._prepared, self._contract = onnx.load_model_from_string(int8), prepared, contract
         graph = self._model.graph
-        self._constants = {constant.name: constant for constant in graph.initializer}
+        self._constants = Constants(self._model)
         makers = {name: node for node in graph.node for name in node.output}
         readers = {name: node for node in graph.node for name in node.input}
         heads = {output.name for output in graph.output}
@@ -41,7 +41,7 @@ class OnnxBiases:
             operation = Operation(
                 float32=restored if restored in heads else node.output[0],
                 int8=restored,
-                floor=int(self._value(rounding.input[2])) == -128,
+                floor=int(self._constants[rounding.input[2]]) == -128,
             )
             self._biases[operation] = bias
 
@@ -55,16 +55,8 @@ class OnnxBiases:
         return activations_of(self.content(), self._contract, tensors)
 
     def shift_bias(self, operation: Operation, shift: NDArray[np.float64]) -> None:
-        from onnx import numpy_helper
-
         values, scale, *_ = self._biases[operation].input
-        shifted = with_shift(self._value(values), shift, self._value(scale))
-        self._constants[values].CopyFrom(numpy_helper.from_array(shifted, values))
+        self._constants[values] = with_shift(self._constants[values], shift, self._constants[scale])
 
     def content(self) -> bytes:
         return bytes(self._model.SerializeToString(deterministic=True))
-
-    def _value(self, name: str) -> NDArray[Any]:
-        from onnx import numpy_helper
-
-        return np.asarray(numpy_helper.to_array(self._constants[name]))

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert.embed import tflite_content, tflite_model
+from sepilot_export.convert.onnx_file import Constants
 from sepilot_export.quantize.tflite_biases import kernel_pairs, own_bias
 
 __all__ = [
@@ -154,8 +155,8 @@ def fit_onnx(int8: bytes, float32: bytes) -> bytes:
     import onnx
 
     model = onnx.load_model_from_string(int8)
-    constants = _Constants(model)
-    real = _Constants(onnx.load_model_from_string(float32))
+    constants = Constants(model)
+    real = Constants(onnx.load_model_from_string(float32))
     factors: dict[str, NDArray[np.float64]] = {}
     for node, weights, axis in _onnx_kernels(model):
         rounded, scale, *_ = weights.input
@@ -164,7 +165,7 @@ def fit_onnx(int8: bytes, float32: bytes) -> bytes:
             moved = np.moveaxis(kernel, axis, 0)
             fit, after = fitted(_places_first(moved), before.reshape(-1))
             factors[rounded] = before.reshape(-1) / after.astype(np.float64)
-            constants[rounded] = np.moveaxis(_inputs_first(fit, moved.shape), 0, axis)
+            constants[rounded] = np.moveaxis(fit.transpose(0, 2, 1).reshape(moved.shape), 0, axis)
             constants[scale] = after.reshape(before.shape)
         if len(node.input) > 2 and (bias := _restored(model, node.input[2])) is not None:
             stored, step, *_ = bias.input
@@ -178,26 +179,9 @@ def onnx_kernels(int8: bytes) -> Iterator[tuple[str, NDArray[np.int8]]]:
     import onnx
 
     model = onnx.load_model_from_string(int8)
-    constants = _Constants(model)
+    constants = Constants(model)
     for node, weights, axis in _onnx_kernels(model):
         yield node.name, _places_first(np.moveaxis(constants[weights.input[0]], axis, 0))
-
-
-class _Constants:
-    """The constants of an ONNX model by name, to read and to replace."""
-
-    def __init__(self, model: Any) -> None:
-        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        from onnx import numpy_helper
-
-        return np.asarray(numpy_helper.to_array(self._tensors[name]))
-
-    def __setitem__(self, name: str, values: NDArray[Any]) -> None:
-        from onnx import numpy_helper
-
-        self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
 
 def _onnx_kernels(model: Any) -> Iterator[tuple[Any, Any, int]]:
@@ -223,8 +207,3 @@ def _restored(model: Any, name: str) -> Any:
 def _places_first(kernel: NDArray[Any]) -> NDArray[Any]:
     """(outputs, inputs, …) as (outputs, places, inputs)."""
     return kernel.reshape(*kernel.shape[:2], -1).transpose(0, 2, 1)
-
-
-def _inputs_first(kernel: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """The inverse of `_places_first`."""
-    return kernel.transpose(0, 2, 1).reshape(shape)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.convert import onnx_file, tflite
 from sepilot_export.convert.in_memory import Suffix
-from sepilot_export.convert.layer_names import LayerNames, Parts, onnx_layers, tflite_layers
-from sepilot_export.convert.ranges import Range
+from sepilot_export.convert.layer_names import Parts, names_of, onnx_layers, tflite_layers
+from sepilot_export.convert.ranges import Activations, Range
 from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.onnx_biases import OnnxBiases
 from sepilot_export.quantize.pair_sums import fit_onnx, fit_tflite, kernel_bits, onnx_kernels, tflite_kernels
@@ -18,102 +21,121 @@ from sepilot_export.quantize.sqnr import Noise, onnx_noise, tflite_noise
 from sepilot_export.quantize.tflite_biases import TfliteBiases
 from sepilot_runtime.contract.contract import Contract
 
-__all__ = ["OnnxQuantizer", "TfliteQuantizer"]
+__all__ = ["OnnxQuantizer", "Quantizer", "TfliteQuantizer"]
 
 
-class TfliteQuantizer:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _FileQuantizer:
+    """A float32 file, and how its int8 files are made.
+
+    Attributes:
+        parts: of the file, by layer.
+        heads: output to the tensor that it is.
+        pictures: for calibration, (n, h, w, c) uint8; the biases are corrected by them.
+        ranges: of the file's activations by tensor name, to be fitted first.
+    """
+
+    float32: bytes
+    contract: Contract
+    parts: Parts
+    heads: Mapping[str, str]
+    pictures: NDArray[np.uint8]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[str]:
+        """In the order of computation."""
+        return list(self.parts)
+
+    def _parts_of(self, layers: Iterable[str]) -> list[str]:
+        return [name for layer in layers for name in self.parts[layer]]
+
+    def _bits(self, kernels: Iterable[tuple[str, NDArray[np.int8]]]) -> dict[str, float]:
+        layers = {part: layer for layer, names in self.parts.items() for part in names}
+        return {layers[part]: round(kernel_bits(kernel), 2) for part, kernel in kernels if part in layers}
+
+
+class TfliteQuantizer(_FileQuantizer):
     """ai-edge-quantizer on a float32 TFLite file, with kernels that fit (`pair_sums`) and corrected biases."""
 
-    suffix: Suffix = "tflite"
+    suffix: ClassVar[Suffix] = "tflite"
 
-    def __init__(
-        self,
-        float32: bytes,
-        contract: Contract,
-        ranges: Mapping[str, Range],
-        layers: LayerNames,
-        heads: Mapping[str, str],
-        pictures: NDArray[np.uint8],
-    ) -> None:
-        """`heads`: output to the layer that makes it; `pictures`: for calibration, to correct the biases by."""
-        self._float32, self._contract, self._ranges, self._pictures = float32, contract, ranges, pictures
-        tensors = tflite.tensor_names(float32)
-        self._parts: Parts = tflite_layers(float32, layers, {tensors[o]: layer for o, layer in heads.items()})
+    @classmethod
+    def of(
+        cls, graph: Any, contract: Contract, makers: Mapping[str, str], pictures: NDArray[np.uint8], work: Path
+    ) -> TfliteQuantizer:
+        """Around the file of a deploy graph. `makers`: output to the layer that makes it; `work`: an own folder."""
+        tflite.save_graph(graph, contract, work / "equalized")
+        content = tflite.convert(work / "equalized", "float32")
+        tensors = tflite.tensor_names(content)
+        parts = tflite_layers(content, names_of(graph), {tensors[name]: layer for name, layer in makers.items()})
+        heads = {name: tensors[name] for name in makers}
+        return cls(float32=content, contract=contract, parts=parts, heads=heads, pictures=pictures)
 
-    @property
-    def layers(self) -> Sequence[str]:
-        return list(self._parts)
-
-    def float32(self) -> bytes:
-        return self._float32
+    def activations(self) -> Activations:
+        """Of the float32 file."""
+        return tflite.activations_of(self.float32)
 
     def quantize(self, kept: Sequence[str]) -> bytes:
-        tensors = [name for layer in kept for name in self._parts[layer]]
-        content = tflite.quantize(self._float32, self._contract, self._ranges, keep_float=tensors)
-        content = fit_tflite(content, self._float32)
-        return correct_biases(TfliteBiases(content, self._float32), self._pictures)
+        """All layers but `kept` in int8."""
+        content = tflite.quantize(self.float32, self.contract, self.ranges, keep_float=self._parts_of(kept))
+        return correct_biases(TfliteBiases(fit_tflite(content, self.float32), self.float32), self.pictures)
 
     def quantize_alone(self, layer: str) -> bytes:
-        content = tflite.quantize_alone(self._float32, self._contract, self._ranges, self._parts[layer])
-        return fit_tflite(content, self._float32)
+        """One layer in int8, all others in float32."""
+        content = tflite.quantize_alone(self.float32, self.contract, self.ranges, self.parts[layer])
+        return fit_tflite(content, self.float32)
 
     def noise(self, int8: bytes, pictures: NDArray[np.uint8]) -> list[Noise]:
         """What a file of `quantize` does to each tensor."""
-        return tflite_noise(self._float32, int8, self._parts, pictures)
+        return tflite_noise(self.float32, int8, self.parts, pictures)
 
     def kernel_bits(self, int8: bytes) -> dict[str, float]:
         """Bits that the kernels of a file of `quantize` make use of, by layer; see `pair_sums.kernel_bits`."""
-        return _by_layer(self._parts, tflite_kernels(int8))
+        return self._bits(tflite_kernels(int8))
 
 
-class OnnxQuantizer:
+class OnnxQuantizer(_FileQuantizer):
     """ONNX Runtime's quantizer on a file of `onnx_file.prepare`, with kernels that fit and corrected biases."""
 
-    suffix: Suffix = "onnx"
+    suffix: ClassVar[Suffix] = "onnx"
 
-    def __init__(
-        self,
-        prepared: bytes,
-        contract: Contract,
-        ranges: Mapping[str, Range],
-        layers: LayerNames,
-        pictures: NDArray[np.uint8],
-    ) -> None:
-        """`pictures`: for calibration, to correct the biases by."""
-        self._prepared, self._contract, self._ranges, self._pictures = prepared, contract, ranges, pictures
-        self._parts: Parts = onnx_layers(prepared, layers)
+    @classmethod
+    def of(
+        cls, graph: Any, contract: Contract, makers: Mapping[str, str], pictures: NDArray[np.uint8], work: Path
+    ) -> OnnxQuantizer:
+        """Around the file of a deploy graph, as `TfliteQuantizer.of`."""
+        content = onnx_file.prepare(onnx_file.convert_float32(graph, contract))
+        parts = onnx_layers(content, names_of(graph))
+        heads = {name: name for name in makers}
+        return cls(float32=content, contract=contract, parts=parts, heads=heads, pictures=pictures)
 
-    @property
-    def layers(self) -> Sequence[str]:
-        return list(self._parts)
-
-    def float32(self) -> bytes:
-        return self._prepared
+    def activations(self) -> Activations:
+        """Of the float32 file."""
+        return onnx_file.activations_of(self.float32, self.contract)
 
     def quantize(self, kept: Sequence[str]) -> bytes:
-        nodes = [name for layer in kept for name in self._parts[layer]]
-        content = onnx_file.quantize(self._prepared, self._contract, self._few(), self._ranges, keep_float=nodes)
-        content = fit_onnx(content, self._prepared)
-        return correct_biases(OnnxBiases(content, self._prepared, self._contract), self._pictures)
+        """All layers but `kept` in int8."""
+        content = self._converted(keep_float=self._parts_of(kept))
+        return correct_biases(OnnxBiases(content, self.float32, self.contract), self.pictures)
 
     def quantize_alone(self, layer: str) -> bytes:
-        parts = self._parts[layer]
-        content = onnx_file.quantize(self._prepared, self._contract, self._few(), self._ranges, alone=parts)
-        return fit_onnx(content, self._prepared)
+        """One layer in int8, all others in float32."""
+        return self._converted(alone=self.parts[layer])
 
-    def _few(self) -> NDArray[np.uint8]:
-        """Pictures for tensors without a range."""
-        return self._pictures[:4]
+    def _converted(self, **nodes: Sequence[str]) -> bytes:
+        # A few pictures for the tensors without a range.
+        content = onnx_file.quantize(self.float32, self.contract, self.pictures[:4], self.ranges, **nodes)
+        return fit_onnx(content, self.float32)
 
     def noise(self, int8: bytes, pictures: NDArray[np.uint8]) -> list[Noise]:
         """What a file of `quantize` does to each tensor."""
-        return onnx_noise(self._prepared, int8, self._parts, pictures, self._contract)
+        return onnx_noise(self.float32, int8, self.parts, pictures, self.contract)
 
     def kernel_bits(self, int8: bytes) -> dict[str, float]:
         """Bits that the kernels of a file of `quantize` make use of, by layer; see `pair_sums.kernel_bits`."""
-        return _by_layer(self._parts, onnx_kernels(int8))
+        return self._bits(onnx_kernels(int8))
 
 
-def _by_layer(parts: Parts, kernels: Iterable[tuple[str, NDArray[np.int8]]]) -> dict[str, float]:
-    layers = {part: layer for layer, names in parts.items() for part in names}
-    return {layers[part]: round(kernel_bits(kernel), 2) for part, kernel in kernels if part in layers}
+Quantizer = TfliteQuantizer | OnnxQuantizer
+"""Makes int8 files of one float32 file."""

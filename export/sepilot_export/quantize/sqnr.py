@@ -9,7 +9,7 @@ file loses nothing at the task, tensors have 23 to 40.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,9 +68,8 @@ def onnx_noise(
 
 
 def _noise(
-    before: Activations, after: Activations, tensors: Iterable[tuple[str, str, str]], pictures: NDArray[np.uint8]
+    before: Activations, after: Activations, tensors: Sequence[tuple[str, str, str]], pictures: NDArray[np.uint8]
 ) -> list[Noise]:
-    tensors = list(tensors)
     signal, noise = ({name: 0.0 for _, name, _ in tensors} for _ in range(2))
     for picture in pictures:
         expected, found = before(picture), after(picture)
@@ -153,12 +152,9 @@ def draw_noise(found: Mapping[str, Sequence[Noise]], kept: Mapping[str, Sequence
         shown = np.isfinite(values)
         style: dict[str, Any] = {"marker": marker, "markersize": 5, "linewidth": 1, "color": colour}
         ax.plot(values[shown], places[shown], label=form, fillstyle="full" if marker == "o" else "none", **style)
-    ax.set_yticks(places, [f"{name} (float32)" if _kept_anywhere(name, kept) else name for name in rows], fontsize=8)
+    in_float = {name for layers in kept.values() for name in layers}
+    ax.set_yticks(places, [f"{name} (float32)" if name in in_float else name for name in rows], fontsize=8)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(min(0.0, ax.get_xlim()[0]), None)
     ax.legend(frameon=False, fontsize=9, loc="lower left")
     plots.save(fig, path)
-
-
-def _kept_anywhere(layer: str, kept: Mapping[str, Sequence[str]]) -> bool:
-    return any(layer in layers for layers in kept.values())

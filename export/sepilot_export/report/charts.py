@@ -13,24 +13,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepilot_export.record.checks import ErrorHistogram
-from sepilot_runtime.contract.contract import Scalar
+from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.units import mark_of
 from sepilot_train.base import plots
-from sepilot_train.base.metrics import ScalarMetrics
-from sepilot_train.base.plots import ACCENT, BAD, FAINT, GRID, INK, SECOND, axes, direction_of, mark_of
+from sepilot_train.base.plots import ACCENT, BAD, FAINT, GRID, INK, SECOND, Plot, axes
 from sepilot_train.closed_loop.evaluation import ClosedLoopResult
 from sepilot_train.closed_loop.tables import ClosedLoop
 
 __all__ = [
     "Chart",
-    "draw_bins",
     "draw_delay",
-    "draw_driving",
     "draw_histogram",
     "draw_history",
-    "draw_scatter",
+    "draw_plot",
     "draw_twice",
     "log_scale",
 ]
@@ -40,19 +37,22 @@ _VARIABLES = {INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--fa
 COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 130)
 """Width and height in CSS pixels."""
 
-STRETCH = 600
-"""Frames of the driving plot."""
-
-Values = NDArray[np.floating]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """SVG elements; `label` says in words what they show. `narrow` is "" where one drawing serves all widths."""
+    """SVG elements.
+
+    Attributes:
+        label: what they show, in words.
+        narrow: "" where one drawing serves all widths.
+        title, key: above it; what is drawn in which of the page's colours.
+    """
 
     label: str
     wide: str
     narrow: str = ""
+    title: str = ""
+    key: tuple[tuple[str, str], ...] = ()
 
 
 def draw_history(history: Mapping[str, Sequence[float]], kept_epoch: int) -> Chart:
@@ -70,57 +70,27 @@ def draw_history(history: Mapping[str, Sequence[float]], kept_epoch: int) -> Cha
     return draw_twice("history", f"loss over {len(history['loss'])} epochs", draw, COLUMN)
 
 
-def draw_scatter(labels: Values, said: Values, output: Scalar) -> Chart:
-    """Prediction against label, one dot per held-out frame."""
-    unit = _unit(output)
+def draw_plot(plot: Plot, output: str) -> Chart:
+    """A figure of what an output says to held-out frames; `output` stands behind the title, "" for nothing."""
 
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", f"driver{unit}{direction_of(output)}", f"model{unit}")
-        plots.draw_scatter(ax, labels, said, output)
+        plot.draw(axes(fig, "", plot.x, plot.y))
 
-    label = f"{_of(output)}model against driver on {len(labels):,} held-out frames"
-    return draw_twice(f"scatter {output.name}", label, draw, COLUMN)
-
-
-def draw_driving(labels: Values, said: Values, output: Scalar) -> Chart:
-    """Driver and model over the held-out stretch where the driver moved most."""
-
-    def draw(fig: Any) -> None:
-        ax = axes(fig, "", "held-out frame", f"{output.name}{_unit(output)}")
-        plots.draw_driving(ax, labels, said, output, frames=STRETCH)
-
-    label = f"{output.name} of driver and model over {min(len(labels), STRETCH)} held-out frames"
-    return draw_twice(f"driving {output.name}", label, draw, FULL)
+    return draw_twice(
+        f"{plot.name} {output}", plot.label, draw, FULL if plot.shape == "row" else COLUMN,
+        title=plot.title if output in plot.title else f"{plot.title}: {output}",
+        key=tuple((words, _VARIABLES[color].removeprefix("--")) for words, color in plot.key),
+    )  # fmt: skip
 
 
-def draw_bins(metrics: ScalarMetrics, output: Scalar) -> Chart:
-    """Mean absolute error by the driver's value."""
-    unit = _unit(output)
-
-    def draw(fig: Any) -> None:
-        ax = axes(fig, "", f"driver's {output.name}{unit}{direction_of(output)}", f"mean error{unit}")
-        plots.draw_bins(ax, metrics, output)
-
-    return draw_twice(f"bins {output.name}", f"{_of(output)}mean error by what the driver did", draw, COLUMN)
-
-
-def _unit(output: Scalar) -> str:
-    mark = mark_of(output).strip()
-    return f" [{mark}]" if mark else ""
-
-
-def _of(output: Scalar) -> str:
-    return f"{output.name}: "
-
-
-def draw_histogram(histogram: ErrorHistogram, name: str, limit_deg: float) -> Chart:
+def draw_histogram(histogram: ErrorHistogram, name: str, limit: float, output: Output) -> Chart:
     """Frames by absolute error, for one file, on the same logarithmic axis for all; a line where its gate stands."""
     edges, counts = np.array(histogram.edges_deg), np.array(histogram.counts, np.float64)
 
     def draw(fig: Any) -> None:
-        ax = axes(fig, "", "error [°]", "frames")
+        ax = axes(fig, "", f"error [{mark_of(output).strip()}]" if output.unit else "error", "frames")
         ax.stairs(counts, edges, fill=True, color=ACCENT)
-        ax.axvline(limit_deg, color=SECOND, linewidth=1.4)
+        ax.axvline(limit, color=SECOND, linewidth=1.4)
         log_scale(ax.xaxis, every=2)
         ax.set_xlim(edges[0], edges[-1])
         ax.set_ylim(0, max(counts.max(), 1) * 1.08)
@@ -160,9 +130,10 @@ def draw_delay(
     return draw_twice(measure, f"worlds {measure} by added delay", draw, COLUMN)
 
 
-def draw_twice(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, int]) -> Chart:
+def draw_twice(name: str, label: str, draw: Callable[[Any], None], wide: tuple[int, int], **words: Any) -> Chart:
     """A plot for a desktop's column, `wide` pixels, and for a phone; `draw` puts it into an empty figure."""
     return Chart(
+        **words,
         label=label,
         wide=_drawn(f"{name} wide", label, draw, wide),
         narrow=_drawn(f"{name} narrow", label, draw, PHONE),

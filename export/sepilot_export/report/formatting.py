@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["FILTERS", "count", "degrees", "fixed", "kilobytes", "microseconds", "percent", "signed", "size", "span",
+from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.units import mark_of
+
+__all__ = ["FILTERS", "count", "fixed", "in_unit", "kilobytes", "microseconds", "percent", "signed", "size", "span",
            "words"]  # fmt: skip
 
 NONE = "–"
@@ -31,9 +34,9 @@ def signed(value: float | None, digits: int = 3) -> str:
     return text[1:] if float(text) == 0 else _minus(text)
 
 
-def degrees(value: float | None, digits: int = 3) -> str:
-    """An angle with its unit."""
-    return NONE if value is None else f"{fixed(value, digits)}°"
+def in_unit(value: float | None, output: Output, digits: int = 3) -> str:
+    """A number in an output's unit, with it."""
+    return NONE if value is None else f"{fixed(value, digits)}{mark_of(output)}"
 
 
 def count(value: float | None) -> str:
@@ -88,9 +91,10 @@ def _minus(text: str) -> str:
 
 FILTERS: dict[str, Callable[..., str]] = {
     "count": count,
-    "degrees": degrees,
     "fixed": fixed,
+    "in_unit": in_unit,
     "kilobytes": kilobytes,
+    "mark": mark_of,
     "microseconds": microseconds,
     "percent": percent,
     "signed": signed,

@@ -70,7 +70,7 @@ def gather(
     _require_export_of(run, export, export_path)
     # Whatever speaks against the paths is said before the net's layers, which need TensorFlow.
     if moved_to:
-        run.require_drives(moved_to)
+        run.drives(moved_to)
     closed_loop = read_document(ClosedLoop, closed_loop_path, RunError) if closed_loop_path else None
     samples, note = _samples(run, predictions, moved_to)
     return PageContent(

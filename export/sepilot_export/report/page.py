@@ -9,12 +9,12 @@ from typing import Any
 from sepilot_export.record.checks import Check, CheckedFile
 from sepilot_export.record.exports import Export
 from sepilot_export.report import charts
-from sepilot_export.report.formatting import count, degrees, fixed, kilobytes, microseconds, span, words
+from sepilot_export.report.formatting import count, fixed, in_unit, kilobytes, microseconds, span, words
 from sepilot_export.report.material import PageContent
 from sepilot_export.report.rendering import render_page
 from sepilot_runtime.bench.record import Benchmark
 from sepilot_runtime.contract.contract import Output
-from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND
+from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND, Plot
 from sepilot_train.closed_loop.evaluation import ClosedLoopResult
 from sepilot_train.closed_loop.tables import ClosedLoop
 from sepilot_train.run.validation import Validation
@@ -41,12 +41,15 @@ class Stage:
 
 def render(material: PageContent) -> str:
     """The HTML document. Every text that came from a file is escaped."""
+    outputs = material.run.contract.outputs
     return render_page(
         "page.html",
         ("sepilot_export.report",),
         m=material,
         v=material.validation,
-        outputs=material.run.contract.outputs,
+        outputs=outputs,
+        poor=[o for o in outputs if (found := material.validation.of(o.name)).constant_mae < found.mae],
+        told=[material.validation.of(output.name).told(output) for output in outputs],
         skipped=sum(frames for reasons in material.validation.skipped.values() for frames in reasons.values()),
         conditions=_conditions(material),
         provenance=material.run.contract.provenance,
@@ -57,12 +60,13 @@ def render(material: PageContent) -> str:
 
 
 def stages_of(material: PageContent) -> list[Stage]:
-    """The pipeline strip, from drives to closed loop."""
+    """The pipeline strip, from drives to closed loop; figures of the model are those of its first output."""
+    first = material.run.contract.outputs[0]
     return [
         _drives(material.validation),
-        _train(material.validation),
+        _train(material.validation, first),
         _export(material.export),
-        _check(material.check),
+        _check(material.check, first),
         _bench(material.bench, material.check),
         _closed_loop(material.closed_loop),
     ]
@@ -78,12 +82,12 @@ def _drives(v: Validation) -> Stage:
     )
 
 
-def _train(v: Validation) -> Stage:
-    mae, constant = (degrees(error * v.full_scale_deg, 2) for error in (v.metrics.mae, v.metrics.constant_mae))
+def _train(v: Validation, output: Output) -> Stage:
+    mae, constant = (in_unit(e * output.scale, output, 2) for e in (v.metrics.mae, v.metrics.constant_mae))
     return Stage(
         title="Train",
         anchor="training",
-        figure=f"R² {fixed(v.metrics.r2)}",
+        figure=f"mean error {mae}" if v.metrics.r2 is None else f"R² {fixed(v.metrics.r2)}",
         detail=f"mean error {mae}, constant answer {constant}",
     )
 
@@ -107,7 +111,7 @@ def _export(export: Export | None) -> Stage:
     )
 
 
-def _check(check: Check | None) -> Stage:
+def _check(check: Check | None, output: Output) -> Stage:
     if check is None:
         return _missing("Check", "files")
     failed = [f.file for f in check.files if not f.passed]
@@ -116,7 +120,7 @@ def _check(check: Check | None) -> Stage:
         title="Check",
         anchor="files",
         figure=f"{len(check.files) - len(failed)} of {len(check.files)} pass",
-        detail=f"largest error {degrees(worst, 2)} in {count(check.reference.frames)} frames"
+        detail=f"largest error {in_unit(worst, output, 2)} in {count(check.reference.frames)} frames"
         + (f"; failed: {', '.join(failed)}" if failed else ""),
         failed=bool(failed),
     )
@@ -153,31 +157,32 @@ def _closed_loop(loop: ClosedLoop | None) -> Stage:
 
 def _charts(material: PageContent) -> dict[str, Any]:
     v, loop = material.validation, material.closed_loop
-    check = material.check
+    check, outputs = material.check, material.run.contract.outputs
+    drawn = [found for output in outputs for found in _output_charts(material, output)]
     return {
         "history": charts.draw_history(material.history, v.kept_epoch) if material.history.get("loss") else None,
-        "outputs": [_output_charts(material, output) for output in material.run.contract.outputs],
-        "errors": _error_charts(check) if check else [],
+        "columns": [chart for plot, chart in drawn if plot.shape != "row"],
+        "rows": [chart for plot, chart in drawn if plot.shape == "row"],
+        "errors": _error_charts(check, outputs[0]) if check else [],
         "survived": charts.draw_delay(loop, _color_of, "survived") if loop else None,
         "off_centre": charts.draw_delay(loop, _color_of, "off centre") if loop else None,
     }
 
 
-def _output_charts(material: PageContent, output: Output) -> dict[str, charts.Chart]:
+def _output_charts(material: PageContent, output: Output) -> list[tuple[Plot, charts.Chart]]:
     said, labels = material.predictions.values[output.name], material.predictions.frames.labels[output.name]
-    return {
-        "scatter": charts.draw_scatter(labels, said, output),
-        "driving": charts.draw_driving(labels, said, output),
-        "bins": charts.draw_bins(material.validation.of(output.name), output),
-    }
+    target, metrics = material.run.recipe.targets[output.name], material.validation.of(output.name)
+    plots = target.plots(labels, said, metrics, output)
+    several = len(material.run.contract.outputs) > 1
+    return [(plot, charts.draw_plot(plot, output.name if several else "")) for plot in plots]
 
 
-def _error_charts(check: Check) -> list[tuple[CheckedFile, charts.Chart]]:
-    scale = check.reference.full_scale_deg
+def _error_charts(check: Check, output: Output) -> list[tuple[CheckedFile, charts.Chart]]:
+    """Of one output, where a gate goes by the error."""
     return [
-        (f, charts.draw_histogram(f.error_histogram, f.file, f.limits["max_error"] * scale))
+        (f, charts.draw_histogram(f.error_histogram, f.file, f.limits["max_error"] * output.full_scale, output))
         for f in check.files
-        if f.error_histogram
+        if f.error_histogram and "max_error" in f.limits
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from sepilot_runtime.contract.contract import Output, golden_frame
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import shrink_frame
 from sepilot_train.base.frame_set import Answers
-from sepilot_train.base.plots import mark_of
 from sepilot_train.run.run import Run
 
 __all__ = ["Sample", "golden_samples", "held_out_samples"]
@@ -33,9 +32,11 @@ MAX_WIDTH = 320
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One frame as a JPEG data URL. Angles in degrees, + = right; `label_deg` is None where nobody steered.
+    """One frame as a JPEG data URL.
 
     Attributes:
+        label_deg, prediction_deg: of what turns, for arrows, + = right; None where nobody steered.
+        label, prediction: of the output that the frames are chosen by, in words; "" without a label.
         further: what is said with the other outputs, a line each.
     """
 
@@ -45,7 +46,9 @@ class Sample:
     drive: str
     name: str
     label_deg: float | None
-    prediction_deg: float
+    prediction_deg: float | None
+    label: str
+    prediction: str
     worst: bool
     further: tuple[str, ...] = ()
 
@@ -54,8 +57,8 @@ class Sample:
         return None if self.label_deg is None else self._tip(self.label_deg)
 
     @property
-    def prediction_tip(self) -> tuple[float, float]:
-        return self._tip(self.prediction_deg)
+    def prediction_tip(self) -> tuple[float, float] | None:
+        return None if self.prediction_deg is None else self._tip(self.prediction_deg)
 
     @property
     def foot(self) -> tuple[float, float]:
@@ -70,7 +73,11 @@ class Sample:
 
 def turning(outputs: Sequence[Output]) -> Output:
     """The output that an arrow shows: the first one that turns to a side, or the first."""
-    return next((output for output in outputs if output.positive == "right"), outputs[0])
+    return next((output for output in outputs if _turns(output)), outputs[0])
+
+
+def _turns(output: Output) -> bool:
+    return output.unit == "deg" and task_of(output).ends == ("left", "right")
 
 
 def held_out_samples(run: Run, predictions: Answers, moved_to: Sequence[Path] = ()) -> list[Sample]:
@@ -102,10 +109,10 @@ def held_out_samples(run: Run, predictions: Answers, moved_to: Sequence[Path] = 
                 frame,
                 drive=drive.id,
                 name=name,
-                label_deg=float(frames.labels[turn.name][index]) * turn.scale,
-                prediction_deg=float(predictions.values[turn.name][index]) * turn.scale,
+                said={o.name: predictions.values[o.name][index] for o in outputs},
+                labels={o.name: float(frames.labels[o.name][index]) for o in outputs},
+                outputs=outputs,
                 worst=worst,
-                further=tuple(_words(predictions, index, o) for o in outputs if o is not turn),
             )
         )
     if not samples:
@@ -113,28 +120,18 @@ def held_out_samples(run: Run, predictions: Answers, moved_to: Sequence[Path] = 
     return samples
 
 
-def _words(predictions: Answers, index: int, output: Output) -> str:
-    """What model and driver said of a further output."""
-    said, driver = (float(values[output.name][index]) for values in (predictions.values, predictions.frames.labels))
-    mark = mark_of(output)
-    return f"{output.name} {said * output.scale:.3g}{mark}, driver {driver * output.scale:.3g}{mark}"
-
-
 def golden_samples(run: Run) -> list[Sample]:
     """The contract's golden frames with the training model's answers."""
     outputs = run.contract.outputs
-    turn = turning(outputs)
     return [
         _sample(
             golden_frame(golden),
             drive="golden frame",
             name=f"{number}",
-            label_deg=None,
-            prediction_deg=golden.expected[turn.name][0] * turn.scale,
+            said={o.name: np.array(golden.expected[o.name]) for o in outputs},
+            labels={},
+            outputs=outputs,
             worst=False,
-            further=tuple(
-                f"{o.name} {golden.expected[o.name][0] * o.scale:.3g}{mark_of(o)}" for o in outputs if o is not turn
-            ),
         )
         for number, golden in enumerate(run.contract.golden, start=1)
     ]
@@ -167,21 +164,30 @@ def _sample(
     *,
     drive: str,
     name: str,
-    label_deg: float | None,
-    prediction_deg: float,
+    said: Mapping[str, NDArray[np.floating]],
+    labels: Mapping[str, float],
+    outputs: Sequence[Output],
     worst: bool,
-    further: tuple[str, ...],
 ) -> Sample:
-    small = shrink_frame(frame, MAX_WIDTH)
+    small, turn = shrink_frame(frame, MAX_WIDTH), turning(outputs)
     _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    words = {o.name: task_of(o).words(task_of(o).decode(np.asarray(said[o.name], np.float32))) for o in outputs}
+    driver = {o.name: task_of(o).words(labels[o.name]) for o in outputs if o.name in labels}
+    reading = float(task_of(turn).reading(np.asarray(said[turn.name]).reshape(1, *turn.shape))[0])
     return Sample(
         url="data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii"),
         width=small.shape[1],
         height=small.shape[0],
         drive=drive,
         name=name,
-        label_deg=label_deg,
-        prediction_deg=prediction_deg,
+        label_deg=labels[turn.name] * turn.scale if _turns(turn) and labels else None,
+        prediction_deg=reading if _turns(turn) else None,
+        label=driver.get(turn.name, ""),
+        prediction=words[turn.name],
         worst=worst,
-        further=further,
+        further=tuple(
+            f"{o.name} {words[o.name]}" + (f", driver {driver[o.name]}" if o.name in driver else "")
+            for o in outputs
+            if o is not turn
+        ),
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
-from sepilot_train.base.plots import mark_of
+from sepilot_runtime.contract.outputs.units import mark_of
 
 __all__ = ["FEWEST_FRAMES", "Common", "Labels", "common_frames", "labels_of"]
 

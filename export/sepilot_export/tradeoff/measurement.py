@@ -21,10 +21,11 @@ from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.base.errors import MissingExtraError
 from sepilot_runtime.base.files import sha256_of
-from sepilot_runtime.bench.latency_bench import Measurement, Variant, measure, synthetic_frames
+from sepilot_runtime.bench.latency_bench import Variant, measure, synthetic_frames
+from sepilot_runtime.bench.record import BenchRow
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_train.base.plots import mark_of
+from sepilot_runtime.contract.outputs.units import mark_of
 from sepilot_train.inspect.table import layer_table
 
 __all__ = ["judge_place", "timed"]
@@ -92,7 +93,7 @@ def timed(
     """
     able = [entry for entry in entries if entry.errors_deg.size]
     variants = [Variant(path=entry.place.path / entry.file, threads=1) for entry in able]
-    found: list[Measurement] = []
+    found: list[BenchRow] = []
     if variants:
         frames = synthetic_frames(height=frame[0], width=frame[1], seed=seed)
         found = measure(variants, frames, rounds=rounds, calls=calls, seed=seed, tick=tick)
@@ -173,6 +174,6 @@ def _size_of_net(path: Path) -> tuple[int | None, int | None]:
     return table.parameters, table.macs
 
 
-def _timing(result: Measurement) -> Timing:
-    low, high = np.quantile(result.total_by_round_us, (0.1, 0.9))
-    return Timing(median_us=result.total.p50_us, low_us=float(low), high_us=float(high), net_us=result.infer.p50_us)
+def _timing(row: BenchRow) -> Timing:
+    low, high = np.quantile(row.us_p50_by_round, (0.1, 0.9))
+    return Timing(median_us=row.us_p50, low_us=float(low), high_us=float(high), net_us=row.infer.p50_us)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -54,6 +55,11 @@ class _Case:
         named = {fault.output for fault in faults}
         return [o for o in self.reference.contract.outputs if o.name in named or "" in named]
 
+    def allowed(self, output: Output) -> float:
+        """The largest error that the file may make, in the output's unit; infinity where no gate goes by it."""
+        limit: float = self.check.candidate.limits[output.name].get("max_error", math.inf)
+        return limit * output.full_scale
+
     def passing(self, *formats: str) -> list[str]:
         """Those of `formats` that were checked and passed."""
         return [name for name in formats if name in self.others and self.others[name].passed]
@@ -102,7 +108,7 @@ def _kernels(case: _Case) -> Advice | None:
 
 def _kernel_advice(case: _Case, output: Output) -> Advice | None:
     check, name, distance = case.check, output.name, task_of(output).distance
-    expected, allowed = case.reference.predictions[name], check.candidate.limits[name]["max_error"] * output.scale
+    expected, allowed = case.reference.predictions[name], case.allowed(output)
     twin = check.candidate.twin
     if twin is not None and Kind.TWIN in case.kinds:
         expected, allowed = case.others[twin.of].answers[name], twin.allowed_steps * twin.step_of(name) * output.scale
@@ -138,7 +144,7 @@ def _in_float32(case: _Case, output: Output, index: NDArray[np.int64]) -> NDArra
         inputs = [as_input(picture) for picture in reference.pictures[index]]
     else:
         inputs = [frame[np.newaxis] for frame in reference.frames[index]]
-    return np.array([session.run([head], {name: image})[0].item() for image in inputs])
+    return np.concatenate([session.run([head], {name: image})[0] for image in inputs])
 
 
 def _golden(case: _Case) -> Advice | None:
@@ -158,7 +164,7 @@ def _preprocessing(case: _Case) -> Advice | None:
     for output in case.outputs(Kind.PREPROCESSING):
         plain = reference.plain[candidate.form.name][output.name]
         error = task_of(output).distance(plain, reference.predictions[output.name]).max()
-        if error > candidate.limits[output.name]["max_error"] * output.scale:
+        if error > case.allowed(output):
             return None
     return Advice(
         cause="the preprocessing inside the file, not the net: without it the same file keeps its limits",
@@ -173,15 +179,16 @@ def _narrow_output(case: _Case) -> Advice | None:
 
 
 def _narrow_advice(case: _Case, output: Output) -> Advice | None:
-    candidate, both = case.check.candidate, (case.check.answers, case.reference.predictions)
-    said, expected = (np.clip(answers[output.name], output.low, output.high) for answers in both)
+    candidate, task = case.check.candidate, task_of(output)
+    both = (case.check.answers[output.name], case.reference.predictions[output.name])
+    said, expected = (np.clip(task.reading(answers), *task.span) for answers in both)
     inside = (said > said.min()) & (said < said.max())
-    if np.abs(said - expected)[inside].max(initial=0.0) > candidate.limits[output.name]["max_error"]:
+    if task.distance(*both)[inside].max(initial=0.0) > case.allowed(output):
         return None
     for ours, theirs in ((said.max(), expected.max()), (-said.min(), -expected.min())):
-        if theirs - ours > 0.01:
+        if theirs - ours > 0.01 * output.full_scale:
             more = candidate.form.needs_calibration and not candidate.origin.of_training
-            ends = f"{ours * output.scale:.1f} {output.unit}", f"{theirs * output.scale:.1f}"
+            ends = f"{ours:.1f} {output.unit}", f"{theirs:.1f}"
             return Advice(
                 cause=f"its answers end at {ends[0]} to one side, the training model's at {ends[1]}: the range of its "
                 "output is too narrow",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,6 @@ from sepilot_export.verify.file_check import FileCheck
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["draw"]
 
@@ -47,7 +45,8 @@ def _draw_errors(fig: Any, cell: Any, check: FileCheck, reference: Reference, ou
 
     said, expected = check.answers[output.name], reference.predictions[output.name]
     # With its side, which a distance has not.
-    error = task_of(output).distance(said, expected) * np.sign(said.astype(np.float64) - expected)
+    task = task_of(output)
+    error = task.distance(said, expected) * np.sign(task.reading(said, expected) - task.reading(expected, expected))
     reach = max(float(np.abs(error).max()), 1e-9) * 1.4
     name = check.candidate.form.name + (f", {output.name}" if len(reference.contract.outputs) > 1 else "")
     ax = plots.axes(fig, name, f"error{_axis(output)}", "frames", cell)
@@ -55,7 +54,7 @@ def _draw_errors(fig: Any, cell: Any, check: FileCheck, reference: Reference, ou
     ax.set_yscale("log")
     ax.set_xlim(-reach, reach)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
-    limit = check.candidate.limits[output.name]["max_error"] * output.scale
+    limit = check.candidate.limits[output.name].get("max_error", math.inf) * output.full_scale
     for side in (-limit, limit):
         if abs(side) <= reach:
             ax.axvline(side, color=plots.SECOND, linewidth=1)
@@ -63,14 +62,15 @@ def _draw_errors(fig: Any, cell: Any, check: FileCheck, reference: Reference, ou
     verdict, colour = ("pass", plots.GOOD) if check.passes(output.name) else ("FAIL", plots.BAD)
     style = {"transform": ax.transAxes, "va": "top", "fontsize": 9}
     ax.text(0.97, 0.97, verdict, ha="right", color=colour, fontweight="bold", **style)
-    worst = float(np.abs(error).max())
-    ax.text(0.03, 0.97, f"max {worst:.2g}\ngate {limit:.2g}", ha="left", color=plots.INK, **style)
+    figures = f"max {np.abs(error).max():.2g}" + (f"\ngate {limit:.2g}" if math.isfinite(limit) else "")
+    ax.text(0.03, 0.97, figures, ha="left", color=plots.INK, **style)
 
 
 def _draw_answers(fig: Any, cell: Any, check: FileCheck, reference: Reference, output: Output) -> None:
     from sepilot_train.base import plots
 
-    said, expected = (answers[output.name] * output.scale for answers in (check.answers, reference.predictions))
+    task, theirs = task_of(output), reference.predictions[output.name]
+    said, expected = (task.reading(answers, theirs) for answers in (check.answers[output.name], theirs))
     ax = plots.axes(fig, "", f"training model{_axis(output)}", f"file{_axis(output)}", cell)
     reach = float(max(np.abs(said).max(), np.abs(expected).max(), 1e-3)) * 1.05
     ax.plot([-reach, reach], [-reach, reach], color=plots.SECOND, linewidth=0.8)

@@ -24,7 +24,7 @@ from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.files import sha256_of
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_train.base.plots import mark_of
+from sepilot_runtime.contract.outputs.units import mark_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.outputs.protocol import Evidence, Figure
 from sepilot_train.base.stored import Pictures
 
-__all__ = ["Fidelity", "measure", "task_increase"]
+__all__ = ["Fidelity", "Skill", "measure", "skill", "task_increase"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,38 @@ def measure(
         p99_error=float(np.quantile(error, 0.99)),
         max_error=float(error.max()),
         figures={rule.name: rule.figure(found) for rule in task.gates()},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skill:
+    """How good answers are against labels, decoded as the car does, in label units.
+
+    Attributes:
+        mae: mean of the task's error; `constant_mae`, the same of an answer that costs nothing.
+        r2: None where it means nothing.
+    """
+
+    mae: float
+    r2: float | None
+    constant_mae: float
+
+
+def skill(answers: NDArray[np.floating], labels: NDArray[np.floating], constant: Any, output: Output) -> Skill | None:
+    """Of (n, *shape) answers against labels (n,), NaN where there is none; None without any.
+
+    Args:
+        constant: one answer.
+    """
+    known = np.isfinite(labels)
+    if not known.any():
+        return None
+    task, answers, labels = task_of(output), answers[known], labels[known]
+    still = np.broadcast_to(np.asarray(constant, np.float64), answers.shape)
+    return Skill(
+        mae=float(task.error(answers, labels).mean()),
+        r2=task.r2(answers, labels),
+        constant_mae=float(task.error(still, labels).mean()),
     )
 
 

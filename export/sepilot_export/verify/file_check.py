@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert.formats import Format, Limits
 from sepilot_export.convert.int8_as_onnx import Twin
-from sepilot_export.verify.fidelity import Fidelity
+from sepilot_export.verify.fidelity import Fidelity, Skill
 from sepilot_export.verify.gates import Fault
-from sepilot_runtime.engine.engines import EngineName
-from sepilot_train.base.metrics import ScalarMetrics
+from sepilot_runtime.engine.names import EngineName
 
 __all__ = ["UNKNOWN", "Advice", "Candidate", "FileCheck", "Origin", "OutputCheck"]
 
@@ -77,7 +76,7 @@ class OutputCheck:
 
     answers: NDArray[np.float32]
     fidelity: Fidelity
-    task: ScalarMetrics | None
+    task: Skill | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -22,7 +22,7 @@ __all__ = ["Fault", "Kind", "contract_reasons", "drop_from", "faults_of", "judge
            "remarks"]  # fmt: skip
 
 PREPROCESSING_ERROR = 0.035
-"""In output values. Kernels of other machines moved int8 answers by up to 0.027, another rounding in OpenCV those of a
+"""Of full scale. Kernels of other machines moved int8 answers by up to 0.027, another rounding in OpenCV those of a
 float file by 0.004. A crop one row off, swapped colours and three wrong ways to resize moved them by 0.068 or more over
 300 frames of a real drive.
 """
@@ -79,7 +79,7 @@ def preprocessing_reasons(
     """
     if plain is None:
         return
-    worst, allowed = float(task_of(output).distance(answers, plain).max()), PREPROCESSING_ERROR * output.scale
+    worst, allowed = float(task_of(output).distance(answers, plain).max()), PREPROCESSING_ERROR * output.full_scale
     if not worst <= allowed:
         yield (
             f"its answers to frames differ from those of the same file to OpenCV's pictures by up to "

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.verify.fidelity import Skill, skill
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_runtime.contract.contract import Contract
-from sepilot_train.base.metrics import ScalarMetrics, scalar_metrics
 
 __all__ = ["REFERENCE_NAME", "Answers", "Reference", "read_reference"]
 
@@ -40,7 +40,7 @@ class Reference:
         drives, names: of each frame.
         labels: by output, float32 (n,), NaN where there is none.
         predictions: by output, float32 (n, *shape) or (n,), the training model's answers, not cut off.
-        constant: by output the mean of the training labels; the answer that costs nothing.
+        constant: by output the one answer that is right for most training labels; it costs nothing.
         contract: of the training run.
         source: whose answers they are, in words.
         frames: (n, H, W, 3) uint8 BGR, what the pictures were made of, for files that take frames; None for others.
@@ -54,7 +54,7 @@ class Reference:
     names: tuple[str, ...]
     labels: Answers
     predictions: Answers
-    constant: Mapping[str, float]
+    constant: Mapping[str, Any]
     contract: Contract
     source: str = TRAINING_MODEL
     frames: NDArray[np.uint8] | None = None
@@ -64,11 +64,9 @@ class Reference:
     def __len__(self) -> int:
         return len(self.drives)
 
-    def task(self, output: str, answers: NDArray[np.floating]) -> ScalarMetrics | None:
-        """How good (n,) answers of one output are against its labels; None without labels."""
-        labels = self.labels[output]
-        known = np.isfinite(labels)
-        return scalar_metrics(labels[known], answers[known], self.constant[output]) if known.any() else None
+    def task(self, output: str, answers: NDArray[np.floating]) -> Skill | None:
+        """How good answers (n, *shape) of one output are against its labels; None without labels."""
+        return skill(answers, self.labels[output], self.constant[output], self.contract.output(output))
 
     def save(self, path: Path) -> None:
         """Write it, atomically."""
@@ -142,7 +140,7 @@ def _parsed(found: dict[str, Any], where: str) -> Reference:
         names=tuple(found["names"].tolist()),
         labels=_named(found, LABEL),
         predictions=_named(found, ANSWER),
-        constant={name: float(value) for name, value in _named(found, CONSTANT).items()},
+        constant=_named(found, CONSTANT),
         contract=contract,
         source=str(found.get("source", TRAINING_MODEL)),
         frames=found.get("frames"),

@@ -80,7 +80,9 @@ def _tensorflow(file: BareModel, content: bytes) -> Run:
     import tensorflow as tf
 
     resolver = tf.lite.experimental.OpResolverType.BUILTIN_REF
-    return of_litert(tf.lite.Interpreter(model_content=content, experimental_op_resolver_type=resolver))[2]
+    interpreter = tf.lite.Interpreter(model_content=content, experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    return of_litert(interpreter)[2]
 
 
 def _onnxruntime(file: BareModel, content: bytes) -> Run:

@@ -81,10 +81,10 @@ def reference_on(
     other = dataclasses.replace(
         known,
         pictures=pictures,
-        vectors={vector.name: _vector(drives, sets, vector) for vector in known.contract.vectors},
-        drives=tuple(s.drive_id for s in sets for _ in s.names),
-        names=tuple(name for s in sets for name in s.names),
-        labels={name: np.concatenate([s.labels[column] for s in sets]) for name, column in columns.items()},
+        vectors={vector.name: _vector(sets, vector) for vector in known.contract.vectors},
+        drives=tuple(s.drive.id for s in sets for _ in s.drive.names),
+        names=tuple(name for s in sets for name in s.drive.names),
+        labels={name: np.concatenate([s.drive.labels[column] for s in sets]) for name, column in columns.items()},
         source=source,
     )
     return dataclasses.replace(other, predictions=answers_to(*inputs_of(pilot, other)))
@@ -100,16 +100,15 @@ def _columns_of(vector: Vector, folder: Path) -> tuple[str, ...]:
     return vector.columns
 
 
-def _vector(drives: Sequence[Drive], sets: Sequence[PictureSet], vector: Vector) -> NDArray[np.float32]:
+def _vector(sets: Sequence[PictureSet], vector: Vector) -> NDArray[np.float32]:
     """(n, size), by the recordings' columns. Raises RunError where one has not a number for each frame."""
-    for drive, found in zip(drives, sets, strict=True):
-        for name in vector.columns:
-            if lacking := np.count_nonzero(~np.isfinite(found.labels[name])):
-                raise RunError(
-                    f"{drive.path}: column {name}: a number in each frame expected for the input {vector.name}, "
-                    f"{lacking} of {len(found.names)} have none"
-                )
-    return np.concatenate([np.stack([s.labels[name] for name in vector.columns], axis=1) for s in sets])
+    for drive, name in ((s.drive, name) for s in sets for name in vector.columns):
+        if lacking := np.count_nonzero(~np.isfinite(drive.labels[name])):
+            raise RunError(
+                f"{drive.path}: column {name}: a number in each frame expected for the input {vector.name}, "
+                f"{lacking} of {len(drive)} have none"
+            )
+    return np.concatenate([np.stack([s.drive.labels[name] for name in vector.columns], axis=1) for s in sets])
 
 
 def _exported(folder: Path) -> tuple[Export, SeenDrives]:

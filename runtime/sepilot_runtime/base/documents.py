@@ -33,7 +33,8 @@ def parse(kind: type[T], value: Any, key: str, error: type[SepilotError], *, com
     Args:
         key: where `value` stands, for messages; "" for the top of a document.
         error: raised with one line for whatever does not fit, also in place of the dataclass's own checks.
-        complete: every field must be given, defaults notwithstanding.
+        complete: every field must be given, defaults notwithstanding. Otherwise a table that does not say its `kind`
+            is of the first.
 
     Raises:
         error: see above.
@@ -106,7 +107,7 @@ class _Parser:
             return None
         kinds = [a for a in arguments if a is not type(None)]
         if isinstance(value, dict) and (tags := {t: k for k in kinds if (t := _tag_of(k))}):
-            tag = value.get("kind")
+            tag = value.get("kind", None if self.complete else next(iter(tags)))
             if not isinstance(tag, str) or tag not in tags:
                 raise self.error(f"{key}.kind: one of {', '.join(tags)} expected, found {_describe(tag)}")
             return self.any(tags[tag], value, key)
@@ -150,7 +151,8 @@ class _Parser:
             value = {name: inner for name, inner in value.items() if name != "kind"}
         fields = {f.name: f for f in dataclasses.fields(kind)}
         if not self.later_keys and (unknown := sorted(set(value) - set(fields))):
-            raise self.error(f"{prefix}{unknown[0]}: unknown key; known: {', '.join(fields)}")
+            known = [*(["kind"] if tag is not None else []), *fields]
+            raise self.error(f"{prefix}{unknown[0]}: unknown key; known: {', '.join(known)}")
         for name, field in fields.items():
             optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
             if name not in value and (self.complete or not optional):

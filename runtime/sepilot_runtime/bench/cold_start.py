@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +15,9 @@ from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.base.processes import own_environment, python_words
 from sepilot_runtime.bench.latency_bench import Variant
+from sepilot_runtime.bench.record import ColdStart
 
-__all__ = ["ColdStart", "cold_start", "drive_command", "start_once"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColdStart:
-    """Medians over several starts.
-
-    Attributes:
-        seconds: from starting the process to its first line; `best_s`, the shortest.
-        peak_rss_bytes: the most memory that it held until it ended.
-    """
-
-    starts: int
-    seconds: float
-    best_s: float
-    peak_rss_bytes: int
+__all__ = ["cold_start", "drive_command", "start_once"]
 
 
 def cold_start(variant: Variant, starts: int, *, height: int = 480, width: int = 640) -> ColdStart:

@@ -16,16 +16,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.latency import Latency, Way, interleave, latency_of
+from sepilot_runtime.base.latency import Way, interleave, latency_of
+from sepilot_runtime.bench.record import BenchRow
 from sepilot_runtime.device.conditions import last_level_cache_bytes
 from sepilot_runtime.engine.bare import BareModel, open_bare, random_inputs
-from sepilot_runtime.engine.engines import Engine, EngineName
+from sepilot_runtime.engine.engines import Engine
 from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.names import EngineName
 from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.source.opening import open_source
 
-__all__ = ["Measurement", "Variant", "measure", "read_frames", "synthetic_frames"]
+__all__ = ["Variant", "measure", "read_frames", "synthetic_frames"]
 
 WARM_UP_CALLS = 10
 FEWEST_CALLS = 3
@@ -47,39 +49,6 @@ class Variant:
     threads: int
     engine: EngineName | None = None
     bare: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """What a variant took, in microseconds where not named otherwise.
-
-    Attributes:
-        reference: it stands there to compare with, and is nothing to drive with.
-        bare: no contract: `total` is from random inputs to outputs, and the answers were not checked.
-        load_ms: reading and opening the file, without its golden frames; the first variant of an interpreter also pays
-            for its import. Nothing for a reference.
-        first_us: the first frame to angle after that.
-        preprocess: frame to picture.
-        infer: picture to number: writing the input, running the model, dequantizing.
-        total: frame to prediction, with all that lies between.
-        total_by_round_us: the median of each visit's totals; how much they differ is how steady the machine was.
-        ratio: median total over that of the first variant.
-    """
-
-    path: Path
-    engine: str
-    precision: str
-    threads: int
-    reference: bool
-    bare: bool
-    file_bytes: int
-    load_ms: float
-    first_us: float
-    preprocess: Latency
-    infer: Latency
-    total: Latency
-    total_by_round_us: tuple[float, ...]
-    ratio: float
 
 
 def synthetic_frames(*, height: int = 480, width: int = 640, seed: int = 0) -> list[NDArray[np.uint8]]:
@@ -110,7 +79,7 @@ def measure(
     seed: int = 0,
     references: Sequence[Engine] = (),
     tick: Callable[[], object] = lambda: None,
-) -> list[Measurement]:
+) -> list[BenchRow]:
     """Measure all variants, interleaved. Each must pass its golden frames first, unless it is bare.
 
     Args:
@@ -119,6 +88,9 @@ def measure(
         references: engines to measure beside them, as they are; they come last.
         seed: of the order of the visits.
         tick: called after every visit.
+
+    Returns:
+        Rows without what is found out apart from this: a name unlike the others, checksum, MACs, cold start.
 
     Raises:
         ModelFileError, ContractError, MissingExtraError: as `load_pilot`.
@@ -193,7 +165,7 @@ class _Run:
         self.preprocess.append(prediction.preprocess_us)
         self.infer.append(prediction.infer_us)
 
-    def result(self, taken_us: NDArray[np.float64], first_us: float) -> Measurement:
+    def result(self, taken_us: NDArray[np.float64], first_us: float) -> BenchRow:
         """
         Args:
             taken_us: (rounds, calls) of each whole call.
@@ -201,19 +173,25 @@ class _Run:
         """
         engine = self.pilot.engine
         total = latency_of(taken_us.ravel())
-        return Measurement(
-            path=engine.path,
+        return BenchRow(
+            file=engine.path.name,
+            path=str(engine.path),
             engine=engine.name,
-            precision="-" if isinstance(self.pilot, _Bare) else self.pilot.contract.provenance.precision,
+            precision=self.pilot.contract.provenance.precision if isinstance(self.pilot, Pilot) else "-",
             threads=engine.threads,
             reference=self._reference,
-            bare=isinstance(self.pilot, _Bare),
-            file_bytes=engine.path.stat().st_size,
+            contract=isinstance(self.pilot, Pilot),
+            bytes=engine.path.stat().st_size,
             load_ms=self.load_ms,
             first_us=self.first_us,
+            us_min=total.min_us,
+            us_p50=total.p50_us,
+            us_p90=total.p90_us,
+            us_p99=total.p99_us,
+            us_max=total.max_us,
+            us_p50_by_round=tuple(np.median(taken_us, axis=1).tolist()),
+            count=total.count,
             preprocess=latency_of(self.preprocess),
             infer=latency_of(self.infer),
-            total=total,
-            total_by_round_us=tuple(np.median(taken_us, axis=1).tolist()),
             ratio=total.p50_us / first_us,
         )

@@ -18,9 +18,9 @@ from sepilot_runtime.base.documents import parse
 from sepilot_runtime.base.errors import SepilotError, UsageError
 from sepilot_runtime.base.files import read_json, sha256_of, write_json
 from sepilot_runtime.base.unique_names import names_of
-from sepilot_runtime.bench.latency_bench import Measurement
+from sepilot_runtime.bench.record import BenchRow
 from sepilot_runtime.device.checked import CHECK_NAME, rows_of
-from sepilot_runtime.engine.engines import EngineName, engine_named
+from sepilot_runtime.engine.names import EngineName, engine_named
 
 __all__ = ["Profile", "ineligible", "read_profile", "require_eligible", "write_profile"]
 
@@ -72,7 +72,7 @@ def require_eligible(path: Path, candidates: Sequence[tuple[Path, str]]) -> tupl
     return eligible, lines
 
 
-def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple[Profile, list[str]]:
+def write_profile(path: Path, rows: Sequence[BenchRow], cpu: str) -> tuple[Profile, list[str]]:
     """Store the quickest of those that passed their accuracy gate.
 
     Returns:
@@ -82,16 +82,16 @@ def write_profile(path: Path, results: Sequence[Measurement], cpu: str) -> tuple
         UsageError: none is eligible.
         OutputError: `path` cannot be written.
     """
-    own = [result for result in results if not result.reference]
-    eligible, lines = require_eligible(path, [(result.path, result.engine) for result in own])
-    best = min((own[place] for place in eligible), key=lambda result: (result.total.p50_us, result.threads))
-    folder, file = path.absolute().parent, best.path.absolute()
+    own = [row for row in rows if not row.reference]
+    eligible, lines = require_eligible(path, [(Path(row.path), row.engine) for row in own])
+    best = min((own[place] for place in eligible), key=lambda row: (row.us_p50, row.threads))
+    folder, file = path.absolute().parent, Path(best.path).absolute()
     profile = Profile(
         file=str(file.relative_to(folder) if file.is_relative_to(folder) else file),
         sha256=sha256_of(file),
         engine=best.engine,
         threads=best.threads,
-        us_p50=round(best.total.p50_us, 2),
+        us_p50=round(best.us_p50, 2),
         cpu=cpu,
     )
     write_json(path, dataclasses.asdict(profile))

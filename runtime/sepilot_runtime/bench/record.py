@@ -7,11 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sepilot_runtime.base.latency import Latency
-from sepilot_runtime.bench.cold_start import ColdStart
 from sepilot_runtime.bench.soak import SoakTest
 from sepilot_runtime.device.conditions import Conditions
 
-__all__ = ["BenchConditions", "BenchRow", "Benchmark", "conditions_of"]
+__all__ = ["BenchConditions", "BenchRow", "Benchmark", "ColdStart", "conditions_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +35,41 @@ def conditions_of(before: Conditions, after: Conditions) -> BenchConditions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStart:
+    """Medians over several starts.
+
+    Attributes:
+        seconds: from starting the process to its first line; `best_s`, the shortest.
+        peak_rss_bytes: the most memory that it held until it ended.
+    """
+
+    starts: int
+    seconds: float
+    best_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRow:
     """A file on an engine, or a reference, with a number of threads.
 
     Attributes:
+        file: its name, unlike that of the other rows' files.
         sha256: of the file; None in what an older sepilot printed, and for what is no model file.
-        contract: False for anybody's file, of which nobody knows what it sees and says.
+        reference: it stands there to compare with, and is nothing to drive with.
+        contract: False for anybody's file, of which nobody knows what it sees and says: its times are from random
+            inputs to outputs, and the answers were not checked.
+        load_ms: reading and opening the file, without its golden frames; the first row of an interpreter also pays for
+            its import. Nothing for a reference.
+        first_us: the first frame to prediction after that.
         us_min, us_p50, us_p90, us_p99, us_max, count: of the whole path, frame to prediction.
-        us_p50_by_round: the median of each visit; empty in what an older sepilot printed.
+        us_p50_by_round: the median of each visit; how much they differ is how steady the machine was. Empty in what an
+            older sepilot printed.
+        preprocess: frame to picture.
+        infer: picture to answers: writing the input, running the model, dequantizing.
         ratio: median over that of the first row.
         paced: the live loop at a camera's rate; of its `resources` the last one, as all of them are in the slope.
+        macs: multiplications of the model; None where nobody knows.
         floor_us: the least that the multiplications take on one thread of this machine in float32.
     """
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.processes import own_environment, python_words
-from sepilot_runtime.engine.model_file import ModelKind, read_content
+from sepilot_runtime.engine.model_file import read_content
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.tflite_reader import macs_of
 
 __all__ = ["floor_us", "gemm_rate", "model_macs"]

@@ -48,6 +48,7 @@ def planned(request: BenchRequest, old: Benchmark | None) -> BenchPlan:
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.base.unique_names import names_of
     from sepilot_runtime.bench.profile import require_eligible
+    from sepilot_runtime.bench.regression import require_comparable
     from sepilot_runtime.engine.model_file import model_files
 
     paths = model_files(request.files)
@@ -76,7 +77,9 @@ def planned(request: BenchRequest, old: Benchmark | None) -> BenchPlan:
         },
     )  # fmt: skip
     if old is not None:
-        _require_comparable(old, plan)
+        keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
+        keys += [(plan.names[e.path], e.name, e.threads) for e in plan.references]
+        require_comparable(old, plan.settings, [(key, request.rounds) for key in keys])
     return plan
 
 
@@ -101,17 +104,9 @@ def _require_contracts(known: Collection[Path], paths: Sequence[Path], request: 
             )
 
 
-def _require_comparable(old: Benchmark, plan: BenchPlan) -> None:
-    from sepilot_runtime.bench.regression import require_comparable
-
-    keys = [(plan.names[v.path], str(v.engine), v.threads) for v in plan.variants]
-    keys += [(plan.names[e.path], e.name, e.threads) for e in plan.references]
-    require_comparable(old, plan.settings, [(key, plan.settings["rounds"]) for key in keys])
-
-
 def _references(request: BenchRequest, files: Sequence[ModelFile]) -> tuple[list[Engine], list[str]]:
     """Engines to compare with, and why others are none."""
-    from sepilot_runtime.engine.model_file import ModelKind
+    from sepilot_runtime.engine.names import ModelKind
 
     engines: list[Engine] = []
     missing: list[str] = []
@@ -142,8 +137,7 @@ def _variants(
 ) -> list[Variant]:
     """Files and thread counts, by engine where engines are asked for; each file on those of them that run its kind."""
     from sepilot_runtime.bench.latency_bench import Variant
-    from sepilot_runtime.engine.engines import ENGINES, engine_named, runs
-    from sepilot_runtime.engine.model_file import ModelKind
+    from sepilot_runtime.engine.names import ENGINES, ModelKind, engine_named, runs
 
     kinds = {path: ModelKind(path.suffix.lower()[1:]) for path in paths}
     engines = [engine_named(word) for word in words]

@@ -6,13 +6,14 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.commands.arguments import count, horizon, request_of
-from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
+from sepilot_runtime.commands.arguments import flag, number, request_from, switch
+from sepilot_runtime.commands.reader_arguments import READER
+from sepilot_runtime.engine.names import OWN
 from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
@@ -35,30 +36,43 @@ new folder with worst.png and compare.json.
 """
 
 
+def _limit(text: str) -> tuple[str, float]:
+    """An output's name, "" for all of them, and its limit."""
+    name, _, limit = text.rpartition("=")
+    if not 0 <= float(limit) < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of 0 or more expected, found {limit}")
+    return name, float(limit)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest:
-    """A field per flag, as its help says it."""
-
-    first: Path
-    second: Path
-    frames: str
+    first: Path = flag("a .tflite or .onnx file of `sepilot export`", "A", positional=True)
+    second: Path = flag("another", "B", positional=True)
+    frames: str = flag("any recording that `sepilot drives` lists", "SOURCE", required=True)
+    out: Path | None = flag("a new picture (.png, .jpg) of the worst frames, or a new folder", "PATH")
+    count: int = flag("worst frames (default 12)", "N", default=12)
+    max_frames: int | None = flag("compare on the first N frames only", "N")
+    max_diff: tuple[tuple[str, float], ...] = flag(
+        "exit 1 when any frame is further apart, in degrees or the output's own unit; may be repeated",
+        "[OUTPUT=]NUMBER", type=_limit,
+    )  # fmt: skip
+    engine: str = flag(f"{', '.join(OWN)}: of both files, or of A and of B", "NAME[,NAME]", default="")
+    threads: int = flag("of the interpreters (default 1)", "N", default=1)
+    horizon: float = flag(
+        "row of the horizon as a fraction of the frame's height, for drawing (default 0.45)", "Y",
+        type=number(0, 0.9), default=0.45,
+    )  # fmt: skip
+    json: bool = switch("print one JSON document")
     reader: ReaderOptions
-    out: Path | None
-    count: int
-    max_frames: int | None
-    max_diff: Mapping[str, float]
-    engine: str | None
-    threads: int
-    horizon: float
-    json: bool
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot compare`."""
-    arguments = _parser().parse_args(argv)
-    request = request_of(
-        CompareRequest, arguments, reader=reader_options(arguments), max_diff=dict(arguments.max_diff or ())
-    )
+    request = request_from(
+        argv, CompareRequest, "compare",
+        "Let two files answer to a recording, side by side: how far apart, which is nearer, worst frames.", EPILOG,
+        reader=READER,
+    )  # fmt: skip
 
     from sepilot_runtime.base.opencv import cv2
     from sepilot_runtime.explain.explanation import first_frames, open_recording
@@ -81,12 +95,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _beyond(request: CompareRequest, answers: Answers, name: str, found: Difference) -> bool:
     """Whether the two are further apart in one output than is allowed, told in one line."""
-    from sepilot_runtime.contract.outputs.scalar.drawing import amount
+    from sepilot_runtime.contract.outputs.units import amount, mark_of
 
-    said, allowed = answers.said[name], request.max_diff.get(name, request.max_diff.get(""))
+    limits = dict(request.max_diff)
+    said, allowed = answers.said[name], limits.get(name, limits.get(""))
     if allowed is None or found.max <= allowed:
         return False
-    worst, unit = int(answers.ids[abs(said.apart).argmax()]), amount(0, said.output, 0)[1:]
+    worst, unit = int(answers.ids[abs(said.apart).argmax()]), mark_of(said.output)
     apart = (f"{name} " if len(answers.said) > 1 else "") + amount(found.max, said.output)
     print(f"sepilot: frame {worst}: {apart} apart, {allowed:g}{unit} allowed by --max-diff", file=sys.stderr)
     return True
@@ -94,21 +109,16 @@ def _beyond(request: CompareRequest, answers: Answers, name: str, found: Differe
 
 def _open(request: CompareRequest) -> tuple[Pilot, Pilot]:
     from sepilot_runtime.base.errors import UsageError
-    from sepilot_runtime.engine.engines import ENGINES, engine_named, runs
     from sepilot_runtime.engine.model_file import read_model_file
+    from sepilot_runtime.engine.names import ENGINES, engines_named, runs
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
 
-    names = [engine_named(word) for word in request.engine.replace(",", " ").split()] if request.engine else []
+    names: Sequence[str | None] = engines_named(request.engine) or [None]
+    if len(names) > 2:
+        raise UsageError(f"--engine: one name, or one for each file, expected, found {len(names)}")
     pilots = []
-    for place, path in enumerate((request.first, request.second)):
-        engine = None
-        if len(names) == 2:
-            engine = names[place]
-        elif len(names) == 1:
-            engine = names[0]
-        elif names:
-            raise UsageError(f"--engine: one name, or one for each file, expected, found {len(names)}")
+    for path, engine in ((request.first, names[0]), (request.second, names[-1])):
         if engine and not runs(engine, kind := read_model_file(path).kind):
             raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected, found {engine}")
         with time_limit(path):
@@ -152,42 +162,3 @@ def _sheet(request: CompareRequest, pilots: tuple[Pilot, Pilot], answers: Answer
         frames = {frame.id: frame for frame in first_frames(source, len(answers.ids)) if frame.id in ids}
     names = f"{name_of(pilots[0])}", f"{name_of(pilots[1])}"
     return draw_sheet(answers, said, worst, frames, names, request.frames, horizon=request.horizon)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot compare",
-        description="Let two files answer to a recording, side by side: how far apart, which is nearer, worst frames.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("first", type=Path, metavar="A", help="a .tflite or .onnx file of `sepilot export`")
-    parser.add_argument("second", type=Path, metavar="B", help="another")
-    parser.add_argument("--frames", required=True, metavar="SOURCE", help="any recording that `sepilot drives` lists")
-    parser.add_argument(
-        "--out", type=Path, metavar="PATH", help="a new picture (.png, .jpg) of the worst frames, or a new folder"
-    )
-    parser.add_argument("--count", type=count, default=12, metavar="N", help="worst frames (default 12)")
-    parser.add_argument("--max-frames", type=count, metavar="N", help="compare on the first N frames only")
-    parser.add_argument(
-        "--max-diff", type=_limit, action="append", metavar="[OUTPUT=]NUMBER",
-        help="exit 1 when any frame is further apart, in degrees or the output's own unit; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--engine", metavar="NAME[,NAME]", help="of both files, or of A and of B")
-    parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the interpreters (default 1)")
-    parser.add_argument(
-        "--horizon", type=horizon, default=0.45, metavar="Y",
-        help="row of the horizon as a fraction of the frame's height, for drawing (default 0.45)",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    add_reader_arguments(parser)
-    return parser
-
-
-def _limit(text: str) -> tuple[str, float]:
-    """An output's name, "" for all of them, and its limit."""
-    name, _, number = text.rpartition("=")
-    value = float(number)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"a number of 0 or more expected, found {number}")
-    return name, value

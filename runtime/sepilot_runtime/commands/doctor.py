@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sepilot_runtime.commands.arguments import flag, request_from, switch
 
 if TYPE_CHECKING:
     from sepilot_runtime.device.doctor_system import Finding
@@ -25,22 +27,31 @@ its modes and timed, for some three seconds. Exit code: 1 when there is a proble
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorRequest:
+    slots: Path | None = flag("where models are installed (default: this user's)", "DIR")
+    folder: Path = flag("where recordings go (default: this folder)", "DIR", default=Path())
+    no_cameras: bool = switch("do not open cameras, as while one is in use")
+    json: bool = switch("print the findings as JSON")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot doctor`."""
-    arguments = _parser().parse_args(argv)
-    from dataclasses import asdict
-
+    request = request_from(
+        argv, DoctorRequest, "doctor",
+        "Look at this machine: cameras, I2C, serial ports, clock, heat, disk, packages, installed model.", EPILOG,
+    )  # fmt: skip
     from sepilot_runtime.device.doctor_devices import examine_cameras, examine_ports
     from sepilot_runtime.device.doctor_system import Grade, Machine, examine_system
     from sepilot_runtime.device.doctor_trust import examine_trust
     from sepilot_runtime.device.slots import default_slots
 
-    machine = Machine(slots=arguments.slots or default_slots(), folder=arguments.folder.absolute())
+    machine = Machine(slots=request.slots or default_slots(), folder=request.folder.absolute())
     findings = [*examine_system(machine), examine_trust(machine), *examine_ports(machine)]
-    if not arguments.no_cameras:
+    if not request.no_cameras:
         findings += examine_cameras(machine)
     problems = sum(finding.level is Grade.PROBLEM for finding in findings)
-    if arguments.json:
+    if request.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings], "problems": problems}, indent=2))
     else:
         print(table(findings))
@@ -68,19 +79,3 @@ def _filled(words: str, head: str, indent: str) -> str:
     return textwrap.fill(
         words, WIDTH, initial_indent=head, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot doctor",
-        description="Look at this machine: cameras, I2C, serial ports, clock, heat, disk, packages, installed model.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--slots", type=Path, metavar="DIR", help="where models are installed (default: this user's)")
-    parser.add_argument(
-        "--folder", type=Path, default=Path(), metavar="DIR", help="where recordings go (default: this folder)"
-    )
-    parser.add_argument("--no-cameras", action="store_true", help="do not open cameras, as while one is in use")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    return parser

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.commands.drive_page import bind_page, serve_page
 from sepilot_runtime.commands.drive_request import LEAST_LIVE_HZ, DriveRequest, drive_request
 
 # OpenCV, numpy and the interpreter are imported where they are first needed: `--help` answers without them.
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from sepilot_runtime.drive.summary import DriveSummary
     from sepilot_runtime.drive.supervisor import Control
     from sepilot_runtime.engine.pilot import Pilot
+    from sepilot_runtime.output.web.page import WebPage
     from sepilot_runtime.source.pace import Pace
     from sepilot_runtime.source.protocol import LiveSource, Source
 
@@ -66,12 +66,12 @@ def _drive(request: DriveRequest) -> DriveSummary:
             models.bind_to(picture)
         if not request.quiet:
             print(_start_line(pilot, live or source), file=sys.stderr)
-        page = bind_page(request, stack)
+        page = _bound_page(request, stack)
         # Before the outputs, so that a second Ctrl-C cannot keep them from being closed.
         stack.enter_context(_signals(control))
         sinks = open_sinks(request, car, pilot, live or source, control, stack)
         if page is not None:
-            stack.enter_context(serve_page(page, request, car, models.driving, live or source, sinks, control))
+            stack.enter_context(_served(page, request, car, models, live or source, sinks, control))
         if live is not None:
             summary = _drive_live(request, car, models, live, sinks, control, stack)
         else:
@@ -80,6 +80,49 @@ def _drive(request: DriveRequest) -> DriveSummary:
         if not request.quiet:
             print("\n".join(_summary_lines(summary)), file=sys.stderr)
         return summary
+
+
+def _bound_page(request: DriveRequest, stack: contextlib.ExitStack) -> WebPage | None:
+    """Take the page's port, before anything moves; None without `--web`.
+
+    Raises:
+        UsageError: a wrong address or token, or the port is taken.
+    """
+    if request.web is None:
+        if request.web_token is not None:
+            raise UsageError("--web-token: --web expected beside it")
+        return None
+    from sepilot_runtime.output.web.address import web_address
+    from sepilot_runtime.output.web.page import WebPage
+
+    page = WebPage(web_address(request.web, request.web_token))
+    stack.callback(page.close)
+    if not request.quiet:
+        print(f"page at {page.url}" + ("" if page.controls else ", only to look at: no token is set"), file=sys.stderr)
+    return page
+
+
+def _served(
+    page: WebPage,
+    request: DriveRequest,
+    car: CarConfig,
+    models: DriveModels,
+    source: Source,
+    sinks: list[Sink],
+    control: Control,
+) -> contextlib.AbstractContextManager[None]:
+    """Give the page every step, after all other `sinks`, and serve it from now on."""
+    from sepilot_runtime.commands.drive_outputs import steps_hz
+    from sepilot_runtime.output.web.drive import Watched
+
+    sinks.append(page.sink)
+    return page.serving(
+        Watched(
+            pilot=models.driving, control=control, lost=lambda: source.lost, outputs=sinks,
+            supervised=source.info.live, recorder=request.record is not None, horizon=request.horizon,
+            deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(request, source),
+        )
+    )  # fmt: skip
 
 
 def _as_live(source: Source, request: DriveRequest) -> LiveSource | None:

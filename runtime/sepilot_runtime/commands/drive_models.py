@@ -16,8 +16,9 @@ from sepilot_runtime.device.checked import failure_of
 from sepilot_runtime.drive.actuation import require_drivable
 from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
-from sepilot_runtime.engine.engines import engine_named, engine_of
+from sepilot_runtime.engine.engines import engine_of
 from sepilot_runtime.engine.model_file import read_model_file
+from sepilot_runtime.engine.names import engine_named
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.engine.trial import time_limit, try_model
 

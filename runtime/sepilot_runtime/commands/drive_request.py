@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.commands.arguments import count, horizon, request_of
-from sepilot_runtime.commands.camera_arguments import add_camera_arguments, camera_request
-from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
+from sepilot_runtime.commands.arguments import flag, number, request_from, switch
+from sepilot_runtime.commands.reader_arguments import READER
+from sepilot_runtime.engine.names import OWN, USUAL_ENGINES
 from sepilot_runtime.recording.options import ReaderOptions
-from sepilot_runtime.source.camera_request import CameraRequest
+from sepilot_runtime.source.camera_request import CameraRequest, PixelFormat
 
 __all__ = ["LEAST_LIVE_HZ", "DriveRequest", "drive_request"]
 
 LEAST_LIVE_HZ = 5.0
 """The watchdog and the serial protocol's dead-man time-out are near a quarter of a second."""
 
+PAGE = "web page (docs/web.md)"
+CAMERA = "camera (what to ask it for; the start line says what it gives)"
 DEFAULT_PAGE = "127.0.0.1:8887"
 
 EPILOG = """\
@@ -36,134 +38,86 @@ Ctrl-C ends a drive cleanly: the files hold what was driven until then, and the 
 """
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, found, height = text.lower().partition("x")
+    numbers = found and width.isdecimal() and height.isdecimal()
+    if not numbers or not (1 <= int(width) <= 8192 and 1 <= int(height) <= 8192):
+        raise argparse.ArgumentTypeError(f"WIDTHxHEIGHT in pixels expected, such as 640x480, found {text!r}")
+    return int(width), int(height)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriveRequest:
-    """A field per flag, as its help says it; None where it was not given.
+    """A field per flag, which says what it is; None where it was not given."""
 
-    Attributes:
-        overrides: of --set.
-        camera: for whole frames in colour.
-    """
-
-    file: Path | None
-    slots: Path | None
-    shadow: Path | None
-    engine: str | None
-    threads: int | None
-    profile: Path | None
-    source: str
+    file: Path | None = flag("a .tflite or .onnx file made by `sepilot export`", "FILE", positional=True, nargs="?")
+    slots: Path | None = flag("drive by the model that `sepilot install` made active there", "DIR")
+    shadow: Path | None = flag(
+        "run another file beside it and report how far apart they are (default: the one that `sepilot install "
+        "--shadow` put into --slots)", "FILE",
+    )  # fmt: skip
+    engine: str | None = flag(f"{', '.join(OWN)} (default: {USUAL_ENGINES})", "NAME")
+    threads: int | None = flag("of the interpreter (default 1)", "N")
+    profile: Path | None = flag("file, engine and threads as `sepilot bench --write-profile` chose", "JSON")
+    source: str = flag(
+        "camera index or device, rtsp:// or http:// stream, gst:PIPELINE, or any recording that `sepilot drives` lists",
+        "SOURCE", required=True,
+    )  # fmt: skip
+    max_frames: int | None = flag("stop after N frames", "N")
+    paced: bool = switch("give a file's frames at the speed of their time stamps", instead="pace")
+    rate_hz: float | None = flag(
+        "take at most HZ frames per second; a live drive counts its limits in these periods", "HZ",
+        type=number(0, 1e4, " Hz", above=True), instead="pace",
+    )  # fmt: skip
+    as_camera: bool = switch(
+        "play a recording as a camera: frames come when they are due, under the supervision of a live drive"
+    )
+    car: Path | None = flag("this car's servo, limits and outputs", "TOML")
+    overrides: tuple[str, ...] = flag(
+        "override one value of the car's file, as in actuation.trim=0.03", "KEY=VALUE", name="--set"
+    )
+    output: Path | None = flag("JSON lines into a new file instead of stdout", "FILE")
+    to: tuple[str, ...] = flag(
+        "serial:PORT, pca9685:, udp://HOST:PORT, mqtt://HOST/TOPIC or jsonl:FILE; several may be given", "OUTPUT"
+    )
+    record: Path | None = flag("record what is seen and done, as a Donkeycar tub", "DIR")
+    overlay: Path | None = flag("draw a new .mp4 (or, for browsers, .webm) video", "FILE")
+    horizon: float = flag(
+        "row of the horizon as a fraction of the frame's height, for drawing the path (default 0.45)", "Y",
+        type=number(0, 0.9), default=0.45,
+    )  # fmt: skip
+    quiet: bool = switch("nothing on stderr but errors")
+    web: str | None = flag(
+        f"serve a page that shows this drive and, with a token, stops it (default {DEFAULT_PAGE})", "HOST:PORT",
+        nargs="?", const=DEFAULT_PAGE, group=PAGE,
+    )  # fmt: skip
+    web_token: str | None = flag(
+        "what the page needs to stop, start and record, and from another machine to look as well; it is safer in the "
+        "environment, as SEPILOT_WEB_TOKEN", "TOKEN", group=PAGE,
+    )  # fmt: skip
+    camera_size: tuple[int, int] = flag(
+        "for example 640x480 (default: the driver's)", "WxH", type=_size, default=(0, 0), group=CAMERA
+    )
+    camera_rate_hz: float = flag(
+        "frames per second (default: the driver's)", "HZ", type=number(0, 1000, " Hz", above=True), default=0.0,
+        group=CAMERA,
+    )  # fmt: skip
+    camera_format: PixelFormat = flag(
+        "auto, nv12, grey, yuyv or mjpg; auto takes the cheapest that is fast enough (default)", "FORMAT",
+        type=PixelFormat, choices=list(PixelFormat), default=PixelFormat.AUTO, group=CAMERA,
+    )  # fmt: skip
     reader: ReaderOptions
-    max_frames: int | None
-    paced: bool
-    rate_hz: float | None
-    as_camera: bool
-    car: Path | None
-    overrides: tuple[str, ...]
-    output: Path | None
-    to: tuple[str, ...]
-    record: Path | None
-    overlay: Path | None
-    horizon: float
-    quiet: bool
-    camera: CameraRequest
-    web: str | None
-    web_token: str | None
+
+    @property
+    def camera(self) -> CameraRequest:
+        """What the flags ask a camera for, of whole frames in colour."""
+        width, height = self.camera_size
+        return CameraRequest(width=width, height=height, rate_hz=self.camera_rate_hz, format=self.camera_format)
 
 
 def drive_request(argv: Sequence[str]) -> DriveRequest:
     """The request of a command line; argparse ends the process where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog="sepilot drive",
-        description="Steer by a camera, a video, a folder of images or a recorded drive.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_model_arguments(parser)
-    _add_source_arguments(parser)
-    _add_output_arguments(parser)
-    add_camera_arguments(parser)
-    _add_web_arguments(parser)
-    add_reader_arguments(parser)
-    arguments = parser.parse_args(argv)
-    return request_of(DriveRequest, arguments, camera=camera_request(arguments), reader=reader_options(arguments))
-
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", type=Path, nargs="?", metavar="FILE", help="a .tflite or .onnx file made by `sepilot export`"
-    )
-    parser.add_argument(
-        "--slots", type=Path, metavar="DIR", help="drive by the model that `sepilot install` made active there"
-    )
-    parser.add_argument(
-        "--shadow", type=Path, metavar="FILE",
-        help="run another file beside it and report how far apart they are (default: the one that "
-        "`sepilot install --shadow` put into --slots)",
+    return request_from(
+        argv, DriveRequest, "drive", "Steer by a camera, a video, a folder of images or a recorded drive.", EPILOG,
+        reader=READER,
     )  # fmt: skip
-    parser.add_argument(
-        "--engine", metavar="NAME",
-        help="litert, onnxruntime, openvino or openvino-bf16 (default: litert for .tflite, onnxruntime for .onnx)",
-    )  # fmt: skip
-    parser.add_argument("--threads", type=count, metavar="N", help="of the interpreter (default 1)")
-    parser.add_argument(
-        "--profile", type=Path, metavar="JSON", help="file, engine and threads as `sepilot bench --write-profile` chose"
-    )
-
-
-def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--source", required=True, metavar="SOURCE",
-        help="camera index or device, rtsp:// or http:// stream, gst:PIPELINE, or any recording that "
-        "`sepilot drives` lists",
-    )  # fmt: skip
-    parser.add_argument("--max-frames", type=count, metavar="N", help="stop after N frames")
-    pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--paced", action="store_true", help="give a file's frames at the speed of their time stamps")
-    pace.add_argument(
-        "--rate-hz", type=_rate, metavar="HZ",
-        help="take at most HZ frames per second; a live drive counts its limits in these periods",
-    )  # fmt: skip
-    parser.add_argument(
-        "--as-camera", action="store_true",
-        help="play a recording as a camera: frames come when they are due, under the supervision of a live drive",
-    )  # fmt: skip
-
-
-def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--car", type=Path, metavar="TOML", help="this car's servo, limits and outputs")
-    parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-        help="override one value of the car's file, as in actuation.trim=0.03",
-    )  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON lines into a new file instead of stdout")
-    parser.add_argument(
-        "--to", action="append", default=[], metavar="OUTPUT",
-        help="serial:PORT, pca9685:, udp://HOST:PORT, mqtt://HOST/TOPIC or jsonl:FILE; several may be given",
-    )  # fmt: skip
-    parser.add_argument("--record", type=Path, metavar="DIR", help="record what is seen and done, as a Donkeycar tub")
-    parser.add_argument("--overlay", type=Path, metavar="FILE", help="draw a new .mp4 (or, for browsers, .webm) video")
-    parser.add_argument(
-        "--horizon", type=horizon, default=0.45, metavar="Y",
-        help="row of the horizon as a fraction of the frame's height, for drawing the path (default 0.45)",
-    )  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
-
-
-def _add_web_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("web page (docs/web.md)")
-    group.add_argument(
-        "--web", nargs="?", const=DEFAULT_PAGE, metavar="HOST:PORT",
-        help=f"serve a page that shows this drive and, with a token, stops it (default {DEFAULT_PAGE})",
-    )  # fmt: skip
-    group.add_argument(
-        "--web-token", metavar="TOKEN",
-        help="what the page needs to stop, start and record, and from another machine to look as well; it is safer in "
-        "the environment, as SEPILOT_WEB_TOKEN",
-    )  # fmt: skip
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e4:
-        raise argparse.ArgumentTypeError(f"a rate between 0 and 10000 expected, found {text}")
-    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sepilot_runtime.commands.arguments import count, request_of
-from sepilot_runtime.commands.reader_arguments import add_reader_arguments, reader_options
+from sepilot_runtime.commands.arguments import flag, request_from, switch
+from sepilot_runtime.commands.reader_arguments import READER
+from sepilot_runtime.engine.names import OWN, USUAL_ENGINES
 from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
@@ -38,31 +39,34 @@ BAR_WIDTH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainRequest:
-    """A field per flag, as its help says it."""
-
-    file: Path
-    frames: str
-    output: str | None
+    file: Path = flag("a .tflite or .onnx file of `sepilot export`", "FILE", positional=True)
+    frames: str = flag("any recording that `sepilot drives` lists", "SOURCE", required=True)
+    out: Path | None = flag("a new sheet (.png, .jpg) or, with every frame, video (.mp4, .webm)", "PATH")
+    count: int = flag("frames on the sheet (default 11)", "N", default=11)
+    average: int = flag("frames that the table is the mean of (default 100)", "N", default=100)
+    max_frames: int | None = flag("look at the first N frames only", "N")
+    patch: int | None = flag("side of the patch, in pixels of the model's picture (default: 1/4)", "PX")
+    stride: int | None = flag("by which it moves (default: a quarter of a patch)", "PX")
+    fill: Literal["blur", "mean"] = flag(
+        "what covers: the picture, blurred (default), or its mean gray, which shows large even areas as well",
+        default="blur",
+    )
+    engine: str | None = flag(f"{', '.join(OWN)} (default: {USUAL_ENGINES})", "NAME")
+    threads: int = flag("of the interpreter (default 1)", "N", default=1)
+    json: bool = switch("print one JSON document")
+    output: str | None = flag("which of the model's answers (default: the first)", "NAME")
     reader: ReaderOptions
-    out: Path | None
-    count: int
-    average: int
-    max_frames: int | None
-    patch: int | None
-    stride: int | None
-    fill: Literal["blur", "mean"]
-    engine: str | None
-    threads: int
-    json: bool
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot explain`."""
-    arguments = _parser().parse_args(argv)
-    request = request_of(ExplainRequest, arguments, reader=reader_options(arguments))
+    request = request_from(
+        argv, ExplainRequest, "explain",
+        "Show what an answer of a file hangs on, by covering its picture bit by bit.", EPILOG, reader=READER,
+    )  # fmt: skip
 
     from sepilot_runtime.base.opencv import cv2
-    from sepilot_runtime.engine.engines import engine_named
+    from sepilot_runtime.engine.names import engine_named
     from sepilot_runtime.engine.pilot import load_pilot
     from sepilot_runtime.engine.trial import time_limit
     from sepilot_runtime.explain.explanation import choose, explain, survey
@@ -142,8 +146,10 @@ def _draw_video(
 def _document(
     request: ExplainRequest, pilot: Pilot, occlusion: Occlusion, found: Survey, explanation: Explanation
 ) -> dict[str, Any]:
+    from sepilot_runtime.contract.outputs.units import key_suffix
+
     influence, output = explanation.influence, found.output
-    unit = output.suffix
+    unit = key_suffix(output)
     return {
         "file": str(pilot.engine.path),
         "output": output.name,
@@ -162,7 +168,7 @@ def _document(
                 "frame": e.frame.id,
                 "time_s": round(e.frame.time_s, 4),
                 "chosen_for": e.why,
-                f"{output.name}{unit}": round(e.saliency.prediction.in_unit(output.name), 4),
+                f"{output.name}{unit}": round(e.saliency.reading, 4),
                 "novelty": None if e.novelty is None else round(e.novelty, 4),
                 f"largest_influence{unit}": round(float(abs(e.saliency.moved).max()), 4),
             }
@@ -176,7 +182,7 @@ def _bands(influence: Influence, axis: Any) -> list[dict[str, float]]:
 
 
 def _table(pilot: Pilot, influence: Influence, found: Survey) -> str:
-    from sepilot_runtime.contract.outputs.scalar.drawing import amount
+    from sepilot_runtime.contract.outputs.units import amount
 
     picture = pilot.contract.picture
     rows, columns = influence.shares("rows"), influence.shares("columns")
@@ -190,7 +196,7 @@ def _table(pilot: Pilot, influence: Influence, found: Survey) -> str:
         "",
         f"{'rows, top to bottom':<38}  columns, left to right",
     ]
-    for left, right in _side_by_side(rows, columns):
+    for left, right in itertools.zip_longest(rows, columns):
         lines.append(f"{_bar(left, largest):<38}  {_bar(right, largest)}".rstrip())
     half = _middle(influence.moved.sum(axis=1))
     where = picture.crop_top + half * (1 - picture.crop_top - picture.crop_bottom)
@@ -199,12 +205,6 @@ def _table(pilot: Pilot, influence: Influence, found: Survey) -> str:
         beyond = float((found.novelty > 1).mean())
         lines.append(f"novelty above 1.0 in {beyond:.1%} of {len(found.ids)} frames, at most {found.novelty.max():.2f}")
     return "\n".join(lines)
-
-
-def _side_by_side(rows: list[Any], columns: list[Any]) -> list[tuple[Any, Any]]:
-    from itertools import zip_longest
-
-    return list(zip_longest(rows, columns))
 
 
 def _bar(band: tuple[int, int, float] | None, largest: float) -> str:
@@ -222,36 +222,3 @@ def _middle(along: Any) -> float:
         return 0.5
     sums = np.concatenate([[0.0], np.cumsum(along, dtype=np.float64)])
     return float(np.interp(sums[-1] / 2, sums, np.arange(len(sums)))) / len(along)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot explain",
-        description="Show what an answer of a file hangs on, by covering its picture bit by bit.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite or .onnx file of `sepilot export`")
-    parser.add_argument("--frames", required=True, metavar="SOURCE", help="any recording that `sepilot drives` lists")
-    parser.add_argument(
-        "--out", type=Path, metavar="PATH", help="a new sheet (.png, .jpg) or, with every frame, video (.mp4, .webm)"
-    )
-    parser.add_argument("--count", type=count, default=11, metavar="N", help="frames on the sheet (default 11)")
-    parser.add_argument(
-        "--average", type=count, default=100, metavar="N", help="frames that the table is the mean of (default 100)"
-    )
-    parser.add_argument("--max-frames", type=count, metavar="N", help="look at the first N frames only")
-    parser.add_argument(
-        "--patch", type=count, metavar="PX", help="side of the patch, in pixels of the model's picture (default: 1/4)"
-    )
-    parser.add_argument("--stride", type=count, metavar="PX", help="by which it moves (default: a quarter of a patch)")
-    parser.add_argument(
-        "--fill", choices=("blur", "mean"), default="blur",
-        help="what covers: the picture, blurred (default), or its mean gray, which shows large even areas as well",
-    )  # fmt: skip
-    parser.add_argument("--engine", metavar="NAME", help="litert, onnxruntime, openvino or openvino-bf16")
-    parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the interpreter (default 1)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--output", metavar="NAME", help="which of the model's answers (default: the first)")
-    add_reader_arguments(parser)
-    return parser

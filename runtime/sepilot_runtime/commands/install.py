@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from sepilot_runtime.commands.arguments import SLOTS, flag, request_from, switch
 
 __all__ = ["main"]
 
@@ -26,39 +28,33 @@ new file does not start. A power cut at any point leaves the old file active, or
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallRequest:
+    file: Path = flag("a .tflite or .onnx file made by `sepilot export`", "FILE", positional=True)
+    slots: Path | None = flag(SLOTS, "DIR")
+    key: Path | None = flag("public key that must have signed the file", "PUBLIC")
+    shadow: bool = switch("run it beside the active model, which stays active")
+    failed: bool = switch("install it though `sepilot check` failed it")
+    allow_older: bool = switch("install a signed file though a newer one was installed before")
+    json: bool = switch("print what was installed as JSON")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot install`."""
-    arguments = _parser().parse_args(argv)
+    request = request_from(
+        argv, InstallRequest, "install",
+        "Put a model file into a slot, where `sepilot drive --slots` takes it from.", EPILOG,
+    )  # fmt: skip
     from sepilot_runtime.device.installation import install_model
     from sepilot_runtime.device.slots import default_slots
 
-    folder = arguments.slots or default_slots()
-    roles = {"shadow": arguments.shadow, "failed": arguments.failed, "older": arguments.allow_older}
-    slot = install_model(arguments.file, folder, key=arguments.key, **roles)
-    if arguments.json:
+    folder = request.slots or default_slots()
+    slot = install_model(
+        request.file, folder, key=request.key, shadow=request.shadow, failed=request.failed, older=request.allow_older
+    )
+    if request.json:
         print(json.dumps(dataclasses.asdict(slot)))
     else:
-        role = "runs as shadow" if arguments.shadow else "is active"
+        role = "runs as shadow" if request.shadow else "is active"
         print(f"{slot.file}: {slot.recipe} {slot.precision}, {slot.checksum[:12]}, {role} in {folder}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot install",
-        description="Put a model file into a slot, where `sepilot drive --slots` takes it from.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite or .onnx file made by `sepilot export`")
-    parser.add_argument(
-        "--slots", type=Path, metavar="DIR", help="the slots directory (default ~/.local/share/sepilot/slots)"
-    )
-    parser.add_argument("--key", type=Path, metavar="PUBLIC", help="public key that must have signed the file")
-    parser.add_argument("--shadow", action="store_true", help="run it beside the active model, which stays active")
-    parser.add_argument("--failed", action="store_true", help="install it though `sepilot check` failed it")
-    parser.add_argument(
-        "--allow-older", action="store_true", help="install a signed file though a newer one was installed before"
-    )
-    parser.add_argument("--json", action="store_true", help="print what was installed as JSON")
-    return parser

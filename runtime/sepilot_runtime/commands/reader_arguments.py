@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from sepilot_runtime.commands.arguments import request_of
+from sepilot_runtime.commands.arguments import Part, request_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 
-__all__ = ["add_filter_arguments", "add_reader_arguments", "drive_filter", "reader_options"]
+__all__ = ["READER", "add_filter_arguments", "add_reader_arguments", "drive_filter", "reader_options"]
 
 
 def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,9 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
 def reader_options(arguments: argparse.Namespace) -> ReaderOptions:
     """The options of parsed flags. Raises UsageError."""
     return request_of(ReaderOptions, arguments)
+
+
+READER: Part = (add_reader_arguments, reader_options)
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from sepilot_runtime.commands.arguments import SLOTS, flag, request_from, switch
 
 __all__ = ["main"]
 
@@ -18,28 +21,22 @@ With public keys in SLOTS/trusted.pem, one of them must have signed the file tha
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequest:
+    slots: Path | None = flag(SLOTS, "DIR")
+    failed: bool = switch("go back though that file did not start")
+    unsigned: bool = switch("go back though no trusted key signed that file")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot rollback`."""
-    parser = argparse.ArgumentParser(
-        prog="sepilot rollback",
-        description="Make the model that was active before active again.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    request = request_from(
+        argv, RollbackRequest, "rollback", "Make the model that was active before active again.", EPILOG
     )
-    parser.add_argument(
-        "--slots", type=Path, metavar="DIR", help="the slots directory (default ~/.local/share/sepilot/slots)"
-    )
-    parser.add_argument("--failed", action="store_true", help="go back though that file did not start")
-    parser.add_argument("--unsigned", action="store_true", help="go back though no trusted key signed that file")
-    arguments = parser.parse_args(argv)
     from sepilot_runtime.device.slots import default_slots, rollback
 
-    folder = arguments.slots or default_slots()
-    slot = rollback(
-        folder,
-        failed=arguments.failed,
-        unsigned=arguments.unsigned,
-        warn=lambda line: print(f"warning: {line}", file=sys.stderr),
-    )
+    folder = request.slots or default_slots()
+    warn = partial(print, "warning:", file=sys.stderr)
+    slot = rollback(folder, failed=request.failed, unsigned=request.unsigned, warn=warn)
     print(f"{slot.file}: {slot.recipe} {slot.precision}, {slot.checksum[:12]}, is active again in {folder}")
     return 0

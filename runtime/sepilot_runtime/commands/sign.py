@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.commands.arguments import flag, request_from
 
 __all__ = ["main"]
 
@@ -23,33 +24,28 @@ that took a file refuses files with lower numbers, so that nobody hands it an ol
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignRequest:
+    files: tuple[Path, ...] = flag(".tflite or .onnx files, signed in place", "FILE", positional=True, nargs="*")
+    key: Path | None = flag("private key (PEM)", "KEY")
+    sequence: int | None = flag("sequence number to sign (default: the seconds since 1970)", "N", type=int)
+    new_key: Path | None = flag("make a private key, and KEY's .pub.pem beside it", "KEY")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot sign`."""
-    arguments = _parser().parse_args(argv)
-    if bool(arguments.files) != bool(arguments.key) or not (arguments.files or arguments.new_key):
+    request = request_from(
+        argv, SignRequest, "sign", "Sign model files, for cars that take only what a key of theirs signed.", EPILOG
+    )
+    if bool(request.files) != bool(request.key) or not (request.files or request.new_key):
         raise UsageError("sign: FILE with --key KEY expected, or --new-key KEY")
     from sepilot_runtime.device.signing import new_key, sign_file
 
-    if arguments.new_key:
-        public = new_key(arguments.new_key)
-        print(f"{arguments.new_key}: private key, keep it; {public}: public key, for SLOTS/trusted.pem")
-    for file in arguments.files:
-        number = sign_file(file, arguments.key, arguments.sequence)
-        print(f"{file}: signed, sequence number {number}")
+    if request.new_key:
+        public = new_key(request.new_key)
+        print(f"{request.new_key}: private key, keep it; {public}: public key, for SLOTS/trusted.pem")
+    if request.key:
+        for file in request.files:
+            number = sign_file(file, request.key, request.sequence)
+            print(f"{file}: signed, sequence number {number}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot sign",
-        description="Sign model files, for cars that take only what a key of theirs signed.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".tflite or .onnx files, signed in place")
-    parser.add_argument("--key", type=Path, metavar="KEY", help="private key (PEM)")
-    parser.add_argument(
-        "--sequence", type=int, metavar="N", help="sequence number to sign (default: the seconds since 1970)"
-    )
-    parser.add_argument("--new-key", type=Path, metavar="KEY", help="make a private key, and KEY's .pub.pem beside it")
-    return parser

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sepilot_runtime.commands.arguments import SLOTS, flag, request_from, switch
 
 if TYPE_CHECKING:
     from sepilot_runtime.device.slots import Slots
@@ -23,23 +25,22 @@ example:
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsRequest:
+    slots: Path | None = flag(SLOTS, "DIR")
+    json: bool = switch("print slots.json instead of a table")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot slots`."""
-    parser = argparse.ArgumentParser(
-        prog="sepilot slots",
-        description="List the installed models: which is active, which was before it, which runs as a shadow.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--slots", type=Path, metavar="DIR", help="the slots directory (default ~/.local/share/sepilot/slots)"
-    )
-    parser.add_argument("--json", action="store_true", help="print slots.json instead of a table")
-    arguments = parser.parse_args(argv)
+    request = request_from(
+        argv, SlotsRequest, "slots",
+        "List the installed models: which is active, which was before it, which runs as a shadow.", EPILOG,
+    )  # fmt: skip
     from sepilot_runtime.device.slots import default_slots, read_slots
 
-    slots = read_slots(arguments.slots or default_slots())
-    print(json.dumps(dataclasses.asdict(slots), indent=2) if arguments.json else _table(slots))
+    slots = read_slots(request.slots or default_slots())
+    print(json.dumps(dataclasses.asdict(slots), indent=2) if request.json else _table(slots))
     return 0
 
 

@@ -23,7 +23,7 @@ from sepilot_runtime.base.errors import ContractError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.golden import Golden, golden_frame, golden_from
 from sepilot_runtime.contract.older import of_version_2
-from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.kinds import AnyOutput, Output
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.picture import FrameInput, Picture
 from sepilot_runtime.contract.statistics import FrameStatistics, PictureDistribution, WhitenedGaussian
@@ -111,7 +111,7 @@ class Contract:
     """
 
     inputs: tuple[Input, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[AnyOutput, ...]
     provenance: Provenance
     tolerance: Mapping[str, float]
     statistics: FrameStatistics | None = None

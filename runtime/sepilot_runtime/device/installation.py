@@ -68,11 +68,15 @@ def _put(file: ModelFile, folder: Path) -> str:
     models = models_folder(folder)
     with writing(folder):
         models.mkdir(exist_ok=True)
-    name, part = _name_of(file), models / f".incoming.{file.kind}"
+    stem = re.sub(r"[^\w.-]+", "_", file.path.stem)[:60]
+    name, part = f"{file.checksum[:16]}-{stem}.{file.kind}", models / f".incoming.{file.kind}"
     try:
         with writing(folder):
             write_durably(part, file.content)
-        _require_proof(part, file.path)
+        try:
+            try_model(part, shown_as=file.path)
+        except ModelFileError as e:
+            raise ModelFileError(f"{file.path}: not installed: {str(e).removeprefix(f'{file.path}: ')}") from e
         with writing(folder):
             part.replace(models / name)
             sync_directory(models)
@@ -80,13 +84,6 @@ def _put(file: ModelFile, folder: Path) -> str:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     return name
-
-
-def _require_proof(part: Path, path: Path) -> None:
-    try:
-        try_model(part, shown_as=path)
-    except ModelFileError as e:
-        raise ModelFileError(f"{path}: not installed: {str(e).removeprefix(f'{path}: ')}") from e
 
 
 def _require_signatures(file: ModelFile, folder: Path, key: Path | None) -> bool:
@@ -113,11 +110,6 @@ def _require_newer(file: ModelFile, slots: Slots) -> None:
             f"{file.path}: not installed: a sequence number above {highest}, the highest so far, expected, "
             f"{found} it anew, or say --allow-older"
         )
-
-
-def _name_of(file: ModelFile) -> str:
-    stem = re.sub(r"[^\w.-]+", "_", file.path.stem)[:60]
-    return f"{file.checksum[:16]}-{stem}.{file.kind}"
 
 
 def _slot_of(file: ModelFile, name: str, *, signed: bool) -> Slot:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.base.caps import SETTINGS_BYTES
-from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, OutputError, UsageError
-from sepilot_runtime.base.files import atomic_file, require_new
+from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, UsageError
+from sepilot_runtime.base.files import atomic_file, require_new, writing
 from sepilot_runtime.base.reading import read_regular
 from sepilot_runtime.engine.checksum import LAST_SEQUENCE, signature_of, signed_bytes, with_sequence, with_signature
 from sepilot_runtime.engine.model_file import ModelFile, read_model_file
@@ -47,13 +47,11 @@ def new_key(path: Path) -> Path:
     require_new(public)
     key = Ed25519PrivateKey.generate()
     private_text = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(private_text)
-    except OSError as e:
-        raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
     with atomic_file(public) as part:
         part.write_bytes(key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
     return public

@@ -32,14 +32,15 @@ def require_drivable(contract: Contract, path: Path, actuation: Actuation | None
     Raises:
         ContractError: it does not.
     """
-    names = [o.name for o in contract.outputs if o.kind == "scalar" and (o.positive, o.unit) == ("right", "deg")]
-    if STEERING not in names:
+    from sepilot_runtime.contract.outputs.scalar.output import Scalar
+
+    numbers = [output for output in contract.outputs if isinstance(output, Scalar)]
+    if STEERING not in [o.name for o in numbers if (o.positive, o.unit) == ("right", "deg")]:
         found = ", ".join(output.name for output in contract.outputs)
         raise ContractError(f"{path}: {STEERING!r} in degrees with + = right expected among its outputs, found {found}")
-    if actuation and actuation.throttle == "model":
-        speeds = [o.name for o in contract.outputs if o.kind == "scalar" and o.positive != "right"]
-        if THROTTLE not in speeds:
-            raise ContractError(f'{path}: actuation.throttle = "model": it has no output {THROTTLE!r} to go by')
+    speeds = [output.name for output in numbers if output.positive != "right"]
+    if actuation and actuation.throttle == "model" and THROTTLE not in speeds:
+        raise ContractError(f'{path}: actuation.throttle = "model": it has no output {THROTTLE!r} to go by')
     if contract.vectors:
         found = ", ".join(vector.name for vector in contract.vectors)
         raise ContractError(f"{path}: it takes {found} beside the picture, which no source of a drive gives")

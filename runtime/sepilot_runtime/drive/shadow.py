@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.base.latency import Latency, LatencyHistogram
-from sepilot_runtime.contract.outputs.kinds import Output
-from sepilot_runtime.contract.outputs.scalar.drawing import amount
+from sepilot_runtime.contract.outputs.kinds import Output, task_of
+from sepilot_runtime.contract.outputs.units import amount, mark_of
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 
@@ -51,8 +51,8 @@ class OutputReport:
 
     def __str__(self) -> str:
         mean, p99, most = (amount(number, self.output) for number in (self.mean, self.p99, self.max))
-        unit = amount(0, self.output, 0)[1:]
-        return f"mean {mean}, p99 {p99}; max {most}; {self.beyond} beyond {self.limit:g}{unit}"
+        beyond = f"{self.beyond} beyond {self.limit:g}{mark_of(self.output)}"
+        return f"mean {mean}, p99 {p99}; max {most}; {beyond}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,14 @@ class Shadow:
             self._frames += 1
             for name, differences in self._differences.items():
                 if name in active.values:
-                    differences.add(abs(found.in_unit(name) - active.in_unit(name)))
+                    differences.add(abs(_reading(found, active, name) - _reading(active, active, name)))
+
+
+def _reading(prediction: Prediction, about: Prediction, name: str) -> float:
+    """What one of two models says of what the other says, within its limits."""
+    said, asked = (np.asarray(p.raw[name]).reshape(1, *p.outputs[name].shape) for p in (prediction, about))
+    task = task_of(prediction.outputs[name])
+    return float(np.clip(task.reading(said, asked)[0], *task.span))
 
 
 class ShadowSink:

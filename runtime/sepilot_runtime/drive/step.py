@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sepilot_runtime.engine.pilot import Prediction
     from sepilot_runtime.source.protocol import Frame
 
-__all__ = ["ListSink", "Sink", "Step", "neutral_step"]
+__all__ = ["Sink", "Step", "neutral_step"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,17 +74,3 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Leave the car in neutral and give back what is held. The last step before it is `stopped`."""
-
-
-class ListSink:
-    """Keeps every step, for tests and for looking at a drive from Python."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.closed = False
-
-    def write(self, step: Step) -> None:
-        self.steps.append(step)
-
-    def close(self) -> None:
-        self.closed = True

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, SepilotError, UsageError
+from sepilot_runtime.base.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.quantization import Affine
-from sepilot_runtime.engine.engines import ENGINES, EngineName
-from sepilot_runtime.engine.model_file import ModelKind, read_content
+from sepilot_runtime.engine.model_file import read_content
+from sepilot_runtime.engine.names import ENGINES, EngineName, ModelKind
 from sepilot_runtime.engine.validation import first_line
 
 __all__ = ["BareModel", "Feed", "Tensor", "of_litert", "open_bare", "random_inputs"]
@@ -75,17 +75,10 @@ def open_bare(
     """
     kind, found = read_content(path) if content is None else (ModelKind(path.suffix.lower()[1:]), content)
     name = engine or ENGINES[kind][0]
-    openers: dict[str, Callable[[bytes, ModelKind, int], Opened]] = {
-        "litert": _litert,
-        "onnxruntime": _onnxruntime,
-        "openvino": _openvino,
-        "openvino-bf16": partial(_openvino, bf16=True),
-    }
-    if name not in openers:
+    if name not in OPENERS:
         raise UsageError(f"--engine: for {path} one of {', '.join(ENGINES[kind])} expected, as it has no contract")
-    opened = openers[name]
     try:
-        inputs, outputs, run = opened(found, kind, threads)
+        inputs, outputs, run = OPENERS[name](found, kind, threads)
     except SepilotError:
         raise
     except Exception as e:  # Interpreters raise what they like about a file that nobody has checked.
@@ -120,17 +113,15 @@ Opened = tuple[Sequence[Tensor], Sequence[Tensor], Callable[[Feed], dict[str, ND
 
 
 def _litert(content: bytes, kind: ModelKind, threads: int) -> Opened:
-    from ai_edge_litert.interpreter import Interpreter
+    from sepilot_runtime.engine.litert import interpreter_of
 
-    return of_litert(Interpreter(model_content=content, num_threads=threads))
+    return of_litert(interpreter_of(content, threads))
 
 
 def of_litert(interpreter: Any) -> Opened:
     """What an interpreter of LiteRT's, or TensorFlow's own, takes and gives, and how it is run."""
-    from sepilot_runtime.engine.litert import affine_of, native_stderr_closed, signature_tensors
+    from sepilot_runtime.engine.litert import affine_of, signature_tensors
 
-    with native_stderr_closed():
-        interpreter.allocate_tensors()
     inputs, outputs = signature_tensors(interpreter)
 
     def run(feed: Feed) -> dict[str, NDArray[Any]]:
@@ -139,24 +130,19 @@ def of_litert(interpreter: Any) -> Opened:
         interpreter.invoke()
         return {name: interpreter.get_tensor(tensor["index"]) for name, tensor in outputs.items()}
 
-    takes, gives = (
-        [
-            Tensor(name=n, shape=tuple(map(int, t["shape"])), dtype=np.dtype(t["dtype"]), affine=affine_of(t))
-            for n, t in side.items()
+    def tensors(found: Mapping[str, Any]) -> list[Tensor]:
+        return [
+            Tensor(name=name, shape=tuple(int(n) for n in t["shape"]), dtype=np.dtype(t["dtype"]), affine=affine_of(t))
+            for name, t in found.items()
         ]
-        for side in (inputs, outputs)
-    )
-    return takes, gives, run
+
+    return tensors(inputs), tensors(outputs), run
 
 
 def _onnxruntime(content: bytes, kind: ModelKind, threads: int) -> Opened:
-    try:
-        import onnxruntime as ort
-    except ModuleNotFoundError as e:
-        raise MissingExtraError("onnxruntime", "onnx") from e
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
-    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    from sepilot_runtime.engine.onnxruntime import session_of
+
+    session = session_of(content, threads)
     names = [tensor.name for tensor in session.get_outputs()]
 
     def tensors(found: Sequence[Any]) -> list[Tensor]:
@@ -182,31 +168,26 @@ _ONNX_TYPES = {
 
 
 def _openvino(content: bytes, kind: ModelKind, threads: int, *, bf16: bool = False) -> Opened:
-    try:
-        import openvino
-    except ModuleNotFoundError as e:
-        raise MissingExtraError("openvino", "openvino") from e
-    from sepilot_runtime.engine.openvino import read, require_precision, settings
+    from sepilot_runtime.engine.openvino import compiled, port_name
+    from sepilot_runtime.engine.tflite_reader import Signature, SignatureTensor, signature_of
 
-    core = openvino.Core()
-    require_precision(core, bf16=bf16)
-    model = read(core, content, kind)
-    said = _names_in(content) if kind is ModelKind.TFLITE else None
-    open_sizes = {p: [1 if n.is_dynamic else n.get_length() for n in p.partial_shape] for p in model.inputs}
-    model.reshape(open_sizes)
-    request = core.compile_model(model, "CPU", settings(threads, bf16=bf16)).create_infer_request()
+    def close_sizes(model: Any) -> None:
+        model.reshape({p: [1 if n.is_dynamic else n.get_length() for n in p.partial_shape] for p in model.inputs})
+
+    request = compiled(content, kind, threads, bf16=bf16, prepare=close_sizes).create_infer_request()
     ports = [*request.model_inputs], [*request.model_outputs]
+    said = (signature_of(content) if kind is ModelKind.TFLITE else None) or Signature(inputs={}, outputs={})
 
-    def tensors(found: Sequence[Any], names: Sequence[tuple[str, str, Affine | None]] | None) -> list[Tensor]:
+    def tensors(found: Sequence[Any], named: Mapping[str, SignatureTensor]) -> list[Tensor]:
         made = []
         for port in found:
-            known = [entry for entry in names or () if entry[1] in port.get_names()]
-            name, affine = (known[0][0], known[0][2]) if known else (port.get_any_name(), None)
+            name = port_name(port, named)
+            affine = named[name].affine if name in named else None
             shape = tuple(int(n) for n in port.shape) if port.partial_shape.is_static else ()
             made.append(Tensor(name=name, shape=shape, dtype=np.dtype(port.element_type.to_dtype()), affine=affine))
         return made
 
-    inputs, outputs = (tensors(p, n) for p, n in zip(ports, said or (None, None), strict=True))
+    inputs, outputs = tensors(ports[0], said.inputs), tensors(ports[1], said.outputs)
     places = {tensor.name: port for tensor, port in zip(inputs, ports[0], strict=True)}
 
     def run(feed: Feed) -> dict[str, NDArray[Any]]:
@@ -216,20 +197,17 @@ def _openvino(content: bytes, kind: ModelKind, threads: int, *, bf16: bool = Fal
     return inputs, outputs, run
 
 
-def _names_in(content: bytes) -> tuple[list[tuple[str, str, Affine | None]], ...] | None:
-    """Names of inputs and outputs by the signature, each with its tensor's; None where a file has none."""
-    from sepilot_runtime.engine.tflite_reader import signature_of
-
-    signature = signature_of(content)
-    if signature is None:
-        return None
-    sides = signature.inputs, signature.outputs
-    return tuple([(name, t.name, t.affine) for name, t in side.items()] for side in sides)
+OPENERS: Mapping[EngineName, Callable[[bytes, ModelKind, int], Opened]] = {
+    "litert": _litert,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-bf16": partial(_openvino, bf16=True),
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """A cold start's own process."""
-    from sepilot_runtime.engine.engines import engine_named
+    from sepilot_runtime.engine.names import engine_named
 
     path, threads, engine, seed = argv
     model = open_bare(Path(path), threads=int(threads), engine=engine_named(engine))

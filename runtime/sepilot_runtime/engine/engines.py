@@ -17,38 +17,12 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.plugins import ENGINES as PLUGINS
-from sepilot_runtime.base.plugins import load_plugin, plugin_names
+from sepilot_runtime.base.plugins import load_plugin
 from sepilot_runtime.contract.contract import Contract
-from sepilot_runtime.engine.buffers import input_buffers
-from sepilot_runtime.engine.model_file import ModelFile, ModelKind, read_model_file
+from sepilot_runtime.engine.model_file import ModelFile, read_model_file
+from sepilot_runtime.engine.names import ENGINES, OWN, EngineName, engine_named, runs
 
-__all__ = [
-    "ENGINES",
-    "OWN",
-    "ConstantEngine",
-    "Engine",
-    "EngineName",
-    "engine_named",
-    "engine_of",
-    "open_engine",
-    "runs",
-]
-
-EngineName = str
-"""One of `ENGINES`, or of an entry point `sepilot.engines`: `opener(ModelFile, threads: int) -> Engine`."""
-
-OWN: Mapping[EngineName, tuple[str, str, tuple[ModelKind, ...]]] = {
-    "litert": ("litert", "LiteRtEngine", (ModelKind.TFLITE,)),
-    "onnxruntime": ("onnxruntime", "OnnxRuntimeEngine", (ModelKind.ONNX,)),
-    "openvino": ("openvino", "OpenVinoEngine", (ModelKind.TFLITE, ModelKind.ONNX)),
-    "openvino-bf16": ("openvino", "open_bf16", (ModelKind.TFLITE, ModelKind.ONNX)),
-}
-"""Its module in this room, what opens a file in it, `(ModelFile, threads) -> Engine`, and what it runs, by engine."""
-
-ENGINES: Mapping[ModelKind, tuple[EngineName, ...]] = {
-    kind: tuple(name for name, (_, _, kinds) in OWN.items() if kind in kinds) for kind in ModelKind
-}
-"""What runs a kind of file; the first is what runs it unless another is asked for."""
+__all__ = ["Engine", "engine_of", "open_engine"]
 
 
 class Engine(Protocol):
@@ -119,45 +93,3 @@ def engine_of(file: ModelFile, *, threads: int = 1, engine: EngineName | None = 
     else:
         opener = load_plugin(PLUGINS, engine_named(name))
     return cast(Engine, opener(file, threads))
-
-
-def runs(engine: EngineName, kind: ModelKind) -> bool:
-    """Whether an engine takes this kind of file; one that another package brings says so when it opens it."""
-    return engine in ENGINES[kind] or engine not in OWN
-
-
-def engine_named(word: str) -> EngineName:
-    """The engine called `word`.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if word not in OWN and word not in (others := plugin_names(PLUGINS)):
-        raise UsageError(f"--engine: one of {', '.join([*OWN, *others])} expected, found {word!r}")
-    return word
-
-
-class ConstantEngine:
-    """Gives the same answers for every picture. For tests, and as the control that a working model must beat.
-
-    Attributes:
-        answers: of each output; to be written into.
-    """
-
-    name = "constant"
-
-    def __init__(self, contract: Contract, value: float = 0.0, *, path: Path = Path("constant")) -> None:
-        """
-        Args:
-            value: of every number of every output.
-        """
-        self.path, self.contract, self.threads = path, contract, 1
-        self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if contract.frame else np.float32)
-        self.answers = {output.name: np.full(output.shape, value, np.float32) for output in contract.outputs}
-        self._inputs = input_buffers(contract, self.input_dtype)
-
-    def input_tensor(self, name: str | None = None) -> NDArray[Any]:
-        return self._inputs[name]
-
-    def run(self) -> Mapping[str, NDArray[np.float32]]:
-        return self.answers

@@ -26,7 +26,7 @@ from sepilot_runtime.engine.validation import (
     require_vector,
 )
 
-__all__ = ["LiteRtEngine", "affine_of", "native_stderr_closed", "signature_tensors"]
+__all__ = ["LiteRtEngine", "affine_of", "interpreter_of", "signature_tensors"]
 
 
 class LiteRtEngine:
@@ -35,15 +35,9 @@ class LiteRtEngine:
     name = "litert"
 
     def __init__(self, file: ModelFile, threads: int) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ModuleNotFoundError as e:
-            raise SepilotError("LiteRT is not installed; run: pip install ai-edge-litert") from e
         self.path, self.contract, self.threads = file.path, file.contract, threads
         try:
-            with native_stderr_closed():
-                self._interpreter = Interpreter(model_content=file.content, num_threads=threads)
-                self._interpreter.allocate_tensors()
+            self._interpreter = interpreter_of(file.content, threads)
             inputs, outputs = signature_tensors(self._interpreter)
         except (ValueError, RuntimeError) as e:
             raise ModelFileError(f"{file.path}: LiteRT cannot open it: {first_line(e)}") from e
@@ -80,6 +74,18 @@ class LiteRtEngine:
         return reader(view, answer, affine)
 
 
+def interpreter_of(content: bytes, threads: int) -> Any:
+    """LiteRT's interpreter of a file, its memory allocated. Raises ValueError or RuntimeError where it cannot."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ModuleNotFoundError as e:
+        raise SepilotError("LiteRT is not installed; run: pip install ai-edge-litert") from e
+    with _native_stderr_closed():
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
 def signature_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Inputs and outputs by name: those of the signature, or of the tensors where a file has no signature."""
     signatures = list(interpreter.get_signature_list())
@@ -93,7 +99,7 @@ def signature_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 @contextlib.contextmanager
-def native_stderr_closed() -> Iterator[None]:
+def _native_stderr_closed() -> Iterator[None]:
     """Keep LiteRT's remarks while it opens a model off stderr; what is wrong is raised as well."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from sepilot_runtime.base.caps import MODEL_BYTES, TABLE_ENTRIES
@@ -20,25 +19,10 @@ from sepilot_runtime.base.errors import ModelFileError, NoContractError
 from sepilot_runtime.base.reading import read_regular
 from sepilot_runtime.contract.contract import METADATA_KEY, Contract, require_contract_size
 from sepilot_runtime.engine.checksum import require_checksum
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.tflite_reader import metadata_of
 
-__all__ = [
-    "MODEL_SUFFIXES",
-    "ModelFile",
-    "ModelKind",
-    "model_files",
-    "read_content",
-    "read_contract",
-    "read_model_file",
-]
-
-
-class ModelKind(StrEnum):
-    """The formats that the car runs; the value is also the suffix of the file, without its dot."""
-
-    TFLITE = "tflite"
-    ONNX = "onnx"
-
+__all__ = ["MODEL_SUFFIXES", "ModelFile", "model_files", "read_content", "read_model_file"]
 
 MODEL_SUFFIXES = tuple(f".{kind}" for kind in ModelKind)
 
@@ -86,16 +70,6 @@ def _model_files_in(folder: Path) -> list[Path]:
     return found
 
 
-def read_contract(path: Path) -> Contract:
-    """The contract inside a .tflite or .onnx file.
-
-    Raises:
-        ModelFileError: missing, unreadable, damaged, or not a model of this kind.
-        ContractError: it carries no contract, or one that `Contract.from_json` refuses.
-    """
-    return read_model_file(path).contract
-
-
 def read_model_file(path: Path) -> ModelFile:
     """Read a .tflite or .onnx file with its contract; every byte of it is as it was when it was exported.
 
@@ -127,23 +101,13 @@ def read_content(path: Path) -> tuple[ModelKind, bytes]:
     Raises:
         ModelFileError: missing, no regular file, too large, unreadable, empty, or not a model of this kind.
     """
-    kind = _kind_by_suffix(path)
-    content = _read(path)
-    _require_content_of(kind, content, path)
-    return kind, content
-
-
-def _kind_by_suffix(path: Path) -> ModelKind:
     try:
-        return ModelKind(path.suffix.lower().removeprefix("."))
+        kind = ModelKind(path.suffix.lower().removeprefix("."))
     except ValueError as e:
         hint = "; `sepilot export` makes them" if path.suffix == ".pb" or path.is_dir() else ""
         if path.suffix in (".keras", ".h5"):
             hint = f"; `sepilot adopt {path}` makes them"
         raise ModelFileError(f"{path}: a model file ends in {' or '.join(MODEL_SUFFIXES)}{hint}") from e
-
-
-def _read(path: Path) -> bytes:
     try:
         content = read_regular(path, MODEL_BYTES)
     except FileNotFoundError as e:
@@ -152,15 +116,12 @@ def _read(path: Path) -> bytes:
         raise ModelFileError(f"{path}: cannot be read: {e.strerror or e}") from e
     if not content:
         raise ModelFileError(f"{path}: is empty")
-    return content
-
-
-def _require_content_of(kind: ModelKind, content: bytes, path: Path) -> None:
     # An ONNX file starts with the ModelProto field 1 (ir_version), which every writer puts first.
     found = ModelKind.TFLITE if content[4:8] == b"TFL3" else ModelKind.ONNX if content[0] == 0x08 else None
     if found is not kind:
         what = f"a {found.upper()} file by its content" if found else "something else by its content"
         raise ModelFileError(f"{path}: {kind.upper()} expected from its name, found {what}")
+    return kind, content
 
 
 # --- ONNX -----------------------------------------------------------------------------------------------------------

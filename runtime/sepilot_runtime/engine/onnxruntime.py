@@ -19,7 +19,7 @@ from sepilot_runtime.engine.validation import (
     require_vector,
 )
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "session_of"]
 
 
 class OnnxRuntimeEngine:
@@ -28,19 +28,12 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, file: ModelFile, threads: int) -> None:
-        try:
-            import onnxruntime as ort
-            from onnxruntime.capi import onnxruntime_pybind11_state as states
-        except ModuleNotFoundError as e:
-            raise MissingExtraError("onnxruntime", "onnx") from e
-        # ONNX Runtime's exceptions have no common base.
-        self._failures: tuple[type[Exception], ...] = (
-            *(e for e in vars(states).values() if isinstance(e, type) and issubclass(e, Exception)),
-            RuntimeError,
-            ValueError,
-        )
         self.path, self.contract, self.threads = file.path, file.contract, threads
-        self._session = self._opened(ort, file.content)
+        self._failures = _failures()
+        try:
+            self._session = session_of(file.content, threads)
+        except self._failures as e:
+            raise ModelFileError(f"{file.path}: ONNX Runtime cannot open it: {first_line(e)}") from e
         inputs = {t.name: t for t in self._session.get_inputs()}
         outputs = {t.name: t for t in self._session.get_outputs()}
         picture = require_names(file, inputs, outputs)
@@ -63,16 +56,6 @@ class OnnxRuntimeEngine:
             self._bind(self._binding.bind_output, output.name, whole)
             self._answers[output.name] = whole.reshape(output.shape)
 
-    def _opened(self, ort: Any, content: bytes) -> Any:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # What goes wrong is raised as well.
-        try:
-            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=False)
-        except self._failures as e:
-            raise ModelFileError(f"{self.path}: ONNX Runtime cannot open it: {first_line(e)}") from e
-
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._inputs[name]
 
@@ -86,6 +69,28 @@ class OnnxRuntimeEngine:
     @staticmethod
     def _bind(bind: Callable[..., None], name: str, buffer: NDArray[Any]) -> None:
         bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+
+
+def session_of(content: bytes, threads: int) -> Any:
+    """ONNX Runtime's session of a file on the CPU. Raises MissingExtraError, and what it likes where it cannot."""
+    try:
+        import onnxruntime as ort
+    except ModuleNotFoundError as e:
+        raise MissingExtraError("onnxruntime", "onnx") from e
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # What goes wrong is raised as well.
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=False)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: its exceptions have no common base."""
+    try:
+        from onnxruntime.capi import onnxruntime_pybind11_state as states
+    except ModuleNotFoundError:
+        return ()
+    own = (e for e in vars(states).values() if isinstance(e, type) and issubclass(e, Exception))
+    return (*own, RuntimeError, ValueError)
 
 
 def _require_type(file: ModelFile, tensor: Any, expected: str) -> None:

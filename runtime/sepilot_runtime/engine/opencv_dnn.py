@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.opencv import cv2, silenced
 from sepilot_runtime.engine.buffers import answer_buffers, input_buffers
-from sepilot_runtime.engine.model_file import ModelFile, ModelKind
+from sepilot_runtime.engine.model_file import ModelFile
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.validation import first_line
 
 __all__ = ["OpenCvDnnEngine"]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, UsageError
 from sepilot_runtime.engine.buffers import input_buffers, reader
-from sepilot_runtime.engine.model_file import ModelFile, ModelKind
+from sepilot_runtime.engine.model_file import ModelFile
+from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.tflite_reader import Signature, SignatureTensor, signature_of
 from sepilot_runtime.engine.validation import (
     first_line,
@@ -28,7 +29,7 @@ from sepilot_runtime.engine.validation import (
     require_vector,
 )
 
-__all__ = ["OpenVinoEngine", "open_bf16", "read", "require_precision", "settings"]
+__all__ = ["OpenVinoEngine", "compiled", "open_bf16", "port_name"]
 
 _FAILURES = (RuntimeError, ValueError, TypeError)
 
@@ -37,24 +38,17 @@ class OpenVinoEngine:
     """OpenVINO on the CPU. Input and outputs are bound once; a run copies nothing on the Python side."""
 
     def __init__(self, file: ModelFile, threads: int, *, bf16: bool = False) -> None:
-        try:
-            import openvino
-        except ModuleNotFoundError as e:
-            raise MissingExtraError("openvino", "openvino") from e
         self.name = "openvino-bf16" if bf16 else "openvino"
         self.path, self.contract, self.threads = file.path, file.contract, threads
         signature = _signature(file)
         try:
-            core = openvino.Core()
-            require_precision(core, bf16=bf16)
-            self._compiled = core.compile_model(
-                read(core, file.content, file.kind), "CPU", settings(threads, bf16=bf16)
-            )
-            self._request = self._compiled.create_infer_request()
-            inputs = {_name(port, signature.inputs): port for port in self._compiled.inputs}
-            outputs = {_name(port, signature.outputs): port for port in self._compiled.outputs}
+            self._request = compiled(file.content, file.kind, threads, bf16=bf16).create_infer_request()
+            inputs = {port_name(port, signature.inputs): port for port in self._request.model_inputs}
+            outputs = {port_name(port, signature.outputs): port for port in self._request.model_outputs}
         except _FAILURES as e:
             raise ModelFileError(f"{file.path}: OpenVINO cannot open it: {_reason(e)}") from e
+        from openvino import Tensor
+
         port = require_names(file, inputs, outputs)
         self.input_dtype: np.dtype[Any] = np.dtype(port.element_type.to_dtype())
         affine = signature.inputs[file.contract.input_name].affine
@@ -63,7 +57,7 @@ class OpenVinoEngine:
             require_vector(file, vector, _shape(inputs[vector.name]), inputs[vector.name].element_type.to_dtype())
         self._inputs = input_buffers(file.contract, self.input_dtype)
         for name, port in inputs.items():
-            self._request.set_tensor(port, openvino.Tensor(self._inputs[name], shared_memory=True))
+            self._request.set_tensor(port, Tensor(self._inputs[name], shared_memory=True))
         self._answers: dict[str, NDArray[np.float32]] = {}
         self._readers: list[Callable[[], None]] = []
         for output in file.contract.outputs:
@@ -71,7 +65,7 @@ class OpenVinoEngine:
             require_output(file, output, _shape(port))
             stored = np.zeros(_shape(port), port.element_type.to_dtype())
             require_stored(file, output, stored.dtype, affine)
-            self._request.set_tensor(port, openvino.Tensor(stored, shared_memory=True))
+            self._request.set_tensor(port, Tensor(stored, shared_memory=True))
             self._answers[output.name] = stored.reshape(output.shape).astype(np.float32, copy=False)
             if affine is not None:
                 self._readers.append(reader(_always(stored), self._answers[output.name], affine))
@@ -93,32 +87,38 @@ def _always(array: NDArray[Any]) -> Callable[[], NDArray[Any]]:
     return lambda: array
 
 
-def settings(threads: int, *, bf16: bool) -> dict[str, Any]:
-    """What a model is compiled with."""
-    return {
+def compiled(
+    content: bytes, kind: ModelKind, threads: int, *, bf16: bool, prepare: Callable[[Any], object] = lambda model: None
+) -> Any:
+    """OpenVINO's model of a file, ready for requests on the CPU. Raises MissingExtraError, UsageError, and its own.
+
+    Args:
+        prepare: given the model before it is compiled.
+    """
+    try:
+        import openvino
+    except ModuleNotFoundError as e:
+        raise MissingExtraError("openvino", "openvino") from e
+    core = openvino.Core()
+    # OpenVINO would quietly compute in float32.
+    if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UsageError("openvino-bf16: this processor has no bfloat16; take openvino, which computes in float32")
+    if kind is ModelKind.ONNX:
+        model = core.read_model(content)
+    else:
+        # The reader of TFLite files takes paths only; the file itself may have been replaced since it was read.
+        with tempfile.TemporaryDirectory(prefix="sepilot-") as folder:
+            copy = Path(folder) / "model.tflite"
+            copy.write_bytes(content)
+            model = core.read_model(str(copy))
+    prepare(model)
+    settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
     }
-
-
-def require_precision(core: Any, *, bf16: bool) -> None:
-    """Raise UsageError where the processor has no bfloat16."""
-    # OpenVINO would quietly compute in float32.
-    if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise UsageError("openvino-bf16: this processor has no bfloat16; take openvino, which computes in float32")
-
-
-def read(core: Any, content: bytes, kind: ModelKind) -> Any:
-    """A file's content as OpenVINO's model."""
-    if kind is ModelKind.ONNX:
-        return core.read_model(content)
-    # The reader of TFLite files takes paths only; the file itself may have been replaced since its contract was read.
-    with tempfile.TemporaryDirectory(prefix="sepilot-") as folder:
-        copy = Path(folder) / "model.tflite"
-        copy.write_bytes(content)
-        return core.read_model(str(copy))
+    return core.compile_model(model, "CPU", settings)
 
 
 def _signature(file: ModelFile) -> Signature:
@@ -141,10 +141,11 @@ def _signature(file: ModelFile) -> Signature:
     return signature
 
 
-def _name(port: Any, tensors: dict[str, SignatureTensor]) -> str:
+def port_name(port: Any, tensors: Mapping[str, SignatureTensor]) -> str:
     """The signature's name of a port, or the port's own where it is none of the signature's."""
     found = port.get_names()
-    return next((name for name, tensor in tensors.items() if tensor.name in found), min(found, default="?"))
+    named = (name for name, tensor in tensors.items() if tensor.name in found)
+    return next(named, port.get_any_name() if found else "?")
 
 
 def _shape(port: Any) -> tuple[int, ...]:

@@ -16,8 +16,9 @@ from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileErro
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import Preprocessor, write_input
-from sepilot_runtime.engine.engines import Engine, EngineName, open_engine
+from sepilot_runtime.engine.engines import Engine, open_engine
 from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.names import EngineName
 
 __all__ = ["Pilot", "Prediction", "answers_to", "load_pilot"]
 

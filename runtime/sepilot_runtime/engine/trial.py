@@ -22,8 +22,9 @@ from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.exit_codes import run_verb
 from sepilot_runtime.base.processes import SAFE_FOLDER, own_environment, python_words
 from sepilot_runtime.base.terminal import one_line
-from sepilot_runtime.engine.engines import EngineName, engine_named, engine_of
+from sepilot_runtime.engine.engines import engine_of
 from sepilot_runtime.engine.model_file import read_model_file
+from sepilot_runtime.engine.names import EngineName, engine_named
 
 if TYPE_CHECKING:
     import subprocess

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, UsageError
-from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.kinds import Output, task_of
 from sepilot_runtime.drive.novelty import NoveltyMonitor
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain.saliency import Influence, Occlusion, Saliency, influence_of, saliency_of
@@ -36,7 +36,7 @@ class Survey:
 
     Attributes:
         output: what of the model's answers.
-        ids, times_s, said: (n,) each, n >= 1; said as the car obeys it.
+        ids, times_s, said: (n,) each, n >= 1; readings of the answers, as the car obeys them.
         novelty: (n,), or None where the file's contract has no statistics.
     """
 
@@ -92,10 +92,11 @@ def survey(
         DriveError: it holds no frame, or as `open_recording`; and what `Pilot.predict` raises.
     """
     monitor = NoveltyMonitor(pilot.contract) if pilot.contract.statistics else None
+    task = task_of(output)
     rows = []
     with open_recording(spec, options) as source:
         for frame in first_frames(source, max_frames):
-            said = pilot.predict(frame.image).values[output.name]
+            said = pilot.predict(frame.image).raw[output.name]
             novelty = monitor.score(pilot.picture_of(frame.image)) if monitor else 0.0
             rows.append((frame.id, frame.time_s, said, novelty))
     if not rows:
@@ -105,7 +106,7 @@ def survey(
         output=output,
         ids=np.array(ids, np.int64),
         times_s=np.array(times_s),
-        said=np.array(said_),
+        said=np.clip(task.reading(np.array(said_)), *task.span),
         novelty=np.array(novelty_) if monitor else None,
     )
 

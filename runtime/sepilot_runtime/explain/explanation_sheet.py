@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.base.files import atomic_file
-from sepilot_runtime.contract.outputs.kinds import Output
-from sepilot_runtime.contract.outputs.scalar.drawing import amount
+from sepilot_runtime.contract.outputs.kinds import Output, task_of
+from sepilot_runtime.contract.outputs.units import amount
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain import heatmap
 from sepilot_runtime.explain.explanation import Explained, Explanation
@@ -36,14 +36,14 @@ def draw_sheet(explanation: Explanation, pilot: Pilot, occlusion: Occlusion, whe
     contract, output = pilot.contract, explanation.shown[0].saliency.output
     scale = heatmap.scale_of([shown.saliency.moved for shown in explanation.shown], output)
     columns = min(COLUMNS, len(explanation.shown) + 1)
-    head = contact_sheet.empty_head(HEAD_HEIGHT, max(columns, 3))
+    head, (down, up) = contact_sheet.empty_head(HEAD_HEIGHT, max(columns, 3)), task_of(output).ends
     name = f"{pilot.engine.path.name}  on  {Path(where).name}"
     drawing.text(head, name, (contact_sheet.MARGIN, 40), size=26, weight=600)
     drawing.text(head, _method(occlusion, output), (contact_sheet.MARGIN, 68), size=15, color=SOFT)
     dark = "; dark: cut off before the model" if _cuts(pilot) else ""
     drawing.text(
         head,
-        f"orange: what is there {_turns(output)}{dark}",
+        f"orange: what is there moves it {up}; blue: {down}{dark}",
         (contact_sheet.MARGIN, 90),
         size=15,
         color=SOFT,
@@ -111,10 +111,6 @@ def saliency_video(path: Path, pilot: Pilot, *, scale: float, rate_hz: float) ->
             writer.close()
         if not writer.count:
             raise OutputError(f"{path}: not written, as there was no frame to draw")
-
-
-def _turns(output: Output) -> str:
-    return "steers to the right; blue: to the left" if output.positive == "right" else "raises it; blue: lowers it"
 
 
 def _method(occlusion: Occlusion, output: Output) -> str:

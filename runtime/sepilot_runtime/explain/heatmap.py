@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.kinds import Output, task_of
+from sepilot_runtime.contract.outputs.units import mark_of
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import crop_box
 from sepilot_runtime.explain.saliency import Influence, Saliency
@@ -72,8 +73,7 @@ def draw_legend(canvas: Canvas, at: tuple[int, int], scale: float, output: Outpu
     heat = np.broadcast_to(np.linspace(-1, 1, width, dtype=np.float32), (14, width))
     for color, side in ((LEFT_COLOR, -heat), (RIGHT_COLOR, heat)):
         drawing.blend(bar, color, (np.clip(side, 0, 1) * (255 * STRONGEST)).astype(np.uint8))
-    unit = {"deg": "°", "": ""}.get(output.unit, f" {output.unit}")
-    low, high = (f"{scale:g}{unit} left", f"{scale:g}{unit} right") if output.positive == "right" else ("less", "more")
+    low, high = (f"{scale:g}{mark_of(output)} {end}" for end in task_of(output).ends)
     drawing.text(canvas, low, (x, y + 34), size=15, color=SOFT)
     drawing.text(canvas, "0", (x + width / 2, y + 34), size=15, color=SOFT, align="middle")
     drawing.text(canvas, high, (x + width, y + 34), size=15, color=SOFT, align="right")
@@ -82,9 +82,9 @@ def draw_legend(canvas: Canvas, at: tuple[int, int], scale: float, output: Outpu
 def answer_words(saliency: Saliency, frame: Frame) -> list[contact_sheet.Words]:
     """What the model says to the frame, and what was recorded."""
     output, task = saliency.output, task_of(saliency.output)
-    value, label = saliency.prediction.values[output.name], frame.labels.get(output.name)
-    says = "steers" if output.positive == "right" else f"{output.name}:"
-    words = [(f"{says} {task.words(value)}", RIGHT_COLOR if value > 0 else LEFT_COLOR)]
+    prediction, label = saliency.prediction, frame.labels.get(output.name)
+    says = f"{output.name}: {task.words(prediction.values[output.name])}"
+    words = [(says, RIGHT_COLOR if saliency.reading > 0 else LEFT_COLOR)]
     if label is not None:
         words.append((f"recorded {task.words(label)}", RECORDED_COLOR))
     return words

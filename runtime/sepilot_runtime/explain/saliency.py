@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.opencv import cv2
-from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.kinds import Output, task_of
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.preprocess import crop_box
 from sepilot_runtime.engine.pilot import Pilot, Prediction
@@ -61,13 +61,14 @@ class Saliency:
         moved: (h, w) float32 at the size of the model's picture, in the output's unit: by how much covering the pixel
             moved the answer, mean over the patches that did. Positive: what is there turns to the right (or raises the
             number), and without it the car would go further left.
-        prediction: for the frame as it is.
+        prediction: for the frame as it is; `reading`, of the output as the car obeys it, in its unit.
         inferences: it took.
     """
 
     output: Output
     moved: NDArray[np.float32]
     prediction: Prediction
+    reading: float
     inferences: int
 
 
@@ -87,19 +88,18 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion, ou
         UsageError: the patch is larger than the picture.
     """
     picture = pilot.contract.picture
-    if occlusion.patch > min(picture.height, picture.width):
-        raise UsageError(
-            f"--patch: at most the {min(picture.height, picture.width)} pixels of the picture's shorter side expected, "
-            f"found {occlusion.patch}"
-        )
+    if occlusion.patch > (most := min(picture.height, picture.width)):
+        shorter = "pixels of the picture's shorter side"
+        raise UsageError(f"--patch: at most the {most} {shorter} expected, found {occlusion.patch}")
     prediction = pilot.predict(frame)
+    task, said = task_of(output), np.asarray(prediction.raw[output.name], np.float32).reshape(1, *output.shape)
+    here = task.reading(said, said)[0]
     given = pilot.seen.copy()
     # In the model's input: the whole of a picture, or the part of a frame that the picture is made of.
-    top, bottom, left, right = (
-        crop_box(given.shape[0], given.shape[1], picture)
-        if pilot.contract.frame
-        else (0, picture.height, 0, picture.width)
-    )
+    box = (0, picture.height, 0, picture.width)
+    if pilot.contract.frame:
+        box = crop_box(given.shape[0], given.shape[1], picture)
+    top, bottom, left, right = box
     rows = _windows(picture.height, occlusion, top, bottom)
     columns = _windows(picture.width, occlusion, left, right)
     cover = _cover(given, (bottom - top) / picture.height * occlusion.patch, occlusion.fill)
@@ -109,11 +109,12 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion, ou
         for column, given_columns in columns:
             kept = given[given_rows, given_columns].copy()
             given[given_rows, given_columns] = cover[given_rows, given_columns]
-            total[row, column] += prediction.raw[output.name] - pilot.infer_picture(given)[output.name].item()
+            without = task.reading(pilot.infer_picture(given)[output.name][np.newaxis], said)[0]
+            total[row, column] += here - without
             times[row, column] += 1
             given[given_rows, given_columns] = kept
-    moved = total / times * output.scale
-    return Saliency(output=output, moved=moved, prediction=prediction, inferences=1 + len(rows) * len(columns))
+    count, reading = 1 + len(rows) * len(columns), float(np.clip(here, *task.span))
+    return Saliency(output=output, moved=total / times, prediction=prediction, reading=reading, inferences=count)
 
 
 def _windows(size: int, occlusion: Occlusion, low: int, high: int) -> list[tuple[slice, slice]]:

@@ -8,8 +8,9 @@ its own of the same frame.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.base.latency import Latency, latency_of
-from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.kinds import Output, task_of
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 from sepilot_runtime.source.protocol import Frame
 
@@ -36,14 +37,26 @@ class Said:
     """What two files, A and B, say to every frame in one of their outputs, in its unit.
 
     Attributes:
-        output: of A.
-        values: (2, n) after each contract's limits; of what turns, + = right.
+        outputs: of A and of B.
+        decoded: of each, its answers (n,) as the car obeys them.
+        values: (2, n) readings of their answers, after each contract's limits, about what A says; of what turns,
+            + = right.
+        contrary: (n,) whether they say contrary things.
         recorded: (n,), NaN where nothing was recorded.
+        errors: (3, n) of A, of B and of the recording's own best constant against `recorded`, NaN likewise.
     """
 
-    output: Output
+    outputs: tuple[Output, Output]
+    decoded: tuple[Sequence[Any], Sequence[Any]]
     values: Values
+    contrary: NDArray[np.bool_]
     recorded: Values
+    errors: Values
+
+    @property
+    def output(self) -> Output:
+        """A's, in whose terms all is told."""
+        return self.outputs[0]
 
     @property
     def apart(self) -> Values:
@@ -55,11 +68,6 @@ class Said:
     def far(self) -> float:
         """From which on a difference counts as one, 1/3 degree; below it lies what int8 does to most frames."""
         return self.output.fine / 0.03
-
-    @property
-    def dead_band(self) -> float:
-        """Closer to 0 than this, half a degree, a change of side means nothing."""
-        return 50 * self.output.fine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,7 +95,7 @@ class Difference:
         mean, p99…: of the difference without its sign. Percentiles are differences that occurred.
         bias: mean of the difference with its sign, + = B is further right, or higher.
         far: share of the frames that are further apart than `Said.far`.
-        sign_flips: frames with answers of different signs, both beyond `Said.dead_band`.
+        contrary: frames to which they say contrary things.
         correlation: of the two; None where one never changes.
     """
 
@@ -98,7 +106,7 @@ class Difference:
     p99: float
     max: float
     far: float
-    sign_flips: int
+    contrary: int
     correlation: float | None
 
 
@@ -109,7 +117,7 @@ class Judgement:
     Attributes:
         frames: with a recorded value.
         mae: of A and of B.
-        constant_mae: of always answering the recording's own mean, the best that a constant can do.
+        constant_mae: of always answering the same, the recording's own mean: the best that a constant can do.
         b_over_a: B's error less A's, frame by frame, with its 95 % interval; below 0 where B is nearer.
         over_constant: each file's error less that of the constant, likewise; a file is worth nothing unless it lies
             below 0.
@@ -147,15 +155,28 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
     return Answers(
         ids=np.array([frame.id for frame in seen], np.int64),
         times_s=np.array([frame.time_s for frame in seen]),
-        said={
-            o.name: Said(
-                output=o,
-                values=np.array([[p.in_unit(o.name) for p in side] for side in sides]),
-                recorded=np.array([frame.labels.get(o.name, np.nan) * o.scale for frame in seen]),
-            )
-            for o in outputs
-        },
+        said={o.name: _said(o, sides, np.array([frame.labels.get(o.name, np.nan) for frame in seen])) for o in outputs},
         latency_us=np.array([[p.preprocess_us + p.infer_us for p in side] for side in sides]),
+    )
+
+
+def _said(output: Output, sides: Sequence[Sequence[Prediction]], labels: Values) -> Said:
+    """One output of both. Labels, and contraries, are in A's label units."""
+    tasks = [task_of(side[0].outputs[output.name]) for side in sides]
+    raw = [np.array([prediction.raw[output.name] for prediction in side]) for side in sides]
+    scales = [task.output.scale for task in tasks]
+    recorded, errors = labels * output.scale, np.full((3, len(labels)), np.nan)
+    if (known := np.isfinite(labels)).any():
+        constant = np.broadcast_to(tasks[0].constant(labels[known]), raw[0].shape)
+        for row, (task, answers) in enumerate(zip([*tasks, tasks[0]], [*raw, constant], strict=True)):
+            errors[row] = task.error(answers, recorded / task.output.scale) * task.output.scale
+    return Said(
+        outputs=(sides[0][0].outputs[output.name], sides[1][0].outputs[output.name]),
+        decoded=([p.values[output.name] for p in sides[0]], [p.values[output.name] for p in sides[1]]),
+        values=np.array([np.clip(t.reading(a, raw[0]), *t.span) for t, a in zip(tasks, raw, strict=True)]),
+        contrary=tasks[0].contrary(raw[0], raw[1] * (scales[1] / scales[0])),
+        recorded=recorded,
+        errors=errors,
     )
 
 
@@ -176,7 +197,6 @@ def difference(said: Said) -> Difference:
     a, b = said.values
     apart = np.abs(said.apart)
     p50, p99 = np.percentile(apart, (50, 99), method="higher")
-    flips = (a * b < 0) & (np.minimum(np.abs(a), np.abs(b)) > said.dead_band)
     varied = min(np.ptp(a), np.ptp(b)) > 0
     return Difference(
         frames=len(apart),
@@ -186,7 +206,7 @@ def difference(said: Said) -> Difference:
         p99=float(p99),
         max=float(apart.max()),
         far=float((apart > said.far).mean()),
-        sign_flips=int(flips.sum()),
+        contrary=int(said.contrary.sum()),
         correlation=float(np.corrcoef(a, b)[0, 1]) if varied else None,
     )
 
@@ -196,18 +216,16 @@ def judgement(said: Said) -> Judgement | None:
     known = np.isfinite(said.recorded)
     if not known.any():
         return None
-    recorded = said.recorded[known]
-    errors = np.abs(said.values[:, known] - recorded)
-    constant = np.abs(recorded - recorded.mean())
-    one_drive = [""] * len(recorded)
+    ours, theirs, constant = said.errors[:, known]
+    one_drive = [""] * int(known.sum())
     return Judgement(
-        frames=len(recorded),
-        mae=(float(errors[0].mean()), float(errors[1].mean())),
+        frames=len(one_drive),
+        mae=(float(ours.mean()), float(theirs.mean())),
         constant_mae=float(constant.mean()),
-        b_over_a=paired_bootstrap_mean(errors[1] - errors[0], one_drive),
+        b_over_a=paired_bootstrap_mean(theirs - ours, one_drive),
         over_constant=(
-            paired_bootstrap_mean(errors[0] - constant, one_drive),
-            paired_bootstrap_mean(errors[1] - constant, one_drive),
+            paired_bootstrap_mean(ours - constant, one_drive),
+            paired_bootstrap_mean(theirs - constant, one_drive),
         ),
     )
 

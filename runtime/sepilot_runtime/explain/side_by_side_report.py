@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from sepilot_runtime.base.bootstrap import Interval
-from sepilot_runtime.contract.outputs.scalar.drawing import amount
+from sepilot_runtime.contract.outputs.kinds import Output, task_of
+from sepilot_runtime.contract.outputs.units import amount, mark_of
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain.side_by_side import Answers, Difference, Judgement, Said, latencies, worst_frames
 
@@ -49,11 +50,9 @@ def document_of(pilots: tuple[Pilot, Pilot], answers: Answers, found: Found, fra
 
 
 def _output(answers: Answers, said: Said, found: Difference, judged: Judgement | None, count: int) -> dict[str, Any]:
-
     return {
         "unit": said.output.unit,
         "far": said.far,
-        "dead_band": said.dead_band,
         "difference": asdict(found),
         "judgement": asdict(judged) if judged else None,
         "worst": [
@@ -75,12 +74,9 @@ def _finite(value: float) -> float | None:
 
 def table(pilots: tuple[Pilot, Pilot], answers: Answers, found: Found) -> str:
     """Lines of 80 columns for people."""
-
     said, (_, judged) = next(iter(answers.said.values())), next(iter(found.values()))
     errors = [f"{mae:.2f}" for mae in judged.mae] if judged else ["-", "-"]
-    head = (
-        f"{'':2}{'file':{NAME_WIDTH}}  precision        p50 µs p99 µs  error{'°' if said.output.unit == 'deg' else ''}"
-    )
+    head = f"{'':2}{'file':{NAME_WIDTH}}  precision        p50 µs p99 µs  error{mark_of(said.output)}"
     lines = [f"{len(answers.ids):,} frames", "", head]
     for letter, pilot, latency, error in zip("AB", pilots, latencies(answers), errors, strict=True):
         precision = pilot.contract.provenance.precision
@@ -92,45 +88,40 @@ def table(pilots: tuple[Pilot, Pilot], answers: Answers, found: Found) -> str:
 
 
 def _output_lines(said: Said, found: Difference, judged: Judgement | None) -> list[str]:
-
     def told(number: float, digits: int = 3) -> str:
         return amount(number, said.output, digits)
 
-    turns = said.output.positive == "right"
+    task = task_of(said.output)
     correlation = "-" if found.correlation is None else f"{found.correlation:.4f}"
-    up, down = ("right", "left") if turns else ("up", "down")
     sizes = [("mean", found.mean), ("p50", found.p50), ("p99", found.p99), ("max", found.max)]
     far = "1/3°" if said.output.unit == "deg" else told(said.far)
-    dead = f"{said.dead_band:g}{told(0, 0)[1:]}"
-    further = f"{told(abs(found.bias))} further {up if found.bias >= 0 else down}"
+    further = f"{told(abs(found.bias))} further {task.ends[found.bias >= 0]}"
     lines = [
         "difference   " + "   ".join(f"{name} {told(size)}" for name, size in sizes),
-        f"             B {'steers' if turns else 'is'} {further} in the mean",
+        f"             B is {further} in the mean",
         f"             {found.far:.1%} of the frames beyond {far}, correlation {correlation}",
     ]
-    if said.output.low < 0 < said.output.high:
-        lines.append(f"             {found.sign_flips} frames to different sides, both by more than {dead}")
-    return lines + (["", *_judged_lines(judged, told)] if judged else [])
+    if task.contrary_means:
+        lines.append(f"             {found.contrary} frames {task.contrary_means}")
+    return lines + (["", *_judged_lines(judged, said.output)] if judged else [])
 
 
-def _judged_lines(judged: Judgement, told: Callable[..., str]) -> list[str]:
+def _judged_lines(judged: Judgement, output: Output) -> list[str]:
     change = judged.b_over_a
     verdict = "B is nearer" if change.high < 0 else "A is nearer" if change.low > 0 else "no difference to be seen"
-    constant = told(judged.constant_mae, 2)
-
+    constant = amount(judged.constant_mae, output)
     lines = [
         f"recorded     {judged.frames:,} frames; their mean, as a constant, is off by {constant}",
-        f"             B - A {_interval(change, told)}: {verdict}",
+        f"             B - A {_interval(change, output)}: {verdict}",
     ]
     for letter, over in zip("AB", judged.over_constant, strict=True):
         word = "better" if over.high < 0 else "worse" if over.low > 0 else "no better"
-        lines.append(f"             {letter} - constant {_interval(over, told)}: {word} than the constant")
+        lines.append(f"             {letter} - constant {_interval(over, output)}: {word} than the constant")
     return lines
 
 
-def _interval(interval: Interval, told: Callable[..., str]) -> str:
-    unit = told(0, 0)[1:]
-    return f"{interval.mean:+.3f}{unit} (95 %: {interval.low:+.3f} to {interval.high:+.3f})"
+def _interval(interval: Interval, output: Output) -> str:
+    return f"{interval.mean:+.3f}{mark_of(output)} (95 %: {interval.low:+.3f} to {interval.high:+.3f})"
 
 
 def _short(name: str) -> str:

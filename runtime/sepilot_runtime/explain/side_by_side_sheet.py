@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract.outputs.scalar.drawing import amount, words
+from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_runtime.contract.outputs.units import amount
 from sepilot_runtime.explain.side_by_side import Answers, Said
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing
@@ -63,9 +64,10 @@ def draw_sheet(
 def _tile(said: Said, place: int, frame: Frame, horizon: float) -> tuple[Canvas, list[list[contact_sheet.Words]]]:
     tile = contact_sheet.fitted(frame.image)
     view = RoadView(width=tile.shape[1], height=tile.shape[0], horizon=horizon)
+    tasks = [task_of(output) for output in said.outputs]
     a, b = (float(v) for v in said.values[:, place])
     recorded = float(said.recorded[place])
-    if said.output.positive == "right":
+    if tasks[0].ends == ("left", "right"):
         if np.isfinite(recorded):
             _draw_way(tile, recorded, view, RECORDED_COLOR, dashed=True)
         # The first is the wider one, so that it is seen where the two are one.
@@ -75,10 +77,10 @@ def _tile(said: Said, place: int, frame: Frame, horizon: float) -> tuple[Canvas,
     first: list[contact_sheet.Words] = [
         (f"{apart} apart", SOFT), (f"frame {frame.id}", QUIET), (f"{frame.time_s:.1f} s", QUIET),
     ]  # fmt: skip
-    told = (f"A {words(a, said.output)}", MODEL_COLOR), (f"B {words(b, said.output)}", SECOND_COLOR)
-    second: list[contact_sheet.Words] = list(told)
+    told = [task.words(decoded[place]) for task, decoded in zip(tasks, said.decoded, strict=True)]
+    second: list[contact_sheet.Words] = [(f"A {told[0]}", MODEL_COLOR), (f"B {told[1]}", SECOND_COLOR)]
     if np.isfinite(recorded):
-        second.append((words(recorded, said.output), RECORDED_COLOR))
+        second.append((tasks[0].words(recorded / said.output.scale), RECORDED_COLOR))
     return tile, [first, second]
 
 

@@ -6,13 +6,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from sepilot_runtime.base.errors import SepilotError
 from sepilot_runtime.drive.step import Sink, Step
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["HUNG_S", "REOPEN_S", "Background"]
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
-from sepilot_runtime.base.errors import OutputError, UsageError
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.base.files import writing
 from sepilot_runtime.base.reading import require_regular
 from sepilot_runtime.drive.step import Sink, Step
 from sepilot_runtime.output.background import Background
-from sepilot_runtime.output.json_lines import line_of
+from sepilot_runtime.output.json_lines import JsonLinesSink
 from sepilot_runtime.output.registry import Address
 
 __all__ = ["RotatingLinesSink", "open_address"]
 
 
-class RotatingLinesSink:
+class RotatingLinesSink(JsonLinesSink):
     """Appends to `path`; at `most_bytes` it becomes `path.1`, `path.1` becomes `path.2`, and so on.
 
     Lines are flushed one by one, so a kill loses none that was written.
@@ -32,23 +32,18 @@ class RotatingLinesSink:
             OutputError: the file cannot be opened.
         """
         self._path, self._most_bytes, self._keep = Path(path), most_bytes, keep
-        try:
+        with writing(self._path):
             if self._path.exists():
                 # A pipe would wait for a reader.
                 require_regular(self._path)
-            self._file = self._path.open("a", encoding="utf-8")
+            super().__init__(self._path.open("a", encoding="utf-8"), path)
             self._end_torn_line()
-        except OSError as e:
-            raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
 
     def write(self, step: Step) -> None:
-        try:
-            self._file.write(json.dumps(line_of(step)) + "\n")
-            self._file.flush()
-            if self._most_bytes and self._file.tell() >= self._most_bytes:
+        super().write(step)
+        if self._most_bytes and self._file.tell() >= self._most_bytes:
+            with writing(self._path):
                 self._rotate()
-        except OSError as e:
-            raise OutputError(f"{self._path}: cannot be written: {e.strerror or e}") from e
 
     def close(self) -> None:
         self._file.close()

@@ -16,7 +16,7 @@ from sepilot_runtime.recording.format import Format
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import Folder
 
-__all__ = ["Met", "formats", "meet", "open_apart", "open_drives"]
+__all__ = ["LeftOut", "formats", "meet", "open_apart", "open_drives"]
 
 MAX_DEPTH = 4
 
@@ -47,22 +47,20 @@ def formats() -> Iterator[Format]:
     yield VIDEOS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Met:
-    """Something that a search came upon: a recording, or what is none, with the reason in `left_out`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Something that a search came upon and that is no recording.
 
     Attributes:
         failed: it looked like a recording and cannot be taken, which users of the others are told.
     """
 
     path: Path
-    drive: Drive | None = None
-    left_out: str = ""
+    reason: str
     failed: bool = False
 
     def __str__(self) -> str:
-        """For what was left out: the line that tells it."""
-        return self.left_out if self.left_out.startswith(str(self.path)) else f"{self.path}: {self.left_out}"
+        return self.reason if self.reason.startswith(str(self.path)) else f"{self.path}: {self.reason}"
 
 
 def open_drives(
@@ -106,9 +104,9 @@ def open_apart(
         [m for path in paths for m in _found_at(path, options, labelled=labelled)] for paths in (train, judge)
     )
     for met in (*first, *second):
-        if met.failed:
+        if isinstance(met, LeftOut) and met.failed:
             told(str(met))
-    drives, others = (_once([m.drive for m in side if m.drive]) for side in (first, second))
+    drives, others = _once(first), _once(second)
     if twice := drives.keys() & others.keys():
         drive = next(d for key, d in others.items() if key in twice)
         raise DriveError(f"{drive.path}: given to train on and with --val; a drive must not train and judge")
@@ -117,64 +115,60 @@ def open_apart(
     return together[: len(drives)], together[len(drives) :]
 
 
-def meet(paths: Sequence[Path], options: ReaderOptions) -> list[Met]:
-    """Everything that there is at `paths`, what is no recording as well; the drives named as `open_drives` names them.
+def meet(paths: Sequence[Path], options: ReaderOptions) -> tuple[list[Drive], list[LeftOut]]:
+    """Everything that there is at `paths`: the recordings, named as `open_drives` names them, and what is none.
 
     Raises:
         DriveError, UsageError: as `open_drives`.
     """
     found = [m for path in paths for m in _found_at(path, options, labelled=False)]
-    drives = _once([m.drive for m in found if m.drive])
-    named = dict(zip(drives, _named_apart(list(drives.values())), strict=True))
-    _require_acting(list(named.values()), options)
-    unnamed = [m for m in found if not m.drive]
-    return [*(Met(path=drive.path, drive=drive) for drive in named.values()), *unnamed]
+    drives = _named_apart(list(_once(found).values()))
+    _require_acting(drives, options)
+    return drives, [m for m in found if isinstance(m, LeftOut)]
 
 
-def _found_at(path: Path, options: ReaderOptions, *, labelled: bool) -> list[Met]:
+def _found_at(path: Path, options: ReaderOptions, *, labelled: bool) -> list[Drive | LeftOut]:
     """Raises DriveError: nothing there can be read, for the first reason."""
     if not path.exists():
         raise DriveError(f"{path}: no such file or folder")
     if not path.is_file() and not path.is_dir():
         raise DriveError(f"{path}: a file or a folder expected, found something else")
     found = list(_file(path, options) if path.is_file() else _search(path, options, MAX_DEPTH))
-    if not any(m.drive for m in found):
-        failed = [m for m in found if m.failed]
-        if failed:
+    if not any(isinstance(m, Drive) for m in found):
+        if failed := [m for m in found if isinstance(m, LeftOut) and m.failed]:
             more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
             raise DriveError(f"{failed[0]}{more}")
         what = ", ".join(known.what for known in formats())
         depth = "" if path.is_file() else f" (looked {MAX_DEPTH} folders deep)"
         raise DriveError(f"{path}: {what}, or a folder of these expected, found none{depth}")
-    if any(m.drive and m.drive.has("steering") for m in found):
+    if any(isinstance(m, Drive) and m.has("steering") for m in found):
         found = [_beside_labelled(m, labelled=labelled) for m in found]
     return found
 
 
-def _beside_labelled(met: Met, *, labelled: bool) -> Met:
+def _beside_labelled(met: Drive | LeftOut, *, labelled: bool) -> Drive | LeftOut:
     """A contact sheet or a photograph of the track beside recordings is none itself."""
-    drive = met.drive
-    if drive is None or drive.has("steering") or not (labelled or drive.kind == "images"):
+    if isinstance(met, LeftOut) or met.has("steering") or not (labelled or met.kind == "images"):
         return met
-    return Met(path=met.path, left_out=f"{drive.kind} without labels beside recordings with labels", failed=labelled)
+    return LeftOut(path=met.path, reason=f"{met.kind} without labels beside recordings with labels", failed=labelled)
 
 
-def _file(path: Path, options: ReaderOptions) -> Iterator[Met]:
+def _file(path: Path, options: ReaderOptions) -> Iterator[Drive | LeftOut]:
     """The recording that a file is part of."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         from sepilot_runtime.recording.pictures import read_pictures
 
-        yield from (Met(path=d.path, drive=d) for d in read_pictures(path.parent, [path], options))
+        yield from read_pictures(path.parent, [path], options)
         return
     folder = Folder.at(path.parent)
     for known in formats():
         for part in known.find(folder):
             if path.name in part.files:
-                yield from (Met(path=d.path, drive=d) for d in known.read(part.path, options))
+                yield from known.read(part.path, options)
                 return
 
 
-def _search(path: Path, options: ReaderOptions, depth: int) -> Iterator[Met]:
+def _search(path: Path, options: ReaderOptions, depth: int) -> Iterator[Drive | LeftOut]:
     try:
         folder = Folder.at(path)
         taken: set[str] = set()
@@ -187,26 +181,24 @@ def _search(path: Path, options: ReaderOptions, depth: int) -> Iterator[Met]:
                 if known.fills_folder:
                     return
     except DriveError as e:
-        yield Met(path=path, left_out=str(e), failed=True)
+        yield LeftOut(path=path, reason=str(e), failed=True)
         return
     yield from _unknown(folder, taken)
     for name in folder.folders:
         if depth:
             yield from _search(path / name, options, depth - 1)
         else:
-            yield Met(path=path / name, left_out=f"not looked into: more than {MAX_DEPTH} folders deep")
+            yield LeftOut(path=path / name, reason=f"not looked into: more than {MAX_DEPTH} folders deep")
 
 
-def _read(known: Format, path: Path, options: ReaderOptions) -> Iterator[Met]:
+def _read(known: Format, path: Path, options: ReaderOptions) -> Iterator[Drive | LeftOut]:
     try:
-        drives = known.read(path, options)
+        yield from known.read(path, options)
     except DriveError as e:
-        yield Met(path=path, left_out=str(e), failed=True)
-        return
-    yield from (Met(path=d.path, drive=d) for d in drives)
+        yield LeftOut(path=path, reason=str(e), failed=True)
 
 
-def _unknown(folder: Folder, taken: set[str]) -> Iterator[Met]:
+def _unknown(folder: Folder, taken: set[str]) -> Iterator[LeftOut]:
     """Files that no reader knows, a line for each kind of them."""
     by_suffix: dict[str, list[str]] = {}
     for name in sorted(folder.files - taken):
@@ -215,15 +207,16 @@ def _unknown(folder: Folder, taken: set[str]) -> Iterator[Met]:
         others = f" (and {len(names) - 1:,} more {suffix or 'files without a suffix'})" if len(names) > 1 else ""
         # Whoever trains on pictures without labels may have meant these.
         missed = bool(taken) and suffix in LABELS
-        yield Met(path=folder.path / names[0], left_out=f"no reader knows it{others}", failed=missed)
+        yield LeftOut(path=folder.path / names[0], reason=f"no reader knows it{others}", failed=missed)
 
 
-def _once(drives: Sequence[Drive]) -> dict[tuple[Path, str], Drive]:
+def _once(found: Sequence[Drive | LeftOut]) -> dict[tuple[Path, str], Drive]:
     """The recordings by what makes them one and the same: where they lie, and their name there."""
-    found: dict[tuple[Path, str], Drive] = {}
-    for drive in drives:
-        found.setdefault((drive.path.resolve(), drive.id), drive)
-    return found
+    drives: dict[tuple[Path, str], Drive] = {}
+    for met in found:
+        if isinstance(met, Drive):
+            drives.setdefault((met.path.resolve(), met.id), met)
+    return drives
 
 
 def _require_acting(drives: Sequence[Drive], options: ReaderOptions) -> None:

@@ -53,10 +53,9 @@ def _read_table(path: Path, options: ReaderOptions) -> list[Drive]:
     """Raises DriveError: no column of the steering, a unit that cannot be told, or no usable row."""
     table = open_table(path)
     scale = options.full_scale(TABLE_FULL_SCALE_DEG)
-    steering, note = table.steering_deg(_by_place(table, options), scale)
-    throttle, seconds = table.throttle(), table.seconds(options)
     rows = Rows(path.parent, options)
-    further = table.further(rows.further)
+    labels, note = table.labels(_by_place(table, options), scale, rows.further)
+    seconds = table.seconds(options)
     finder, folders = FileFinder(path.parent), Folder.at(path.parent).folders
     names = next((cells for cells in table.columns.values() if _is_picture(next(filter(None, cells), ""))), [])
     for row, name in enumerate(names):
@@ -64,14 +63,9 @@ def _read_table(path: Path, options: ReaderOptions) -> list[Drive]:
         if picture is None:
             rows.skip("missing image" if name else "row without an image")
             continue
-        rows.add(
-            picture.name,
-            picture,
-            time_s=np.nan if seconds is None else float(seconds[row]),
-            steering=options.sign * float(steering[row]) / scale,
-            throttle=float(throttle[row]),
-            further=further[row],
-        )
+        time_s = np.nan if seconds is None else float(seconds[row])
+        steering, throttle, *further = labels[row]
+        rows.add(picture.name, picture, time_s=time_s, steering=steering, throttle=throttle, further=further)
     return [
         rows.drive(
             "picture-csv", ImageFrames, full_scale_deg=scale, name=f"{path.parent.name}/{path.stem}", notes=(note,)
@@ -114,9 +108,7 @@ def read_pictures(folder: Path, paths: list[Path], options: ReaderOptions) -> li
         UsageError: the pattern cannot be used.
     """
     pattern = _angle_pattern(options)
-    if pattern is None:
-        return [_read_unlabelled(folder, paths, options)]
-    matches = [(path, match) for path in paths if (match := pattern.fullmatch(path.stem))]
+    matches = [(path, match) for path in paths if pattern and (match := pattern.fullmatch(path.stem))]
     if len(matches) <= len(paths) / 2:
         return [_read_unlabelled(folder, paths, options)]
     if options.angle_pattern == ANGLE_PATTERN and _is_counter(matches):

@@ -93,12 +93,23 @@ class Table:
         cells = self.columns.get(column or "")
         return np.full(len(self), np.nan) if cells is None else np.array([to_number(c) for c in cells], np.float64)
 
-    def steering_deg(self, options: ReaderOptions, full_scale_deg: float) -> tuple[NDArray[np.float64], str]:
-        """The steering column in degrees, its sign as in the file, and a note on how it was read.
+    def labels(
+        self, options: ReaderOptions, full_scale_deg: float, further: Sequence[str]
+    ) -> tuple[list[list[float]], str]:
+        """For each row the steering in [-1, 1], + = right, the throttle and the columns `further`; NaN for no number.
+
+        And a note on how the steering was read.
 
         Raises:
-            DriveError: a column or a unit that cannot be told.
+            DriveError: a column or a unit of the steering that cannot be told.
         """
+        steering_deg, note = self._steering_deg(options, full_scale_deg)
+        columns = [self.numbers(name) for name in (self.named(THROTTLE), *further)]
+        labels = np.stack([options.sign * steering_deg / full_scale_deg, *columns], axis=1)
+        return labels.tolist(), note
+
+    def _steering_deg(self, options: ReaderOptions, full_scale_deg: float) -> tuple[NDArray[np.float64], str]:
+        """The column in degrees, its sign as in the file."""
         name = self.pick(options.csv_steering, STEERING, "--csv-steering")
         values = self.numbers(name)
         largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
@@ -117,15 +128,6 @@ class Table:
                 )
         note = f"steering read from column {name!r} in {unit}, + = {options.positive}"
         return values * degrees_per(unit, full_scale_deg), note
-
-    def throttle(self) -> NDArray[np.float64]:
-        """NaN without a column of that name."""
-        return self.numbers(self.named(THROTTLE))
-
-    def further(self, names: Sequence[str]) -> list[list[float]]:
-        """For each row the numbers in the columns `names`."""
-        columns = [self.numbers(name) for name in names]
-        return np.stack(columns, axis=1).tolist() if columns else [[] for _ in range(len(self))]
 
     def seconds(self, options: ReaderOptions) -> NDArray[np.float64] | None:
         """The time column, None without one. Raises DriveError: the one that was asked for is not there."""

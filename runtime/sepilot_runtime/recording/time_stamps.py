@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.recording.drive import NOMINAL_RATE_HZ, median
 
-__all__ = ["usable_time"]
+__all__ = ["nearest", "usable_time"]
 
 LONGEST_PAUSE_S = 600.0
 """A longer step between two time stamps is another session or a clock that was set, and no time of this recording."""
@@ -44,6 +44,14 @@ def usable_time(stamps: NDArray[np.float64], *, several_cameras: bool) -> tuple[
         return stamps - stamps[0], notes
     # What follows is right but for a constant.
     return np.concatenate(([0.0], np.cumsum(np.where(backwards | ahead, usual_s, steps)))), notes
+
+
+def nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The place in the sorted `times`, one or more, that is nearest to each of `wanted`."""
+    after = np.searchsorted(times, wanted).clip(1, max(1, len(times) - 1))
+    before = after - 1
+    after = after.clip(0, len(times) - 1)
+    return np.where(wanted - times[before] <= times[after] - wanted, before, after)
 
 
 def _wild(stamps: NDArray[np.float64]) -> NDArray[np.bool_]:

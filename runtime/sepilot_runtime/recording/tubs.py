@@ -49,16 +49,15 @@ _RECORD = re.compile(r"record_(\d{1,18})\.json")
 def _find_v2(folder: Folder) -> Iterator[Part]:
     """A manifest that names catalogs, or catalogs. Other tools write a `manifest.json`, too."""
     catalogs = frozenset(name for name in folder.files if name.endswith(".catalog"))
-    manifest = folder.path / MANIFEST
-    if not catalogs and MANIFEST in folder.files:
-        try:
-            if b'"paths"' not in read_regular(manifest, RECORDING_BYTES):
-                return
-        except OSError:  # Reading it says why.
-            pass
-    elif not catalogs:
-        return
-    yield Part(path=folder.path, files=catalogs | {MANIFEST})
+    if catalogs or (MANIFEST in folder.files and _names_catalogs(folder.path / MANIFEST)):
+        yield Part(path=folder.path, files=catalogs | {MANIFEST})
+
+
+def _names_catalogs(manifest: Path) -> bool:
+    try:
+        return b'"paths"' in read_regular(manifest, RECORDING_BYTES)
+    except OSError:  # Reading it says why.
+        return True
 
 
 def _find_v1(folder: Folder) -> Iterator[Part]:

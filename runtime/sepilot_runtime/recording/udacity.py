@@ -147,12 +147,10 @@ def _time(name: str) -> float:
     if not found:
         return math.nan
     try:
-        # The simulator writes milliseconds; the standard library reads microseconds. Read as UTC, which has no
-        # hour that comes twice.
-        moment = datetime.strptime(found[1] + "000", "%Y_%m_%d_%H_%M_%S_%f")
+        # Read as UTC, which has no hour that comes twice.
+        return datetime.strptime(found[1], "%Y_%m_%d_%H_%M_%S_%f").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return math.nan
-    return moment.replace(tzinfo=UTC).timestamp()
 
 
 UDACITY = Format(

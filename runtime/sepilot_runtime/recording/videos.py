@@ -17,6 +17,7 @@ from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import Folder
 from sepilot_runtime.recording.rows import Rows, more_than_strays
 from sepilot_runtime.recording.tables import Table, open_table
+from sepilot_runtime.recording.time_stamps import nearest
 
 __all__ = ["VIDEOS", "csv_beside"]
 
@@ -64,20 +65,16 @@ def _read_with(video: Path, beside: Path, options: ReaderOptions) -> Drive:
     """
     table = open_table(beside)
     scale = options.full_scale(FULL_SCALE_DEG)
-    steering, unit_note = table.steering_deg(options, scale)
-    throttle = table.throttle()
+    rows = Rows(video, options)
+    labels, unit_note = table.labels(options, scale, rows.further)
     info = video_info(video)
     numbers, which, number_note = _pairs(table, info, options)
     seconds, time_notes = _seconds(table, options, numbers, which, info.rate_hz)
-    rows = Rows(video, options)
-    further = table.further(rows.further)
     for number, row, time_s in zip(numbers, which, seconds, strict=True):
         if 0 <= number < info.frames:
-            label = options.sign * float(steering[row]) / scale
-            rows.add(
-                str(number), number, time_s=float(time_s), steering=label, throttle=float(throttle[row]),
-                further=further[row],
-            )  # fmt: skip
+            steering, throttle, *further = labels[row]
+            name = str(number)
+            rows.add(name, number, time_s=float(time_s), steering=steering, throttle=throttle, further=further)
         else:
             rows.skip("row names a frame that the video lacks")
     if without_row := info.frames - len(set(numbers) & set(range(info.frames))):
@@ -110,21 +107,13 @@ def _pairs(table: Table, info: VideoInfo, options: ReaderOptions) -> tuple[list[
         times = seconds[known] - seconds[known[0]]
         length = info.frames / info.rate_hz
         if abs(times[-1] - length) <= max(SAME_LENGTH_S, SAME_LENGTH * length):
-            nearest = known[_nearest(times, np.arange(info.frames) / info.rate_hz)]
+            which = known[nearest(times, np.arange(info.frames) / info.rate_hz)]
             note = f"no frame column: {len(rows):,} rows put to {info.frames:,} frames by time, from the first of each"
-            return list(range(info.frames)), nearest.tolist(), note
+            return list(range(info.frames)), which.tolist(), note
     raise DriveError(
         f"{table.path}: a row for each of {info.frames:,} frames expected, or times as long as the video, found "
         f"{len(rows):,} rows; name the column of frame numbers with --csv-frame, or that of the times with --csv-time"
     )
-
-
-def _nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The place in the sorted `times` that is nearest to each of `wanted`."""
-    after = np.searchsorted(times, wanted).clip(1, max(1, len(times) - 1))
-    before = after - 1
-    after = after.clip(0, len(times) - 1)
-    return np.where(wanted - times[before] <= times[after] - wanted, before, after)
 
 
 def _frame_numbers(values: NDArray[np.float64], frames: int) -> tuple[list[int], str]:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 from sepilot_runtime.base.errors import DriveError, FrameError
@@ -132,9 +131,7 @@ class CameraSource:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         # A driver that hangs in a read must not hang the program; the thread is a daemon and ends with it. Only the
         # thread itself gives the device back: doing so under a read that goes on crashes some drivers.

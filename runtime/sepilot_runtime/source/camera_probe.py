@@ -6,7 +6,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.base.opencv import cv2, silenced
@@ -36,11 +36,7 @@ class ModeProbe:
     @property
     def given(self) -> bool:
         """Format and size are those that were asked for; the rate may be lower."""
-        return (self.asked.fourcc, self.asked.width, self.asked.height) == (
-            self.got.fourcc,
-            self.got.width,
-            self.got.height,
-        )
+        return replace(self.asked, rate_hz=self.got.rate_hz) == self.got
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +49,14 @@ class CameraProbe:
         queued: frames that waited after a pause; each makes a slow reader's frame older by one period.
         measured_hz: rate at which frames arrived; 0 where none did.
         jitter_ms: 95th percentile of the deviation of a frame's interval from the median interval.
-        longest_ms: the longest interval.
         monotonic_stamps: the driver's time stamps are on the clock that ages are measured by.
     """
 
-    where: str
     default: Mode
     modes: tuple[ModeProbe, ...]
     queued: int
     measured_hz: float
     jitter_ms: float
-    longest_ms: float
     monotonic_stamps: bool
 
 
@@ -93,13 +86,11 @@ def probe_camera(
         modes = tuple(_modes(capture, (request or CameraRequest()).rate_hz or 60.0))
     deviations = sorted(abs(step - period_ns) for step in stamps)
     return CameraProbe(
-        where=where,
         default=default,
         modes=modes,
         queued=queued,
         measured_hz=round(1e9 / statistics.fmean(stamps), 2) if stamps else 0.0,
         jitter_ms=round(deviations[int(0.95 * (len(deviations) - 1))] / 1e6, 3) if stamps else 0.0,
-        longest_ms=round(max(stamps) / 1e6, 3) if stamps else 0.0,
         monotonic_stamps=monotonic,
     )
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["DEFAULT_RATE_HZ", "EndOfSource", "Frame", "LiveSource", "S", "Source", "SourceAround", "SourceInfo"]
 
@@ -88,9 +84,7 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Frame]: ...
     def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 class EndOfSource(Exception):
@@ -131,7 +125,5 @@ class SourceAround(Generic[S]):
         self._source.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._source.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._source.__exit__(*error)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import contract_of, frames, prediction_of, two_output_contract, write_tflite
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.contract import Scalar
 from sepilot_runtime.drive.shadow import Shadow
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot, Prediction, load_pilot
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import (
     PICTURE,
     STEERING,
@@ -29,7 +30,6 @@ from sepilot_runtime.base.errors import ContractError, OutputError, UsageError
 from sepilot_runtime.commands.explain import main
 from sepilot_runtime.contract.contract import FrameInput, FrameStatistics, Picture
 from sepilot_runtime.contract.preprocess import crop_box, picture_of
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.explain import heatmap
 from sepilot_runtime.explain.explanation import Survey, choose

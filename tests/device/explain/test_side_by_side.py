@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import (
     BIAS,
     STEERING,
@@ -25,7 +26,7 @@ from model_factory import (
 from sepilot_runtime.base.errors import DriveError, OutputError, UsageError
 from sepilot_runtime.commands.compare import main
 from sepilot_runtime.contract.contract import Picture, Scalar
-from sepilot_runtime.engine.engines import ConstantEngine
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.explain.side_by_side import (
     Answers,
@@ -40,10 +41,15 @@ from sepilot_runtime.source.protocol import Frame
 
 
 def said(a: NDArray[np.floating], b: NDArray[np.floating], recorded: NDArray[np.floating] | None = None) -> Said:
+    labels = np.full(len(a), np.nan) if recorded is None else np.asarray(recorded, np.float64)
+    constant = np.nan if recorded is None else labels.mean()
     return Said(
-        output=STEERING,
+        outputs=(STEERING, STEERING),
+        decoded=(a / STEERING.scale, b / STEERING.scale),
         values=np.array([a, b], np.float64),
-        recorded=np.full(len(a), np.nan) if recorded is None else np.asarray(recorded, np.float64),
+        contrary=task_of(STEERING).contrary(a / STEERING.scale, b / STEERING.scale),
+        recorded=labels,
+        errors=np.abs(np.stack([a, b, np.full(len(a), constant)]) - labels),
     )
 
 
@@ -61,7 +67,7 @@ def test_the_figures_of_a_known_difference() -> None:
     a = np.array([-10.0, -1.0, 0.2, 1.0, 10.0])
     b = a + np.array([0.0, 2.0, -0.5, 0.3, -4.0])
     found = difference(said(a, b))
-    assert found.frames == 5 and found.sign_flips == 1
+    assert found.frames == 5 and found.contrary == 1
     assert found.mean == pytest.approx(1.36) and found.bias == pytest.approx(-0.44)
     assert found.p50 == pytest.approx(0.5) and found.p99 == found.max == pytest.approx(4.0)
     assert found.far == pytest.approx(3 / 5)
@@ -71,7 +77,7 @@ def test_the_figures_of_a_known_difference() -> None:
 def test_a_file_and_itself_do_not_differ() -> None:
     a = np.linspace(-20, 20, 50)
     found = difference(said(a, a))
-    assert found.max == found.far == found.sign_flips == 0 and found.correlation == pytest.approx(1)
+    assert found.max == found.far == found.contrary == 0 and found.correlation == pytest.approx(1)
 
 
 def test_a_constant_correlates_with_nothing() -> None:

@@ -22,11 +22,12 @@ import cv2
 import numpy as np
 import pytest
 
+from fakes import ListSink
 from model_factory import prediction_of
 from repository import TESTS
 from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.drive.state import State
-from sepilot_runtime.drive.step import ListSink, Sink, Step
+from sepilot_runtime.drive.step import Sink, Step
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.mqtt import MqttSink

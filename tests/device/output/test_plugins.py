@@ -13,7 +13,8 @@ import pytest
 from model_factory import write_frames, write_tflite
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.processes import own_environment
-from sepilot_runtime.engine.engines import engine_named, open_engine
+from sepilot_runtime.engine.engines import open_engine
+from sepilot_runtime.engine.names import engine_named
 from sepilot_runtime.output.registry import open_bare, open_output
 
 LAMP = """

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from fake_smbus2.smbus2 import Chip
+from fakes import ListSink
 from repository import TESTS
 from sepilot_runtime.base.errors import OutputError
 from sepilot_runtime.drive.state import State
-from sepilot_runtime.drive.step import ListSink, Sink, Step
+from sepilot_runtime.drive.step import Sink, Step
 from sepilot_runtime.output import watchdog
 from sepilot_runtime.output.registry import open_bare, open_output
 from sepilot_runtime.output.watchdog import IGNORED, Guarded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from typing import Any
 
@@ -15,7 +14,7 @@ from fake_capture import FakeCamera, black, frames, nv12_of, yuyv_of
 from model_factory import frames as road_frames
 from sepilot_runtime.base.errors import FrameError
 from sepilot_runtime.base.images import decode_image
-from sepilot_runtime.commands.camera_arguments import add_camera_arguments, camera_request
+from sepilot_runtime.commands.drive_request import drive_request
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor, picture_of
 from sepilot_runtime.source.camera import CameraSource, open_camera
@@ -107,9 +106,7 @@ def test_the_format_it_opened_with_is_set_again_when_no_other_is_better() -> Non
 
 
 def parsed(*argv: str) -> CameraRequest:
-    parser = argparse.ArgumentParser()
-    add_camera_arguments(parser)
-    return dataclasses.replace(camera_request(parser.parse_args(argv)), picture=GRAY)
+    return dataclasses.replace(drive_request(["m.tflite", "--source", "0", *argv]).camera, picture=GRAY)
 
 
 def test_the_flags_make_the_request() -> None:

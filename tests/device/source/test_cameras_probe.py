@@ -43,10 +43,10 @@ def test_queued_frames_are_counted(depth: int) -> None:
 def test_rate_and_jitter_are_measured() -> None:
     steady = probed(stamped=True)
     assert steady.measured_hz == pytest.approx(30, abs=0.01)
-    assert steady.jitter_ms == 0 and steady.longest_ms == pytest.approx(33.3, abs=0.1)
+    assert steady.jitter_ms == 0
     assert steady.monotonic_stamps
     shaky = probed(script=[frames(10), *([*frames(4), *slow(1, 0.02)] for _ in range(20))])
-    assert shaky.jitter_ms == pytest.approx(20, abs=1) and shaky.longest_ms == pytest.approx(53.3, abs=1)
+    assert shaky.jitter_ms == pytest.approx(20, abs=1)
     assert shaky.measured_hz < 28 and not shaky.monotonic_stamps
 
 

@@ -48,23 +48,15 @@ class PictureSet:
     """The readable frames of a drive as pictures.
 
     Attributes:
+        drive: those frames alone; what does not decode is among its `skipped`.
         pictures: uint8 (n, height, width, channels), in the cache.
-        time_s, labels, camera, names: as in `Drive`, (n,) each.
-        skipped: reason to count, of the reader and of the decoder together.
         fingerprint: SHA-256 over the frames' names, file sizes and the labels that `load_pictures` was asked for; the
             same wherever the drive lies.
     """
 
-    drive_id: str
+    drive: Drive
     pictures: StoredPictures
-    time_s: NDArray[np.float64]
-    labels: Mapping[str, NDArray[np.float32]]
-    camera: NDArray[np.int8]
-    names: tuple[str, ...]
-    skipped: Mapping[str, int]
     fingerprint: str
-    full_scale_deg: float
-    rate_hz: float
 
 
 def default_cache() -> Path:
@@ -102,13 +94,11 @@ def load_pictures(
     labels: Sequence[str] = ("steering",),
     cache_dir: Path | None = None,
     progress: bool = True,
-    workers: int | None = None,
 ) -> PictureSet:
     """Pictures of a drive's frames, from the cache or decoded into it.
 
     Args:
         labels: names of those that a net learns or is judged by: they are part of the fingerprint.
-        workers: threads that decode; one per core by default.
 
     Raises:
         DriveError: not one frame can be read.
@@ -120,30 +110,20 @@ def load_pictures(
     shape = (len(drive.frames), *picture.shape)
     bad = _read_info(info, pixels, shape)
     if bad is None:
-        bad = _decode(drive, picture, pixels, info, shape, progress=progress, workers=workers)
-    kept, skipped = _readable(drive, bad)
-    return PictureSet(
-        drive_id=drive.id,
-        pictures=StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows),
-        time_s=kept.time_s,
-        labels=kept.labels,
-        camera=kept.camera,
-        names=kept.names,
-        skipped=skipped,
-        fingerprint=_fingerprint(kept, labels),
-        full_scale_deg=kept.full_scale_deg,
-        rate_hz=kept.rate_hz,
-    )
+        bad = _decode(drive, picture, pixels, info, shape, progress=progress)
+    kept = _readable(drive, bad)
+    pictures = StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows)
+    return PictureSet(drive=kept, pictures=pictures, fingerprint=_fingerprint(kept, labels))
 
 
-def _readable(drive: Drive, bad: Mapping[int, str]) -> tuple[Drive, dict[str, int]]:
-    """The drive without the `bad` rows, and how many were skipped for which reason. Raises DriveError."""
+def _readable(drive: Drive, bad: Mapping[int, str]) -> Drive:
+    """The drive without the `bad` rows, which are skipped for their reasons. Raises DriveError."""
     good = np.array([row not in bad for row in drive.rows.tolist()], bool)
     if not good.any():
         first = next(iter(bad.values()))
         raise DriveError(f"{drive.path}: not one of {len(drive)} frames can be read, the first because the {first}")
     skipped = Counter(drive.skipped) + Counter(bad[row] for row in drive.rows[~good].tolist())
-    return drive.taken(np.flatnonzero(good)), dict(skipped)
+    return dataclasses.replace(drive.taken(np.flatnonzero(good)), skipped=dict(skipped))
 
 
 def _key(frames: Frames, picture: Picture) -> str:
@@ -189,14 +169,7 @@ def _sum(pixels: Path) -> int:
 
 
 def _decode(
-    drive: Drive,
-    picture: Picture,
-    pixels: Path,
-    info: Path,
-    shape: tuple[int, ...],
-    *,
-    progress: bool,
-    workers: int | None,
+    drive: Drive, picture: Picture, pixels: Path, info: Path, shape: tuple[int, ...], *, progress: bool
 ) -> dict[int, str]:
     bad: dict[int, str] = {}
     _sweep(pixels.parent)
@@ -206,20 +179,13 @@ def _decode(
             os.posix_fallocate(file.fileno(), 0, math.prod(shape))
         target = np.memmap(part, np.uint8, "r+", shape=shape)
         # A video has one position; a second reader would only make the first one start over.
-        threads = 1 if drive.frames.sequential else workers or os.cpu_count()
+        threads = 1 if drive.frames.sequential else os.cpu_count()
+        chunks = (range(start, min(start + CHUNK, shape[0])) for start in range(0, shape[0], CHUNK))
         with ThreadPoolExecutor(threads) as pool:
-            futures = pool.map(
-                lambda start: _decode_rows(drive.frames, picture, target, range(start, min(start + CHUNK, shape[0]))),
-                range(0, shape[0], CHUNK),
-            )
-            try:
-                for found in futures:
-                    bad.update(found)
-                    advance(CHUNK)
-            except BaseException:
-                # Ctrl-C must not wait for the rest of the drive.
-                pool.shutdown(cancel_futures=True)
-                raise
+            # Ctrl-C does not wait for the rest of the drive: who leaves the loop cancels what has not begun.
+            for found in pool.map(lambda rows: _decode_rows(drive.frames, picture, target, rows), chunks):
+                bad.update(found)
+                advance(CHUNK)
         target.flush()
         checksum = _sum(part)
     reasons = {str(row): reason for row, reason in bad.items()}

@@ -46,14 +46,12 @@ class FrameLabels:
 
     def take(self, index: Index) -> Self:
         """The frames at `index`, in its order."""
-        return dataclasses.replace(self, **self._taken(index))
-
-    def _taken(self, index: Index) -> dict[str, Any]:
-        return {
-            "labels": {name: values[index] for name, values in self.labels.items()},
-            "drives": tuple(self.drives[i] for i in index) if self.drives else (),
-            "names": tuple(self.names[i] for i in index) if self.names else (),
-        }
+        return dataclasses.replace(
+            self,
+            labels={name: values[index] for name, values in self.labels.items()},
+            drives=tuple(self.drives[i] for i in index) if self.drives else (),
+            names=tuple(self.names[i] for i in index) if self.names else (),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -62,14 +60,14 @@ class FrameSet(FrameLabels):
 
     pictures: Pictures
 
-    def _taken(self, index: Index) -> dict[str, Any]:
+    def take(self, index: Index) -> Self:
         pictures = self.pictures
         taken: Pictures = (
             StoredPictures.joined([(pictures, np.asarray(index))])
             if isinstance(pictures, StoredPictures)
             else pictures[index]
         )
-        return {**FrameLabels._taken(self, index), "pictures": taken}
+        return dataclasses.replace(FrameLabels.take(self, index), pictures=taken)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

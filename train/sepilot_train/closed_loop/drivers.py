@@ -43,9 +43,6 @@ class PilotDriver:
         values = self._pilot.predict(frame).values
         return Command(steering=float(values[STEERING]), throttle=values.get(THROTTLE))
 
-    def reset(self) -> None:
-        """A pilot keeps nothing between frames."""
-
 
 def open_file_drivers(paths: Sequence[Path]) -> list[PilotDriver]:
     """Load model files and run their golden frames. Files of one name are told apart by their directories.
@@ -87,9 +84,6 @@ class ExpertDriver:
         throttle = self._simulator.expert_throttle() if self._slow else None
         return Command(steering=self._simulator.expert(), throttle=throttle)
 
-    def reset(self) -> None:
-        """The expert keeps nothing."""
-
 
 class ConstantDriver:
     """Holds the wheel. One that survives shows that the worlds ask for nothing, or that leaving goes unnoticed."""
@@ -102,6 +96,3 @@ class ConstantDriver:
 
     def command(self, frame: NDArray[np.uint8]) -> Command:
         return Command(steering=self._steering)
-
-    def reset(self) -> None:
-        """Nothing to forget."""

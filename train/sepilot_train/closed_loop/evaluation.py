@@ -30,7 +30,6 @@ __all__ = [
     "DriverKind",
     "evaluation_seeds",
     "run_closed_loop",
-    "sweep_delays",
 ]
 
 
@@ -51,7 +50,7 @@ class Command:
 
 
 class Driver(Protocol):
-    """Whatever drives. `reset` is called whenever the car is put somewhere else."""
+    """Whatever drives."""
 
     @property
     def name(self) -> str: ...
@@ -61,10 +60,6 @@ class Driver(Protocol):
 
     def command(self, frame: NDArray[np.uint8]) -> Command:
         """What to do at a frame (h, w, 3) uint8 BGR."""
-        ...
-
-    def reset(self) -> None:
-        """Forget what was before."""
         ...
 
 
@@ -166,22 +161,16 @@ def evaluation_seeds(worlds: int, offset: int = 0) -> range:
 
 
 def run_closed_loop(
-    simulator: Simulator, drivers: Sequence[Driver], seeds: Sequence[int], steps: int, delay_ms: float = 0.0
-) -> list[ClosedLoopResult]:
-    """Let every driver drive `steps` steps in every world, from the same start; one result per driver."""
-    return sweep_delays(simulator, drivers, seeds, steps, [delay_ms])
-
-
-def sweep_delays(
     simulator: Simulator,
     drivers: Sequence[Driver],
     seeds: Sequence[int],
     steps: int,
-    delays_ms: Sequence[float],
-    on_world: Callable[[], None] = lambda: None,
+    delays_ms: Sequence[float] = (0.0,),
+    *,
     max_throttle: float = 1.0,
+    on_world: Callable[[], None] = lambda: None,
 ) -> list[ClosedLoopResult]:
-    """`run_closed_loop` for several delays; results ordered by delay, then by driver.
+    """Let every driver drive `steps` steps in every world, from the same start, at every delay of its commands.
 
     Worlds are the outer loop: making one takes longer than going back to its start.
 
@@ -189,6 +178,9 @@ def sweep_delays(
         delays_ms: >= 0 each.
         max_throttle: a driver's throttle is cut off there.
         on_world: called after each drive, `len(seeds) * len(drivers) * len(delays_ms)` times.
+
+    Returns:
+        One for each delay and driver, ordered by delay, then by driver.
     """
     tallies = [[_Tally() for _ in drivers] for _ in delays_ms]
     for seed in seeds:
@@ -211,7 +203,6 @@ def _drive(
     commands = CommandDelay(delay_ms, simulator.rate_hz)
     throttles = CommandDelay(delay_ms, simulator.rate_hz, rest=min(USUAL_THROTTLE, max_throttle))
     frame, state = simulator.reset(seed)
-    driver.reset()
     errors, interventions = [], 0
     for _ in range(steps):
         errors.append(abs(state.cte_m))
@@ -226,7 +217,6 @@ def _drive(
         if state.off_road:
             interventions += 1
             frame, state = simulator.recentre()
-            driver.reset()
             commands.clear()
             throttles.clear()
     tally.cte_m.append(float(np.mean(errors)))

@@ -9,12 +9,11 @@ The layout of a tub stands in `sepilot_runtime.recording.tub_format`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,100 +23,80 @@ from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.base.files import atomic_directory
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.recording import tub_format
-from sepilot_train.simulator.protocol import EVALUATION_SEED, USUAL_THROTTLE, Simulator, State
+from sepilot_train.simulator.protocol import EVALUATION_SEED, USUAL_THROTTLE, Simulator
 
-__all__ = ["Recording", "TubWriter", "record"]
+__all__ = ["Recording", "new_tub", "record"]
 
 JPEG_QUALITY = 95
 SIMULATED_START = datetime(2026, 1, 1, tzinfo=UTC)
 """When simulated clocks start. A clock of the wall would make equal seeds give unequal drives."""
+STARTED_S = SIMULATED_START.timestamp()
 
 
 class TubWriter:
-    """Writes one tub. A context manager: the tub appears at `path` whole, at the end, or not at all."""
+    """Writes a tub into a folder, frame by frame; `new_tub` makes one."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        rate_hz: float,
-        started: datetime = SIMULATED_START,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        """`metadata` goes into the manifest; `full_scale_deg` there tells a reader the wheels' angle at steering 1."""
-        self._path, self._rate_hz, self._started_s = path, rate_hz, started.timestamp()
-        self._metadata = dict(metadata or {})
-        self._day = started.strftime("%y-%m-%d")
-        self._sessions = [f"{self._day}_0"]
+    def __init__(self, path: Path, *, rate_hz: float, metadata: Mapping[str, Any]) -> None:
+        self._path, self._rate_hz, self._metadata = path, rate_hz, metadata
+        self._sessions: list[str] = []
         self._rows: list[str] = []
         self._catalogs: list[str] = []
         self._count = 0
-        self._part: Path
-        self._stack = ExitStack()
+        self.new_session()
 
-    def __enter__(self) -> TubWriter:
-        """
-        Raises:
-            OutputError: the path exists or cannot be written.
-        """
-        self._part = self._stack.enter_context(atomic_directory(self._path))
-        (self._part / tub_format.IMAGES).mkdir()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            try:
-                self._write_catalog()
-                self._write_manifest()
-            except OSError as e:
-                kind, error, trace = type(e), e, e.__traceback__
-                self._stack.__exit__(kind, error, trace)
-                raise
-        self._stack.__exit__(kind, error, trace)
-
-    def add(
-        self, frame: NDArray[np.uint8], steering: float, throttle: float = USUAL_THROTTLE, mode: str = "user"
-    ) -> None:
+    def add(self, frame: NDArray[np.uint8], steering: float, throttle: float = USUAL_THROTTLE) -> None:
         """Append one frame, (H, W, 3) uint8 BGR, with its labels; steering in [-1, 1], + = right."""
-        target = self._part / tub_format.IMAGES / tub_format.image_name(self._count)
+        target = self._path / tub_format.IMAGES / tub_format.image_name(self._count)
         done, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not done:
             raise OutputError(f"{target}: OpenCV cannot encode a frame of shape {frame.shape}")
         target.write_bytes(data.tobytes())
-        time_s = self._started_s + self._count / self._rate_hz
+        time_s = STARTED_S + self._count / self._rate_hz
         self._rows.append(
             tub_format.row(
-                self._count, session=self._sessions[-1], time_s=time_s, steering=steering, throttle=throttle, mode=mode
+                self._count, session=self._sessions[-1], time_s=time_s, steering=steering, throttle=throttle,
+                mode="user",
             )
-        )
+        )  # fmt: skip
         self._count += 1
         if len(self._rows) == tub_format.ROWS_PER_CATALOG:
             self._write_catalog()
 
     def new_session(self) -> None:
         """Mark that the next frame does not follow from the last one."""
-        self._sessions.append(f"{self._day}_{len(self._sessions)}")
+        self._sessions.append(f"{SIMULATED_START:%y-%m-%d}_{len(self._sessions)}")
+
+    def finish(self) -> None:
+        """Write what is left of the rows, and the manifest, without which it is no tub."""
+        if self._rows:
+            self._write_catalog()
+        text = tub_format.manifest(
+            metadata=self._metadata, sessions=self._sessions, catalogs=self._catalogs, count=self._count,
+            created_s=STARTED_S,
+        )  # fmt: skip
+        (self._path / "manifest.json").write_text(text, encoding="utf-8")
 
     def _write_catalog(self) -> None:
-        if not self._rows:
-            return
         name = f"catalog_{len(self._catalogs)}.catalog"
-        (self._part / name).write_text("".join(self._rows), encoding="utf-8")
-        text = tub_format.catalog_manifest(
-            name, self._rows, start_index=self._count - len(self._rows), created_s=self._started_s
-        )
-        (self._part / f"{name}_manifest").write_text(text, encoding="utf-8")
+        (self._path / name).write_text("".join(self._rows), encoding="utf-8")
+        first = self._count - len(self._rows)
+        text = tub_format.catalog_manifest(name, self._rows, start_index=first, created_s=STARTED_S)
+        (self._path / f"{name}_manifest").write_text(text, encoding="utf-8")
         self._catalogs.append(name)
         self._rows = []
 
-    def _write_manifest(self) -> None:
-        text = tub_format.manifest(
-            metadata=self._metadata, sessions=self._sessions, catalogs=self._catalogs, count=self._count,
-            created_s=self._started_s,
-        )  # fmt: skip
-        (self._part / "manifest.json").write_text(text, encoding="utf-8")
+
+@contextmanager
+def new_tub(path: Path, *, rate_hz: float, metadata: Mapping[str, Any]) -> Iterator[TubWriter]:
+    """Make the folder `path` with a tub that is whole at the end of the block.
+
+    Args:
+        metadata: for the manifest; its `full_scale_deg` tells a reader the wheels' angle at steering 1.
+    """
+    (path / tub_format.IMAGES).mkdir(parents=True)
+    tub = TubWriter(path, rate_hz=rate_hz, metadata=metadata)
+    yield tub
+    tub.finish()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +200,7 @@ def _record_drive(
     kicker = _Kicks(np.random.default_rng([seed, 4]), simulator.rate_hz)
     errors: list[float] = []
     recentred = 0
-    with TubWriter(path, rate_hz=simulator.rate_hz, metadata=metadata) as tub:
+    with new_tub(path, rate_hz=simulator.rate_hz, metadata=metadata) as tub:
         frame, state = simulator.reset(seed)
         for _ in range(frames):
             steering = simulator.expert()
@@ -231,7 +210,10 @@ def _record_drive(
             kick = kicker.step() if kicks else 0.0
             frame, state = simulator.step(steering + kick, throttle if slow else None)
             if state.off_road:
-                frame, state = _put_back(simulator, kicker, tub)
+                # No frame from beside the road: the net would learn to see it as a place to be.
+                kicker.stop()
+                tub.new_session()
+                frame, state = simulator.recentre()
                 recentred += 1
             progress()
     return Recording(
@@ -242,10 +224,3 @@ def _record_drive(
         mean_cte_m=float(np.mean(errors)),
         max_cte_m=max(errors),
     )
-
-
-def _put_back(simulator: Simulator, kicker: _Kicks, tub: TubWriter) -> tuple[NDArray[np.uint8], State]:
-    """No frame from beside the road: the net would learn to see it as a place to be."""
-    kicker.stop()
-    tub.new_session()
-    return simulator.recentre()

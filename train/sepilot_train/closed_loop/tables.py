@@ -93,33 +93,36 @@ def record_of(
     )
 
 
-def print_tables(
-    simulator: Simulator, seeds: Sequence[int], steps: int, results: Sequence[ClosedLoopResult], console: Console
-) -> None:
+def print_tables(record: ClosedLoop) -> None:
     """A table for each delay and, where there are several, one of worlds survived over delay."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
     console.print(
-        f"{simulator.name}: {len(seeds)} unseen worlds (seeds {seeds[0]}-{seeds[-1]}) of {steps} steps "
-        f"= {steps / simulator.rate_hz:g} s at {simulator.speed_mps:g} m/s.\n"
+        f"{record.simulator}: {record.worlds} unseen worlds "
+        f"(seeds {record.first_seed}-{record.first_seed + record.worlds - 1}) of {record.steps} steps "
+        f"= {record.steps / record.rate_hz:g} s at {record.speed_mps:g} m/s.\n"
         "worlds: driven without leaving the road, and the share of worlds that this speaks for; CTE: distance from the "
         "centre line, mean over worlds and maximum; /km: put back on the road. Intervals are 95 %."
     )
-    delays = list(dict.fromkeys(r.delay_ms for r in results))
-    for delay_ms in delays:
-        _print_delay([r for r in results if r.delay_ms == delay_ms], results, simulator.speed_mps, console)
-    if len(delays) > 1:
-        _print_survival(delays, results, simulator.speed_mps, console)
+    for delay_ms in record.delays_ms:
+        _print_delay(record, delay_ms, console)
+    if len(record.delays_ms) > 1:
+        console.print("\nWorlds survived, by delay and the distance driven in it", style="bold")
+        grid = _grid([f"{ms:g} ms\n{ms / 1000 * record.speed_mps:.2f} m" for ms in record.delays_ms])
+        for name in record.drivers:
+            rows = [row for row in record.results if row.driver == name]
+            grid.add_row(escape(name), *(f"{row.survived}/{row.worlds}" for row in rows))
+        console.print(grid)
 
 
-def _print_delay(
-    rows: Sequence[ClosedLoopResult], results: Sequence[ClosedLoopResult], speed_mps: float, console: Console
-) -> None:
-    delay_ms = rows[0].delay_ms
-    title = f"\nDelay {delay_ms:g} ms = {delay_ms / 1000 * speed_mps:.2f} m" if delay_ms else "\nNo added delay"
+def _print_delay(record: ClosedLoop, delay_ms: float, console: Console) -> None:
+    rows = record.at(delay_ms)
+    title = f"\nDelay {delay_ms:g} ms = {delay_ms / 1000 * record.speed_mps:.2f} m" if delay_ms else "\nNo added delay"
     console.print(title, style="bold")
-    several = len({row.mean_speed_mps for row in results}) > 1
+    several = len({row.mean_speed_mps for row in record.results}) > 1
     grid = _grid(("worlds", "95 %", "CTE cm", "max", "laps", *(["m/s"] if several else []), "/km", "vs Keras", "µs"))
     for row in rows:
-        ratio = against_model(row, results)
         half = (row.mean_cte_high_m - row.mean_cte_low_m) / 2
         grid.add_row(
             escape(row.driver),
@@ -130,29 +133,16 @@ def _print_delay(
             f"{row.laps:.1f}",
             *([f"{row.mean_speed_mps:.2f}"] if several else []),
             f"{row.interventions_per_km:.1f}",
-            _change(ratio) if ratio and row.kind is DriverKind.FILE else "",
+            _change(row.vs_model) if row.vs_model and row.kind is DriverKind.FILE else "",
             f"{row.latency_us_p50:.0f}" if row.kind is not DriverKind.CONTROL else "",
         )
     console.print(grid)
-    files = sorted((r for r in rows if r.kind is DriverKind.FILE), key=lambda r: r.latency_us_p50)
-    if files:
-        slowest = files[-1]
+    if files := sorted((r for r in rows if r.kind is DriverKind.FILE), key=lambda r: r.latency_us_p50):
+        fastest, slowest = files[0], files[-1]
         console.print(
             f"Road driven from frame to command: {slowest.reaction_m * 1000:.2f} mm with the slowest file "
-            f"({escape(slowest.driver)}), {files[0].reaction_m * 1000:.2f} mm with the fastest."
+            f"({escape(slowest.driver)}), {fastest.reaction_m * 1000:.2f} mm with the fastest."
         )
-
-
-def _print_survival(
-    delays: Sequence[float], results: Sequence[ClosedLoopResult], speed_mps: float, console: Console
-) -> None:
-    headings = [f"{delay_ms:g} ms\n{delay_ms / 1000 * speed_mps:.2f} m" for delay_ms in delays]
-    console.print("\nWorlds survived, by delay and the distance driven in it", style="bold")
-    grid = _grid(headings)
-    for name in dict.fromkeys(r.driver for r in results):
-        at = {r.delay_ms: r for r in results if r.driver == name}
-        grid.add_row(escape(name), *(f"{at[d].survived}/{at[d].worlds}" for d in delays))
-    console.print(grid)
 
 
 def _grid(columns: Sequence[str]) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.commands.arguments import request_of, seed
+from sepilot_runtime.commands.arguments import flag, request_from, seed, switch
 
 if TYPE_CHECKING:
     from sepilot_train.closed_loop.evaluation import ClosedLoopResult, Driver
@@ -49,72 +49,6 @@ Exit code: 0 measured, 1 a file survives fewer worlds than --min-survived,
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClosedLoopRequest:
-    """A field per flag, as its help says it."""
-
-    files: tuple[Path, ...]
-    run: Path | None
-    simulator: str
-    worlds: int
-    steps: int
-    delay_ms: tuple[float, ...]
-    max_throttle: float
-    seed: int
-    min_survived: int | None
-    json: bool
-
-
-def main(argv: Sequence[str]) -> int:
-    request = request_of(ClosedLoopRequest, _parser().parse_args(argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from sepilot_runtime.engine.model_file import model_files
-    from sepilot_train.base.progress import progress_bar
-    from sepilot_train.closed_loop.evaluation import evaluation_seeds, sweep_delays
-    from sepilot_train.closed_loop.tables import print_tables, record_of
-    from sepilot_train.simulator import open_simulator
-
-    _require_sense(request)
-    files = model_files(request.files)
-    simulator = open_simulator(request.simulator)
-    drivers = _open_drivers(files, request.run, simulator)
-    places = {driver.name: str(path) for driver, path in zip(drivers, files, strict=False)}
-    seeds = evaluation_seeds(request.worlds, request.seed)
-    with progress_bar("driving", len(seeds) * len(drivers) * len(request.delay_ms)) as advance:
-        results = sweep_delays(
-            simulator, drivers, seeds, request.steps, request.delay_ms, advance, request.max_throttle
-        )
-    if request.json:
-        record = record_of(simulator, seeds, request.steps, results, _conditions(), places)
-        print(json.dumps(dataclasses.asdict(record), indent=2))
-    else:
-        from rich.console import Console
-
-        print_tables(simulator, seeds, request.steps, results, Console(highlight=False))
-    return 0 if _enough_survived(results, request.min_survived) else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot closed-loop",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("files", metavar="FILE", nargs="*", type=Path, help="model files, or directories of them")
-    add("--run", metavar="DIR", type=Path, help="drive the training model of this run as well, to compare with")
-    add("--simulator", default="builtin", metavar="NAME", help="builtin (default), carracing, panda3d")
-    add("--worlds", type=int, default=24, metavar="N", help="how many worlds (default: 24)")
-    add("--steps", type=int, default=600, metavar="N", help="steps in each world (default: 600)")
-    add("--delay-ms", type=_delays, default=[0.0], metavar="MS,…", help="delays of the steering (default: 0)")
-    add("--max-throttle", type=float, default=1.0, metavar="X", help="cut a model's own throttle off here (default: 1)")
-    add("--seed", type=seed, default=0, metavar="OFFSET", help="start at another world (default: 0)")
-    add("--min-survived", type=int, metavar="N", help="exit 1 if a file survives fewer at the least delay")
-    add("--json", action="store_true", help="print the figures as JSON instead of tables")
-    return parser
-
-
 def _delays(text: str) -> list[float]:
     try:
         delays = sorted({float(word) for word in text.split(",")})
@@ -125,11 +59,54 @@ def _delays(text: str) -> list[float]:
     return delays
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoopRequest:
+    files: tuple[Path, ...] = flag(
+        "model files, or directories of them", "FILE", positional=True, nargs="*", default=()
+    )
+    run: Path | None = flag("drive the training model of this run as well, to compare with", "DIR")
+    simulator: str = flag("builtin (default), carracing, panda3d", "NAME", default="builtin")
+    worlds: int = flag("how many worlds (default: 24)", "N", type=int, default=24)
+    steps: int = flag("steps in each world (default: 600)", "N", type=int, default=600)
+    delay_ms: tuple[float, ...] = flag("delays of the steering (default: 0)", "MS,…", type=_delays, default=(0.0,))
+    max_throttle: float = flag("cut a model's own throttle off here (default: 1)", "X", default=1.0)
+    seed: int = flag("start at another world (default: 0)", "OFFSET", type=seed, default=0)
+    min_survived: int | None = flag("exit 1 if a file survives fewer at the least delay", "N", type=int)
+    json: bool = switch("print the figures as JSON instead of tables")
+
+
+def main(argv: Sequence[str]) -> int:
+    request = request_from(argv, ClosedLoopRequest, "closed-loop", DESCRIPTION, EPILOG)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from sepilot_runtime.engine.model_file import model_files
+    from sepilot_train.base.progress import progress_bar
+    from sepilot_train.closed_loop.evaluation import evaluation_seeds, run_closed_loop
+    from sepilot_train.closed_loop.tables import print_tables, record_of
+    from sepilot_train.simulator import open_simulator
+
+    _require_sense(request)
+    files = model_files(request.files)
+    simulator = open_simulator(request.simulator)
+    drivers = _open_drivers(files, request.run, simulator)
+    places = {driver.name: str(path) for driver, path in zip(drivers, files, strict=False)}
+    seeds = evaluation_seeds(request.worlds, request.seed)
+    with progress_bar("driving", len(seeds) * len(drivers) * len(request.delay_ms)) as advance:
+        results = run_closed_loop(
+            simulator, drivers, seeds, request.steps, request.delay_ms,
+            max_throttle=request.max_throttle, on_world=advance,
+        )  # fmt: skip
+    record = record_of(simulator, seeds, request.steps, results, _conditions(), places)
+    if request.json:
+        print(json.dumps(dataclasses.asdict(record), indent=2))
+    else:
+        print_tables(record)
+    return 0 if _enough_survived(results, request.min_survived) else 1
+
+
 def _require_sense(request: ClosedLoopRequest) -> None:
-    for name, least in (("worlds", 1), ("steps", 1)):
-        value = getattr(request, name)
-        if value < least:
-            raise UsageError(f"--{name}: {least} or more expected, found {value}")
+    for name in ("worlds", "steps"):
+        if (value := getattr(request, name)) < 1:
+            raise UsageError(f"--{name}: 1 or more expected, found {value}")
     if not 0 < request.max_throttle <= 1:
         raise UsageError(f"--max-throttle: above 0 and at most 1 expected, found {request.max_throttle:g}")
     wanted = request.min_survived

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.commands.arguments import flag, request_from, switch
+from sepilot_runtime.commands.reader_arguments import READER, add_filter_arguments, drive_filter
+from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+
 if TYPE_CHECKING:
     from sepilot_runtime.recording.drive import Drive
-    from sepilot_runtime.recording.opening import Met
-    from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
+    from sepilot_runtime.recording.opening import LeftOut
 
 __all__ = ["main"]
 
@@ -30,64 +33,59 @@ BARS = " ▁▂▃▄▅▆▇█"
 BINS = 21
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrivesRequest:
+    paths: tuple[Path, ...] = flag("a recording, or a folder of recordings", "PATH", positional=True, nargs="+")
+    sheet: Path | None = flag("write a contact sheet, .jpg or .png", "FILE")
+    verify: bool = switch("decode every frame, to find the corrupt ones")
+    json: bool = switch("print the list as JSON")
+    reader: ReaderOptions
+    filter: DriveFilter
+
+
 def main(argv: Sequence[str]) -> int:
     from sepilot_runtime.base.errors import DriveError
-    from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
 
-    arguments = _parser().parse_args(argv)
-    if arguments.sheet is not None:
+    request = request_from(
+        argv, DrivesRequest, "drives",
+        "List recorded drives: frames kept and skipped and why, duration, rate, and how the steering lies.", EPILOG,
+        reader=READER, filter=(add_filter_arguments, drive_filter),
+    )  # fmt: skip
+    if request.sheet is not None:
         from sepilot_runtime.view.contact_sheet import require_picture_path
 
-        require_picture_path(arguments.sheet)
-    drives, left_out = _found(arguments.paths, reader_options(arguments), drive_filter(arguments))
+        require_picture_path(request.sheet)
+    drives, left_out = _found(request.paths, request.reader, request.filter)
     if not drives:
         raise DriveError(str(left_out[0]))
-    rows = [_row(d, _corrupt(d) if arguments.verify else {}) for d in drives]
-    if arguments.sheet is not None:
+    rows = [_row(d, _corrupt(d) if request.verify else {}) for d in drives]
+    if request.sheet is not None:
         from sepilot_train.base.contact_sheet import draw_sheet
 
-        draw_sheet(drives, arguments.sheet)
-    if arguments.json:
-        others = [{"path": str(met.path), "reason": met.left_out} for met in left_out]
+        draw_sheet(drives, request.sheet)
+    if request.json:
+        others = [{"path": str(other.path), "reason": other.reason} for other in left_out]
         print(json.dumps({"drives": rows, "left_out": others}, indent=2, allow_nan=False))
         return 0
-    _print(rows, [str(met) for met in left_out])
-    if arguments.sheet is not None:
-        print(f"contact sheet: {arguments.sheet}")
+    _print(rows, [str(other) for other in left_out])
+    if request.sheet is not None:
+        print(f"contact sheet: {request.sheet}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    from sepilot_runtime.commands.reader_arguments import add_filter_arguments, add_reader_arguments
-
-    parser = argparse.ArgumentParser(
-        prog="sepilot drives",
-        description="List recorded drives: frames kept and skipped and why, duration, rate, and how the steering lies.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a recording, or a folder of recordings")
-    parser.add_argument("--sheet", metavar="FILE", type=Path, help="write a contact sheet, .jpg or .png")
-    parser.add_argument("--verify", action="store_true", help="decode every frame, to find the corrupt ones")
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
-    add_reader_arguments(parser)
-    add_filter_arguments(parser)
-    return parser
-
-
-def _found(paths: Sequence[Path], options: ReaderOptions, wanted: DriveFilter) -> tuple[list[Drive], list[Met]]:
+def _found(paths: Sequence[Path], options: ReaderOptions, wanted: DriveFilter) -> tuple[list[Drive], list[LeftOut]]:
     """The drives with the wanted frames, and what was met besides and is none."""
     from sepilot_runtime.base.errors import DriveError
-    from sepilot_runtime.recording.opening import Met, meet
+    from sepilot_runtime.recording.opening import LeftOut, meet
 
-    drives, left_out = [], []
-    for met in meet(paths, options):
+    drives, others = meet(paths, options)
+    kept, left_out = [], []
+    for drive in drives:
         try:
-            drives += [met.drive.filtered(wanted)] if met.drive else []
-            left_out += [] if met.drive else [met]
+            kept.append(drive.filtered(wanted))
         except DriveError as e:
-            left_out.append(Met(path=met.path, left_out=str(e)))
-    return drives, left_out
+            left_out.append(LeftOut(path=drive.path, reason=str(e)))
+    return kept, left_out + others
 
 
 def _corrupt(drive: Drive) -> dict[str, int]:
@@ -109,14 +107,10 @@ def _corrupt(drive: Drive) -> dict[str, int]:
     found: Counter[str] = Counter()
     threads = 1 if drive.frames.sequential else os.cpu_count()
     with progress_bar(f"verifying {drive.id}", len(drive)) as advance, ThreadPoolExecutor(threads) as pool:
-        try:
-            for answer in pool.map(reason, range(len(drive))):
-                found[answer] += 1
-                advance(1)
-        except BaseException:
-            # Ctrl-C must not wait for the rest of the drive.
-            pool.shutdown(cancel_futures=True)
-            raise
+        # Ctrl-C does not wait for the rest of the drive: who leaves the loop cancels what has not begun.
+        for answer in pool.map(reason, range(len(drive))):
+            found[answer] += 1
+            advance()
     del found[""]
     return dict(found)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepilot_runtime.base.errors import ModelFileError
+from sepilot_runtime.commands.arguments import flag, request_from, switch
 
 if TYPE_CHECKING:
     from sepilot_train.inspect.table import LayerTable, Node
@@ -23,36 +24,27 @@ EPILOG = """examples:
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="sepilot inspect",
-        description="Print each layer's output size, parameters, multiply-accumulates, receptive field and stride, the "
-        "totals, and what will cost latency or accuracy on the car.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "model", metavar="NAME|FILE", help="a recipe, or a run directory, .keras, .tflite or .onnx file"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override one value of the recipe",
-    )
-    parser.add_argument("--json", action="store_true", help="print `layers`, `total` and `warnings` as JSON")
-    arguments = parser.parse_args(argv)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectRequest:
+    model: str = flag("a recipe, or a run directory, .keras, .tflite or .onnx file", "NAME|FILE", positional=True)
+    overrides: tuple[str, ...] = flag("override one value of the recipe", "KEY=VALUE", name="--set")
+    json: bool = switch("print `layers`, `total` and `warnings` as JSON")
 
+
+def main(argv: Sequence[str]) -> int:
+    request = request_from(
+        argv, InspectRequest, "inspect",
+        "Print each layer's output size, parameters, multiply-accumulates, receptive field and stride, the totals, and "
+        "what will cost latency or accuracy on the car.", EPILOG,
+    )  # fmt: skip
     from sepilot_train.inspect.table import layer_table
 
-    nodes, warnings = _read(arguments.model, arguments.overrides)
+    nodes, warnings = _read(request.model, request.overrides)
     table = layer_table(nodes, warnings)
-    if arguments.json:
+    if request.json:
         print(json.dumps(table.to_json(), indent=2))
     else:
-        _print(arguments.model, table)
+        _print(request.model, table)
     return 0
 
 

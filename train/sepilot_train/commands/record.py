@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepilot_runtime.commands.arguments import seed
+from sepilot_runtime.commands.arguments import flag, request_from, seed, switch
 
 if TYPE_CHECKING:
     from sepilot_train.closed_loop.recorder import Recording
@@ -24,68 +24,44 @@ EPILOG = """examples:
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRequest:
+    simulator: str = flag("builtin, carracing or panda3d (default: builtin)", "NAME", default="builtin")
+    out: Path = flag("a new folder for the drives", "DIR", required=True)
+    drives: int = flag("drives, each in a world of its own (default: 10)", "N", type=int, default=10)
+    frames: int = flag("frames per drive (default: 600)", "N", type=int, default=600)
+    seed: int = flag("of the first world; the next drives take the next (default: 0)", "S", type=seed, default=0)
+    no_kicks: bool = switch("perfect driving only; nets trained on it get lost")
+    slow_for_bends: bool = switch("slow down for bends, so that a net can learn the throttle")
+    json: bool = switch("print the table as JSON")
 
+
+def main(argv: Sequence[str]) -> int:
+    request = request_from(
+        argv, RecordRequest, "record",
+        "Let an expert that knows the track drive through simulated worlds, one drive each, and write what its camera "
+        "saw with what it steered. Random kicks on the steering, which the labels do not follow, record the way back "
+        "to the middle. The worlds are synthetic and say nothing about real roads.", EPILOG,
+    )  # fmt: skip
     from sepilot_runtime.base.claims import claimed
     from sepilot_runtime.base.files import require_new
     from sepilot_train.base.progress import progress_bar
     from sepilot_train.closed_loop.recorder import record
     from sepilot_train.simulator import open_simulator
 
-    with claimed(arguments.out):
-        require_new(arguments.out)
-        simulator = open_simulator(arguments.simulator)
-        with progress_bar("recording", arguments.drives * arguments.frames) as advance:
+    with claimed(request.out):
+        require_new(request.out)
+        simulator = open_simulator(request.simulator)
+        with progress_bar("recording", request.drives * request.frames) as advance:
             recordings = record(
-                simulator,
-                arguments.out,
-                drives=arguments.drives,
-                frames=arguments.frames,
-                seed=arguments.seed,
-                kicks=arguments.kicks,
-                slow_for_bends=arguments.slow_for_bends,
-                progress=advance,
-            )
-    if arguments.json:
+                simulator, request.out, drives=request.drives, frames=request.frames, seed=request.seed,
+                kicks=not request.no_kicks, slow_for_bends=request.slow_for_bends, progress=advance,
+            )  # fmt: skip
+    if request.json:
         print(json.dumps([dataclasses.asdict(recording) for recording in recordings], indent=2))
     else:
-        _print(arguments.out, recordings)
+        _print(request.out, recordings)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sepilot record",
-        description="Let an expert that knows the track drive through simulated worlds, one drive each, and write what "
-        "its camera saw with what it steered. Random kicks on the steering, which the labels do not follow, record the "
-        "way back to the middle. The worlds are synthetic and say nothing about real roads.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--simulator", metavar="NAME", default="builtin", help="builtin, carracing or panda3d (default: builtin)"
-    )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder for the drives")
-    parser.add_argument(
-        "--drives", metavar="N", type=int, default=10, help="drives, each in a world of its own (default: 10)"
-    )
-    parser.add_argument("--frames", metavar="N", type=int, default=600, help="frames per drive (default: 600)")
-    parser.add_argument(
-        "--seed",
-        metavar="S",
-        type=seed,
-        default=0,
-        help="of the first world; the next drives take the next (default: 0)",
-    )
-    parser.add_argument(
-        "--no-kicks", dest="kicks", action="store_false", help="perfect driving only; nets trained on it get lost"
-    )
-    parser.add_argument(
-        "--slow-for-bends", action="store_true", help="slow down for bends, so that a net can learn the throttle"
-    )
-    parser.add_argument("--json", action="store_true", help="print the table as JSON")
-    return parser
 
 
 MOST_ROWS = 12

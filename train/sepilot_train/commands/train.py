@@ -157,7 +157,8 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
     from sepilot_train.run.material import gather, open_sides
-    from sepilot_train.run.training import require_buildable, require_same, start_run, train_run
+    from sepilot_train.run.net import build_net
+    from sepilot_train.run.training import require_same, start_run, train_run
     from sepilot_train.run.validation import read_validation
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
@@ -168,14 +169,14 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     sides = open_sides(request, told=_left_out)
     usable_cache()
     start_keras()
-    require_buildable(recipe)
+    build_net(recipe)
     progress = sys.stderr.isatty()
     material = gather(request, recipe, sides=sides, progress=progress)
     _announce(request, recipe, material)
     if not resume:
         start_run(out, request, recipe, command)
     on_epoch = functools.partial(_say, recipe=recipe, every=not progress)
-    run = train_run(out, request, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
+    run = train_run(out, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
     found = read_validation(run.path)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
@@ -187,8 +188,8 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
 def _announce(request: Request, recipe: Recipe, material: Material) -> None:
     train, held = material.split.counts()
     skipped: Counter[str] = Counter()
-    for pictures in material.sets:
-        skipped.update(pictures.skipped)
+    for drive in material.drives:
+        skipped.update(drive.skipped)
     why = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
     how = {
         "given": "on the drives named with --val",
@@ -239,7 +240,7 @@ def _report(run: Run, found: Validation) -> None:
         before = f"{output.name}: " if len(outputs) > 1 else ""
         scale = output.scale if output.unit == "deg" else None
         best, still = (_number(m.mae, scale, 2), _number(m.constant_mae, scale, 2)) if scale else ("", "")
-        table.add_row(f"{before}{mine}", _number(m.r2), _number(m.mae), best, _number(m.mae_nonzero))
+        table.add_row(f"{before}{mine}", _number(m.r2), _number(m.mae), best, _number(m.figures.get("mae_nonzero")))
         table.add_row(f"{before}constant", _number(m.constant_r2), _number(m.constant_mae), still, "")
         if output is outputs[0]:
             seen = _number(leak.lookup_mae, scale, 2) if scale else ""

@@ -123,10 +123,10 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             _assign(self._net.variables, self._candidate)
         labels, said = self._validation.labels, predict(self._net, self._validation.pictures)
         loss, mae = {}, {}
-        for name in self._targets:
-            found = self._losses[name](labels[name][:, None], said[name][:, None])
+        for name, target in self._targets.items():
+            found = self._losses[name](labels[name][:, None], said[name].reshape(len(said[name]), -1))
             loss[name] = float(keras.ops.convert_to_numpy(found))
-            mae[name] = float(np.mean(np.abs(labels[name] - said[name])))
+            mae[name] = target.mae(labels[name], said[name])
         if self._settings.ema:
             _assign(self._net.variables, trained)
         total = sum(target.weight * loss[name] for name, target in self._targets.items())

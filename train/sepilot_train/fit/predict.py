@@ -17,7 +17,7 @@ def predict(net: Any, pictures: Pictures, batch: int = 256) -> dict[str, NDArray
     """What a net says to n uint8 pictures, fed as the runtime feeds them: float32 times 1/255.
 
     Returns:
-        By output, float32 (n,).
+        By output, float32 (n, *shape), or (n,) where it is one number.
     """
     net.jit_compile = compiles()
     # Keras's own `predict` makes a pipeline for each call, whose end is waited for as that of an epoch is.
@@ -25,9 +25,10 @@ def predict(net: Any, pictures: Pictures, batch: int = 256) -> dict[str, NDArray
         by_name(net.output_names, net.predict_on_batch(pictures[start : start + batch] * np.float32(1 / 255)))
         for start in range(0, len(pictures), batch)
     ]
-    names = parts[0] if parts else net.output_names
-    nothing = np.zeros((0, 1), np.float32)
-    return {name: np.concatenate([nothing, *(np.asarray(part[name]) for part in parts)])[:, 0] for name in names}
+    if not parts:
+        return {name: np.zeros(0, np.float32) for name in net.output_names}
+    found = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
+    return {name: values[:, 0] if values.shape[1:] == (1,) else values for name, values in found.items()}
 
 
 def by_name(names: Sequence[str], answer: Any) -> dict[str, Any]:

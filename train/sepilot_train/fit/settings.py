@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.ranges import require_in
@@ -101,7 +102,5 @@ class History:
     stopped_early: bool
 
 
-class OnEpoch(Protocol):
-    """Called with the row of each epoch, after its checkpoint is on disk."""
-
-    def __call__(self, row: dict[str, float], /) -> None: ...
+OnEpoch = Callable[[dict[str, float]], None]
+"""Called with the row of each epoch, after its checkpoint is on disk."""

@@ -78,18 +78,19 @@ def _keras_macs(layer: Any, taken: tuple[int, ...], shape: tuple[int, ...]) -> i
     if kind in ("Conv2D", "DepthwiseConv2D"):
         # The kernel is (rows, columns, in / groups, out), a depthwise one (rows, columns, in, multiplier): in both
         # cases each of its weights is used once per output place.
-        return shape[0] * shape[1] * math.prod(int(d) for d in layer.kernel.shape)
+        return shape[0] * shape[1] * _size(layer.kernel)
     if kind == "SeparableConv2D":
-        weights = math.prod(int(d) for d in layer.depthwise_kernel.shape) + math.prod(
-            int(d) for d in layer.pointwise_kernel.shape
-        )
+        weights = _size(layer.depthwise_kernel) + _size(layer.pointwise_kernel)
         return shape[0] * shape[1] * weights
     if kind == "Conv2DTranspose":
-        return taken[0] * taken[1] * math.prod(int(d) for d in layer.kernel.shape)
+        return taken[0] * taken[1] * _size(layer.kernel)
     if kind == "Dense":
-        places = math.prod(shape[:-1])
-        return places * math.prod(int(d) for d in layer.kernel.shape)
+        return math.prod(shape[:-1]) * _size(layer.kernel)
     return 0
+
+
+def _size(kernel: Any) -> int:
+    return math.prod(int(d) for d in kernel.shape)
 
 
 _DESTROYED_BY_INT8 = {"mish": "95 %", "softplus": "99 %", "selu": "120 %"}
@@ -103,10 +104,8 @@ def keras_warnings(model: Any) -> list[str]:
     graph = graph_of(model, inside=True)
     for call in sorted(graph.calls, key=lambda c: c.name):
         layer = call.layer
-        if call.kind == "BatchNormalization":
-            reason = graph.reason_apart(call, _FOLDED_INTO)
-            if reason:
-                unfoldable.append(f"{call.name} ({reason})")
+        if call.kind == "BatchNormalization" and (reason := graph.reason_apart(call, _FOLDED_INTO)):
+            unfoldable.append(f"{call.name} ({reason})")
         activation = getattr(getattr(layer, "activation", None), "__name__", "")
         if activation in _DESTROYED_BY_INT8:
             found.append(

@@ -143,16 +143,14 @@ def layer_table(nodes: Sequence[Node], warnings: Sequence[str] = ()) -> LayerTab
             output_shape=node.output_shape,
             parameters=node.parameters,
             macs=node.macs,
-            receptive_field=sight.field,
-            stride=sight.stride,
-            everything=sight.everything,
             role=node.role,
+            **sight._asdict(),
         )
     return LayerTable(rows=tuple(done.values()), warnings=tuple(warnings))
 
 
 class _Sight(NamedTuple):
-    field: Size | None
+    receptive_field: Size | None
     stride: Size | None
     everything: bool = False
 
@@ -165,7 +163,7 @@ def _see(node: Node, sources: Sequence[Row], whole: Size) -> _Sight:
     if node.role == "global":
         return _Sight(whole, None, everything=True)
     seen = _meet(sources, whole)
-    if node.role == "pointwise" or seen.field is None or seen.stride is None:
+    if node.role == "pointwise" or seen.receptive_field is None or seen.stride is None:
         return seen
     if node.role == "upsample":
         rows, columns = (max(1, seen.stride[i] // node.stride[i]) for i in (0, 1))
@@ -173,7 +171,7 @@ def _see(node: Node, sources: Sequence[Row], whole: Size) -> _Sight:
     stride = seen.stride[0] * node.stride[0], seen.stride[1] * node.stride[1]
     if seen.everything:
         return seen._replace(stride=stride)
-    rows, columns = (seen.field[i] + (node.kernel[i] - 1) * node.dilation[i] * seen.stride[i] for i in (0, 1))
+    rows, columns = (seen.receptive_field[i] + (node.kernel[i] - 1) * node.dilation[i] * seen.stride[i] for i in (0, 1))
     return _Sight((rows, columns), stride)
 
 

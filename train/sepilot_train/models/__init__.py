@@ -1,7 +1,7 @@
 """The nets, by name: `build_model("swift", (66, 100, 1), {})`."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
@@ -22,13 +22,13 @@ def build_model(
     builder: str,
     picture_shape: tuple[int, int, int],
     options: Mapping[str, Any],
-    outputs: Sequence[str] = ("steering",),
+    outputs: Mapping[str, int] = steering.STEERING,
     K: Any = None,
 ) -> Any:
     """Build the net `builder` for pictures of (height, width, channels).
 
-    The net has a number for each of `outputs`. `options` are the builder's keyword arguments. `K` is the layer
-    namespace; Keras 3 when not given.
+    The net has a head for each of `outputs`, of so many numbers. `options` are the builder's keyword arguments. `K` is
+    the layer namespace; Keras 3 when not given.
 
     Raises:
         RecipeError: the builder or an option is not known, or the picture is too small for the net.

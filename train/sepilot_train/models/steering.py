@@ -1,16 +1,18 @@
-"""The steering nets. Input "image": float32 in [0, 1], NHWC; a number (batch, 1) for each output, on the same features.
+"""The steering nets. Input "image": float32 in [0, 1], NHWC; a head for each output, on the same features.
 
-Each builder takes the layer namespace `K` (`keras` or `tf_keras`), the picture's (height, width, channels), the names
-of the outputs, and keyword options, which a recipe may set.
+Each builder takes the layer namespace `K` (`keras` or `tf_keras`), the picture's (height, width, channels), the outputs
+with how many numbers each has, and keyword options, which a recipe may set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sepilot_train.models import blocks
 
 Shape = tuple[int, int, int]
-Outputs = Sequence[str]
+Outputs = Mapping[str, int]
+STEERING: Outputs = MappingProxyType({"steering": 1})
 
 
 def _require_equal_lengths(**lists: Sequence[Any]) -> None:
@@ -20,15 +22,15 @@ def _require_equal_lengths(**lists: Sequence[Any]) -> None:
         )
 
 
-def _finish(K: Any, image: Any, features: Any, name: str, outputs: Sequence[str]) -> Any:
-    heads = [K.layers.Dense(1, name=output)(features) for output in outputs]
+def _finish(K: Any, image: Any, features: Any, name: str, outputs: Outputs) -> Any:
+    heads = [K.layers.Dense(size, name=output)(features) for output, size in outputs.items()]
     return K.Model(image, heads if len(heads) > 1 else heads[0], name=name)
 
 
 def build_v27(
     K: Any,
     picture_shape: Shape,
-    outputs: Outputs = ("steering",),
+    outputs: Outputs = STEERING,
     *,
     filters: Sequence[int] = (8, 16, 32, 64, 128),
     dense: Sequence[int] = (128, 64, 32, 16, 8),
@@ -55,7 +57,7 @@ def build_v27(
 def build_v27_foldable(
     K: Any,
     picture_shape: Shape,
-    outputs: Outputs = ("steering",),
+    outputs: Outputs = STEERING,
     *,
     filters: Sequence[int] = (8, 16, 32, 64, 128),
     dense: Sequence[int] = (128, 64, 32, 16, 8),
@@ -79,7 +81,7 @@ def build_v27_foldable(
 def build_swift(
     K: Any,
     picture_shape: Shape,
-    outputs: Outputs = ("steering",),
+    outputs: Outputs = STEERING,
     *,
     stem: int = 16,
     widths: Sequence[int] = (16, 32, 64, 96),
@@ -117,7 +119,7 @@ def build_swift(
 
 
 def build_pilotnet(
-    K: Any, picture_shape: Shape, outputs: Outputs = ("steering",), *, dense: Sequence[int] = (100, 50, 10)
+    K: Any, picture_shape: Shape, outputs: Outputs = STEERING, *, dense: Sequence[int] = (100, 50, 10)
 ) -> Any:
     """NVIDIA's PilotNet (Bojarski et al. 2016, arXiv 1604.07316, figure 4): 252,219 parameters at 66x200x3.
 
@@ -132,7 +134,7 @@ def build_pilotnet(
     return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "pilotnet", outputs)
 
 
-def build_donkey_linear(K: Any, picture_shape: Shape, outputs: Outputs = ("steering",), *, dropout: float = 0.2) -> Any:
+def build_donkey_linear(K: Any, picture_shape: Shape, outputs: Outputs = STEERING, *, dropout: float = 0.2) -> Any:
     """Donkeycar's default `linear` net: 817,028 parameters at 120x160x3 with its two outputs, steering and throttle."""
     image = x = K.Input(picture_shape, name="image")
     for number, (filters, kernel, stride) in enumerate(

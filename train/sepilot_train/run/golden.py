@@ -14,29 +14,28 @@ from sepilot_runtime.contract.preprocess import golden_copy, picture_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.frame_set import Answers
 from sepilot_train.fit.predict import predict
-from sepilot_train.run.material import Material
 
 __all__ = ["golden_frames"]
 
 
 def golden_frames(
-    material: Material, picture: Picture, net: Any, outputs: Sequence[Output], answers: Answers
+    drives: Sequence[Drive], picture: Picture, net: Any, outputs: Sequence[Output], answers: Answers
 ) -> tuple[Golden, ...]:
     """Small copies of held-out frames with the training model's answers: from end to end of each output's."""
-    owners = [(d, int(j)) for d, i in _validation_frames(material) for j in i]
+    owners = {drive.id: drive for drive in drives}
     frames = []
     for place in _places(outputs, answers):
-        drive, index = owners[place]
+        drive, name = owners[answers.frames.drives[place]], answers.frames.names[place]
         try:
-            frames.append(golden_copy(drive.read(index)))
+            frames.append(golden_copy(drive.read(drive.names.index(name))))
         except FrameError:
             continue
     if not frames:
-        raise DriveError(f"{material.drives[0].path}: no frame can be read any more for the golden frames")
+        raise DriveError(f"{drives[0].path}: no frame can be read any more for the golden frames")
     pictures = np.stack([picture_of(frame, picture) for frame in frames])
     expected = predict(net, pictures)
     return tuple(
-        golden_from(frame, {name: float(values[i]) for name, values in expected.items()}, pictures[i])
+        golden_from(frame, {name: values[i] for name, values in expected.items()}, pictures[i])
         for i, frame in enumerate(frames)
     )
 
@@ -49,12 +48,3 @@ def _places(outputs: Sequence[Output], answers: Answers) -> dict[int, None]:
         count = min(2 if number else 3, len(order))
         found |= dict.fromkeys(order[np.linspace(0, len(order) - 1, count).astype(int)].tolist())
     return found
-
-
-def _validation_frames(material: Material) -> list[tuple[Drive, list[int]]]:
-    """Each drive with the indices of its held-out frames in the drive."""
-    result = []
-    for drive, pictures, held in zip(material.drives, material.sets, material.split.validation, strict=True):
-        place = {name: i for i, name in enumerate(drive.names)}
-        result.append((drive, [place[pictures.names[j]] for j in held]))
-    return result

@@ -29,16 +29,20 @@ Side = Literal["train", "validation"]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Material:
-    """Drives decoded and split. The `train` and `validation` index arrays of `split` go with `sets`.
+    """Drives decoded and split.
 
     Attributes:
         columns: by output, the recordings' column that it learns.
+        split: its index arrays go with `sets`.
     """
 
     columns: Mapping[str, str]
-    drives: tuple[Drive, ...]
     sets: tuple[PictureSet, ...]
     split: Split
+
+    @property
+    def drives(self) -> tuple[Drive, ...]:
+        return tuple(s.drive for s in self.sets)
 
     def frames(self, side: Side) -> FrameSet:
         """The frames of one side in a row."""
@@ -46,16 +50,16 @@ class Material:
         return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
             labels={
-                name: np.concatenate([s.labels[column][i] for s, i in parts]).astype(np.float32)
+                name: np.concatenate([s.drive.labels[column][i] for s, i in parts]).astype(np.float32)
                 for name, column in self.columns.items()
             },
-            drives=tuple(s.drive_id for s, i in parts for _ in i),
-            names=tuple(s.names[j] for s, i in parts for j in i),
+            drives=tuple(s.drive.id for s, i in parts for _ in i),
+            names=tuple(s.drive.names[j] for s, i in parts for j in i),
         )
 
     def ids(self, side: Side) -> tuple[str, ...]:
         """The drives that have frames on one side."""
-        return tuple(s.drive_id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
+        return tuple(s.drive.id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
 
 
 def columns_of(recipe: Recipe) -> dict[str, str]:
@@ -75,29 +79,19 @@ def gather(
         DriveError: unreadable, without labels, of different full scales, or too short to split.
     """
     first, given = sides or open_sides(request)
-    everything = load_sets([*first, *given], recipe, request.filter, progress=progress)
-    _require_usable(everything, columns_of(recipe))
-    sets = [s for _, s in everything]
+    sets = load_sets([*first, *given], recipe, request.filter, progress=progress)
+    _require_usable(sets, columns_of(recipe))
     if given:
-        frames = [np.arange(len(s.names)) for s in sets]
-        # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
-        centre = [np.flatnonzero(s.camera == 0) for s in sets]
-        nothing = np.arange(0)
-        parts = Split(
-            kind="given",
-            train=tuple(frames[i] if i < len(first) else nothing for i in range(len(sets))),
-            validation=tuple(centre[i] if i >= len(first) else nothing for i in range(len(sets))),
-        )
+        parts = split.by_drive("given", sets, range(len(first), len(sets)))
     else:
         data = recipe.data
         parts = split.split_frames(
             sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed
         )
-        parts = dataclasses.replace(
-            parts, validation=tuple(v[s.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
-        )
-    drives = tuple(d for d, _ in everything)
-    return Material(columns=columns_of(recipe), drives=drives, sets=tuple(sets), split=parts)
+    # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
+    judging = tuple(v[s.drive.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
+    parts = dataclasses.replace(parts, validation=judging)
+    return Material(columns=columns_of(recipe), sets=tuple(sets), split=parts)
 
 
 def open_sides(request: Request, told: Callable[[str], None] = lambda line: None) -> tuple[list[Drive], list[Drive]]:
@@ -113,31 +107,29 @@ def open_sides(request: Request, told: Callable[[str], None] = lambda line: None
     return open_apart(train, judge, request.reader, told=told)
 
 
-def load_sets(
-    drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool
-) -> list[tuple[Drive, PictureSet]]:
-    """Filter and decode drives; each with its pictures."""
+def load_sets(drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool) -> list[PictureSet]:
+    """Filter and decode drives."""
     kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
     labels = tuple(columns_of(recipe).values())
-    return [(drive, load_pictures(drive, recipe.picture, labels=labels, progress=progress)) for drive in kept]
+    return [load_pictures(drive, recipe.picture, labels=labels, progress=progress) for drive in kept]
 
 
-def _require_usable(everything: Sequence[tuple[Drive, PictureSet]], columns: Mapping[str, str]) -> None:
-    known: dict[str, Drive] = {}
-    for drive, pictures in everything:
+def _require_usable(sets: Sequence[PictureSet], columns: Mapping[str, str]) -> None:
+    drives, known = [s.drive for s in sets], dict[str, Drive]()
+    for drive, pictures in zip(drives, sets, strict=True):
         first = known.setdefault(pictures.fingerprint, drive)
         if first is not drive:
             raise DriveError(
                 f"{drive.path}: a copy of {first.path}; a drive must not train and judge, give one of them"
             )
-    for drive, pictures in everything:
+    for drive in drives:
         for column in columns.values():
-            if not drive.has(column) or not np.isfinite(pictures.labels[column]).all():
+            if not drive.has(column):
                 raise DriveError(f"{drive.path}: has no {column} labels; it can be driven over but not trained on")
-    scales = {d.full_scale_deg for d, _ in everything}
+    scales = {drive.full_scale_deg for drive in drives}
     if len(scales) > 1:
         raise DriveError(
-            f"{everything[0][0].path}: drives of different full-scale angles "
+            f"{drives[0].path}: drives of different full-scale angles "
             f"({', '.join(f'{s:g}' for s in sorted(scales))} degrees) cannot be trained on together; "
             "give the one that is meant with --full-scale-deg"
         )

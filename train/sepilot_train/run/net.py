@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,7 +20,7 @@ __all__ = ["build_net"]
 
 
 def build_net(recipe: Recipe) -> Any:
-    """A Keras net that takes the recipe's pictures and has a number for each of its outputs.
+    """A Keras net that takes the recipe's pictures and has a head for each of its outputs, without an activation.
 
     Its weights are new, but for those of a .keras file. The user's own code is run, and is said to be.
 
@@ -27,7 +28,7 @@ def build_net(recipe: Recipe) -> Any:
         RecipeError: there is no such net, or it does not fit the recipe.
         ModelFileError: the .keras file cannot be read.
     """
-    model, names = recipe.model, tuple(recipe.targets)
+    model, heads = recipe.model, {name: math.prod(shape) for name, shape in _shapes(recipe).items()}
     if model.keras:
         return _fitting(load_keras(Path(model.keras)), model.keras, recipe)
     if own := model.own_code:
@@ -36,11 +37,11 @@ def build_net(recipe: Recipe) -> Any:
         try:
             import keras
 
-            net = build(keras, recipe.picture.shape, names, **model.options)
+            net = build(keras, recipe.picture.shape, heads, **model.options)
         except Exception as e:  # What a person's own code raises is theirs to choose.
             raise RecipeError(f"{path}:{name}: {_line(e)}") from e
         return _fitting(net, f"{path}:{name}", recipe)
-    return build_model(model.builder, recipe.picture.shape, model.options, names)
+    return build_model(model.builder, recipe.picture.shape, model.options, heads)
 
 
 @cache
@@ -87,13 +88,19 @@ def _fitting(net: Any, where: str, recipe: Recipe) -> Any:
         net = keras.Model(net.inputs, net.outputs)
     if len(net.outputs) == 1 and not isinstance(net.output, dict):
         net = _renamed(net, next(iter(recipe.targets)) if len(recipe.targets) == 1 else "")
-    outputs = outputs_of(net)
-    if set(outputs) != set(recipe.targets):
-        raise RecipeError(f"{where}: outputs {', '.join(recipe.targets)} expected, found {', '.join(outputs)}")
+    outputs, shapes = outputs_of(net), _shapes(recipe)
+    if set(outputs) != set(shapes):
+        raise RecipeError(f"{where}: outputs {', '.join(shapes)} expected, found {', '.join(outputs)}")
     for name, tensor in outputs.items():
-        if tuple(tensor.shape[1:]) != (1,):
-            raise RecipeError(f"{where}: {name}: one number expected, found shape {tuple(tensor.shape[1:])}")
+        if (found_shape := tuple(tensor.shape[1:])) != shapes[name]:
+            asked = "one number" if shapes[name] == (1,) else f"shape {shapes[name]}"
+            raise RecipeError(f"{where}: {name}: {asked} expected, found shape {found_shape}")
     return net
+
+
+def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Of one answer, by output."""
+    return {name: target.output(name, 1.0).shape for name, target in recipe.targets.items()}
 
 
 def _sizes(shapes: Sequence[Sequence[int]]) -> str:

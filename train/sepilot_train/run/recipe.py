@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from sepilot_runtime.base.caps import TEXT_LENGTH
-from sepilot_runtime.base.documents import override, parse, read_toml
+from sepilot_runtime.base.documents import override, parse, plain, read_toml
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
@@ -177,7 +177,7 @@ class Recipe:
         The seed is left out: trainings that differ in nothing else are trainings of one recipe. So are keys that came
         later where they say nothing, that recipes keep the sum that they had.
         """
-        values = dataclasses.asdict(self)
+        values = _values(self)
         values["training"]["seed"] = 0
         if not self.outputs:
             del values["outputs"]
@@ -233,7 +233,7 @@ def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shi
         override(table, text, RecipeError)
     if isinstance(outputs := table.get("outputs"), dict):
         table["outputs"] = {
-            name: {**USUAL.get(name, {}), **given} if isinstance(given, dict) else given
+            name: {**USUAL.get(name, {}), **given} if _says_a_number(given) else given
             for name, given in outputs.items()
         }
     try:
@@ -245,8 +245,16 @@ def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shi
 def to_toml(recipe: Recipe) -> str:
     """The resolved recipe, every value written out, in a form that `load_recipe` reads back to an equal one."""
     lines: list[str] = []
-    _write_table(lines, "", dataclasses.asdict(recipe))
+    _write_table(lines, "", _values(recipe))
     return "\n".join(lines) + "\n"
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    return {**dataclasses.asdict(recipe), "outputs": plain(recipe.outputs)}
+
+
+def _says_a_number(output: Any) -> bool:
+    return isinstance(output, dict) and output.get("kind", ScalarTarget.kind) == ScalarTarget.kind
 
 
 def _shipped() -> Any:

@@ -41,8 +41,8 @@ from sepilot_train.run.split import DriveSplit, Split, SplitRecord
 
 __all__ = ["Run", "open_run", "read_split"]
 
-Found = tuple[Drive, PictureSet, NDArray[np.int64], NDArray[np.int64]]
-"""A drive and its pictures, and which of these are on the training and on the validation side."""
+Found = tuple[PictureSet, NDArray[np.int64], NDArray[np.int64]]
+"""The pictures of a drive, and which of them are on the training and on the validation side."""
 
 MODELS = (".keras", ".h5", ".tflite", ".onnx")
 """Suffixes of files that others train and save."""
@@ -101,7 +101,7 @@ class Run:
             RunError: a drive is missing or has changed since training.
         """
         split = read_document(SplitRecord, self.path / "split.json", RunError)
-        here = self._drives_now(moved_to)
+        here = self.drives(moved_to)
         found = [
             self._found(entry, here, picture or self.recipe.picture, progress=progress)
             for entry in split.drives
@@ -109,26 +109,19 @@ class Run:
         ]
         if not found:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side or 'any side'} expected, found none")
-        drives, sets, train, validation = zip(*found, strict=True)
-        return Material(
-            columns=columns_of(self.recipe),
-            drives=drives,
-            sets=sets,
-            split=Split(kind=split.kind, train=train, validation=validation),
-        )
+        sets, train, validation = zip(*found, strict=True)
+        parts = Split(kind=split.kind, train=train, validation=validation)
+        return Material(columns=columns_of(self.recipe), sets=sets, split=parts)
 
-    def require_drives(self, moved_to: Sequence[Path] = ()) -> None:
-        """Refuse drives that are no longer there or cannot be read, before any work is done for them.
+    def drives(self, moved_to: Sequence[Path] = ()) -> list[Drive]:
+        """All recordings of the run, as they are now.
 
         Args:
             moved_to: as in `frames`.
 
         Raises:
-            RunError, DriveError: as `drives`, as far as it can be told without decoding.
+            RunError, DriveError: one is no longer there, or cannot be read.
         """
-        self._drives_now(moved_to)
-
-    def _drives_now(self, moved_to: Sequence[Path]) -> list[Drive]:
         paths = [Path(p) for p in (*self.request.drives, *self.request.validation_drives)]
         gone = [p for p in paths if not p.exists()]
         if gone and not moved_to:
@@ -150,10 +143,10 @@ class Run:
                 kept = wanted_frames(drive, self.request.filter, self.recipe.data.min_throttle)
                 pictures = load_pictures(kept, picture, labels=labels, progress=progress)
                 if pictures.fingerprint == entry.fingerprint:
-                    return _placed(dataclasses.replace(kept, id=name), pictures, entry, self.path)
+                    return _placed(pictures, entry, self.path)
         if not own:
             raise RunError(f"{self.path}: drive {name!r} expected, found {', '.join(d.id for d in here)}")
-        return _placed(own[0], load_pictures(own[0], picture, labels=labels, progress=progress), entry, self.path)
+        return _placed(load_pictures(own[0], picture, labels=labels, progress=progress), entry, self.path)
 
 
 def open_run(path: Path) -> Run:
@@ -198,18 +191,19 @@ def read_split(path: Path) -> tuple[DriveSplit, ...]:
     return read_document(SplitRecord, path / "split.json", RunError).drives
 
 
-def _placed(drive: Drive, pictures: PictureSet, entry: DriveSplit, where: Path) -> Found:
-    place = {name: i for i, name in enumerate(pictures.names)}
+def _placed(pictures: PictureSet, entry: DriveSplit, where: Path) -> Found:
+    place = {name: i for i, name in enumerate(pictures.drive.names)}
     missing = [name for name in (*entry.train, *entry.validation) if name not in place]
     if missing:
         raise RunError(
-            f"{where}: drive {drive.id} has changed since training: {len(missing)} of its frames are gone, "
+            f"{where}: drive {entry.id} has changed since training: {len(missing)} of its frames are gone, "
             f"the first is {missing[0]}"
         )
     train, validation = (
         np.array([place[name] for name in getattr(entry, side)], dtype=np.int64) for side in ("train", "validation")
     )
-    return drive, dataclasses.replace(pictures, drive_id=drive.id), train, validation
+    drive = dataclasses.replace(pictures.drive, id=entry.id)
+    return dataclasses.replace(pictures, drive=drive), train, validation
 
 
 def _require_files(run: Path) -> None:

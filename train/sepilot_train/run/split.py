@@ -9,7 +9,7 @@ guard gap. The leak figure says what a look-up would still gain.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.recording.time_stamps import nearest
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
 
-__all__ = ["DriveSplit", "Leak", "Split", "SplitKind", "SplitRecord", "measure_leak", "record_of", "split_frames"]
+__all__ = ["DriveSplit", "Leak", "Split", "SplitKind", "SplitRecord", "by_drive", "measure_leak", "record_of",
+           "split_frames"]  # fmt: skip
 
 Indices = NDArray[np.int64]
 
@@ -94,12 +96,12 @@ def split_frames(sets: Sequence[PictureSet], *, fraction: float, block_s: float,
     Raises:
         DriveError: too few frames to leave any on one of the sides.
     """
-    held = _held_out([len(s.names) for s in sets], fraction, seed) if len(sets) >= MIN_DRIVES else set()
-    split = _by_drive(sets, held) if held else _by_blocks(sets, fraction, block_s, guard_s, seed)
+    held = _held_out([len(s.drive) for s in sets], fraction, seed) if len(sets) >= MIN_DRIVES else set()
+    split = by_drive("drives", sets, held) if held else _by_blocks(sets, fraction, block_s, guard_s, seed)
     if 0 in split.counts():
-        total = sum(len(s.names) for s in sets)
+        total = sum(len(s.drive) for s in sets)
         raise DriveError(
-            f"{', '.join(s.drive_id for s in sets)}: {total} usable frames are too few to hold any out with "
+            f"{', '.join(s.drive.id for s in sets)}: {total} usable frames are too few to hold any out with "
             f"{guard_s:g} s of guard; name a validation drive with --val or record more"
         )
     return split
@@ -135,19 +137,19 @@ def _total(places: Iterable[int], frames: Sequence[int]) -> int:
     return sum(frames[i] for i in places)
 
 
-def _by_drive(sets: Sequence[PictureSet], held: set[int]) -> Split:
-    everything = [np.arange(len(s.names)) for s in sets]
-    nothing = np.arange(0)
+def by_drive(kind: SplitKind, sets: Sequence[PictureSet], held: Container[int]) -> Split:
+    """The drives at the places `held` judge, the others train."""
+    everything, nothing = [np.arange(len(s.drive)) for s in sets], np.arange(0)
     return Split(
-        kind="drives",
-        train=tuple(nothing if i in held else everything[i] for i in range(len(sets))),
-        validation=tuple(everything[i] if i in held else nothing for i in range(len(sets))),
+        kind=kind,
+        train=tuple(nothing if i in held else own for i, own in enumerate(everything)),
+        validation=tuple(own if i in held else nothing for i, own in enumerate(everything)),
     )
 
 
 def _by_blocks(sets: Sequence[PictureSet], fraction: float, block_s: float, guard_s: float, seed: int) -> Split:
     rng = np.random.default_rng([seed, 102])
-    parts = [_blocks_of(s.time_s, fraction, block_s, guard_s, rng) for s in sets]
+    parts = [_blocks_of(s.drive.time_s, fraction, block_s, guard_s, rng) for s in sets]
     return Split(kind="blocks", train=tuple(p[0] for p in parts), validation=tuple(p[1] for p in parts))
 
 
@@ -194,7 +196,7 @@ def _side(
     sets: Sequence[PictureSet], indices: Sequence[Indices], label: str
 ) -> tuple[StoredPictures, NDArray[np.float32]]:
     pictures = StoredPictures.joined([(s.pictures, i) for s, i in zip(sets, indices, strict=True)])
-    return pictures, np.concatenate([s.labels[label][i] for s, i in zip(sets, indices, strict=True)])
+    return pictures, np.concatenate([s.drive.labels[label][i] for s, i in zip(sets, indices, strict=True)])
 
 
 def _thumbnails(pictures: StoredPictures, chosen: Indices) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -230,13 +232,8 @@ def _close_in_time(sets: Sequence[PictureSet], split: Split) -> float:
         total += len(validation)
         if not len(train):
             continue
-        times = s.time_s[train]
-        place = np.searchsorted(times, s.time_s[validation]).clip(1, max(1, len(times) - 1))
-        gap = np.minimum(
-            np.abs(times[place.clip(0, len(times) - 1)] - s.time_s[validation]),
-            np.abs(times[place - 1] - s.time_s[validation]),
-        )
-        close += int((gap < 1.0).sum())
+        times, held = s.drive.time_s[train], s.drive.time_s[validation]
+        close += int((np.abs(times[nearest(times, held)] - held) < 1.0).sum())
     return close / total if total else 0.0
 
 
@@ -246,10 +243,10 @@ def record_of(sets: Sequence[PictureSet], split: Split) -> SplitRecord:
         kind=split.kind,
         drives=tuple(
             DriveSplit(
-                id=s.drive_id,
+                id=s.drive.id,
                 fingerprint=s.fingerprint,
-                train=tuple(s.names[i] for i in train),
-                validation=tuple(s.names[i] for i in validation),
+                train=tuple(s.drive.names[i] for i in train),
+                validation=tuple(s.drive.names[i] for i in validation),
             )
             for s, train, validation in zip(sets, split.train, split.validation, strict=True)
         ),

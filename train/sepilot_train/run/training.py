@@ -6,20 +6,21 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sepilot_runtime import __version__
+from sepilot_runtime.base.documents import plain
 from sepilot_runtime.base.errors import FrameError, RunError
 from sepilot_runtime.base.files import atomic_file, write_json
 from sepilot_runtime.contract.contract import Contract, Provenance
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.device.conditions import versions
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import Answers, FrameSet
-from sepilot_train.base.metrics import ScalarMetrics
 from sepilot_train.fit.fit import fit
+from sepilot_train.fit.outputs.protocol import Metrics
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.run import split
@@ -31,7 +32,10 @@ from sepilot_train.run.request import Request, first_difference
 from sepilot_train.run.run import Run, open_run, read_request, write_text
 from sepilot_train.run.validation import VALIDATION_NAME, Validation
 
-__all__ = ["complete_run", "require_buildable", "require_same", "start_run", "train_run"]
+__all__ = ["complete_run", "require_same", "start_run", "train_run"]
+
+Figures = Mapping[str, Metrics]
+"""By output, how good a net is on the held-out frames."""
 
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python", "opencv-python-headless")
 """Their versions stand in the contract."""
@@ -63,14 +67,8 @@ def require_same(out: Path, request: Request, recipe: Recipe) -> None:
         raise RunError(f"{out}: another recipe or other overrides than its recipe.toml has; {own}")
 
 
-def require_buildable(recipe: Recipe) -> None:
-    """Build the recipe's net once, to say what is wrong with it before minutes go into decoding. Raises RecipeError."""
-    build_net(recipe)
-
-
 def train_run(
     out: Path,
-    request: Request,
     recipe: Recipe,
     material: Material,
     *,
@@ -81,73 +79,54 @@ def train_run(
     """Fit the recipe's net to the material and complete the run directory `out`.
 
     Args:
-        on_epoch: as in `learner.fit`.
+        on_epoch: as in `fit.fit`.
 
     Returns:
         The finished run.
     """
     import keras
 
-    settings = dataclasses.replace(recipe.training, seed=request.seed)
-    keras.utils.set_random_seed(request.seed)
+    keras.utils.set_random_seed(recipe.training.seed)
     net = build_net(recipe)
     train, validation = material.frames("train"), material.frames("validation")
     begin = time.perf_counter()
     # A training that was killed in its first epoch has nothing to go on from, and starts over.
     resume = resume and (out / "checkpoint" / "state.npz").exists()
     history = fit(
-        net, train, validation, recipe.targets, settings, recipe.augmentation, out, resume=resume,
+        net, train, validation, recipe.targets, recipe.training, recipe.augmentation, out, resume=resume,
         on_epoch=on_epoch, show_progress=progress,
     )  # fmt: skip
     complete_run(out, recipe, material, net, history, time.perf_counter() - begin)
     return open_run(out)
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Judgement:
-    """A net on the held-out frames, and by output how good it is there."""
-
-    train: FrameSet
-    answers: Answers
-    metrics: Mapping[str, ScalarMetrics]
-
-
-def complete_run(
-    out: Path, recipe: Recipe, material: Material, net: Any, history: History, seconds: float
-) -> Mapping[str, ScalarMetrics]:
+def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, history: History, seconds: float) -> Figures:
     """Judge a trained net on the held-out frames and write everything of the run directory that follows from it.
 
     Args:
-        net: Keras 3 Functional, pictures of `recipe` in, outputs of shape (n, 1) as its targets are named.
+        net: Keras 3 Functional, pictures of `recipe` in, outputs (n, *shape) named as its targets are.
         seconds: that the training took.
 
     Returns:
         Figures by output.
     """
     write_json(out / "split.json", dataclasses.asdict(split.record_of(material.sets, material.split)))
-    judged = _judge(recipe, material, net)
-    judged.answers.save(out / "predictions.npz")
-    _write_figures(out, material, judged.metrics, history, seconds)
-    write_text(out / "contract.json", _contract(recipe, material, net, judged).to_json())
-    _draw(out, recipe, material, judged, history)
+    train, validation = material.frames("train"), material.frames("validation")
+    answers = Answers(frames=validation, values=predict(net, validation.pictures))
+    metrics = {}
+    for name, target in recipe.targets.items():
+        constant = task_of(target.output(name, 1.0)).constant(train.labels[name])
+        metrics[name] = target.metrics(validation.labels[name], answers.values[name], constant)
+    answers.save(out / "predictions.npz")
+    _write_figures(out, material, metrics, history, seconds)
+    write_text(out / "contract.json", _contract(recipe, material, net, train, answers, metrics).to_json())
+    _draw(out, recipe, material, answers, metrics, history)
     with atomic_file(out / "model.keras") as part:
         net.save(part)
-    return judged.metrics
+    return metrics
 
 
-def _judge(recipe: Recipe, material: Material, net: Any) -> _Judgement:
-    train, validation = material.frames("train"), material.frames("validation")
-    answers = predict(net, validation.pictures)
-    metrics = {
-        name: target.metrics(validation.labels[name], answers[name], float(train.labels[name].mean()))
-        for name, target in recipe.targets.items()
-    }
-    return _Judgement(train=train, answers=Answers(frames=validation, values=answers), metrics=metrics)
-
-
-def _write_figures(
-    out: Path, material: Material, metrics: Mapping[str, ScalarMetrics], history: History, seconds: float
-) -> None:
+def _write_figures(out: Path, material: Material, metrics: Figures, history: History, seconds: float) -> None:
     frames = material.split.counts()
     found = Validation(
         split=material.split.kind,
@@ -163,12 +142,14 @@ def _write_figures(
         kept_epoch=history.kept_epoch,
         stopped_early=history.stopped_early,
         seconds=round(seconds, 2),
-        skipped={s.drive_id: dict(s.skipped) for s in material.sets},
+        skipped={drive.id: dict(drive.skipped) for drive in material.drives},
     )
-    write_json(out / VALIDATION_NAME, dataclasses.asdict(found))
+    write_json(out / VALIDATION_NAME, plain(found))
 
 
-def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) -> Contract:
+def _contract(
+    recipe: Recipe, material: Material, net: Any, train: FrameSet, answers: Answers, metrics: Figures
+) -> Contract:
     fingerprints = [s.fingerprint for s, i in zip(material.sets, material.split.train, strict=True) if len(i)]
     outputs = tuple(target.output(name, material.drives[0].full_scale_deg) for name, target in recipe.targets.items())
     return Contract(
@@ -181,33 +162,26 @@ def _contract(recipe: Recipe, material: Material, net: Any, judged: _Judgement) 
             dataset_fingerprint=hashlib.sha256("".join(fingerprints).encode()).hexdigest(),
             drives=material.ids("train"),
             validation_drives=material.ids("validation"),
-            validation=_validation_figures(judged.metrics),
+            validation=_validation_figures(metrics),
             versions={"sepilot": __version__} | versions(PACKAGES),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ),
-        statistics=dataclasses.replace(statistics_of(judged.train.pictures), frame_size=_frame_size(material)),
-        golden=golden_frames(material, recipe.picture, net, outputs, judged.answers),
+        statistics=dataclasses.replace(statistics_of(train.pictures), frame_size=_frame_size(material)),
+        golden=golden_frames(material.drives, recipe.picture, net, outputs, answers),
     )
 
 
-def _validation_figures(metrics: Mapping[str, ScalarMetrics]) -> dict[str, float]:
+def _validation_figures(metrics: Figures) -> dict[str, float]:
     """The first output's by their names, those of others with the output's before it."""
     found: dict[str, float] = {}
     for place, (name, figures) in enumerate(metrics.items()):
-        values = {
-            "r2": figures.r2,
-            "mae": figures.mae,
-            "mae_nonzero": figures.mae_nonzero,
-            "constant_mae": figures.constant_mae,
-            "frames": float(figures.count),
-        }
         before = f"{name}." if place else ""
-        found |= {f"{before}{key}": round(value, 6) for key, value in values.items() if value is not None}
+        found |= {f"{before}{key}": round(value, 6) for key, value in figures.figures.items()}
     return found
 
 
 def _frame_size(material: Material) -> tuple[int, int] | None:
-    """(width, height) of the training frames, by the first of each drive; None where their shapes differ."""
+    """(width, height) of the training frames, by the first readable of each drive; None where their shapes differ."""
     sizes = []
     for drive in material.drives:
         try:
@@ -219,15 +193,14 @@ def _frame_size(material: Material) -> tuple[int, int] | None:
     return sizes[0] if sizes and max(aspects) < 1.02 * min(aspects) else None
 
 
-def _draw(out: Path, recipe: Recipe, material: Material, judged: _Judgement, history: History) -> None:
+def _draw(out: Path, recipe: Recipe, material: Material, answers: Answers, metrics: Figures, history: History) -> None:
     """Figures of the run; those of the first output under plain names, those of others with the output's before."""
-    folder, frames = out / "figures", judged.answers.frames
+    folder = out / "figures"
     columns = {key: [row[key] for row in history.rows] for key in (history.rows[0] if history.rows else {})}
     if columns:
         plots.save_history(columns, folder / "training.png")
-    for place, (name, metrics) in enumerate(judged.metrics.items()):
-        output = recipe.targets[name].output(name, material.drives[0].full_scale_deg)
-        labels, said, before = frames.labels[name], judged.answers.values[name], f"{name}-" if place else ""
-        plots.save_scatter(labels, said, metrics, output, folder / f"{before}scatter.png")
-        plots.save_driving(labels, said, output, folder / f"{before}driving.png")
-        plots.save_bins(metrics, output, folder / f"{before}bins.png")
+    for place, (name, found) in enumerate(metrics.items()):
+        target, before = recipe.targets[name], f"{name}-" if place else ""
+        output = target.output(name, material.drives[0].full_scale_deg)
+        for plot in target.plots(answers.frames.labels[name], answers.values[name], found, output):
+            plots.save_plot(plot, folder / f"{before}{plot.name}.png")

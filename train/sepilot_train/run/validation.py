@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
-from sepilot_train.base.metrics import ScalarMetrics
+from sepilot_train.fit.outputs.kinds import AnyMetrics
 from sepilot_train.run.split import Leak, SplitKind
 
 __all__ = ["VALIDATION_NAME", "Validation", "read_validation"]
@@ -32,8 +32,8 @@ class Validation:
     train_drives: tuple[str, ...]
     validation_drives: tuple[str, ...]
     full_scale_deg: float
-    metrics: ScalarMetrics
-    outputs: Mapping[str, ScalarMetrics] = field(default_factory=dict)
+    metrics: AnyMetrics
+    outputs: Mapping[str, AnyMetrics] = field(default_factory=dict)
     leak: Leak
     epochs: int
     kept_epoch: int
@@ -41,7 +41,7 @@ class Validation:
     seconds: float
     skipped: Mapping[str, Mapping[str, int]]
 
-    def of(self, output: str) -> ScalarMetrics:
+    def of(self, output: str) -> AnyMetrics:
         """The figures of one output."""
         return self.outputs.get(output, self.metrics)
 

@@ -55,8 +55,9 @@ class CentreLine:
 
     def at(self, along_m: float) -> tuple[float, float]:
         """The point (x, y) at a distance along the line; any distance, it goes round."""
-        i, rest = self._piece(along_m)
-        x, y = self._points[i] + rest * self._directions[i]
+        along = along_m % self.length_m
+        i = min(int(np.searchsorted(self._starts, along, side="right")), len(self._points)) - 1
+        x, y = self._points[i] + (along - float(self._starts[i])) * self._directions[i]
         return float(x), float(y)
 
     def yaw_at(self, along_m: float) -> float:
@@ -71,9 +72,3 @@ class CentreLine:
     def difference_m(self, to_m: float, from_m: float) -> float:
         """The shorter way along the line, signed."""
         return math.remainder(to_m - from_m, self.length_m)
-
-    def _piece(self, along_m: float) -> tuple[int, float]:
-        along = along_m % self.length_m
-        i = int(np.searchsorted(self._starts, along, side="right")) - 1
-        i = min(i, len(self._points) - 1)
-        return i, along - float(self._starts[i])

@@ -46,39 +46,26 @@ VERGES: tuple[Color, ...] = ((60, 120, 70), (120, 140, 160), (70, 90, 120), (90,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paint:
-    """What was drawn by lot for one world. Lengths in metres, amplitudes as fractions of the brightness."""
+    """What is drawn by lot for a world; plain as it is. Lengths in metres, amplitudes as shares of the brightness."""
 
-    style: Style
-    verge_bgr: Color
-    line_m: float
-    edge_inset_m: float
-    dash_m: float
-    gap_m: float
-    double_centre: bool
-    wear: float
-    fine: float
-    coarse: float
-    shadows: int
-    cracks: int
+    style: Style = STYLES[0]
+    verge_bgr: Color = VERGES[0]
+    line_m: float = 0.04
+    edge_inset_m: float = 0.06
+    dash_m: float = 0.24
+    gap_m: float = 0.26
+    double_centre: bool = False
+    wear: float = 0.0
+    fine: float = 0.05
+    coarse: float = 0.05
+    shadows: int = 0
+    cracks: int = 0
 
 
 def draw_paint(rng: np.random.Generator, randomize: bool) -> Paint:
-    """Draw a paint, or give the plain one (style 0, no shadows)."""
+    """Draw a paint, or give the plain one."""
     if not randomize:
-        return Paint(
-            style=STYLES[0],
-            verge_bgr=VERGES[0],
-            line_m=0.04,
-            edge_inset_m=0.06,
-            dash_m=0.24,
-            gap_m=0.26,
-            double_centre=False,
-            wear=0.0,
-            fine=0.05,
-            coarse=0.05,
-            shadows=0,
-            cracks=0,
-        )
+        return Paint()
     style = STYLES[rng.integers(len(STYLES))]
     road, verge = _scaled(style.road_bgr, rng, 0.75, 1.3), _scaled(VERGES[rng.integers(len(VERGES))], rng, 0.7, 1.25)
     edge = _scaled(style.edge_bgr, rng, 0.8, 1.05)

@@ -1,18 +1,20 @@
-"""All kinds of output. A new one is a folder beside `scalar`, its name in `Output`, and a row in `KINDS`."""
+"""All kinds of output. A new one is a folder beside `scalar`, its name in `AnyOutput`, and a row in `KINDS`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sepilot_runtime.contract.outputs.protocol import OutputTask
+from sepilot_runtime.contract.outputs.protocol import Output, OutputTask
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.outputs.scalar.task import ScalarTask
 
-__all__ = ["KINDS", "Output", "task_of"]
+__all__ = ["KINDS", "AnyOutput", "Output", "task_of"]
 
-Output = Scalar
-"""A union as soon as there is a second."""
+if TYPE_CHECKING:
+    AnyOutput = Output  # Nobody may lean on what one kind alone has, also while there is no other.
+else:
+    AnyOutput = Scalar  # A union as soon as there is a second; `documents.parse` tells them apart by `kind`.
 
 KINDS: Mapping[str, Callable[[Any], OutputTask]] = {Scalar.kind: ScalarTask}
 

@@ -1,22 +1,26 @@
 """What every kind of output can do. Whoever compares, judges, chooses or draws answers asks here and knows no kind.
 
-Answers of n pictures are arrays (n, *output.shape). Those of a scalar may also be (n,).
+Answers of n pictures are arrays (n, *output.shape), labels (n,). Answers of one number may also be (n,).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.bootstrap import Interval
 
-__all__ = ["Array", "Box", "Color", "Evidence", "Figure", "GateRule", "OutputTask"]
+__all__ = ["Array", "Box", "Color", "Evidence", "Figure", "GateRule", "Output",
+           "OutputTask"]  # fmt: skip
 
 Array = NDArray[np.floating]
+"""Answers (n, *output.shape), or labels, as the kind has them."""
+
+Numbers = NDArray[np.float64]
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels."""
 
@@ -39,7 +43,7 @@ class Evidence:
 
     Attributes:
         said, expected: (n, *shape) of the file and of the training model, n >= 1, as the models gave them.
-        labels: (n, *shape), NaN where none is known.
+        labels: (n,), NaN where none is known.
         drives: of each picture.
         pictures: (h, w, c) uint8 each.
     """
@@ -60,29 +64,95 @@ class GateRule:
         figure: what it goes by.
         fault: of a figure, the limit and the number of frames: what is wrong, for people; "" where the limit is kept.
         remark: of a figure and the limit: what the figure could not decide; "" for nothing.
+        limits: by precision, where the table of formats has none of this name.
     """
 
     name: str
     figure: Callable[[Evidence], Figure]
     fault: Callable[[Any, float, int], str]
     remark: Callable[[Any, float], str] = lambda _figure, _limit: ""
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+class Output(Protocol):
+    """What a contract says of an output, whatever its kind."""
+
+    kind: ClassVar[Any]
+
+    @property
+    def name(self) -> str:
+        """Of the output in the model's signature."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one answer."""
+
+    @property
+    def unit(self) -> str:
+        """Of distances and errors that people are told of; "" where they are plain numbers."""
+
+    @property
+    def scale(self) -> float:
+        """Of label units, in `unit`."""
+
+    @property
+    def magnitude(self) -> float:
+        """Of answers, as the model gives them: what tolerances are fractions of."""
+
+    @property
+    def full_scale(self) -> float:
+        """The same in `unit`: what limits are fractions of."""
+
+    @property
+    def fine(self) -> float:
+        """In `unit`: what is told of a difference at the finest."""
 
 
 class OutputTask(Protocol):
     """One output of a contract with the arithmetic of its kind. Numpy only."""
 
     @property
-    def output(self) -> Any:
-        """The contract's output: `name`, `shape` of one answer and `unit` whatever its kind."""
+    def output(self) -> Output: ...
 
     def decode(self, raw: NDArray[np.float32]) -> Any:
         """One answer (*shape) as the car obeys it, in memory of its own."""
 
-    def distance(self, a: Array, b: Array) -> NDArray[np.float64]:
+    def distance(self, a: Array, b: Array) -> Numbers:
         """(n,): how far two sets of answers are apart, decoded, in `output.unit`."""
 
-    def error(self, said: Array, label: Array) -> NDArray[np.float64]:
+    def error(self, said: Array, label: Array) -> Numbers:
         """(n,): error of decoded answers against labels, in label units; NaN where the label is unknown."""
+
+    def constant(self, labels: Array) -> Any:
+        """The one answer that is right for most of these labels, as a model would give it: what costs nothing."""
+
+    def r2(self, said: Array, labels: Array) -> float | None:
+        """Share of the labels' variance that the answers explain; None where that means nothing."""
+
+    def reading(self, said: Array, about: Array | None = None) -> Numbers:
+        """(n,): how much each answer says of something, as one number in `output.unit`.
+
+        Of a number, itself, also where it lies beyond `span`. Of other kinds, of what `about` says, (n, *shape) or
+        (1, *shape), such as the class that it finds most probable; None: each of what it says itself.
+        """
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest reading that the car obeys."""
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Where a lower and a higher reading go, in a word each."""
+
+    def contrary(self, a: Array, b: Array) -> NDArray[np.bool_]:
+        """(n,): whether the two answers say contrary things, whatever their distance."""
+
+    @property
+    def contrary_means(self) -> str:
+        """What `contrary` goes by, behind a number of frames; "" where there is no such thing."""
+
+    def asked(self, labels: Array) -> tuple[float, float]:
+        """The range, with zero, of the numbers that a file has to be able to give to say these labels."""
 
     def gates(self) -> tuple[GateRule, ...]:
         """What a file must keep."""

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.opencv import cv2
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.step import Step
+from sepilot_runtime.engine.pilot import Prediction
 from sepilot_runtime.output.web.feed import small_enough
 from sepilot_runtime.source.pixel_formats import color_of
 
@@ -61,8 +63,15 @@ def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[
             "deg": round(step.prediction.in_unit(STEERING), 2) if step.prediction else None,
             "recorded": step.frame.labels.get(STEERING),
             "steers": step.state.steers,
+            "further": _further(step.prediction) if step.prediction else "",
         },
     }
+
+
+def _further(prediction: Prediction) -> str:
+    """What the model says beside the steering."""
+    said = {name: (output, prediction.values[name]) for name, output in prediction.outputs.items() if name != STEERING}
+    return ", ".join(f"{name} {task_of(output).words(value)}" for name, (output, value) in said.items())
 
 
 def jpeg_of(image: NDArray[np.uint8]) -> bytes | None:

@@ -70,6 +70,7 @@ def test_a_person_sees_and_stops(serve: Serve, browser: Chromium) -> None:
         assert "to the car +0.36" in browser.text("#servo")
         assert "ramp" in browser.text("#title") and "synthetic" in browser.text("#card")
         browser.wait("document.getElementById('picture-note').textContent == ''")
+        assert browser.text("#further") == "model: throttle 0.31"
         middle = "[...document.getElementById('picture').getContext('2d').getImageData(160, 20, 1, 1).data]"
         assert sum(browser.evaluate(middle)[:3]) > 0
 

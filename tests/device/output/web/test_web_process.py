@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
+from fakes import ConstantEngine
 from model_factory import contract_of
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.supervisor import Control
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.web import page
 from sepilot_runtime.output.web.address import web_address

@@ -202,7 +202,7 @@ def test_blocks_are_found(name: str) -> None:
     blocks = find_blocks(NETS[name]())
     assert len(blocks) == BLOCKS[name]
     if name == "residual":
-        assert all(b.name.endswith("_add") and len(b.layers) == 5 for b in blocks)
+        assert all(b[-1].endswith("_add") and len(b) == 5 for b in blocks)
 
 
 @pytest.mark.parametrize("name", ["separable", "residual"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sepilot_export.convert.ranges import Fitted, asked_range, fit_ranges, output_range
+from sepilot_export.convert.ranges import Fitted, fit_ranges, output_range
 
 
 def fit(values: np.ndarray) -> Fitted:
@@ -48,10 +48,3 @@ def test_the_output_range_has_headroom_and_zero() -> None:
     assert output_range((-0.5, 0.5), asked=(-0.55, 0.9)) == pytest.approx((-0.6, 0.9))
     low, high = output_range((0.0, 0.0))
     assert low < 0 < high
-
-
-def test_labels_ask_for_no_more_than_the_output_means() -> None:
-    assert asked_range(np.array([0.3, np.nan, -0.2], np.float32)) == pytest.approx((-0.2, 0.3))
-    assert asked_range(np.array([0.3, 4.0], np.float32)) == (0.0, 1.0)
-    assert asked_range(np.array([np.nan], np.float32)) == (0.0, 0.0)
-    assert asked_range(np.array([-40.0, 20.0], np.float32), -25.0, 25.0) == (-25.0, 20.0)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fakes import ConstantEngine
 from model_factory import (
     BIAS,
     contract_of,
@@ -27,7 +28,7 @@ from sepilot_runtime.cli import main
 from sepilot_runtime.contract.contract import METADATA_KEY, Contract, FrameInput, Picture
 from sepilot_runtime.contract.preprocess import enlarge_frame, picture_of
 from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal
-from sepilot_runtime.engine.engines import ConstantEngine, open_engine
+from sepilot_runtime.engine.engines import open_engine
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 
 COLOUR = Picture(height=48, width=64, color="bgr")

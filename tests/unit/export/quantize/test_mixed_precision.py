@@ -31,8 +31,7 @@ class Pretender:
     def quantize_alone(self, layer: str) -> bytes:
         return self.quantize([name for name in self.layers if name != layer])
 
-    def float32(self) -> bytes:
-        return self.quantize(self.layers)
+    float32 = ",".join(DAMAGE).encode()
 
 
 class Frames:

@@ -30,8 +30,8 @@ from sepilot_runtime.cli import main
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
-from sepilot_train.base.metrics import scalar_metrics
 from sepilot_train.base.plots import ACCENT, BAD, GOOD, GRID, INK, SECOND
+from sepilot_train.fit.outputs.scalar.metrics import scalar_metrics
 from sepilot_train.run.recipe import load_recipe, to_toml
 from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
@@ -329,7 +329,8 @@ def test_a_training_without_epochs_leaves_the_curve_out(made: Made, tmp_path: Pa
 def test_a_model_that_a_constant_beats_is_called_so(material: PageContent) -> None:
     assert "A constant answer beats the model" not in render(material)
     metrics = material.validation.metrics
-    poor = dataclasses.replace(material.validation, metrics=dataclasses.replace(metrics, mae=2 * metrics.constant_mae))
+    worse = dataclasses.replace(metrics, mae=2 * metrics.constant_mae)
+    poor = dataclasses.replace(material.validation, metrics=worse, outputs={"steering": worse})
     assert "A constant answer beats the model" in render(dataclasses.replace(material, validation=poor))
 
 
@@ -448,6 +449,8 @@ def test_each_output_of_a_net_is_shown(made: Made, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(made.run.parent, root, ignore=shutil.ignore_patterns("cache", "<*"))
     (root / "run" / "contract.json").write_text(two_output_contract().to_json())
+    with (root / "run" / "recipe.toml").open("a") as file:
+        file.write("[outputs.steering]\n[outputs.throttle]\n")
     held = made.gathered().predictions
     throttle = np.linspace(0.1, 0.5, FRAMES).astype(np.float32)
     labels = {**held.frames.labels, "throttle": throttle}
@@ -469,7 +472,7 @@ def test_each_output_of_a_net_is_shown(made: Made, tmp_path: Path) -> None:
     edit(root / "export" / "check.json", checked)
     page = render(gather(root / "run", export_path=root / "export"))
     assert Markup(page).unbalanced == []
-    for words in ("Model against driver: throttle", "Mean error by throttle", "throttle: R² "):
+    for words in ("Model against driver, held-out frames: throttle", "Mean error by throttle", ">throttle</h3>"):
         assert words in page, words
     assert re.search(r">throttle 0\.\d+, driver 0\.\d+<", page)
     row = page[page.index("<td><small>throttle</small></td>") :][:600]

@@ -168,4 +168,4 @@ def test_training_leaves_damaged_pictures_out_and_counts_them(tmp_path: Path) ->
     drive = open_drives([tub], ReaderOptions())[0]
     for _ in range(2):  # Decoded, and from the cache.
         found = load_pictures(drive, Picture(height=20, width=30), cache_dir=tmp_path / "cache", progress=False)
-        assert len(found.names) == 18 and found.skipped == {"damaged image": 2}
+        assert len(found.drive) == 18 and found.drive.skipped == {"damaged image": 2}

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import pytest
 
+from fakes import ConstantEngine
 from model_factory import PICTURE, contract_of, frames, write_onnx, write_tflite
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import ModelFileError, OutputError, UsageError
@@ -20,7 +21,6 @@ from sepilot_runtime.bench.roofline import floor_us, gemm_rate, model_macs
 from sepilot_runtime.bench.soak import MemoryCamera, soak_test
 from sepilot_runtime.device.conditions import conditions_now, throttling
 from sepilot_runtime.drive.supervisor import Control
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.model_file import read_model_file
 from sepilot_runtime.engine.pilot import Pilot
 

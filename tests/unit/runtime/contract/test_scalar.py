@@ -99,3 +99,22 @@ def test_without_labels_the_task_is_not_judged() -> None:
 )  # fmt: skip
 def test_answers_are_told_to_people(output: Scalar, value: float, words: str) -> None:
     assert task_of(output).words(value) == words
+
+
+def test_labels_ask_for_no_more_than_the_output_means() -> None:
+    asked = task_of(Scalar(name="steering")).asked
+    assert asked(np.array([0.3, np.nan, -0.2], np.float32)) == pytest.approx((-0.2, 0.3))
+    assert asked(np.array([0.3, 4.0], np.float32)) == (0.0, 1.0)
+    assert asked(np.array([np.nan], np.float32)) == (0.0, 0.0)
+    wide = task_of(Scalar(name="wheel", low=-25.0, high=25.0))
+    assert wide.asked(np.array([-40.0, 20.0], np.float32)) == (-25.0, 20.0)
+
+
+def test_limits_and_tolerances_are_fractions_of_one_full_scale() -> None:
+    speed = Scalar(name="speed", unit="m/s", high=30.0, low=0.0)
+    assert (speed.magnitude, speed.full_scale) == (15.0, 15.0)
+    angle = Scalar(name="steering", unit="deg", scale=25.0, positive="right")
+    assert (angle.magnitude, angle.full_scale) == (1.0, 25.0)
+    task = task_of(speed)
+    rule = next(rule for rule in task.gates() if rule.name == "max_error")
+    assert rule.fault(1.4, 0.1, 1) == "" and "at most 1.5 (0.1 of full scale)" in rule.fault(1.6, 0.1, 1)

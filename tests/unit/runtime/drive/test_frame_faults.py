@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine, ListSink
 from live_script import Event, LiveScript, at_period
 from model_factory import contract_of
 from sepilot_runtime.base.opencv import cv2
@@ -18,9 +19,8 @@ from sepilot_runtime.drive.actuation import Actuation
 from sepilot_runtime.drive.loop import drive_live
 from sepilot_runtime.drive.novelty import novelty_of, statistics_of
 from sepilot_runtime.drive.state import State
-from sepilot_runtime.drive.step import ListSink, Step
+from sepilot_runtime.drive.step import Step
 from sepilot_runtime.drive.supervisor import Control, Limits
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 
 Image = NDArray[np.uint8]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine, ListSink
 from live_script import PERIOD_NS, Event, LiveScript, at_period
 from model_factory import PICTURE, contract_of
 from sepilot_runtime.base.errors import DriveError, ModelFileError, OutputError
@@ -21,10 +22,9 @@ from sepilot_runtime.drive.frame_checks import Novelty
 from sepilot_runtime.drive.loop import drive_live
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_runtime.drive.state import State
-from sepilot_runtime.drive.step import ListSink, Sink, Step
+from sepilot_runtime.drive.step import Sink, Step
 from sepilot_runtime.drive.summary import DriveSummary
 from sepilot_runtime.drive.supervisor import GOOD, Control, Level, Limits, Supervisor, Verdict
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 
 STEERING = 0.25

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import pytest
 
+from fakes import ConstantEngine, ListSink
 from model_factory import PICTURE, contract_of, frames, steering_of, write_tflite
 from sepilot_runtime.base.errors import DriveError, ModelFileError, OutputError
 from sepilot_runtime.base.latency import RollingLatency, latency_of
@@ -19,8 +20,7 @@ from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.drive.actuation import Actuation
 from sepilot_runtime.drive.recorded import drive_frames
 from sepilot_runtime.drive.state import State
-from sepilot_runtime.drive.step import ListSink, Step
-from sepilot_runtime.engine.engines import ConstantEngine
+from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.source.pace import paced, paced_at
 from sepilot_runtime.source.protocol import Frame, SourceInfo

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fakes import ConstantEngine
 from model_factory import INT8_TOLERANCE, PICTURE, contract_of, frames, steering_of, write_onnx, write_tflite
 from repository import ROOT
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.contract.preprocess import picture_of, write_input
-from sepilot_runtime.engine.engines import ConstantEngine, Engine, open_engine
+from sepilot_runtime.engine.engines import Engine, open_engine
 from sepilot_runtime.engine.pilot import load_pilot
 
 

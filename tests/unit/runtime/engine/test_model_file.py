@@ -10,7 +10,8 @@ import pytest
 
 from model_factory import contract_of, write_onnx, write_tflite
 from sepilot_runtime.base.errors import ContractError, ModelFileError, SepilotError
-from sepilot_runtime.engine.model_file import ModelKind, read_contract, read_model_file
+from sepilot_runtime.engine.model_file import read_model_file
+from sepilot_runtime.engine.names import ModelKind
 
 
 @pytest.fixture(params=["tflite", "onnx"])
@@ -20,7 +21,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_the_contract_comes_back(model: Path) -> None:
-    assert read_contract(model) == contract_of()
+    assert read_model_file(model).contract == contract_of()
     file = read_model_file(model)
     assert file.kind is ModelKind(model.suffix[1:])
     assert file.content == model.read_bytes()
@@ -28,7 +29,7 @@ def test_the_contract_comes_back(model: Path) -> None:
 
 def test_the_suffix_may_be_in_capitals(model: Path) -> None:
     loud = model.rename(model.with_suffix(model.suffix.upper()))
-    assert read_contract(loud) == contract_of()
+    assert read_model_file(loud).contract == contract_of()
 
 
 def test_a_contract_behind_the_flatbuffer_is_found(tmp_path: Path) -> None:
@@ -42,10 +43,10 @@ def test_a_contract_behind_the_flatbuffer_is_found(tmp_path: Path) -> None:
     content = _tflite_with_offset_buffer(schema, METADATA_KEY, text)
     path = tmp_path / "model.tflite"
     path.write_bytes(seal(content + text + BLANK_SEAL.encode()))
-    assert read_contract(path) == contract_of()
+    assert read_model_file(path).contract == contract_of()
     path.write_bytes(content + text[:-1])
     with pytest.raises(ModelFileError, match="damaged"):
-        read_contract(path)
+        read_model_file(path)
 
 
 def _tflite_with_offset_buffer(schema: object, key: str, text: bytes) -> bytes:
@@ -69,13 +70,13 @@ def _tflite_with_offset_buffer(schema: object, key: str, text: bytes) -> bytes:
 def test_a_file_without_a_contract_says_what_to_do(tmp_path: Path) -> None:
     for path in (write_tflite(tmp_path / "m.tflite", text=""), write_onnx(tmp_path / "m.onnx", text="")):
         with pytest.raises(ContractError, match=rf"no contract; bring it under one with `sepilot adopt {path}`"):
-            read_contract(path)
+            read_model_file(path)
 
 
 def test_a_foreign_version_is_refused(tmp_path: Path) -> None:
     text = dataclasses.replace(contract_of(), version="3.0").to_json()
     with pytest.raises(ContractError, match=r"version 2\.0 or 1\.x expected, found '3\.0'"):
-        read_contract(write_tflite(tmp_path / "m.tflite", text=text))
+        read_model_file(write_tflite(tmp_path / "m.tflite", text=text))
 
 
 def test_a_truncated_file_is_refused_at_every_length(model: Path) -> None:
@@ -96,7 +97,7 @@ def test_changed_bytes_are_refused(model: Path) -> None:
         spoilt[at] ^= rng.integers(1, 256, len(at), np.uint8)
         model.write_bytes(spoilt.tobytes())
         with pytest.raises(SepilotError) as caught:
-            read_contract(model)
+            read_model_file(model)
         assert "\n" not in str(caught.value)
 
 
@@ -106,23 +107,23 @@ def test_other_content_is_refused(content: bytes, suffix: str, tmp_path: Path) -
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
     with pytest.raises(ModelFileError):
-        read_contract(path)
+        read_model_file(path)
 
 
 def test_the_name_must_fit_the_content(tmp_path: Path) -> None:
     lying = write_tflite(tmp_path / "m.tflite").rename(tmp_path / "m.onnx")
     with pytest.raises(ModelFileError, match="ONNX expected from its name, found a TFLITE file"):
-        read_contract(lying)
+        read_model_file(lying)
 
 
 def test_what_the_car_cannot_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"PK")
     with pytest.raises(ModelFileError, match="sepilot adopt"):
-        read_contract(tmp_path / "model.keras")
+        read_model_file(tmp_path / "model.keras")
     with pytest.raises(ModelFileError, match=r"\.tflite or \.onnx"):
-        read_contract(tmp_path / "model.bin")
+        read_model_file(tmp_path / "model.bin")
     with pytest.raises(ModelFileError, match="no such file"):
-        read_contract(tmp_path / "model.tflite")
+        read_model_file(tmp_path / "model.tflite")
     (tmp_path / "folder.tflite").mkdir()
     with pytest.raises(ModelFileError, match="cannot be read"):
-        read_contract(tmp_path / "folder.tflite")
+        read_model_file(tmp_path / "folder.tflite")

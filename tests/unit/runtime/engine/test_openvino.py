@@ -25,8 +25,9 @@ from sepilot_runtime.base.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.cli import main
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.contract.preprocess import picture_of, write_input
-from sepilot_runtime.engine.engines import Engine, engine_named, engine_of, open_engine
+from sepilot_runtime.engine.engines import Engine, engine_of, open_engine
 from sepilot_runtime.engine.model_file import ModelFile, read_model_file
+from sepilot_runtime.engine.names import engine_named
 from sepilot_runtime.engine.pilot import load_pilot
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed: pip install 'sepilot[openvino]'")

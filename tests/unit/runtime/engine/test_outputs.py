@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes import ConstantEngine
 from model_factory import (
     BIAS,
     PICTURE,
@@ -24,8 +25,8 @@ from sepilot_runtime.base.errors import ContractError, ModelFileError
 from sepilot_runtime.contract.contract import Scalar
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.drive.actuation import require_drivable
-from sepilot_runtime.engine.engines import ConstantEngine, EngineName
 from sepilot_runtime.engine.golden import verify_golden
+from sepilot_runtime.engine.names import EngineName
 from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 
 Writer = Callable[..., Path]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import PICTURE, contract_of, frames, steering_of, steering_output, write_onnx, write_tflite
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
 from sepilot_runtime.contract.contract import Contract, Golden, Picture, golden_from
 from sepilot_runtime.contract.preprocess import picture_of
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 

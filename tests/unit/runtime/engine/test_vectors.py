@@ -15,7 +15,7 @@ from sepilot_runtime.contract.contract import METADATA_KEY, Contract, Vector, go
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.drive.actuation import require_drivable
 from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal
-from sepilot_runtime.engine.engines import EngineName
+from sepilot_runtime.engine.names import EngineName
 from sepilot_runtime.engine.pilot import load_pilot
 
 STATE = Vector(name="state", size=2, columns=("speed", "last"))

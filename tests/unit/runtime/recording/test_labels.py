@@ -361,8 +361,9 @@ def test_columns_by_name_in_any_order_and_case(tmp_path: Path) -> None:
 
 def degrees(*cells: str, name: str = "x", **options: object) -> tuple[list[float], str]:
     wanted = ReaderOptions(csv_steering=name, **options)  # type: ignore[arg-type]
-    values, note = Table(path=HERE, columns={name: list(cells)}).steering_deg(wanted, wanted.full_scale(30.0))
-    return values.tolist(), note
+    scale = wanted.full_scale(30.0)
+    labels, note = Table(path=HERE, columns={name: list(cells)}).labels(wanted, scale, ())
+    return [steering * scale for steering, _ in labels], note
 
 
 @pytest.mark.parametrize(
@@ -393,7 +394,7 @@ def test_a_unit_that_cannot_be_told() -> None:
     with pytest.raises(DriveError, match=r"reaches 3\.14159"):
         degrees(str(math.pi))
     assert degrees("2", csv_unit="rad")[0] == pytest.approx([math.degrees(2)])
-    assert degrees("0.5", csv_unit="full-scale", full_scale_deg=20.0, positive="left")[0] == [10.0]
+    assert degrees("0.5", csv_unit="full-scale", full_scale_deg=20.0, positive="left")[0] == [-10.0]
 
 
 def numbers(cells: list[str], frames: int, name: str = "frame", **options: object) -> tuple[list[int], str]:

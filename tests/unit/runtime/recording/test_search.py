@@ -72,7 +72,7 @@ def test_pictures_elsewhere_in_a_folder_of_drives_are_none(tmp_path: Path) -> No
     (tmp_path / "models").mkdir()
     cv2.imwrite(str(tmp_path / "models" / "pilot.png"), make.frame(0.0))
     assert found(tmp_path) == (["data"], [])
-    line = {met.path: met.left_out for met in meet([tmp_path], PLAIN)}[tmp_path / "models"]
+    line = {other.path: other.reason for other in meet([tmp_path], PLAIN)[1]}[tmp_path / "models"]
     assert line == "images without labels beside recordings with labels"
     assert len(open_drives([tmp_path / "models"], PLAIN)) == 1
 
@@ -97,7 +97,7 @@ def test_how_deep_was_looked_is_said(below: str, seen: bool, tmp_path: Path) -> 
     with pytest.raises(DriveError, match=r"found none \(looked 4 folders deep\)"):
         open_drives([tmp_path], PLAIN)
     make.write_tub(tmp_path / "near", 4)
-    lines = [str(met) for met in meet([tmp_path], PLAIN) if not met.drive]
+    lines = [str(other) for other in meet([tmp_path], PLAIN)[1]]
     assert lines == [f"{tmp_path}/{below}: not looked into: more than 4 folders deep"]
 
 

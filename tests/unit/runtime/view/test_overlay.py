@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fakes import ConstantEngine
 from model_factory import contract_of, two_output_contract
 from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.drive.step import Step
-from sepilot_runtime.engine.engines import ConstantEngine
 from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import drawing

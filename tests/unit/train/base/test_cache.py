@@ -52,7 +52,7 @@ def test_the_second_time_nothing_is_decoded(tub: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(cache, "_decode", forbidden)
     second = load(drive_of(tub).filtered(DriveFilter(first=100)), tmp_path / "cache")
-    assert np.array_equal(second.pictures, first.pictures[100:]) and second.names == first.names[100:]
+    assert np.array_equal(second.pictures, first.pictures[100:]) and second.drive.names == first.drive.names[100:]
     for other in (
         Picture(height=20, width=30, crop_top=0.5),
         Picture(height=20, width=30, crop_top=0.25, resize="linear"),
@@ -70,9 +70,9 @@ def test_corrupt_frames_are_left_out_and_counted(tub: Path, tmp_path: Path) -> N
     truncated = tub / "images" / "9_cam_image_array_.jpg"
     truncated.write_bytes(truncated.read_bytes()[:-100])
     found = load(drive_of(tub), tmp_path / "cache")
-    assert len(found.pictures) == len(found.labels["steering"]) == len(found.names) == 148
-    assert found.skipped == {"empty image": 1, "truncated image": 1}
-    assert found.names[5] == "6_cam_image_array_.jpg"
+    assert len(found.pictures) == len(found.drive.labels["steering"]) == len(found.drive.names) == 148
+    assert found.drive.skipped == {"empty image": 1, "truncated image": 1}
+    assert found.drive.names[5] == "6_cam_image_array_.jpg"
     assert np.array_equal(found.pictures[5], picture_of(drive_of(tub).read(6), PICTURE))
 
 
@@ -81,7 +81,8 @@ def test_a_video_is_gone_through_once(tmp_path: Path, monkeypatch: pytest.Monkey
     opened: list[Path] = []
     real = frames.video_file
     monkeypatch.setattr(frames, "video_file", lambda path: opened.append(path) or real(path))  # type: ignore[func-returns-value]
-    found = load_pictures(drive, PICTURE, cache_dir=tmp_path / "cache", progress=False, workers=8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    found = load_pictures(drive, PICTURE, cache_dir=tmp_path / "cache", progress=False)
     assert len(opened) == 1 and len(found.pictures) == 3 * cache.CHUNK
     assert np.array_equal(found.pictures[100], picture_of(drive.read(100), PICTURE))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import drive_factory as make
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
@@ -52,16 +53,11 @@ def material(folder: Path, count: int) -> Material:
         for row in range(0, len(file), 100):
             file[row : row + 100] = np.random.default_rng(row).integers(0, 256, SHAPE, np.uint8)
         angles = np.sin(np.arange(count, dtype=np.float32))
-        sets.append(
-            PictureSet(
-                drive_id=name, pictures=StoredPictures(file, np.arange(0, 2 * count, 2)), time_s=np.arange(count) / 20,
-                labels={"steering": angles}, camera=np.zeros(count, np.int8), names=("",) * count, skipped={},
-                fingerprint=name, full_scale_deg=25.0, rate_hz=20.0,
-            )
-        )  # fmt: skip
+        drive, pictures = make.bare_drive(name, angles), StoredPictures(file, np.arange(0, 2 * count, 2))
+        sets.append(PictureSet(drive=drive, pictures=pictures, fingerprint=name))
     held = np.arange(count) % 100 < 20
     sides = {"train": (np.flatnonzero(~held),) * 2, "validation": (np.flatnonzero(held),) * 2}
-    return Material(columns={"steering": "steering"}, drives=(), sets=tuple(sets), split=Split(kind="blocks", **sides))
+    return Material(columns={"steering": "steering"}, sets=tuple(sets), split=Split(kind="blocks", **sides))
 
 
 def peak_bytes(found: Material) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sepilot_runtime.base.errors import OutputError, UsageError
-from sepilot_train.closed_loop.recorder import TubWriter, record
+from sepilot_train.closed_loop.recorder import new_tub, record
 from sepilot_train.commands import record as verb
 from sepilot_train.simulator import EVALUATION_SEED, State
 from sepilot_train.simulator.builtin import BuiltinSimulator
@@ -78,7 +78,7 @@ def read_tub(path: Path) -> tuple[list, list[dict]]:
 def test_tub_is_complete_and_consistent(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = [cv2.resize(rng.integers(0, 255, (3, 4, 3), dtype=np.uint8), (40, 30)) for _ in range(5)]
-    with TubWriter(tmp_path / "tub", rate_hz=20, metadata={"full_scale_deg": 26.0}) as tub:
+    with new_tub(tmp_path / "tub", rate_hz=20, metadata={"full_scale_deg": 26.0}) as tub:
         for i in range(2003):
             tub.add(frames[i % 5], steering=(i % 21 - 10) / 10)
     manifest, rows = read_tub(tmp_path / "tub")

@@ -19,7 +19,7 @@ from sepilot_export.pipeline.export import source_of
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
-from sepilot_train.base.metrics import scalar_metrics
+from sepilot_train.fit.outputs.scalar.metrics import scalar_metrics
 from sepilot_train.run.material import gather
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import Request

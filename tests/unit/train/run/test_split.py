@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import drive_factory as make
 from sepilot_runtime.base.errors import DriveError
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
@@ -28,18 +29,13 @@ def picture_set(name: str, n: int = 1200, rate_hz: float = 20.0, seed: int = 0) 
     rng = np.random.default_rng([seed, n])
     drift = np.cumsum(rng.normal(0, 4, (n, 16, 24, 1)), axis=0)
     steering = np.clip(np.cumsum(rng.normal(0, 0.05, n)), -1, 1)
-    return PictureSet(
-        drive_id=name,
-        pictures=StoredPictures((128 + drift - drift.min()).clip(0, 255).astype(np.uint8), np.arange(n)),
-        time_s=np.arange(n) / rate_hz,
-        labels={"steering": steering.astype(np.float32)},
-        camera=np.zeros(n, np.int8),
-        names=tuple(f"{i}.jpg" for i in range(n)),
-        skipped={},
-        fingerprint=name,
-        full_scale_deg=25.0,
-        rate_hz=rate_hz,
-    )
+    drive = make.bare_drive(name, steering.astype(np.float32), rate_hz=rate_hz)
+    pictures = StoredPictures((128 + drift - drift.min()).clip(0, 255).astype(np.uint8), np.arange(n))
+    return PictureSet(drive=drive, pictures=pictures, fingerprint=name)
+
+
+def with_drive(pictures: PictureSet, **changes: object) -> PictureSet:
+    return dataclasses.replace(pictures, drive=dataclasses.replace(pictures.drive, **changes))  # type: ignore[arg-type]
 
 
 def split_of(sets: list[PictureSet], seed: int = 0) -> Split:
@@ -47,8 +43,8 @@ def split_of(sets: list[PictureSet], seed: int = 0) -> Split:
 
 
 def test_one_drive_is_split_by_blocks_with_a_guard() -> None:
-    drive = picture_set("a")
-    split = split_of([drive])
+    pictures = picture_set("a")
+    split, drive = split_of([pictures]), pictures.drive
     train, held = drive.time_s[split.train[0]], drive.time_s[split.validation[0]]
     assert split.kind == "blocks"
     assert 0.15 < len(held) / len(drive.time_s) < 0.25
@@ -58,9 +54,9 @@ def test_one_drive_is_split_by_blocks_with_a_guard() -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("pause_s", [30.0, 300.0, 1.7e9])
 def test_a_pause_takes_no_part_in_the_split(pause_s: float) -> None:
-    drive = picture_set("a")
-    time_s = drive.time_s + np.where(np.arange(1200) < 400, 0, pause_s)
-    split = split_of([dataclasses.replace(drive, time_s=time_s)])
+    pictures = picture_set("a")
+    time_s = pictures.drive.time_s + np.where(np.arange(1200) < 400, 0, pause_s)
+    split = split_of([with_drive(pictures, time_s=time_s)])
     assert 0.15 < split.counts()[1] / 1200 < 0.25
     assert np.abs(time_s[split.train[0]][:, None] - time_s[split.validation[0]]).min() >= 2.0 - 1e-6
 
@@ -70,7 +66,7 @@ def test_many_drives_are_held_out_whole() -> None:
     split = split_of(sets)
     assert split.kind == "drives"
     for s, train, held in zip(sets, split.train, split.validation, strict=True):
-        assert {len(train), len(held)} == {0, len(s.labels["steering"])}
+        assert {len(train), len(held)} == {0, len(s.drive)}
     assert 0 < split.counts()[1] < split.counts()[0]
 
 
@@ -110,7 +106,7 @@ def test_a_drive_too_short_to_split_is_an_error(n: int) -> None:
 
 def shuffled(sets: list[PictureSet]) -> Split:
     """The planted fault: frames dealt at random, as train_test_split does."""
-    n = len(sets[0].labels["steering"])
+    n = len(sets[0].drive)
     order = np.random.default_rng(0).permutation(n)
     return Split(kind="blocks", train=(np.sort(order[n // 5 :]),), validation=(np.sort(order[: n // 5]),))
 
@@ -235,9 +231,7 @@ def thumbnails(pictures: np.ndarray) -> np.ndarray:
 def test_the_look_up_finds_the_picture_that_is_most_alike() -> None:
     """More than 512 on either side, as they are compared in parts of so many."""
     rng = np.random.default_rng(4)
-    drives = [
-        dataclasses.replace(picture_set(f"d{i}", n=700), labels={"steering": rng.uniform(-1, 1, 700)}) for i in range(2)
-    ]
+    drives = [with_drive(picture_set(f"d{i}", n=700), labels={"steering": rng.uniform(-1, 1, 700)}) for i in range(2)]
     pictures = rng.integers(0, 256, (1400, 16, 24, 2), np.uint8)
     drives = [
         dataclasses.replace(d, pictures=StoredPictures(pictures[k * 700 :][:700], np.arange(700)))
@@ -245,7 +239,7 @@ def test_the_look_up_finds_the_picture_that_is_most_alike() -> None:
     ]
     even = np.arange(0, 700, 2)
     split = Split(kind="given", train=(even, even), validation=(even + 1, even + 1))
-    labels = np.concatenate([d.labels["steering"] for d in drives])
+    labels = np.concatenate([d.drive.labels["steering"] for d in drives])
     thumbs = thumbnails(pictures)
     train, held = np.arange(0, 1400, 2), np.arange(1, 1400, 2)
     nearest = train[(thumbs[held] @ thumbs[train].T).argmax(axis=1)]
@@ -260,20 +254,19 @@ def test_the_look_up_finds_the_picture_that_is_most_alike() -> None:
 def test_another_exposure_is_the_same_place() -> None:
     base = np.random.default_rng(1).integers(0, 60, (1, 16, 24, 1))
     other = np.random.default_rng(2).integers(0, 255, (1, 16, 24, 1))
-    drive = dataclasses.replace(
-        picture_set("a", n=3),
+    pictures = dataclasses.replace(
+        with_drive(picture_set("a", n=3), labels={"steering": np.array([0.5, -0.5, 0.5], np.float32)}),
         pictures=StoredPictures(np.concatenate([base, other, 3 * base + 70]).astype(np.uint8), np.arange(3)),
-        labels={"steering": np.array([0.5, -0.5, 0.5], np.float32)},
     )
     split = Split(kind="blocks", train=(np.array([0, 1]),), validation=(np.array([2]),))
-    assert measure_leak([drive], split, "steering").lookup_mae == 0.0
+    assert measure_leak([pictures], split, "steering").lookup_mae == 0.0
 
 
 def close(train: list[float], held: list[float]) -> float:
     times = np.array([*train, *held])
-    drive = dataclasses.replace(picture_set("a", n=len(times)), time_s=times)
+    pictures = with_drive(picture_set("a", n=len(times)), time_s=times)
     parts = np.arange(len(train)), np.arange(len(train), len(times))
-    return _close_in_time([drive], Split(kind="blocks", train=(parts[0],), validation=(parts[1],)))
+    return _close_in_time([pictures], Split(kind="blocks", train=(parts[0],), validation=(parts[1],)))
 
 
 def test_close_in_time_is_less_than_a_second_before_or_after() -> None:

@@ -134,8 +134,8 @@ def test_the_throttle_given_stands_in_place_of_the_recipes(
     request, recipe = request_of([str(tub), *TINY, *words])
     assert recipe.data.min_throttle == limit
     (drive,) = open_sides(request)[0]
-    ((kept, pictures),) = load_sets([drive], recipe, request.filter, progress=False)
-    assert (len(kept), pictures.skipped) == (frames, skipped)
+    (pictures,) = load_sets([drive], recipe, request.filter, progress=False)
+    assert (len(pictures.drive), pictures.drive.skipped) == (frames, skipped)
 
 
 def request_of(words: list[str]) -> tuple[Request, Recipe]:
@@ -218,8 +218,8 @@ def test_side_cameras_do_not_judge_in_blocks(tmp_path: Path) -> None:
     recipe = load_recipe("swift", ["picture.height=24", "picture.width=32", "data.guard_s=0.1", "data.block_s=0.5"])
     material = gather(request, recipe, progress=False)
     (pictures,), (train,), (held,) = material.sets, material.split.train, material.split.validation
-    assert material.split.kind == "blocks" and set(pictures.camera.tolist()) == {-1, 0, 1}
-    assert set(pictures.camera[held].tolist()) == {0} and set(pictures.camera[train].tolist()) == {-1, 0, 1}
+    assert material.split.kind == "blocks" and set(pictures.drive.camera.tolist()) == {-1, 0, 1}
+    assert set(pictures.drive.camera[held].tolist()) == {0} and set(pictures.drive.camera[train].tolist()) == {-1, 0, 1}
     named = gather(
         Request(
             drives=(str(make.write_tub(tmp_path / "tub")),), validation_drives=(str(log),),
@@ -227,7 +227,7 @@ def test_side_cameras_do_not_judge_in_blocks(tmp_path: Path) -> None:
         ),
         recipe, progress=False,
     )  # fmt: skip
-    assert set(named.sets[1].camera[named.split.validation[1]].tolist()) == {0}
+    assert set(named.sets[1].drive.camera[named.split.validation[1]].tolist()) == {0}
 
 
 def test_a_constant_throttle_says_nothing_about_standing_still(tmp_path: Path) -> None:

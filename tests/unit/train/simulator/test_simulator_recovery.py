@@ -41,9 +41,6 @@ class LinearDriver:
     def command(self, frame: NDArray[np.uint8]) -> Command:
         return Command(steering=float(self.answer(thumbnail(frame))))
 
-    def reset(self) -> None:
-        """Nothing to forget."""
-
 
 def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The lower 60 % of a frame as one row of numbers in [0, 1]."""

@@ -1,10 +1,23 @@
-"""All kinds of output that can be trained. A new one is a folder beside `scalar` and its name in `AnyTarget`."""
+"""All kinds of output that can be trained.
+
+A new one is a folder beside `scalar`, its target's name in `AnyTarget` and its metrics' in `AnyMetrics`.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from sepilot_train.fit.outputs.protocol import Metrics, Target
+from sepilot_train.fit.outputs.scalar.metrics import ScalarMetrics
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 
-__all__ = ["AnyTarget"]
+__all__ = ["AnyMetrics", "AnyTarget"]
 
-AnyTarget = ScalarTarget
-"""A union as soon as there is a second; a recipe says which by `kind`."""
+if TYPE_CHECKING:
+    # Nobody may lean on what one kind alone has, also while there is no other.
+    AnyTarget = Target
+    AnyMetrics = Metrics
+else:
+    # Unions as soon as there is a second; a recipe says which by `kind`, and means the first where it says nothing.
+    AnyTarget = ScalarTarget
+    AnyMetrics = ScalarMetrics

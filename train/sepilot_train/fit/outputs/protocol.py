@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.contract.outputs.kinds import Output
+from sepilot_runtime.contract.outputs.protocol import Array, Output
+from sepilot_train.base.plots import Plot
 from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["Metrics", "Motion", "Target"]
+__all__ = ["Labels", "Metrics", "Motion", "Target", "Told"]
 
 Labels = NDArray[np.float32]
 
@@ -29,50 +31,84 @@ class Motion:
     turned: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A figure for people."""
+
+    name: str
+    value: str
+    remark: str
+
+
 class Metrics(Protocol):
-    """How good answers are, in label units, beside always answering `constant`."""
+    """How good answers are, in label units, beside always answering the same. A frozen dataclass."""
+
+    kind: ClassVar[Any]
 
     @property
-    def mae(self) -> float: ...
+    def count(self) -> int:
+        """Of frames."""
 
     @property
-    def constant(self) -> float: ...
+    def mae(self) -> float:
+        """Mean error."""
 
     @property
-    def constant_mae(self) -> float: ...
+    def constant(self) -> Any:
+        """`OutputTask.constant` of the training labels."""
+
+    @property
+    def constant_mae(self) -> float:
+        """The mean error of that."""
+
+    @property
+    def r2(self) -> float | None: ...
+
+    @property
+    def constant_r2(self) -> float | None: ...
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What the contract says of them."""
+
+    def told(self, output: Output) -> Sequence[Told]:
+        """Them for people, the constant's among them."""
 
 
 class Target(Protocol):
-    """An output as a recipe asks for it.
+    """An output as a recipe asks for it. A frozen dataclass."""
 
-    Attributes:
-        label: the recordings' column that it learns; "" for the one of its own name.
-        weight: of its loss in the sum of all.
-    """
+    kind: ClassVar[Any]
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """The recordings' column that it learns; "" for the one of its own name."""
 
     @property
-    def weight(self) -> float: ...
+    def weight(self) -> float:
+        """Of its loss in the sum of all."""
 
     @property
     def sideways(self) -> bool:
         """A mirrored picture asks for the opposite; straight ahead is 0."""
-        ...
 
     def output(self, name: str, full_scale_deg: float) -> Output:
         """What the contract says of it, for drives of this full scale."""
-        ...
 
     def loss_of(self, settings: TrainingSettings) -> Any:
-        """A Keras loss of labels and answers, (batch, 1) each; `settings` are meant where the output names none."""
-        ...
+        """A Keras loss, one number, of labels (batch, 1) and answers (batch, *shape).
+
+        `settings` are meant where the output names none.
+        """
 
     def moved(self, labels: Labels, motion: Motion) -> Labels:
         """The labels (...,) of pictures that augmentation moved so."""
-        ...
 
-    def metrics(self, labels: Labels, answers: Labels, constant: float) -> Metrics:
-        """Answers (n,) beside labels (n,) that they were not trained on; `constant` is the training labels' mean."""
-        ...
+    def mae(self, labels: Labels, answers: Labels) -> float:
+        """Mean error of answers (n, *shape), in label units."""
+
+    def metrics(self, labels: Labels, answers: Labels, constant: Any) -> Metrics:
+        """Answers (n, *shape) beside labels (n,) that they were not trained on; `constant`: `OutputTask.constant`."""
+
+    def plots(self, labels: Array, answers: Array, metrics: Any, output: Any) -> Sequence[Plot]:
+        """The figures of held-out frames; `metrics` and `output` are this target's own."""

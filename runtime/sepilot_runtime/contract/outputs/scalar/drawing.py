@@ -8,17 +8,12 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.protocol import Box, Color
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
+from sepilot_runtime.contract.outputs.units import amount
 
-__all__ = ["amount", "draw_gauge", "words"]
+__all__ = ["draw_gauge", "words"]
 
 GROOVE: Color = (96, 90, 84)
 MARK: Color = (242, 242, 242)
-
-
-def amount(number: float, output: Scalar, digits: int = 2) -> str:
-    """A number in the output's unit: "3.20°", "0.35 m/s"."""
-    unit = {"deg": "°", "": ""}.get(output.unit, f" {output.unit}")
-    return f"{number:.{digits}f}{unit}"
 
 
 def words(number: float, output: Scalar) -> str:

@@ -55,16 +55,15 @@ class Scalar:
         return (1,)
 
     @property
-    def fine(self) -> float:
-        """In `unit`, what is told of a difference at the finest: 0.01 degrees, a 2,500th of another number's range."""
-        return 0.01 if self.unit == "deg" else self.magnitude * self.scale / 2500
-
-    @property
-    def suffix(self) -> str:
-        """Of keys whose values are in `unit`: "_deg"."""
-        return f"_{self.unit}" if self.unit else ""
-
-    @property
     def magnitude(self) -> float:
-        """Of answers: what tolerances that hold for every output are fractions of. 1 for a range within [-1, 1]."""
+        """Half of the range, and 1 for what lies within [-1, 1]."""
         return max(1.0, (self.high - self.low) / 2)
+
+    @property
+    def full_scale(self) -> float:
+        return self.magnitude * self.scale
+
+    @property
+    def fine(self) -> float:
+        """In `unit`: 0.01 degrees, a 2,500th of another number's full scale."""
+        return 0.01 if self.unit == "deg" else self.full_scale / 2500

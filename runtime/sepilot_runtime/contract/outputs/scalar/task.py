@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.contract.outputs.protocol import Array, Box, Color, Evidence, GateRule
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
+from sepilot_runtime.contract.outputs.units import mark_of
 
 __all__ = ["DEAD_BAND", "ScalarTask"]
 
 DEAD_BAND = 0.02
-"""In output values. Closer to 0 than this a change of sign means nothing."""
+"""Of full scale. Closer to 0 than this a change of sign means nothing."""
 
 Values = NDArray[np.float64]
 
@@ -25,6 +26,7 @@ class ScalarTask:
     def __init__(self, output: Scalar) -> None:
         self.output = output
         self._low, self._high = output.low, output.high
+        self._dead_band = DEAD_BAND * output.magnitude
 
     def decode(self, raw: NDArray[np.float32]) -> float:
         """The number in [low, high]."""
@@ -38,6 +40,42 @@ class ScalarTask:
 
     def error(self, said: Array, label: Array) -> Values:
         return np.abs(self._clipped(said) - _column(label))
+
+    def constant(self, labels: Array) -> float:
+        """Their mean."""
+        return float(labels.mean())
+
+    def r2(self, said: Array, labels: Array) -> float | None:
+        """Coefficient of determination against the labels' own mean; None where they do not vary."""
+        y = _column(labels)
+        spread = float(((y - y.mean()) ** 2).sum())
+        return 1.0 - float(((y - _column(said)) ** 2).sum()) / spread if spread > 0 else None
+
+    def reading(self, said: Array, about: Array | None = None) -> Values:
+        return _column(said) * self.output.scale
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return self._low * self.output.scale, self._high * self.output.scale
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        return ("left", "right") if self.output.positive == "right" else ("down", "up")
+
+    def contrary(self, a: Array, b: Array) -> NDArray[np.bool_]:
+        """To the other side of 0, both outside the dead band."""
+        ours, theirs = self._clipped(a), self._clipped(b)
+        return (ours * theirs < 0) & (np.minimum(np.abs(ours), np.abs(theirs)) > self._dead_band)
+
+    @property
+    def contrary_means(self) -> str:
+        if not self._low < 0 < self._high:
+            return ""
+        return f"to different sides, both by more than {self._dead_band * self.output.scale:g}{mark_of(self.output)}"
+
+    def asked(self, labels: Array) -> tuple[float, float]:
+        known = labels[np.isfinite(labels)].clip(self._low, self._high)
+        return float(known.min(initial=0.0)), float(known.max(initial=0.0))
 
     def tails(self, said: Array, label: Array | None) -> list[NDArray[np.int64]]:
         """From the lowest answer, from the highest, from the largest label to either side."""
@@ -74,10 +112,10 @@ class ScalarTask:
         return float(self.distance(found.said, found.expected).max())
 
     def _error_fault(self, error: float, limit: float, _frames: int) -> str:
-        unit, scale = self.output.unit, self.output.scale
-        if error <= limit * scale:
+        unit, allowed = self.output.unit, limit * self.output.full_scale
+        if error <= allowed:
             return ""
-        return f"max error {error:.4g} {unit}, at most {limit * scale:.4g} ({limit:g} of full scale) allowed"
+        return f"max error {error:.4g} {unit}, at most {allowed:.4g} ({limit:g} of full scale) allowed"
 
     def _increase(self, found: Evidence) -> Interval | None:
         """How much larger the task's error is than the training model's, paired; None without labels.
@@ -92,9 +130,7 @@ class ScalarTask:
         return paired_bootstrap_mean(ours - theirs, [d for d, k in zip(found.drives, known, strict=True) if k])
 
     def _sign_flips(self, found: Evidence) -> float:
-        """Frames to the other side, both answers outside the dead band."""
-        said, expected = self._clipped(found.said), self._clipped(found.expected)
-        return int(((said * expected < 0) & (np.minimum(np.abs(said), np.abs(expected)) > DEAD_BAND)).sum())
+        return int(self.contrary(found.said, found.expected).sum())
 
     def _flip_fault(self, flips: int, limit: float, frames: int) -> str:
         # A share of a few frames is rounded up to a whole one; none stays none.
@@ -106,8 +142,9 @@ class ScalarTask:
     def _saturated(self, found: Evidence) -> float:
         """Frames at the file's own smallest or largest answer that belong beyond it.
 
-        Either the training model goes on by more than 0.01 (the range of a quantized output is too narrow), or it
-        itself gives its extreme value to many different pictures (a head with dead units, which can turn no further).
+        Either the training model goes on by more than 0.01 of full scale (the range of a quantized output is too
+        narrow), or it itself gives its extreme value to many different pictures (a head with dead units, which can turn
+        no further).
         The contract's limits are no such end: there the car is at full lock.
         """
         said, expected = self._clipped(found.said), self._clipped(found.expected)
@@ -116,7 +153,7 @@ class ScalarTask:
             end, last = sign * np.max(sign * said), sign * np.max(sign * expected)
             at_end = said == end
             if sign * end < sign * limit - 1e-6:
-                count += int((at_end & (sign * (expected - end) > 0.01)).sum())
+                count += int((at_end & (sign * (expected - end) > 0.01 * self.output.magnitude)).sum())
             if sign * last < sign * limit - 1e-6:
                 stuck = np.flatnonzero(np.abs(expected - last) < 1e-7)
                 count += len({found.pictures[i].tobytes() for i in stuck}) - 1

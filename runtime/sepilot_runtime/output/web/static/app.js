@@ -156,6 +156,7 @@ function showShot(shot, sent) {
   shotAt = sent - shot.age_ms;
   drawPicture($("picture"), shot.bitmap, shot, about);
   text("picture-number", `frame ${shot.id}, ${shot.time_s.toFixed(1)} s`);
+  text("further", shot.further ? `model: ${shot.further}` : "");
 }
 
 function draw() {

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from sepilot_runtime.base.errors import RecipeError
+from sepilot_runtime.contract.outputs.protocol import Array
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
-from sepilot_train.base.metrics import BIN_EDGES, ScalarMetrics, scalar_metrics
+from sepilot_train.base.plots import Plot
 from sepilot_train.base.ranges import require_in
 from sepilot_train.fit.outputs.protocol import Labels, Motion
+from sepilot_train.fit.outputs.scalar.metrics import BIN_EDGES, ScalarMetrics, scalar_metrics
+from sepilot_train.fit.outputs.scalar.plots import plots_of
 from sepilot_train.fit.settings import LossName, TrainingSettings
 
 __all__ = ["ScalarTarget"]
@@ -33,7 +36,8 @@ class ScalarTarget:
             `augmentation.shift_x_label` where pictures are shifted.
     """
 
-    kind: Literal["scalar"] = "scalar"
+    kind: ClassVar[Literal["scalar"]] = "scalar"
+
     label: str = ""
     unit: str = ""
     scale: float | None = None
@@ -72,6 +76,12 @@ class ScalarTarget:
     def moved(self, labels: Labels, motion: Motion) -> Labels:
         return labels * motion.sign + motion.turned if self.sideways else labels
 
+    def mae(self, labels: Labels, answers: Labels) -> float:
+        return float(np.mean(np.abs(labels - answers)))
+
     def metrics(self, labels: Labels, answers: Labels, constant: float) -> ScalarMetrics:
         edges = BIN_EDGES if self.sideways else tuple(np.linspace(self.low, self.high, BINS + 1).tolist())
         return scalar_metrics(labels, answers, constant, edges=edges)
+
+    def plots(self, labels: Array, answers: Array, metrics: ScalarMetrics, output: Scalar) -> tuple[Plot, ...]:
+        return plots_of(labels, answers, metrics, output)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from sepilot_train.base.metrics import BIN_EDGES, scalar_metrics
+from sepilot_train.fit.outputs.scalar.metrics import BIN_EDGES, scalar_metrics
 
 
 def test_values_by_hand() -> None:

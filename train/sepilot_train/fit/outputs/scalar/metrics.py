@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sepilot_runtime.contract.outputs.protocol import Output
+from sepilot_runtime.contract.outputs.units import amount
+from sepilot_train.fit.outputs.protocol import Told
 
 __all__ = ["BIN_EDGES", "BinError", "ScalarMetrics", "scalar_metrics"]
 
@@ -28,7 +33,7 @@ class BinError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalarMetrics:
-    """One output. All errors in label units.
+    """All errors in label units.
 
     Attributes:
         r2: coefficient of determination against the mean of these labels; None where the labels do not vary.
@@ -36,6 +41,8 @@ class ScalarMetrics:
         constant_mae, constant_r2: of always answering `constant`, the training labels' mean.
         sign_errors: share of frames answered with the wrong sign, where label and prediction both exceed 0.05.
     """
+
+    kind: ClassVar[str] = "scalar"
 
     count: int
     r2: float | None
@@ -47,6 +54,31 @@ class ScalarMetrics:
     constant_r2: float | None
     sign_errors: float
     bins: tuple[BinError, ...]
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        found = {
+            "r2": self.r2,
+            "mae": self.mae,
+            "mae_nonzero": self.mae_nonzero,
+            "constant_mae": self.constant_mae,
+            "frames": float(self.count),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def told(self, output: Output) -> tuple[Told, ...]:
+        def size(error: float | None) -> str:
+            return "n/a" if error is None else amount(error * output.scale, output, 2 if output.unit == "deg" else 3)
+
+        r2 = "n/a" if self.r2 is None else f"{self.r2:.3f}".replace("-", "\N{MINUS SIGN}")
+        sides = self.bins[0].low < 0
+        return (
+            Told(name="R²", value=r2, remark="1 is perfect, 0 knows nothing"),
+            Told(name="Mean error", value=size(self.mae), remark=f"{self.mae:.4f} of full scale"),
+            Told(name="Mean error, label ≠ 0", value=size(self.mae_nonzero), remark="where the driver did something"),
+            Told(name="Constant answer", value=size(self.constant_mae), remark="mean of the training labels"),
+            *([Told(name="Wrong side", value=f"{self.sign_errors:.1%}", remark="of turning frames")] if sides else ()),
+        )
 
 
 def scalar_metrics(
