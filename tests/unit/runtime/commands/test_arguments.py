@@ -16,7 +16,7 @@ from sepilot_runtime.engine.names import OWN
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
     files: tuple[Path, ...] = flag("of them", "FILE", positional=True, nargs="*")
-    overrides: tuple[str, ...] = flag("again and again", "KEY", name="--set")
+    overrides: tuple[str, ...] = flag("again and again", "KEY", name="--set --change")
     side: Literal["left", "right"] = flag("of the road", default="left")
     rounds: int | None = flag("some", "N", instead="how long")
     minutes: float = flag("so long", "M", type=number(0, 10, " min", above=True), default=1.0, instead="how long")
@@ -31,7 +31,7 @@ def parsed(*argv: str) -> Planted:
 def test_a_flag_is_read_as_its_field_says() -> None:
     assert parsed() == Planted(files=(), overrides=())
     found = parsed(
-        "a", "b", "--set", "x=1", "--set", "y=2", "--side", "right", "--rounds", "3", "--out-folder", "o", "--json"
+        "a", "b", "--set", "x=1", "--change", "y=2", "--side", "right", "--rounds", "3", "--out-folder", "o", "--json"
     )
     assert found == Planted(
         files=(Path("a"), Path("b")), overrides=("x=1", "y=2"), side="right", rounds=3, out_folder=Path("o"), json=True
