@@ -12,7 +12,7 @@ from sepilot_export.tradeoff.discovery import Place
 from sepilot_export.tradeoff.lineage import Command
 from sepilot_runtime.base.bootstrap import Interval
 
-__all__ = ["Entry", "Timing"]
+__all__ = ["Entry", "FileFigures", "Timing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,30 +31,23 @@ class Timing:
     net_us: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Entry:
-    """A file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFigures:
+    """What is known of a file.
 
     Attributes:
-        number: on the page, from 1.
         name: of the export and the format: "week/int8.tflite".
         made_by: recipe of the training, and that of the compression where there was one.
         gzip_bytes: size after gzip -9.
         sparsity: share of zero weights.
         parameters, macs: of the file's own graph; None where it cannot be read here.
-        errors_deg: (n,) absolute errors of the first output on the common frames; empty for a file that never answered.
-        mae_deg: their mean; None likewise.
-        constant_errors_deg: (n,) of always answering the mean of the training labels.
+        mae_deg: mean error of the first output on the common frames, in its unit; None for a file that never answered.
         max_deviation_deg: largest deviation from its own training model on all its held-out frames.
-        further: the mean errors of further outputs by name, with their units.
         timing: None where the file cannot be run.
         reasons: why it fails; empty when it passes.
         notes: what its check could not decide.
     """
 
-    number: int
-    place: Place
-    file: str
     name: str
     made_by: str
     format: str
@@ -65,15 +58,31 @@ class Entry:
     sparsity: float
     parameters: int | None
     macs: int | None
-    errors_deg: NDArray[np.float64]
     mae_deg: Interval | None
-    constant_errors_deg: NDArray[np.float64]
     max_deviation_deg: float | None
-    further: Mapping[str, tuple[str, Interval]] = field(default_factory=dict)
     timing: Timing | None
     commands: tuple[Command, ...]
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Entry(FileFigures):
+    """A file that is compared.
+
+    Attributes:
+        number: on the page, from 1.
+        errors_deg: (n,) errors of the first output on the common frames; empty for a file that never answered.
+        constant_errors_deg: (n,) of always answering what is right for most training labels.
+        further: the mean errors of further outputs by name, with their units.
+    """
+
+    number: int
+    place: Place
+    file: str
+    errors_deg: NDArray[np.float64]
+    constant_errors_deg: NDArray[np.float64]
+    further: Mapping[str, tuple[str, Interval]] = field(default_factory=dict)
 
     @property
     def constant_mae_deg(self) -> float:

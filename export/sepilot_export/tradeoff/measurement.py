@@ -114,7 +114,8 @@ def _entry(
     fit = check.golden_error is not None and bool(check.outputs)
     output = reference.contract.outputs[0]
     errors = _errors(check.answers[output.name][index], output, common.in_unit) if fit else np.empty(0)
-    constant = np.full(common.count, reference.constant[output.name])
+    still = np.asarray(reference.constant[output.name])
+    constant = np.broadcast_to(still, (common.count, *still.shape))
     parameters, macs = _size_of_net(candidate.path) if errors.size else (None, None)
     return Entry(
         number=0,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sepilot_export.tradeoff.candidate import Timing
+from sepilot_export.tradeoff.candidate import FileFigures
 from sepilot_export.tradeoff.discovery import LeftOut
-from sepilot_export.tradeoff.lineage import Command
 from sepilot_runtime.base.bootstrap import Interval
 from sepilot_runtime.bench.record import BenchConditions
 
@@ -55,31 +54,15 @@ class FurtherOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileRow:
-    """A file; see `Entry`. Errors and deviations are of the first output, in its unit; `outputs`: of the others."""
+class FileRow(FileFigures):
+    """A file. `outputs`: the errors of all but the first."""
 
-    name: str
     file: str
     run: str | None
-    made_by: str
-    format: str
-    precision: str
-    engine: str
-    bytes: int
-    gzip_bytes: int
-    sparsity: float
-    parameters: int | None
-    macs: int | None
-    mae_deg: Interval | None
     above_best_deg: Interval | None
     constant_mae_deg: float
-    max_deviation_deg: float | None
     outputs: Mapping[str, FurtherOutput]
-    timing: Timing | None
-    commands: tuple[Command, ...]
     passed: bool
-    reasons: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

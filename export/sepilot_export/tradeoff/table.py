@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from sepilot_export.tradeoff.candidate import Entry
+from sepilot_export.tradeoff.candidate import Entry, FileFigures
 from sepilot_export.tradeoff.job import Comparison
 from sepilot_export.tradeoff.pareto import Pick, cost_gzip, cost_raw, cost_us, grouped, pareto
 from sepilot_export.tradeoff.record import (
@@ -65,28 +65,13 @@ def record_of(comparison: Comparison) -> Tradeoff:
 
 def _row(comparison: Comparison, entry: Entry) -> FileRow:
     return FileRow(
-        name=entry.name,
+        **{figure.name: getattr(entry, figure.name) for figure in dataclasses.fields(FileFigures)},
         file=str(entry.place.shown / entry.file),
         run=str(entry.place.run) if entry.place.run else None,
-        made_by=entry.made_by,
-        format=entry.format,
-        precision=entry.precision,
-        engine=entry.engine,
-        bytes=entry.bytes,
-        gzip_bytes=entry.gzip_bytes,
-        sparsity=entry.sparsity,
-        parameters=entry.parameters,
-        macs=entry.macs,
-        mae_deg=entry.mae_deg,
         above_best_deg=comparison.above.get(entry.name),
         constant_mae_deg=entry.constant_mae_deg,
-        max_deviation_deg=entry.max_deviation_deg,
         outputs={name: FurtherOutput(unit=unit.strip(), mae=mae) for name, (unit, mae) in entry.further.items()},
-        timing=entry.timing,
-        commands=entry.commands,
         passed=entry.passed,
-        reasons=entry.reasons,
-        notes=entry.notes,
     )
 
 
