@@ -164,7 +164,7 @@ class OutputTask(Protocol):
         """
 
     def words(self, value: Any) -> str:
-        """A decoded answer for people."""
+        """A decoded answer, or a label, for people."""
 
     def draw(self, canvas: NDArray[np.uint8], value: Any, box: Box, color: Color, recorded: Any = None) -> None:
-        """Draw a decoded answer, and what was recorded, as a gauge into a box of a canvas (H, W, 3) BGR."""
+        """Draw a decoded answer, and the label that was recorded, as a gauge into a box of a canvas (H, W, 3) BGR."""

@@ -12,7 +12,7 @@ from sepilot_runtime.contract.outputs.protocol import Array, Box, Color, Evidenc
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.outputs.units import mark_of
 
-__all__ = ["DEAD_BAND", "ScalarTask"]
+__all__ = ["DEAD_BAND", "ScalarTask", "coefficient_of_determination"]
 
 DEAD_BAND = 0.02
 """Of full scale. Closer to 0 than this a change of sign means nothing."""
@@ -46,10 +46,7 @@ class ScalarTask:
         return float(labels.mean())
 
     def r2(self, said: Array, labels: Array) -> float | None:
-        """Coefficient of determination against the labels' own mean; None where they do not vary."""
-        y = _column(labels)
-        spread = float(((y - y.mean()) ** 2).sum())
-        return 1.0 - float(((y - _column(said)) ** 2).sum()) / spread if spread > 0 else None
+        return coefficient_of_determination(_column(labels), _column(said))
 
     def reading(self, said: Array, about: Array | None = None) -> Values:
         return _column(said) * self.output.scale
@@ -164,6 +161,12 @@ class ScalarTask:
             return ""
         verb = "steer" if self.output.positive == "right" else "answer"
         return f"{count} of {frames} frames saturated: the file cannot {verb} as far as they ask for"
+
+
+def coefficient_of_determination(labels: Values, said: Values) -> float | None:
+    """R² of (n,) numbers against the labels' own mean; None where these do not vary."""
+    spread = float(((labels - labels.mean()) ** 2).sum())
+    return 1.0 - float(((labels - said) ** 2).sum()) / spread if spread > 0 else None
 
 
 def _column(values: Array) -> Values:

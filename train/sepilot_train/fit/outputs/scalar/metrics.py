@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.outputs.protocol import Output
+from sepilot_runtime.contract.outputs.scalar.task import coefficient_of_determination
 from sepilot_runtime.contract.outputs.units import amount
 from sepilot_train.fit.outputs.protocol import Told
 
@@ -101,21 +102,16 @@ def scalar_metrics(
     turning = (np.abs(y) > 0.05) & (np.abs(p) > 0.05)
     return ScalarMetrics(
         count=int(y.size),
-        r2=_r2(y, p),
+        r2=coefficient_of_determination(y, p),
         mae=float(np.abs(error).mean()),
         rmse=float(np.sqrt((error**2).mean())),
         mae_nonzero=float(np.abs(error[nonzero]).mean()) if nonzero.any() else None,
         constant=constant,
         constant_mae=float(np.abs(y - constant).mean()),
-        constant_r2=_r2(y, np.full_like(y, constant)),
+        constant_r2=coefficient_of_determination(y, np.full_like(y, constant)),
         sign_errors=float((np.sign(y[turning]) != np.sign(p[turning])).mean()) if turning.any() else 0.0,
         bins=tuple(_bin(y, error, low, high, last=high == edges[-1]) for low, high in pairwise(edges)),
     )
-
-
-def _r2(y: NDArray[np.float64], p: NDArray[np.float64]) -> float | None:
-    spread = float(((y - y.mean()) ** 2).sum())
-    return 1.0 - float(((y - p) ** 2).sum()) / spread if spread > 0 else None
 
 
 def _bin(y: NDArray[np.float64], error: NDArray[np.float64], low: float, high: float, *, last: bool) -> BinError:
