@@ -35,6 +35,7 @@ from sepilot_export.convert.formats import choose_formats
 from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.errors import SepilotError, UsageError
 from sepilot_runtime.base.files import write_json
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.cache import default_cache
 
 NATIVE = Processor(name="this machine", machine="x86_64", what="")
@@ -114,13 +115,11 @@ def _silence_s(frames: int) -> float:
 
 
 def _errors(here: Answers, jobs: Sequence[str], reference: Reference) -> NDArray[np.float64]:
-    """(files, n) of the files that answered, cut off as the car does it; zeros where none did."""
+    """(files, n) of the files that answered, decoded as the car does it, in label units; zeros where none did."""
     output = reference.contract.outputs[0]
-    answered = [here[job]["answers"] for job in jobs if "answers" in here[job]] or [
-        reference.predictions[output.name]
-    ]
-    expected = np.clip(reference.predictions[output.name].astype(np.float64), output.low, output.high)
-    return np.abs(np.clip(np.array(answered, np.float64), output.low, output.high) - expected)
+    expected, task = reference.predictions[output.name], task_of(output)
+    answered = [here[job]["answers"] for job in jobs if "answers" in here[job]] or [expected]
+    return np.array([task.distance(np.array(said), expected) for said in answered]) / output.scale
 
 
 def _at(answer: dict[str, object], frames: NDArray[np.intp]) -> dict[str, object]:
