@@ -77,7 +77,7 @@ class ChoiceTask:
         return -1.0, 1.0
 
     def gates(self) -> tuple[GateRule, ...]:
-        limits = {"float32": 0.0, "int8": 0.05}
+        limits = {"float32": 0.0, "float16": 0.01, "dynamic": 0.02, "int8": 0.05, "int8-float-head": 0.05}
         return (GateRule(name="changed", figure=self._changed, fault=_fault, limits=limits),)
 
     def tails(self, said: Array, label: Array | None) -> list[NDArray[np.int64]]:

@@ -97,19 +97,31 @@ def test_a_file_with_other_choices_fails(exported: Path, folder: Path, capsys: p
     turned = {**found.predictions, "kerb": found.predictions["kerb"][:, ::-1]}
     dataclasses.replace(found, predictions=turned).save(other / REFERENCE_NAME)
     assert main(["check", str(other)]) == 1
-    assert "kerb: 100.0% of 40 frames with another choice" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "kerb: 100.0% of 40 frames with another choice" in said and "kerb: changed 1, at most 0.05" in said
+    assert main(["check", str(other), "--gate", "kerb.max_error=1"]) == 2
+    assert "KEY one of changed" in capsys.readouterr().err
 
 
 def test_what_shows_answers_shows_these(exported: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drive, files = str(folder / "b"), sorted(map(str, exported.glob("*.tflite")))
     assert main(["compare", *files, "--frames", drive, "--out", str(folder / "compared")]) == 0
-    assert "frames of the other choice" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "frames of the other choice" in said and said.count("the best constant answer is off by") == 2
     words = ["--frames", drive, "--output", "kerb", "--count", "3", "--average", "3"]
     assert main(["explain", files[0], *words, "--out", str(folder / "sheet.png")]) == 0
     assert main(["bench", *files, "--calls", "20", "--rounds", "1", "--cold-starts", "0"]) == 0
     assert main(["report", str(folder / "run"), "--export", str(exported), "--out", str(folder / "report.html")]) == 0
     assert "Wrong choices" in (folder / "report.html").read_text()
     assert main(["tradeoff", str(exported), "--out", str(folder / "tradeoff")]) in (0, 1)
+
+
+def test_a_drive_tells_and_records_it(exported: Path, folder: Path) -> None:
+    drive = ["drive", str(next(exported.glob("*int8.tflite"))), "--source", str(folder / "b"), "--quiet"]
+    written = {"--output": "lines.jsonl", "--record": "recorded", "--overlay": "overlay.mp4"}
+    assert main([*drive, *(word for flag, name in written.items() for word in (flag, str(folder / name)))]) == 0
+    kerb = json.loads((folder / "lines.jsonl").read_text().splitlines()[0])["outputs"]["kerb"]
+    assert kerb["value"] in (0, 1) and len(kerb["raw"]) == 2 and kerb["recorded"] in (0, 1)
 
 
 def test_a_compressed_net_still_has_it(run: Path, folder: Path) -> None:

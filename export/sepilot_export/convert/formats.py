@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Output, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_runtime.contract.outputs.protocol import GateRule
 from sepilot_train.run.recipe import Gates
 
 __all__ = ["FORMATS", "Format", "GateLimits", "Limits", "choose_formats", "format_named", "limits_of"]
@@ -146,8 +146,11 @@ def limits_of(
     own = {name: limits for name, limits in given.items() if isinstance(limits, Mapping)}
     limits = {}
     for output in outputs:
-        rules = task_of(output).gates()
-        usual = {rule.name: form.limits.get(rule.name, rule.limits.get(form.precision, math.inf)) for rule in rules}
+        usual = {rule.name: _usual(rule, form) for rule in task_of(output).gates()}
         asked = {**everywhere, **own.get(output.name, {}), **drop}
         limits[output.name] = usual | {gate: limit for gate, limit in asked.items() if gate in usual}
     return limits
+
+
+def _usual(rule: GateRule, form: Format) -> float:
+    return form.limits[rule.name] if rule.name in form.limits else rule.limits[form.precision]

@@ -13,7 +13,11 @@ from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
 
 __all__ = ["Check", "CheckedFile", "CheckedOutput", "ErrorHistogram", "OutputReference", "ReferenceFigures", "Section",
-           "Witness", "read_check"]  # fmt: skip
+           "Witness", "own_figures", "read_check"]  # fmt: skip
+
+
+COLUMNS = ("max_error", "mae_increase", "sign_flips", "saturated")
+"""Gates whose figures the table shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,19 @@ class CheckedOutput:
     r2: float | None
     error_histogram: ErrorHistogram
     passed: bool
+
+    @property
+    def own_figures(self) -> list[str]:
+        return own_figures(self.figures, self.limits)
+
+
+def own_figures(figures: Mapping[str, float | Interval | None], limits: GateLimits) -> list[str]:
+    """What the gates of an output go by that have no column of their own, in words."""
+    return [
+        f"{gate} {getattr(figure, 'mean', figure):.4g}, at most {limits[gate]:.4g}"
+        for gate, figure in figures.items()
+        if gate not in COLUMNS and figure is not None
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,11 +72,13 @@ def _draw_answers(fig: Any, cell: Any, check: FileCheck, reference: Reference, o
     task, theirs = task_of(output), reference.predictions[output.name]
     said, expected = (task.reading(answers, theirs) for answers in (check.answers[output.name], theirs))
     ax = plots.axes(fig, "", f"training model{_axis(output)}", f"file{_axis(output)}", cell)
-    reach = float(max(np.abs(said).max(), np.abs(expected).max(), 1e-3)) * 1.05
-    ax.plot([-reach, reach], [-reach, reach], color=plots.SECOND, linewidth=0.8)
+    low, high = (float(end) for end in (min(said.min(), expected.min()), max(said.max(), expected.max())))
+    margin = max(0.05 * (high - low), 1e-3)
+    ends = (low - margin, high + margin)
+    ax.plot(ends, ends, color=plots.SECOND, linewidth=0.8)
     ax.scatter(expected, said, s=3, alpha=0.3, color=plots.ACCENT, linewidths=0, rasterized=True)
-    ax.set_xlim(-reach, reach)
-    ax.set_ylim(-reach, reach)
+    ax.set_xlim(*ends)
+    ax.set_ylim(*ends)
     ax.set_aspect("equal")
 
 

@@ -17,6 +17,7 @@ from sepilot_export.record.checks import (
     ReferenceFigures,
     Section,
     Witness,
+    own_figures,
 )
 from sepilot_export.verify.fidelity import Fidelity
 from sepilot_export.verify.file_check import FileCheck, OutputCheck
@@ -164,6 +165,11 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
     outputs = reference.contract.outputs
     console.print(_headline(reference))
     console.print(_grid(checks, outputs))
+    for check in checks:
+        for name, found in check.outputs.items():
+            own = own_figures(found.fidelity.figures, check.candidate.limits[name])
+            if own:
+                console.print(f"{check.candidate.form.name}: {name}: {', '.join(own)}")
     units = {output.name: mark_of(output) for output in outputs}
     for pair in witnesses(checks, outputs):
         if pair.precision.startswith("int8"):

@@ -173,11 +173,12 @@ def override(limits: Limits, precision: str, words: Sequence[str]) -> Limits:
         *only, key = name.split(".")
         precision_of = only.pop(0) if only and only[0] in precisions else ""
         output_of = only.pop(0) if only and only[0] in limits else ""
-        if only or key not in keys:
+        able = limits[output_of] if output_of else keys
+        if only or key not in able:
             outputs = f", OUTPUT one of {', '.join(limits)}" if len(limits) > 1 else ""
             raise UsageError(
                 f"--gate {word}: [PRECISION.]{'[OUTPUT.]' if outputs else ''}KEY=VALUE expected, KEY one of "
-                f"{', '.join(keys)}, PRECISION one of {', '.join(precisions)}{outputs}"
+                f"{', '.join(able)}, PRECISION one of {', '.join(precisions)}{outputs}"
             )
         try:
             value = float(text)
@@ -186,6 +187,6 @@ def override(limits: Limits, precision: str, words: Sequence[str]) -> Limits:
         if not value >= 0:
             raise UsageError(f"--gate {word}: a number from 0 on expected")
         for output in changed if precision_of in ("", precision) else ():
-            if output_of in ("", output):
+            if output_of in ("", output) and key in changed[output]:
                 changed[output][key] = value
     return changed

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
     cv2.setNumThreads(1)
     _require_out(request.out)
     pilots = _open(request)
+    request = replace(request, reader=request.reader.wishing(o.name for o in pilots[0].contract.outputs))
     with open_recording(request.frames, request.reader) as source:
         answers = answers_of(*pilots, first_frames(source, request.max_frames))
     found = {name: (difference(said), judgement(said)) for name, said in answers.said.items()}

@@ -59,7 +59,8 @@ def _drive(request: DriveRequest) -> DriveSummary:
     watched = request.overlay or request.record or request.web
     picture = None if watched else models.picture()
     asked = dataclasses.replace(request.camera, picture=picture)
-    with open_source(request.source, asked, request.reader) as source, contextlib.ExitStack() as stack:
+    reader = request.reader.wishing(output.name for output in pilot.contract.outputs)
+    with open_source(request.source, asked, reader) as source, contextlib.ExitStack() as stack:
         stack.callback(models.close)
         live = _as_live(source, request)
         if source.info.live:

@@ -46,6 +46,15 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def _new_file(text: str) -> Path:
+    """A file of lines; what names an output of the car belongs to --to."""
+    from sepilot_runtime.output.registry import MODULES
+
+    if ":" in text and text.partition(":")[0] in MODULES:
+        raise argparse.ArgumentTypeError(f"a file expected, found {text}; --to sends steering there")
+    return Path(text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriveRequest:
     """A field per flag, which says what it is; None where it was not given."""
@@ -76,7 +85,7 @@ class DriveRequest:
     overrides: tuple[str, ...] = flag(
         "override one value of the car's file, as in actuation.trim=0.03", "KEY=VALUE", name="--set"
     )
-    output: Path | None = flag("JSON lines into a new file instead of stdout", "FILE")
+    output: Path | None = flag("JSON lines into a new file instead of stdout", "FILE", type=_new_file)
     to: tuple[str, ...] = flag(
         "serial:PORT, pca9685:, udp://HOST:PORT, mqtt://HOST/TOPIC or jsonl:FILE; several may be given", "OUTPUT"
     )

@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from sepilot_runtime.engine.names import OWN, USUAL_ENGINES
 from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
+    from sepilot_runtime.contract.outputs.kinds import Output
     from sepilot_runtime.engine.pilot import Pilot
     from sepilot_runtime.explain.explanation import Explanation, Survey
     from sepilot_runtime.explain.saliency import Influence, Occlusion
@@ -77,7 +78,8 @@ def main(argv: Sequence[str]) -> int:
     with time_limit(request.file):
         pilot = load_pilot(request.file, threads=request.threads, engine=engine)
     occlusion = _occlusion(request, pilot)
-    output = pilot.contract.output(request.output) if request.output else pilot.contract.outputs[0]
+    output = _output(pilot, request.output)
+    request = replace(request, reader=request.reader.wishing([output.name]))
     found = survey(pilot, request.frames, output, request.reader, max_frames=request.max_frames)
     explanation = explain(
         pilot, request.frames, found, choose(found, request.count), occlusion, request.reader, average=request.average
@@ -89,6 +91,15 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(_table(pilot, explanation.influence, found))
     return 0
+
+
+def _output(pilot: Pilot, name: str | None) -> Output:
+    from sepilot_runtime.base.errors import UsageError
+
+    outputs = {output.name: output for output in pilot.contract.outputs}
+    if name and name not in outputs:
+        raise UsageError(f"--output: one of {', '.join(outputs)} expected, found {name!r}")
+    return outputs[name] if name else next(iter(outputs.values()))
 
 
 def _require_out(out: Path | None) -> None:
@@ -192,7 +203,7 @@ def _table(pilot: Pilot, influence: Influence, found: Survey) -> str:
     lines = [
         f"{pilot.engine.path.name} on {pilot.engine.name}",
         f"what its {found.output.name} hangs on, {mean}:",
-        f"covering a place moves it by {amount(moved, found.output)} in the mean",
+        f"covering a place moves it by {amount(moved, found.output, 2 if moved >= 0.1 else 4)} in the mean",
         "",
         f"{'rows, top to bottom':<38}  columns, left to right",
     ]

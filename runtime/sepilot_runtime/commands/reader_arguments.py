@@ -48,7 +48,7 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
 
 def reader_options(arguments: argparse.Namespace) -> ReaderOptions:
     """The options of parsed flags. Raises UsageError."""
-    return request_of(ReaderOptions, arguments)
+    return request_of(ReaderOptions, arguments, wished=())
 
 
 READER: Part = (add_reader_arguments, reader_options)

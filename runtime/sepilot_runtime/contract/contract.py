@@ -255,6 +255,6 @@ def _digest(body: Mapping[str, Any]) -> str:
 def _require_version(found: object, where: str) -> None:
     if not isinstance(found, str) or found.split(".")[0] not in ("1", CONTRACT_VERSION.split(".")[0]):
         raise ContractError(
-            f"{where}: contract version {CONTRACT_VERSION} or 1.x expected, found {found!r}; export the model again "
+            f"{where}: contract version 1.0 to {CONTRACT_VERSION} expected, found {found!r}; export the model again "
             "with this sepilot, or install the one that made the file"
         )

@@ -111,7 +111,7 @@ def _judged_lines(judged: Judgement, output: Output) -> list[str]:
     verdict = "B is nearer" if change.high < 0 else "A is nearer" if change.low > 0 else "no difference to be seen"
     constant = amount(judged.constant_mae, output)
     lines = [
-        f"recorded     {judged.frames:,} frames; their mean, as a constant, is off by {constant}",
+        f"recorded     {judged.frames:,} frames; the best constant answer is off by {constant}",
         f"             B - A {_interval(change, output)}: {verdict}",
     ]
     for letter, over in zip("AB", judged.over_constant, strict=True):

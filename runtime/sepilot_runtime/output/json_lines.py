@@ -71,12 +71,19 @@ def line_of(step: Step) -> dict[str, Any]:
     return line
 
 
+def _rounded(value: Any) -> Any:
+    """A number, or the numbers of an array; what is neither as it is."""
+    if hasattr(value, "ravel"):
+        return [round(number, 6) for number in value.ravel().tolist()]
+    return round(value, 6) if isinstance(value, float) else value
+
+
 def _others(step: Step, prediction: Prediction) -> dict[str, Any]:
     labels = step.frame.labels if step.frame is not None else {}
     others: dict[str, Any] = {}
     for name, value in prediction.values.items():
         if name != STEERING:
-            others[name] = {"value": round(value, 6), "raw": round(prediction.raw[name], 6)}
+            others[name] = {"value": _rounded(value), "raw": _rounded(prediction.raw[name])}
             if name in labels:
                 others[name]["recorded"] = round(labels[name], 6)
     return {"outputs": others} if others else {}

@@ -24,7 +24,7 @@ from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.plugins import OUTPUTS, load_plugin, plugin_names
 from sepilot_runtime.drive.step import Sink
 
-__all__ = ["Address", "open_bare", "open_output"]
+__all__ = ["MODULES", "Address", "open_bare", "open_output"]
 
 MODULES = {
     "jsonl": "rotation", "serial": "serial", "pca9685": "pca9685", "udp": "udp", "mqtt": "mqtt", "mqtts": "mqtt",

@@ -222,6 +222,7 @@ def _once(found: Sequence[Drive | LeftOut]) -> dict[tuple[Path, str], Drive]:
 def _require_acting(drives: Sequence[Drive], options: ReaderOptions) -> None:
     """Refuse an option that no reader here goes by: whoever gives it thinks that it does something."""
     given = [field for field in dataclasses.fields(options) if getattr(options, field.name) != field.default]
+    given = [field for field in given if field.name != "wished"]
     if not given:
         return
     going_by = {kind: names for known in formats() for kind, names in known.kinds.items()}

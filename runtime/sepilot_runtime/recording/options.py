@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sepilot_runtime.base.errors import UsageError
@@ -30,6 +31,7 @@ class ReaderOptions:
     autopilot: what to do with the rows of a Donkeycar tub that its autopilot drove: their steering is not the driver's.
     labels: columns of numbers to read beside steering and throttle, as they stand there; `brake` finds a tub's
         `user/brake`, too.
+        wished: more of them, which nobody misses where there are none.
     """
 
     full_scale_deg: float | None = None
@@ -45,6 +47,7 @@ class ReaderOptions:
     unit: Literal["rad", "deg", "percent", "full-scale"] = "full-scale"
     autopilot: Literal["leave-out", "take"] = "leave-out"
     labels: tuple[str, ...] = ()
+    wished: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.full_scale_deg is not None and not 0.0 < self.full_scale_deg <= 180.0:
@@ -53,6 +56,10 @@ class ReaderOptions:
             raise UsageError(f"--side-camera-correction: -1 to 1 expected, found {self.side_camera_correction:g}")
         if not math.isfinite(self.angle_straight_deg):
             raise UsageError(f"--angle-straight-deg: an angle expected, found {self.angle_straight_deg}")
+
+    def wishing(self, labels: Iterable[str]) -> ReaderOptions:
+        """The same, and these labels where the recording has columns of their names."""
+        return replace(self, wished=tuple(labels))
 
     def full_scale(self, default: float) -> float:
         """The full-scale angle, by this option or the format's default."""

@@ -39,7 +39,7 @@ class Rows:
     def __init__(self, path: Path, options: ReaderOptions) -> None:
         self.path = path
         self.skipped: Counter[str] = Counter()
-        self._labels = ("steering", "throttle", *(n for n in options.labels if n not in ("steering", "throttle")))
+        self._labels = tuple(dict.fromkeys(("steering", "throttle", *options.labels, *options.wished)))
         self._names: list[str] = []
         self._sources: dict[Any, int] = {}  # What the frame is, and the place of the row that holds it.
         self._unlabelled: dict[int, str] = {}  # Place and reason.

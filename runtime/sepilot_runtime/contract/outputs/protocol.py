@@ -64,7 +64,7 @@ class GateRule:
         figure: what it goes by.
         fault: of a figure, the limit and the number of frames: what is wrong, for people; "" where the limit is kept.
         remark: of a figure and the limit: what the figure could not decide; "" for nothing.
-        limits: by precision, where the table of formats has none of this name.
+        limits: by precision, of all of them; needed where the table of formats has none of this name.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Output(Protocol):
 
     @property
     def magnitude(self) -> float:
-        """Of answers, as the model gives them: what tolerances are fractions of."""
+        """Of answers, as the model gives them: what tolerances of golden frames are fractions of."""
 
     @property
     def full_scale(self) -> float:
@@ -115,7 +115,7 @@ class OutputTask(Protocol):
     def output(self) -> Output: ...
 
     def decode(self, raw: NDArray[np.float32]) -> Any:
-        """One answer (*shape) as the car obeys it, in memory of its own."""
+        """One answer (*shape) as the car obeys it: what JSON can hold, and a number where recordings have one."""
 
     def distance(self, a: Array, b: Array) -> Numbers:
         """(n,): how far two sets of answers are apart, decoded, in `output.unit`."""
@@ -133,7 +133,8 @@ class OutputTask(Protocol):
         """(n,): how much each answer says of something, as one number in `output.unit`.
 
         Of a number, itself, also where it lies beyond `span`. Of other kinds, of what `about` says, (n, *shape) or
-        (1, *shape), such as the class that it finds most probable; None: each of what it says itself.
+        (1, *shape), such as the class that it finds most probable; None: each of what it says itself. A kind whose
+        `ends` are two opposite things ignores `about`.
         """
 
     @property

@@ -242,3 +242,10 @@ def test_a_receiver_of_a_recordings_steps_is_told_that_it_ended(model: Path, fol
     *steps, last = lines_of((tmp_path / "car.jsonl").read_text())
     assert [step["throttle"] for step in steps] == [0.3] * 9
     assert (last["state"], last["steering"], last["throttle"]) == ("stopped", 0.0, 0.0)
+
+
+def test_an_output_of_the_car_is_not_taken_for_a_file_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["drive", "m.onnx", "--source", "0", "--output", "udp://10.0.0.7:5005"])
+    assert stopped.value.code == 2
+    assert "--output: a file expected, found udp://10.0.0.7:5005; --to sends steering there" in capsys.readouterr().err
