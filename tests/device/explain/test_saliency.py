@@ -26,7 +26,7 @@ from model_factory import (
     write_onnx,
     write_tflite,
 )
-from sepilot_runtime.base.errors import ContractError, OutputError, UsageError
+from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.commands.explain import main
 from sepilot_runtime.contract.contract import FrameInput, FrameStatistics, Picture
 from sepilot_runtime.contract.preprocess import crop_box, picture_of
@@ -266,5 +266,5 @@ def test_another_answer_is_explained_on_asking(
     # Both are the same ramp; 25 degrees are its full scale.
     assert steering["mean_influence_deg"] == pytest.approx(25 * throttle["mean_influence"], rel=1e-4)
     assert {row["chosen_for"] for row in throttle["shown"]} <= {"throttle", "novelty"}
-    with pytest.raises(ContractError, match="'brake' expected, found steering, throttle"):
+    with pytest.raises(UsageError, match="--output: one of steering, throttle expected, found 'brake'"):
         main([*argv, "--output", "brake"])
