@@ -221,16 +221,14 @@ def _once(found: Sequence[Drive | LeftOut]) -> dict[tuple[Path, str], Drive]:
 
 def _require_acting(drives: Sequence[Drive], options: ReaderOptions) -> None:
     """Refuse an option that no reader here goes by: whoever gives it thinks that it does something."""
-    given = [field for field in dataclasses.fields(options) if getattr(options, field.name) != field.default]
-    given = [field for field in given if field.name != "wished"]
-    if not given:
+    if not options.given:
         return
     going_by = {kind: names for known in formats() for kind, names in known.kinds.items()}
     kinds = sorted({drive.kind for drive in drives})
-    for field in given:
-        if not any(field.name in going_by[kind] for kind in kinds):
-            flag = "--label" if field.name == "labels" else f"--{field.name.replace('_', '-')}"
-            able = ", ".join(kind for kind, names in going_by.items() if field.name in names)
+    for name in options.given:
+        if not any(name in going_by[kind] for kind in kinds):
+            flag = "--label" if name == "labels" else f"--{name.replace('_', '-')}"
+            able = ", ".join(kind for kind, names in going_by.items() if name in names)
             raise UsageError(f"{flag}: for drives of the kind {able}, found {', '.join(kinds)}")
 
 

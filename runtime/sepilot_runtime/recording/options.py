@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from sepilot_runtime.base.errors import UsageError
@@ -56,6 +56,12 @@ class ReaderOptions:
             raise UsageError(f"--side-camera-correction: -1 to 1 expected, found {self.side_camera_correction:g}")
         if not math.isfinite(self.angle_straight_deg):
             raise UsageError(f"--angle-straight-deg: an angle expected, found {self.angle_straight_deg}")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that say something, which a reader must go by; wishes are none."""
+        differ = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        return tuple(name for name in differ if name != "wished")
 
     def wishing(self, labels: Iterable[str]) -> ReaderOptions:
         """The same, and these labels where the recording has columns of their names."""

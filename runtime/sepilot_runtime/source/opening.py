@@ -49,11 +49,8 @@ def open_source(spec: str, request: CameraRequest | None = None, options: Reader
         DriveError: there is no such thing, it cannot be read, or it holds no frames.
         UsageError: options that nothing here goes by.
     """
-    if (is_camera(spec) or is_stream(spec)) and options:
-        from sepilot_runtime.recording.options import ReaderOptions
-
-        if options != ReaderOptions():
-            raise UsageError(f"{spec}: a recording expected by the options on how to read it, found a live source")
+    if (is_camera(spec) or is_stream(spec)) and options and options.given:
+        raise UsageError(f"{spec}: a recording expected by the options on how to read it, found a live source")
     if is_camera(spec):
         from sepilot_runtime.source.camera import open_camera
 
