@@ -87,11 +87,18 @@ class Guarded:
             "sepilot_runtime.output.watchdog", "--timeout-ms", str(timeout_ms), f"--straight={straight!r}", spec
         )
         self._unread, self._beats = array.array("i", [0]), 0
+        self._watched = False
         self._closing = False
         self._starting = threading.Thread()
         self._process: subprocess.Popen[bytes] | None = _started(self._words, spec, start_s)
 
     def write(self, step: Step) -> None:
+        if not self._watched:
+            # A drive that hangs in the middle of its first step has moved the car, and says no more. Where nobody
+            # listens, that is told behind the step, which may be neutral.
+            with contextlib.suppress(OutputError):
+                self._tell(BEAT)
+                self._watched = True
         self._sink.write(step)
         self._tell(BEAT)
 
@@ -139,7 +146,7 @@ class Guarded:
             if self._beats % BEATS_PER_LOOK == 0:
                 fcntl.ioctl(pipe, termios.FIONREAD, self._unread)
         except OSError as e:
-            self._process = None
+            self._process, self._watched = None, False
             self._starting = threading.Thread(target=self._replace, args=(process,), name="watchdog", daemon=True)
             self._starting.start()
             raise OutputError(f"{self._spec}: the watchdog has died") from e
@@ -205,7 +212,10 @@ def _hang_up(process: subprocess.Popen[bytes]) -> None:
 
 
 def watch(output: Sink, straight: float, timeout_ms: int, source: int) -> int:
-    """Listen on the file descriptor `source` until the farewell, or until neutral was written for want of one."""
+    """Listen on the file descriptor `source` until the farewell, or until neutral was written for want of one.
+
+    While a drive hangs, neutral is written again and again.
+    """
     heard = False
     while True:
         # Before the first beat there is nothing to guard: opening a camera takes seconds.
@@ -218,7 +228,8 @@ def watch(output: Sink, straight: float, timeout_ms: int, source: int) -> int:
             return 1
         if not ready:
             hold_neutral(output, straight, "the drive hangs", lambda: _readable(source, RETRY_S))
-        heard = ready
+        # Also after neutral: a drive that goes on may hang again before its next beat, half of a step written.
+        heard = True
 
 
 def hold_neutral(output: Sink, straight: float, reason: str, pause: Callable[[], bool | None]) -> None:

@@ -217,6 +217,38 @@ def test_a_watchdog_that_cannot_open_its_output_says_why(chip: Chip) -> None:
         Guarded(inner, "pca9685:", 0.2)
 
 
+def test_the_first_step_is_guarded_before_it_is_written(chip: Chip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive that was stopped with half of its first step written left the throttle on."""
+    order: list[str] = []
+
+    class Noting(ListSink):
+        def write(self, step: Step) -> None:
+            order.append("step")
+
+    guarded = Guarded(Noting(), "pca9685:", 0.0)
+    tell = guarded._tell
+    monkeypatch.setattr(guarded, "_tell", lambda what: (order.append("beat"), tell(what)))
+    for number in range(2):
+        guarded.write(step(at=number))
+    assert order == ["beat", "step", "beat", "step", "beat"]
+    guarded.close()
+
+
+def test_a_drive_that_hangs_again_in_the_middle_of_a_step_is_neutral_again(tmp_path: Path) -> None:
+    """It goes on for less than a step: no beat tells the watchdog that the car moves again."""
+    process, lines = driving(tmp_path)
+    try:
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lines, "reason", "the drive hangs")
+        time.sleep(watchdog.HOLD_S + 0.5)
+        with lines.open("a") as file:
+            file.write(json.dumps({"state": "driving", "throttle": 0.2}) + "\n")
+        assert wait_for(lines, "reason", "the drive hangs")["state"] == "stopped"
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_watchdog_that_died_is_told_and_replaced(tmp_path: Path) -> None:
     inner = ListSink()
     sink = Guarded(inner, f"jsonl:{tmp_path / 'lines.jsonl'}", 0.2)
