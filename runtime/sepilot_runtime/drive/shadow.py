@@ -211,9 +211,8 @@ class Shadow:
 
 def _reading(prediction: Prediction, about: Prediction, name: str) -> float:
     """What one of two models says of what the other says, within its limits."""
-    said, asked = (np.asarray(p.raw[name]).reshape(1, *p.outputs[name].shape) for p in (prediction, about))
     task = task_of(prediction.outputs[name])
-    return float(np.clip(task.reading(said, asked)[0], *task.span))
+    return float(np.clip(task.reading(prediction.said(name), about.said(name))[0], *task.span))
 
 
 class ShadowSink:

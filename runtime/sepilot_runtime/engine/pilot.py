@@ -40,6 +40,10 @@ class Prediction(NamedTuple):
     preprocess_us: float
     infer_us: float
 
+    def said(self, name: str) -> NDArray[np.float32]:
+        """(1, *shape): the model's own answer, as `OutputTask` takes answers."""
+        return np.asarray(self.raw[name], np.float32).reshape(1, *self.outputs[name].shape)
+
     def in_unit(self, name: str) -> float:
         """A scalar in its output's unit, such as degrees."""
         value: float = self.values[name] * self.outputs[name].scale

@@ -92,7 +92,7 @@ def saliency_of(pilot: Pilot, frame: NDArray[np.uint8], occlusion: Occlusion, ou
         shorter = "pixels of the picture's shorter side"
         raise UsageError(f"--patch: at most the {most} {shorter} expected, found {occlusion.patch}")
     prediction = pilot.predict(frame)
-    task, said = task_of(output), np.asarray(prediction.raw[output.name], np.float32).reshape(1, *output.shape)
+    task, said = task_of(output), prediction.said(output.name)
     here = task.reading(said, said)[0]
     given = pilot.seen.copy()
     # In the model's input: the whole of a picture, or the part of a frame that the picture is made of.
