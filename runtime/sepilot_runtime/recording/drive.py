@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,15 @@ class Drive:
         kind: one of its format's: "tub-v2", "tub-v1", "udacity", "picture-csv", "filename-angle", "images", "video-csv"
             or "video".
         time_s: float64, seconds from the first frame, never falling; steps of over ten minutes are closed up.
-        labels: what was recorded beside the frames, float32 by the column's name, NaN where there is none: "steering"
-            in [-1, 1], + = right, "throttle", and what `ReaderOptions.labels` asks for.
+        labels: what was recorded beside the frames, float32 by the column's name, NaN where there is none. (n,):
+            "steering" in [-1, 1], + = right, "throttle", and what `ReaderOptions.labels` asks for; "class", places in
+            its `label_names`. (n, most, 5), "boxes": place of the class, centre x, centre y, width and height in
+            fractions of the frame; a first row of class -1 where it is known that nothing is there. (n, points, 2),
+            "points": x and y in fractions of the frame.
+        label_names: by label, what the numbers in it stand for: classes, names of points.
+        groups: of each frame what no split may part, such as a track or a person; none where the frames are a stretch
+            of time.
+        side: of a data set, by the name of its folder.
         camera: int8; 0 centre, -1 left, +1 right.
         names: of the frames, for messages and manifests.
         frames: the whole recording's; `rows` says which of them are the kept ones.
@@ -81,6 +88,9 @@ class Drive:
     full_scale_deg: float
     skipped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    label_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    side: Literal["", "train", "val", "test"] = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -137,7 +147,8 @@ class Drive:
         """The frames at `index`, in that order."""
         arrays = {key: getattr(self, key)[index] for key in ("time_s", "camera", "rows")}
         labels = {name: values[index] for name, values in self.labels.items()}
-        return dataclasses.replace(self, names=tuple(self.names[i] for i in index), labels=labels, **arrays)
+        names, groups = (tuple(texts[i] for i in index) if texts else () for texts in (self.names, self.groups))
+        return dataclasses.replace(self, names=names, groups=groups, labels=labels, **arrays)
 
 
 def frames_of(drive: Drive) -> Iterator[tuple[str, float, NDArray[np.uint8]]]:
