@@ -29,7 +29,9 @@ class Epoch:
 Labels = Mapping[str, NDArray[np.float32]]
 
 Told = Callable[[Epoch], Labels]
-"""What is to be said to the augmented pictures of an epoch in place of their labels: by output, (steps, batch)."""
+"""What is to be said to the augmented pictures of an epoch in place of their labels: by tensor, as `Target.wanted` has
+it, (steps, batch, ...).
+"""
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -40,7 +42,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     Args:
         pictures: uint8 (n, height, width, channels), or None where the frames are on the device already.
-        labels: by output, float32 (n,).
+        labels: by output, float32 (n, ...).
         targets: what is learned, by output.
         augmentation: of the pictures, which moves their labels.
         straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
@@ -91,11 +93,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         epoch = self._plan(number)
         index, uniforms = epoch.index[step], epoch.uniforms[step]
         if self._told is None:
-            labels = moved(self._labels, index, uniforms, self._targets, self._augmentation)
+            wanted = asked(self._labels, index, uniforms, self._targets, self._augmentation)
         else:
-            labels = {name: values[step] for name, values in self._told(number).items()}
+            wanted = {name: values[step] for name, values in self._told(number).items()}
         frames = {"index": index} if self._pictures is None else {"pictures": self._pictures[index]}
-        return {**frames, "uniforms": uniforms}, {name: values[:, None] for name, values in labels.items()}
+        return {**frames, "uniforms": uniforms}, wanted
 
     def _draw(self, epoch: int) -> Epoch:
         random = np.random.default_rng([self._seed, epoch])
@@ -111,16 +113,18 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         )
 
 
-def moved(
+def asked(
     labels: Labels,
     index: NDArray[np.int32],
     uniforms: NDArray[np.float32],
     targets: Mapping[str, Target],
     augmentation: Augmentation,
 ) -> dict[str, NDArray[np.float32]]:
-    """What is to be said to the pictures at `index` (...,), augmented by uniforms (..., UNIFORM_COUNT): (...,) each."""
-    motion = augment.motion_of(uniforms, augmentation)
-    return {name: target.moved(labels[name][index], motion) for name, target in targets.items()}
+    """By tensor, what is to be said to the pictures at `index` (batch,), augmented by uniforms (batch, count)."""
+    motion, found = augment.motion_of(uniforms, augmentation), dict[str, NDArray[np.float32]]()
+    for name, target in targets.items():
+        found |= target.wanted(name, target.moved(labels[name][index], motion))
+    return found
 
 
 class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]

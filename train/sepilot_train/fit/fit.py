@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.outputs.protocol import Target, losses_of
 from sepilot_train.fit.predict import compiles
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
@@ -96,8 +96,7 @@ def compiled_training(
     model = training_model(
         net, augmentation, np.asarray(train.pictures) if on_device else None, train.pictures.shape[1:]
     )
-    losses = {name: target.loss_of(settings) for name, target in targets.items()}
-    weights = {name: target.weight for name, target in targets.items()}
+    losses, weights = losses_of(targets, settings)
     optimizer = _optimizer(settings, steps_per_epoch=len(data))
     model.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=compiles())
     optimizer.build(model.trainable_variables)
