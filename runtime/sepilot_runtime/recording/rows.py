@@ -111,21 +111,14 @@ class Rows:
         return True
 
     def drive(
-        self,
-        kind: str,
-        frames: Callable[[list[Any]], Frames],
-        *,
-        full_scale_deg: float,
-        name: str = "",
-        notes: Sequence[str] = (),
-        timed: bool = True,
-        unit_flags: str = "--csv-unit and --full-scale-deg",
-    ) -> Drive:
+        self, kind: str, frames: Callable[[list[Any]], Frames], *, full_scale_deg: float, name: str = "",
+        notes: Sequence[str] = (), timed: bool = True, unit_flags: str = "--csv-unit and --full-scale-deg",
+    ) -> Drive:  # fmt: skip
         """The finished drive. Where some rows have a label, those without are left out.
 
         Args:
             frames: makes the frames of the sources that were given to `add`.
-            timed: it is a stretch of time, not a set of pictures.
+            timed: they follow each other in time.
             unit_flags: the options that say in what the steering was recorded.
 
         Raises:
@@ -134,15 +127,15 @@ class Rows:
         self._judge_range(full_scale_deg, unit_flags)
         kept = self._kept(kind)
         table = np.array(self._values).reshape(len(self._names), -1)[list(kept.values())]
-        time_s, time_notes = _time(table) if timed else (np.arange(len(table)) / NOMINAL_RATE_HZ, [])
-        notes = (*notes, *self._label_notes(table), *time_notes)  # Before the labels are taken from the table.
-        wide, groups = self._beside_of(kept.values())
+        time_s, time_notes = _time(table, timed=timed)
+        notes = (*notes, *self._label_notes(table), *time_notes)
+        labels, groups = self._labels_of(table, kept.values())
         return Drive(
             id=name or self.path.name,
             path=self.path,
             kind=kind,
             time_s=time_s,
-            labels={name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)} | wide,
+            labels=labels,
             camera=table[:, 1].astype(np.int8),
             names=self._distinct([self._names[i] for i in kept.values()], kept),
             rows=np.arange(len(table)),
@@ -153,11 +146,14 @@ class Rows:
             groups=groups,
         )
 
-    def _beside_of(self, kept: Iterable[int]) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
-        """Wide labels and groups of the rows at these places."""
+    def _labels_of(
+        self, table: NDArray[np.float64], kept: Iterable[int]
+    ) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
+        """Labels and groups of the rows at the places `kept`, of which `table` has the numbers."""
+        labels = {name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)}
         beside = [self._beside.get(place, ({}, "")) for place in kept if self._beside]
         groups = tuple(group for _, group in beside)
-        return _stacked([wide for wide, _ in beside]), groups if any(groups) else ()
+        return labels | _stacked([wide for wide, _ in beside]), groups if any(groups) else ()
 
     def _label_notes(self, table: NDArray[np.float64]) -> list[str]:
         """Why labels are not there; a throttle that cannot be one is made unknown in `table`."""
@@ -208,7 +204,9 @@ class Rows:
         )
 
 
-def _time(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+def _time(table: NDArray[np.float64], *, timed: bool) -> tuple[NDArray[np.float64], list[str]]:
+    if not timed:
+        return np.arange(len(table)) / NOMINAL_RATE_HZ, []
     return usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
 
 
