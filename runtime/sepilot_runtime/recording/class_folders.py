@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES, natural_key
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.format import Format, Part
-from sepilot_runtime.recording.labelled import GROUPING, as_set, in_order, set_of, side_of
+from sepilot_runtime.recording.labelled import GROUPING, as_set, in_order, require_apart, set_of, side_of
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import FileFinder, Folder
 from sepilot_runtime.recording.rows import Rows
@@ -39,10 +38,7 @@ def _find(folder: Folder) -> Iterator[Part]:
 def _read(folder: Path, options: ReaderOptions) -> list[Drive]:
     """Raises DriveError: two folders' names differ in nothing but case."""
     classes = in_order(Folder.at(folder).folders)
-    by_lower: dict[str, str] = {}
-    for name in classes:
-        if (other := by_lower.setdefault(name.lower(), name)) != name:
-            raise DriveError(f"{folder}: the folders {other!r} and {name!r} differ in case only; one class or two?")
+    require_apart(folder, classes)
     rows, finder = Rows(folder, options), FileFinder(folder)
     deeper = 0
     for place, name in enumerate(classes):

@@ -11,12 +11,24 @@ from typing import Literal
 
 import numpy as np
 
+from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.base.images import natural_key
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.rows import Rows
 
-__all__ = ["FULL_SCALE_DEG", "GROUPING", "Side", "as_set", "in_order", "quoted", "set_of", "side_in", "side_of"]
+__all__ = [
+    "FULL_SCALE_DEG",
+    "GROUPING",
+    "Side",
+    "as_set",
+    "in_order",
+    "quoted",
+    "require_apart",
+    "set_of",
+    "side_in",
+    "side_of",
+]
 
 Side = Literal["", "train", "val", "test"]
 
@@ -55,6 +67,14 @@ def set_of(folder: Path) -> tuple[str, Side]:
 def in_order(names: Sequence[str]) -> tuple[str, ...]:
     """Each name once, `class 2` before `class 10`."""
     return tuple(sorted(set(names), key=lambda name: natural_key(Path(name))))
+
+
+def require_apart(where: Path, names: Sequence[str]) -> None:
+    """Raises DriveError: two classes' names differ in nothing but case."""
+    by_lower: dict[str, str] = {}
+    for name in names:
+        if (other := by_lower.setdefault(name.lower(), name)) != name:
+            raise DriveError(f"{where}: the classes {other!r} and {name!r} differ in case only; one class or two?")
 
 
 def as_set(

@@ -55,12 +55,14 @@ def formats() -> Iterator[Format]:
     from sepilot_runtime.recording.yolo import YOLO
 
     yield YOLO
-    from sepilot_runtime.recording.pictures import PICTURE_TABLES, PICTURES
+    from sepilot_runtime.recording.picture_tables import PICTURE_TABLES
 
     yield PICTURE_TABLES
     from sepilot_runtime.recording.class_folders import CLASS_FOLDERS
 
     yield CLASS_FOLDERS
+    from sepilot_runtime.recording.pictures import PICTURES
+
     yield PICTURES
     from sepilot_runtime.recording.videos import VIDEOS
 
@@ -269,9 +271,10 @@ def _require_acting(drives: Sequence[Drive], options: ReaderOptions) -> None:
     kinds = sorted({drive.kind for drive in drives})
     for name in options.given:
         if not any(name in going_by[kind] for kind in kinds):
-            flag = "--label" if name == "labels" else f"--{name.replace('_', '-')}"
+            flag = f"--label {' '.join(options.labels)}" if name == "labels" else f"--{name.replace('_', '-')}"
             able = ", ".join(kind for kind, names in going_by.items() if name in names)
-            raise UsageError(f"{flag}: for drives of the kind {able}, found {', '.join(kinds)}")
+            classes = "; pictures lie in a folder for each of two classes or more" if "class" in options.labels else ""
+            raise UsageError(f"{flag}: for drives of the kind {able}, found {', '.join(kinds)}{classes}")
 
 
 def _named_apart(drives: list[Drive]) -> list[Drive]:

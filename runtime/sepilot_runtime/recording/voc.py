@@ -18,7 +18,7 @@ from sepilot_runtime.base.reading import open_regular, read_regular
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.format import Format, Part
 from sepilot_runtime.recording.geometry import Tally, labelled_size
-from sepilot_runtime.recording.labelled import GROUPING, Side, as_set, in_order, set_of
+from sepilot_runtime.recording.labelled import GROUPING, Side, as_set, in_order, require_apart, set_of
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import FileFinder, Folder
 from sepilot_runtime.recording.rows import Rows
@@ -180,7 +180,9 @@ class _Reader:
         """`folders`: where the pictures may be, the likeliest first."""
         self._path, self._annotations, self._options = path, annotations, options
         found = (box[0] for annotation in annotations.values() if annotation for box in annotation.boxes)
-        self._places = {name: place for place, name in enumerate(in_order([name for name in found if name]))}
+        classes = in_order([name for name in found if name])
+        require_apart(path, classes)
+        self._places = {name: place for place, name in enumerate(classes)}
         self._pictures: dict[str, Path] = {}
         finder = FileFinder(path)
         for folder in folders:
