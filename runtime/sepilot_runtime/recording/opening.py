@@ -190,7 +190,7 @@ def _beside_labelled(
     if isinstance(met, LeftOut) or _answers(met, asked) or not (labelled or met.kind == "images"):
         return met
     if met.kind == "images" and str(met.path) in sets:
-        return LeftOut(path=met.path, reason="pictures of a set with labels, which is taken")
+        return LeftOut(path=met.path, reason="pictures of a set that is taken")
     what = "labels" if "steering" in asked else f"the label {' or '.join(map(repr, sorted(asked)))}"
     return LeftOut(path=met.path, reason=f"{met.kind} without {what} beside recordings with labels", failed=labelled)
 
