@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepilot_runtime.base.caps import LABEL_FILE_BYTES
+from sepilot_runtime.base.caps import LABEL_FILE_BYTES, RECORDING_BYTES
 from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES, natural_key
 from sepilot_runtime.base.reading import open_regular, read_regular
@@ -118,7 +118,7 @@ def _lists(folder: Path, known: set[str]) -> tuple[dict[Side, list[str]], list[s
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_regular(path, LABEL_FILE_BYTES).decode("utf-8-sig", "replace").splitlines()
+        return read_regular(path, RECORDING_BYTES).decode("utf-8-sig", "replace").splitlines()
     except OSError as e:
         raise DriveError(f"{path}: cannot be read: {e.strerror or e}") from e
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.caps import LABEL_FILE_BYTES
+from sepilot_runtime.base.caps import LABEL_FILE_BYTES, RECORDING_BYTES
 from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES, natural_key
 from sepilot_runtime.base.reading import read_regular
@@ -109,7 +109,7 @@ def _pictures(root: Path, base: Value | None, entry: str) -> list[str]:
         return []
     if (root / end).is_file():
         try:
-            lines = read_regular(root / end, LABEL_FILE_BYTES).decode("utf-8-sig", "replace").splitlines()
+            lines = read_regular(root / end, RECORDING_BYTES).decode("utf-8-sig", "replace").splitlines()
         except OSError as e:
             raise DriveError(f"{root / end}: cannot be read: {e.strerror or e}") from e
         return [_ending(root, line.strip()) or line.strip() for line in lines if line.strip()]
