@@ -18,7 +18,7 @@ from sepilot_runtime.base.reading import open_regular, read_regular
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.format import Format, Part
 from sepilot_runtime.recording.geometry import Tally, labelled_size
-from sepilot_runtime.recording.labelled import GROUPING, Side, as_set, in_order, require_apart, set_of
+from sepilot_runtime.recording.labelled import GROUPING, Side, as_set, in_order, quoted, require_apart, set_of
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import FileFinder, Folder
 from sepilot_runtime.recording.rows import Rows
@@ -194,6 +194,8 @@ class _Reader:
 
     def drive(self, stems: Sequence[str], name: str, side: Side, notes: Sequence[str] = ()) -> Drive:
         rows, tally = Rows(self._path, self._options), Tally(self._path)
+        broken = [f"{stem}.xml" for stem in stems if self._annotations.get(stem, tally) is None]
+        notes = [*notes, f"no annotations: {quoted(broken)}"] if broken else notes
         for stem in stems:
             if reason := self._take(rows, tally, stem):
                 rows.skip(reason)
