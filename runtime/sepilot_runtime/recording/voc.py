@@ -194,7 +194,7 @@ class _Reader:
 
     def drive(self, stems: Sequence[str], name: str, side: Side, notes: Sequence[str] = ()) -> Drive:
         rows, tally = Rows(self._path, self._options), Tally(self._path)
-        broken = [f"{stem}.xml" for stem in stems if self._annotations.get(stem, tally) is None]
+        broken = [f"{stem}.xml" for stem in stems if stem in self._annotations and self._annotations[stem] is None]
         notes = [*notes, f"no annotations: {quoted(broken)}"] if broken else notes
         for stem in stems:
             if reason := self._take(rows, tally, stem):

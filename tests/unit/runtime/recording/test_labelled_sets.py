@@ -13,9 +13,11 @@ import pytest
 import drive_factory
 import set_factory as make
 from sepilot_runtime.base.errors import DriveError, UsageError
+from sepilot_runtime.cli import main
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import meet, open_drives
 from sepilot_runtime.recording.options import ReaderOptions
+from sepilot_train.base.contact_sheet import BOX_COLORS
 from set_factory import NAMES, Scene
 
 CLASS = ReaderOptions(labels=("class",))
@@ -266,6 +268,30 @@ def test_a_set_beside_recordings(made: list[Scene], tmp_path: Path) -> None:
         told: list[str] = []
         drives = open_drives([tmp_path], ReaderOptions(labels=labels), labelled=True, told=told.append)
         assert [d.id for d in drives] == [kept] and len(told) == 1 and told[0].startswith(str(tmp_path / out))
+
+
+def test_drives_tells_what_a_set_shows(made: list[Scene], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, sheet = make.write_yolo(tmp_path / "set", {"val": made}, points=True), tmp_path / "sheet.png"
+    assert main(["drives", str(path), "--json", "--sheet", str(sheet)]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["drives"]
+    found = [name for scene in made for name, *_ in scene.boxes]
+    assert row["set"] == {
+        "side": "val", "groups": 8, "boxes": {name: found.count(name) for name in NAMES}, "points": 3,
+        "without_boxes": sum(not scene.boxes for scene in made),
+        "points_known": round(sum(bool(scene.boxes) for scene in made) / 8, 4),
+    }  # fmt: skip
+    assert main(["drives", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert f"{len(found)} boxes, 3 points" in text and "by its name to choose by (val)" in text
+    assert f"{NAMES[0]} {found.count(NAMES[0])}" in text
+    # One tile for each picture; frames of the boxes in the colours of their classes lie on them.
+    drawn = cv2.imread(str(sheet))
+    assert (drawn == BOX_COLORS[0]).all(axis=2).sum() > 50
+    folders = make.write_class_folders(tmp_path / "signs", per_class=2)
+    assert main(["drives", str(folders), "--label", "class", "--sheet", str(tmp_path / "b.png")]) == 0
+    assert "classes: car 2, cone 2, sign 2" in capsys.readouterr().out
+    assert main(["drives", str(folders)]) == 0
+    assert "--label class reads them so" in capsys.readouterr().out
 
 
 def test_sets_made_by_others(real_sets: Path) -> None:
