@@ -57,7 +57,7 @@ class Drive:
     Attributes:
         id: unique among the drives that were opened together.
         kind: one of its format's: "tub-v2", "tub-v1", "udacity", "picture-csv", "filename-angle", "images", "video-csv"
-            or "video".
+            or "video"; of sets "voc", "coco", "yolo", "class-folders" or "picture-csv".
         time_s: float64, seconds from the first frame, never falling; steps of over ten minutes are closed up.
         labels: what was recorded beside the frames, float32 by the column's name, NaN where there is none. (n,):
             "steering" in [-1, 1], + = right, "throttle", and what `ReaderOptions.labels` asks for; "class", places in
