@@ -151,6 +151,7 @@ def _optimizer(settings: TrainingSettings, *, steps_per_epoch: int) -> Any:
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
     else:
         # Keras's Adam with weight decay is AdamW.
-        optimizer = keras.optimizers.Adam(rate, **options)
+        kinds = {"nadam": keras.optimizers.Nadam, "rmsprop": keras.optimizers.RMSprop}
+        optimizer = kinds.get(settings.optimizer, keras.optimizers.Adam)(rate, **options)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return optimizer

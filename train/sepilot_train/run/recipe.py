@@ -29,11 +29,11 @@ from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.settings import TrainingSettings
+from sepilot_train.run.model_settings import ModelSettings
 
 __all__ = [
     "DataSettings",
     "Gates",
-    "ModelSettings",
     "Recipe",
     "load_recipe",
     "named_recipes",
@@ -48,40 +48,6 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
     "throttle": {"low": 0.0, "high": 1.0, "positive": "forward"},
 }
 """What outputs of these names have where the recipe's `outputs.NAME` says nothing else."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSettings:
-    """Which net: one of the two.
-
-    Attributes:
-        builder: a name in `sepilot_train.models`, or "my_nets.py:build": a function of one's own, called as those there
-            are, in a file beside the recipe.
-        keras: a .keras file beside the recipe, whose weights are gone on from.
-        options: the keyword arguments of the builder.
-    """
-
-    builder: str = ""
-    keras: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if bool(self.builder) == bool(self.keras):
-            raise RecipeError(f"one of builder and keras expected, found {'both' if self.keras else 'neither'}")
-
-    @property
-    def own_code(self) -> tuple[Path, str] | None:
-        """File and function of a builder of one's own."""
-        file, _, function = self.builder.rpartition(":")
-        return (Path(file), function) if file.endswith(".py") else None
-
-    def found_in(self, folder: Path) -> ModelSettings:
-        """With files as whole paths, which are meant from `folder` on."""
-        if self.keras:
-            return dataclasses.replace(self, keras=str((folder / self.keras).resolve()))
-        if own := self.own_code:
-            return dataclasses.replace(self, builder=f"{(folder / own[0]).resolve()}:{own[1]}")
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +149,11 @@ class Recipe:
             del values["outputs"]
         for gates in values["gates"].values():
             gates.update({gate: gates.get(gate) for gate in ("max_error", "mae_increase")})
-        if not self.model.keras:
-            del values["model"]["keras"]
         if self.picture.fit == "stretch":
             del values["picture"]["fit"]
+        for key in ("keras", "max_parameters", "only"):
+            if not values["model"][key]:
+                del values["model"][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def settled(self, drives: Sequence[Drive]) -> Recipe:

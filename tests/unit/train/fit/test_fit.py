@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RecipeError, RunError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.fit import fit
+from sepilot_train.fit.fit import compiled_training, fit
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, TrainingSettings
@@ -79,8 +79,8 @@ def without_seconds(history: History) -> list[dict[str, float]]:
 
 
 SETTINGS = {
-    "cosine": FAST,
-    "plateau": dataclasses.replace(FAST, schedule="plateau", plateau_patience=1, keep="best"),
+    "rmsprop, cosine": dataclasses.replace(FAST, optimizer="rmsprop"),
+    "nadam, plateau": dataclasses.replace(FAST, optimizer="nadam", schedule="plateau", plateau_patience=1, keep="best"),
     "averaged": dataclasses.replace(FAST, optimizer="adamw", weight_decay=0.01, ema=0.9, keep="best"),
     "sgd, from the host": dataclasses.replace(FAST, optimizer="sgd", straight_keep=0.5, device_limit_mb=0),
 }
@@ -95,6 +95,14 @@ def test_resumed_after_a_kill_ends_in_the_same_weights(tmp_path: Path, settings:
     assert equal(whole, resumed)
     assert without_seconds(history) == without_seconds(continued)
     assert history.kept_epoch == continued.kept_epoch
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
+def test_the_optimizer_is_the_one_that_was_asked_for(name: Any) -> None:
+    settings = dataclasses.replace(FAST, optimizer=name, weight_decay=0.0 if name == "adam" else 0.25)
+    model, _ = compiled_training(small_net(), samples(), TURNS, settings, STRONG)
+    assert type(model.optimizer).__name__.lower() == name.removesuffix("w")
+    assert model.optimizer.weight_decay == (settings.weight_decay or None)
 
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
