@@ -65,7 +65,8 @@ def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, setti
 
     def answer(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
         said = [model(index, uniforms) for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)]
-        labels = moved(samples.labels, epoch.index, epoch.uniforms, recipe.targets, recipe.augmentation)
+        shape = samples.pictures.shape[1:]
+        labels = moved(samples.labels, epoch.index, epoch.uniforms, recipe.targets, recipe.augmentation, shape)
         return {
             name: weight * np.stack([step[name] for step in said]) + (1 - weight) * label
             for name, label in labels.items()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit import augment
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation
+from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.predict import by_name
 
@@ -23,7 +23,7 @@ class Epoch:
     """The order and the random numbers of one epoch."""
 
     index: NDArray[np.int32]  # (steps, batch)
-    uniforms: NDArray[np.float32]  # (steps, batch, UNIFORM_COUNT)
+    uniforms: NDArray[np.float32]  # (steps, batch, augment.uniform_count)
 
 
 Labels = Mapping[str, NDArray[np.float32]]
@@ -41,6 +41,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     Args:
         pictures: uint8 (n, height, width, channels), or None where the frames are on the device already.
         labels: by output, float32 (n,).
+        shape: of a picture: height, width, channels.
         targets: what is learned, by output.
         augmentation: of the pictures, which moves their labels.
         straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
@@ -55,6 +56,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         pictures: Pictures | None,
         labels: Labels,
         *,
+        shape: tuple[int, ...],
         targets: Mapping[str, Target],
         augmentation: Augmentation,
         batch_size: int,
@@ -68,6 +70,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__()
         self._pictures = pictures
         self._labels = {name: labels[name] for name in targets}
+        self._shape = shape
         self._targets = targets
         self._augmentation = augmentation
         self._seed = seed
@@ -91,7 +94,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         epoch = self._plan(number)
         index, uniforms = epoch.index[step], epoch.uniforms[step]
         if self._told is None:
-            labels = moved(self._labels, index, uniforms, self._targets, self._augmentation)
+            labels = moved(self._labels, index, uniforms, self._targets, self._augmentation, self._shape)
         else:
             labels = {name: values[step] for name, values in self._told(number).items()}
         frames = {"index": index} if self._pictures is None else {"pictures": self._pictures[index]}
@@ -107,7 +110,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         order = np.concatenate(passes)[: self._steps * self._batch_size]
         return Epoch(
             index=order.astype(np.int32).reshape(shape),
-            uniforms=random.random((*shape, UNIFORM_COUNT), dtype=np.float32),
+            uniforms=augment.draw_uniforms(random, shape, self._augmentation),
         )
 
 
@@ -117,9 +120,10 @@ def moved(
     uniforms: NDArray[np.float32],
     targets: Mapping[str, Target],
     augmentation: Augmentation,
+    shape: tuple[int, ...],
 ) -> dict[str, NDArray[np.float32]]:
-    """What is to be said to the pictures at `index` (...,), augmented by uniforms (..., UNIFORM_COUNT): (...,) each."""
-    motion = augment.motion_of(uniforms, augmentation)
+    """What is to be said to the pictures at `index` (...,), of that shape, augmented by uniforms: (...,) each."""
+    motion = augment.motion_of(uniforms, augmentation, shape)
     return {name: target.moved(labels[name][index], motion) for name, target in targets.items()}
 
 
@@ -152,7 +156,7 @@ def training_model(
     net: Any, augmentation: Augmentation, frames: NDArray[np.uint8] | None, picture_shape: tuple[int, ...]
 ) -> Any:
     """A model around `net` that gathers, augments and answers, by the outputs' names."""
-    inputs = {"uniforms": keras.Input((UNIFORM_COUNT,), name="uniforms")}
+    inputs = {"uniforms": keras.Input((augment.uniform_count(augmentation),), name="uniforms")}
     if frames is None:
         inputs["pictures"] = keras.Input(picture_shape, dtype="uint8", name="pictures")
     else:

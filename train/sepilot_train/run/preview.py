@@ -11,7 +11,7 @@ from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply, motion_of
+from sepilot_train.fit.augment import Augmentation, apply, draw_uniforms, motion_of
 from sepilot_train.run.recipe import Recipe
 
 __all__ = ["draw_preview", "require_preview_path"]
@@ -55,9 +55,9 @@ def draw_preview(frames: FrameSet, recipe: Recipe, path: Path, *, seed: int) -> 
     fig = plots.figure(1.8 * COLUMNS, 1.35 * len(rows))
     grid = fig.subplots(len(rows), COLUMNS, squeeze=False)
     for line, (kind, augmentation) in zip(grid, rows, strict=True):
-        uniforms = rng.random((COLUMNS, UNIFORM_COUNT), dtype=np.float32)
+        uniforms = draw_uniforms(rng, (COLUMNS,), augmentation)
         changed = np.asarray(apply(pictures, uniforms, augmentation))
-        moved = target.moved(labels, motion_of(uniforms, augmentation))
+        moved = target.moved(labels, motion_of(uniforms, augmentation, pictures.shape[1:]))
         for ax, picture, label in zip(line, changed, moved, strict=True):
             # Channels come as blue, green, red.
             ax.imshow(picture[..., ::-1] if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)

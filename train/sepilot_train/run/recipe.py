@@ -24,7 +24,7 @@ from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_train.base.ranges import require_in
-from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.settings import TrainingSettings
@@ -179,6 +179,7 @@ class Recipe:
         """
         values = _values(self)
         values["training"]["seed"] = 0
+        values["augmentation"] = stated(self.augmentation)
         if not self.outputs:
             del values["outputs"]
         for gates in values["gates"].values():
