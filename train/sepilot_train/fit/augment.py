@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_train.fit.geometry import motion_of, resampled
+from sepilot_train.fit.geometry import gathers, motion_of, resampled
 from sepilot_train.fit.strengths import (
     BRIGHTNESS,
     CONTRAST,
@@ -46,6 +46,7 @@ __all__ = [
     "Augmentation",
     "apply",
     "draw_uniforms",
+    "gathers",
     "mixed",
     "motion_of",
     "shares_of",
@@ -75,7 +76,8 @@ def apply(pictures: Any, uniforms: Any, settings: Augmentation) -> Any:
     changed = _recolor(x, uniforms, settings)
     x = ops.clip(changed, 0.0, 1.0) if changed is not x else x
     if settings.cutout:
-        x = ops.where(_cut(x.shape, uniforms, settings), np.float32(0.5), x)
+        left = ops.cast(~_cut(x.shape, uniforms, settings), "float32")
+        x = x * left + 0.5 * (1 - left)
     return mixed(x, uniforms, settings)
 
 

@@ -135,7 +135,7 @@ class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, augmentation: Augmentation, frames: NDArray[np.uint8] | None) -> None:
         super().__init__(name="augmented_pictures", trainable=False)
-        self._augmentation = augmentation
+        self._apply = _applied(augmentation)
         self._frames = None
         if frames is not None:
             self._frames = self.add_weight(
@@ -149,7 +149,18 @@ class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Mapping[str, Any]) -> Any:
         on_device = self._frames is not None
         pictures = keras.ops.take(self._frames, inputs["index"], axis=0) if on_device else inputs["pictures"]
-        return augment.apply(pictures, inputs["uniforms"], self._augmentation)
+        return self._apply(pictures, inputs["uniforms"])
+
+
+def _applied(augmentation: Augmentation) -> Callable[[Any, Any], Any]:
+    def apply(pictures: Any, uniforms: Any) -> Any:
+        return augment.apply(pictures, uniforms, augmentation)
+
+    if keras.backend.backend() == "tensorflow" and augment.gathers(augmentation):
+        from sepilot_train.fit.on_tensorflow import by_xla
+
+        return by_xla(apply)
+    return apply
 
 
 def training_model(

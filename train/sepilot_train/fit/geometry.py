@@ -2,8 +2,8 @@
 
 Mirror, shifts and blur are separable, hence two small matrix products per picture: columns and rows are resampled by
 matrices made from the uniforms. What rotates, zooms, shears or flips top and bottom is sampled once for all of it,
-by a gather of four neighbours per pixel: `keras.ops.image.affine_transform` takes about as long on TensorFlow and
-eight times as long on JAX.
+by a gather of four neighbours per pixel: `keras.ops.image.affine_transform` takes six times as long on JAX, and
+XLA cannot compile it on TensorFlow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sepilot_train.fit.strengths import (
     Augmentation,
 )
 
-__all__ = ["motion_of", "resampled"]
+__all__ = ["gathers", "motion_of", "resampled"]
 
 Linear = tuple[Any, Any, Any, Any]
 """Rows of a 2x2 matrix of pixels right and down of the middle, each (...,): ((0, 1), (2, 3))."""
@@ -45,7 +45,7 @@ def motion_of(uniforms: NDArray[np.float32], settings: Augmentation, shape: tupl
     shift_y = (2 * uniforms[..., SHIFT_Y] - 1) * np.float32(settings.shift_y)
     sign = np.where(uniforms[..., MIRROR] < settings.mirror, np.float32(-1), np.float32(1))
     vertical, linear = np.zeros(sign.shape, bool), (sign, 0.0, 0.0, 1.0)
-    if _in_the_plane(settings):
+    if gathers(settings):
         vertical = uniforms[..., FLIP_VERTICAL] < settings.flip_vertical
         linear = _linear(uniforms, settings, np)
     matrix = np.empty((*sign.shape, 2, 3), np.float32)
@@ -67,7 +67,7 @@ def resampled(x: Any, uniforms: Any, settings: Augmentation) -> Any:
     right = (2 * uniforms[:, SHIFT_X] - 1) * settings.shift_x * width
     down = (2 * uniforms[:, SHIFT_Y] - 1) * settings.shift_y * height
     sideways, upright = settings.mirror or settings.shift_x, settings.shift_y
-    if _in_the_plane(settings):
+    if gathers(settings):
         x = _sampled(x, _linear(uniforms, settings, ops), right, down)
         sign, right, down, sideways, upright = None, 0 * right, 0 * down, 0, 0
     spread = None
@@ -107,8 +107,8 @@ def _sampling_matrix(size: int, shift: Any, spread: Any | None, sign: Any | None
     return weight * (1 / ops.sum(weight, axis=1, keepdims=True))
 
 
-def _in_the_plane(settings: Augmentation) -> bool:
-    """Is there more to do than mirror and shift?"""
+def gathers(settings: Augmentation) -> bool:
+    """Is there more to do than two matrix products can?"""
     return any((settings.rotate_deg, settings.zoom, settings.shear_deg, settings.flip_vertical))
 
 
