@@ -70,7 +70,7 @@ def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, setti
     def answer(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
         said = [model(index, uniforms) for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)]
         labels = [
-            asked(samples.labels, index, uniforms, recipe.targets, recipe.augmentation)
+            asked(samples.labels, index, uniforms, recipe.targets, recipe.augmentation, samples.pictures.shape[1:])
             for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)
         ]
         return {

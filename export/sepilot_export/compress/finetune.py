@@ -51,6 +51,7 @@ class Course:
         return Batches(
             self.train.pictures,
             self.train.labels,
+            shape=self.train.pictures.shape[1:],
             targets=self.targets,
             augmentation=self.augmentation,
             batch_size=settings.batch_size,

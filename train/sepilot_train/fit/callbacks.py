@@ -21,7 +21,7 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.progress import progress_bar
-from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.data import Batches
 from sepilot_train.fit.outputs.protocol import Target, parted
 from sepilot_train.fit.predict import predict
@@ -76,7 +76,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._board = _tensorboard(workdir)
         self._identity = {
             "settings": asdict(settings),
-            "augmentation": asdict(augmentation),
+            "augmentation": stated(augmentation),
             "frames": [len(data), len(validation)],
             "shapes": [list(variable.shape) for variable in net.variables],
             "backend": keras.backend.backend(),

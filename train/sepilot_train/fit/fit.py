@@ -75,10 +75,12 @@ def compiled_training(
     """The compiled model around `net` and the data that its `fit` takes."""
     from sepilot_train.fit.data import Batches, training_model
 
+    shape = train.pictures.shape[1:]
     on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
     data = Batches(
         None if on_device else train.pictures,
         train.labels,
+        shape=shape,
         targets=targets,
         augmentation=augmentation,
         batch_size=settings.batch_size,
@@ -93,9 +95,7 @@ def compiled_training(
         raise RecipeError(
             f"training.straight_keep: {settings.straight_keep} leaves none of {len(train)} frames to train on"
         )
-    model = training_model(
-        net, augmentation, np.asarray(train.pictures) if on_device else None, train.pictures.shape[1:]
-    )
+    model = training_model(net, augmentation, np.asarray(train.pictures) if on_device else None, shape)
     losses, weights = losses_of(targets, settings)
     optimizer = _optimizer(settings, steps_per_epoch=len(data))
     model.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=compiles())

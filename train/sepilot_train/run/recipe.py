@@ -25,7 +25,7 @@ from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.ranges import require_in
-from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.settings import TrainingSettings
@@ -110,6 +110,8 @@ class Recipe:
             if not name.isidentifier():
                 raise RecipeError(f"outputs.{name}: a name of letters, digits and _ expected")
             target.output(name, 1.0)
+        if self.augmentation.mixup and (solid := [name for name, t in self.targets.items() if not t.mixes]):
+            raise RecipeError(f"augmentation.mixup: what {solid[0]} says of two pictures cannot be mixed; 0 expected")
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
@@ -145,6 +147,7 @@ class Recipe:
         """
         values = {**dataclasses.asdict(self), "outputs": plain(self.outputs)}
         values["training"]["seed"] = 0
+        values["augmentation"] = stated(self.augmentation)
         if not self.outputs:
             del values["outputs"]
         for gates in values["gates"].values():

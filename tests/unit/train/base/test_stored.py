@@ -87,6 +87,7 @@ def peak_bytes(found: Material) -> int:
         train.pictures,
         train.labels,
         targets={"steering": ScalarTarget(mirror="negate")},
+        shape=train.pictures.shape[1:],
         augmentation=Augmentation(),
         batch_size=64,
         seed=0,

@@ -22,15 +22,20 @@ Labels = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Motion:
-    """How augmentation moved pictures sideways, of any shape (...,), and so what is to be said to them.
+    """How augmentation moved pictures, of any shape (...,), and so what is to be said to them.
 
     Attributes:
         sign: -1 where the picture was mirrored, 1 elsewhere, float32.
         turned: how far the car seems turned to the left by the shift of the picture, in label units, float32.
+        vertical: was it flipped top and bottom? bool.
+        matrix: float32 (..., 2, 3): (x, y, 1) of the picture as it was to (x, y) of what it became, both in fractions
+            of its width and height from its left upper corner.
     """
 
     sign: NDArray[np.float32]
     turned: NDArray[np.float32]
+    vertical: NDArray[np.bool_]
+    matrix: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
