@@ -338,10 +338,8 @@ def test_a_student_fits_what_it_is_told_instead_of_the_labels(tmp_path: Path) ->
 
     def answers(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
         steps = zip(epoch.index, epoch.uniforms, strict=True)
-        right = [
-            asked(told.labels, index, uniforms, TURNS, mirrored, told.pictures.shape[1:])["steering"]
-            for index, uniforms in steps
-        ]
+        shape = told.pictures.shape[1:]
+        right = [asked(told.labels, index, uniforms, TURNS, mirrored, shape)["steering"] for index, uniforms in steps]
         return {"steering": np.stack(right)}
 
     noisy = dataclasses.replace(told, labels={"steering": noise})
