@@ -1,4 +1,4 @@
-"""Every activation by name, an inception block and a tower with shared weights, through both converters and quantizers."""
+"""Every activation by name, an inception block and a shared tower, through both converters and quantizers."""
 
 from __future__ import annotations
 
