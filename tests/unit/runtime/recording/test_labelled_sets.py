@@ -141,6 +141,22 @@ def test_a_yolo_set_as_others_write_it(made: list[Scene], tmp_path: Path) -> Non
     assert (len(train), len(val)) == (3, 5) and "val: 3 pictures of a side before left out" in notes_of(train)
 
 
+def test_a_yolo_set_with_its_names_in_a_list(made: list[Scene], tmp_path: Path) -> None:
+    """As Label Studio writes it, and LabelImg: all of it in one folder."""
+    path = make.write_yolo(tmp_path / "studio", {"train": made})
+    (path / "data.yaml").unlink()
+    (path / "classes.txt").write_text("cone\ncar\nsign\n")
+    (drive,) = read(path)
+    require_scenes(drive, made)
+    folder = tmp_path / "all" / "test"
+    folder.mkdir(parents=True)
+    for file in path.rglob("*.*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (drive,) = read(folder)
+    require_scenes(drive, made)
+    assert (drive.id, drive.side) == ("all/test", "test")
+
+
 def test_points_are_the_same_in_every_format(made: list[Scene], tmp_path: Path) -> None:
     shown = [scene for scene in made if scene.points]
     paths = [
@@ -211,7 +227,7 @@ def test_a_column_of_classes(tmp_path: Path) -> None:
     assert "2 groups by column 'track'" in drive.notes
     table = path / "labels.csv"
     table.write_text(table.read_text().replace("image,class,track", "image,kind,lap"))
-    (drive,) = read(table, ReaderOptions(labels=("class",), csv_class="kind", csv_group="lap"))
+    (drive,) = read(table, ReaderOptions(csv_class="kind", csv_group="lap"))
     assert drive.label_names["class"] == ("car", "cone", "sign") and len(set(drive.groups)) == 2
     table.write_text("image,class\ncar 0.png,10\ncone 0.png,9\nsign 0.png,\n")
     (drive,) = read(table, CLASS)
@@ -222,6 +238,15 @@ def test_a_column_of_classes(tmp_path: Path) -> None:
     table.write_text("image,kind\ncar 0.png,a\n")
     with pytest.raises(DriveError, match=r"none of the columns image, kind is known; .* --csv-class"):
         read(table, CLASS)
+
+
+def test_groups_of_a_recording_are_those_that_are_named(tmp_path: Path) -> None:
+    path = make.write_class_csv(tmp_path / "set") / "labels.csv"
+    path.write_text("image,steering,lap\ncar 0.png,0.5,a\ncone 0.png,-0.5,\ncar 1.png,0,b\n")
+    assert read(path)[0].groups == ()
+    assert read(path, ReaderOptions(csv_group="lap"))[0].groups == ("a", "cone 0.png", "b")
+    with pytest.raises(DriveError, match="column 'track' expected, found image, steering, lap"):
+        read(path, ReaderOptions(csv_group="track"))
 
 
 def test_a_class_beside_the_steering(tmp_path: Path) -> None:
