@@ -184,10 +184,11 @@ class _Reader:
         self._places = {name: place for place, name in enumerate(classes)}
         self._pictures: dict[str, Path] = {}
         self._stems = set(annotations)
+        meant = {Path(annotation.picture).stem for annotation in annotations.values() if annotation}
         finder = FileFinder(path)
         for folder in folders:
             stems = {Path(file).stem for file in folder.with_suffix(IMAGE_SUFFIXES)}
-            self._stems |= stems if not stems.isdisjoint(annotations) else set()
+            self._stems |= stems - meant if not stems.isdisjoint(annotations) else set()
             below = "" if folder.path == path else folder.path.name
             for file in folder.with_suffix(IMAGE_SUFFIXES):
                 if (picture := finder.find(file, below=below)) is not None:

@@ -98,6 +98,10 @@ def test_pictures_without_labels_and_labels_without_pictures(tmp_path: Path) -> 
     assert read(path).skipped == {
         "picture without a label file": 1, "label file that is no annotation": 1, "missing image": 1,
     }  # fmt: skip
+    beside = make.write_voc_beside(tmp_path / "renamed", [EMPTY] * 2)
+    (beside / "scene-1.xml").rename(beside / "label-1.xml")
+    drive = read(beside)
+    assert drive.names == ("scene-1.png", "scene-0.png") and not drive.skipped, "by the name that it says"
     beside = make.write_voc_beside(tmp_path / "beside", [EMPTY] * 3)
     (beside / "scene-1.xml").unlink()
     (beside / "scene-2.png").unlink()
