@@ -97,7 +97,8 @@ class Drive:
 
     def has(self, label: str) -> bool:
         """Every frame has this label."""
-        return bool(np.isfinite(self.labels[label]).all())
+        values = self.labels.get(label)
+        return values is not None and bool(np.isfinite(values).reshape(len(values), -1).any(axis=1).all())
 
     @property
     def duration_s(self) -> float:

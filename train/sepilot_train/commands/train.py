@@ -158,15 +158,18 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     from sepilot_train.base.quiet import start_keras
     from sepilot_train.run.material import gather, open_sides
     from sepilot_train.run.net import build_net
-    from sepilot_train.run.training import require_same, start_run, train_run
+    from sepilot_train.run.training import require_same, require_same_recipe, start_run, train_run
     from sepilot_train.run.validation import read_validation
 
     # Whatever speaks against the paths is said before the back end is imported and minutes go into decoding.
     if resume:
-        require_same(out, request, recipe)
+        require_same(out, request)
     else:
         require_new(out)
     sides = open_sides(request, told=_left_out)
+    recipe = recipe.settled(sides[0])
+    if resume:
+        require_same_recipe(out, request, recipe)
     usable_cache()
     start_keras()
     build_net(recipe)
@@ -195,6 +198,7 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
         "given": "on the drives named with --val",
         "drives": "on whole drives held out",
         "blocks": f"on blocks of time, {recipe.data.guard_s:g} s of guard around each",
+        "groups": "on groups of pictures held out",
     }[material.split.kind]
     print(
         f"{recipe.name}: {train:,} frames to train on, {held:,} to judge on ({how}); "

@@ -21,9 +21,9 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.progress import progress_bar
-from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.data import Batches
-from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.outputs.protocol import Target, parted
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
@@ -64,6 +64,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._net = net
         self._optimizer = model.optimizer
         self._losses, self._targets = model.loss, targets
+        self._outputs = {name: target.output(name, 1.0) for name, target in targets.items()}
         self._data = data
         self._validation = validation
         self._settings = settings
@@ -75,7 +76,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._board = _tensorboard(workdir)
         self._identity = {
             "settings": asdict(settings),
-            "augmentation": asdict(augmentation),
+            "augmentation": stated(augmentation),
             "frames": [len(data), len(validation)],
             "shapes": [list(variable.shape) for variable in net.variables],
             "backend": keras.backend.backend(),
@@ -99,7 +100,11 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         measured = self._validate()
         found = logs or {}
         loss = float(found["loss"])
-        parts = {f"loss:{name}": float(found[f"{name}_loss"]) for name in self._targets if len(self._targets) > 1}
+        parts = {
+            f"loss:{name}": sum(float(found[f"{tensor}_loss"]) for tensor in output.tensors)
+            for name, output in self._outputs.items()
+            if len(self._outputs) > 1
+        }
         if not math.isfinite(loss + measured["val_loss"]):
             raise RunError(f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower training.learning_rate")
         seconds = time.perf_counter() - self._started
@@ -124,8 +129,9 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         labels, said = self._validation.labels, predict(self._net, self._validation.pictures)
         loss, mae = {}, {}
         for name, target in self._targets.items():
-            found = self._losses[name](labels[name][:, None], said[name].reshape(len(said[name]), -1))
-            loss[name] = float(keras.ops.convert_to_numpy(found))
+            wanted, answers = target.wanted(name, labels[name]), parted(said[name], self._outputs[name])
+            found = [self._losses[tensor](wanted[tensor], answers[tensor]) for tensor in wanted]
+            loss[name] = float(sum(float(keras.ops.convert_to_numpy(part)) for part in found))
             mae[name] = target.mae(labels[name], said[name])
         if self._settings.ema:
             _assign(self._net.variables, trained)

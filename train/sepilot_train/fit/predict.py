@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.contract.outputs.protocol import joined
 from sepilot_train.base.stored import Pictures
 
 __all__ = ["by_name", "compiles", "predict"]
@@ -26,8 +27,8 @@ def predict(net: Any, pictures: Pictures, batch: int = 256) -> dict[str, NDArray
         for start in range(0, len(pictures), batch)
     ]
     if not parts:
-        return {name: np.zeros(0, np.float32) for name in net.output_names}
-    found = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
+        return {name.partition(".")[0]: np.zeros(0, np.float32) for name in net.output_names}
+    found = joined({name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]})
     return {name: values[:, 0] if values.shape[1:] == (1,) else values for name, values in found.items()}
 
 

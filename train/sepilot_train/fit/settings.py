@@ -24,7 +24,7 @@ class TrainingSettings:
         min_epoch_frames: an epoch of a small data set goes over it as often as it takes to see so many frames, so that
             a few minutes of driving are trained on for as many steps as a long drive.
         batch_size: frames per step.
-        optimizer: `sgd` has Nesterov momentum 0.9.
+        optimizer: `sgd` has Nesterov momentum 0.9; the others are as Keras has them.
         learning_rate: the highest that the schedule reaches.
         weight_decay: decoupled from the gradient, on kernels only; `adam` takes none, that is `adamw`.
         schedule: `constant`; `cosine` to 1/1000 over all epochs; `plateau`: times `plateau_factor` after
@@ -48,7 +48,7 @@ class TrainingSettings:
     epochs: int = 30
     min_epoch_frames: int = 0
     batch_size: int = 128
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"] = "adam"
     learning_rate: float = 0.002
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "plateau"] = "cosine"

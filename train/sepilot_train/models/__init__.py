@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_train.models import steering
+from sepilot_train.models import classifiers, steering
+from sepilot_train.models.blocks import STEERING, Shape
 
-__all__ = ["BUILDERS", "build_model"]
+__all__ = ["BUILDERS", "EXAMPLES", "build_model"]
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "v27": steering.build_v27,
@@ -15,14 +16,30 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "swift": steering.build_swift,
     "pilotnet": steering.build_pilotnet,
     "donkey-linear": steering.build_donkey_linear,
+    "separable-64": classifiers.build_separable_64,
+    "cifar-under-100k": classifiers.build_cifar_under_100k,
+    "cifar-sep": classifiers.build_cifar_sep,
+    "wide": classifiers.build_wide,
+    "inception": classifiers.build_inception,
+    "stereo": classifiers.build_stereo,
 }
+
+EXAMPLES: Mapping[str, tuple[Shape, int]] = {
+    "separable-64": ((64, 64, 3), 10),
+    "cifar-under-100k": ((32, 32, 3), 10),
+    "cifar-sep": ((32, 32, 3), 10),
+    "wide": ((512, 512, 3), 5),
+    "inception": ((64, 64, 3), 10),
+    "stereo": ((64, 192, 1), 1),
+}
+"""Of nets beside the steering ones, the picture and the numbers of the one answer that they were made for."""
 
 
 def build_model(
     builder: str,
     picture_shape: tuple[int, int, int],
     options: Mapping[str, Any],
-    outputs: Mapping[str, int] = steering.STEERING,
+    outputs: Mapping[str, int] = STEERING,
     K: Any = None,
 ) -> Any:
     """Build the net `builder` for pictures of (height, width, channels).

@@ -4,27 +4,11 @@ Each builder takes the layer namespace `K` (`keras` or `tf_keras`), the picture'
 with how many numbers each has, and keyword options, which a recipe may set.
 """
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 from sepilot_train.models import blocks
-
-Shape = tuple[int, int, int]
-Outputs = Mapping[str, int]
-STEERING: Outputs = MappingProxyType({"steering": 1})
-
-
-def _require_equal_lengths(**lists: Sequence[Any]) -> None:
-    if len({len(values) for values in lists.values()}) > 1:
-        raise ValueError(
-            " and ".join(f"{len(values)} {name}" for name, values in lists.items()) + " given, not as many"
-        )
-
-
-def _finish(K: Any, image: Any, features: Any, name: str, outputs: Outputs) -> Any:
-    heads = [K.layers.Dense(size, name=output)(features) for output, size in outputs.items()]
-    return K.Model(image, heads if len(heads) > 1 else heads[0], name=name)
+from sepilot_train.models.blocks import STEERING, Outputs, Shape
 
 
 def build_v27(
@@ -51,7 +35,7 @@ def build_v27(
         x = K.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
     x = K.layers.Dropout(dropout, name="dropout")(x)
     x = K.layers.GlobalAveragePooling2D(name="average")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27", outputs)
+    return blocks.with_heads(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27", outputs)
 
 
 def build_v27_foldable(
@@ -62,20 +46,24 @@ def build_v27_foldable(
     filters: Sequence[int] = (8, 16, 32, 64, 128),
     dense: Sequence[int] = (128, 64, 32, 16, 8),
     dropout: float = 0.5,
+    activation: str = "relu",
 ) -> Any:
     """`v27` with the batch normalization before the last ReLU of each block: same parameters, foldable."""
     image = x = K.Input(picture_shape, name="image")
     for number, width in enumerate(filters, start=1):
         name = f"block{number}"
+        first = "relu" if activation == "relu" else None
         x = K.layers.SeparableConv2D(
-            width, 3, padding="same", use_bias=False, activation="relu", name=f"{name}_separable1"
+            width, 3, padding="same", use_bias=False, activation=first, name=f"{name}_separable1"
         )(x)
+        if first is None:
+            x = blocks.active(K, x, f"{name}_separable1", activation)
         x = K.layers.SeparableConv2D(width, 3, padding="same", use_bias=False, name=f"{name}_separable2")(x)
-        x = blocks.norm_relu(K, x, name)
+        x = blocks.norm_active(K, x, name, activation)
         x = K.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
     x = K.layers.Dropout(dropout, name="dropout")(x)
     x = K.layers.GlobalAveragePooling2D(name="average")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27_foldable", outputs)
+    return blocks.with_heads(K, image, blocks.dense_relu(K, x, tuple(dense)), "v27_foldable", outputs)
 
 
 def build_swift(
@@ -89,6 +77,7 @@ def build_swift(
     residual: bool = False,
     dense: Sequence[int] = (64,),
     dropout: float = 0.2,
+    activation: str = "relu",
 ) -> Any:
     """sepilot's own net for the edge: 50,113 parameters at 64x96x1.
 
@@ -103,19 +92,13 @@ def build_swift(
         residual: add its input to each repeated block.
         dense: widths of the layers between the average and the output.
         dropout: of the averaged features.
+        activation: of the convolutions, a name of `blocks.activation`.
     """
-    _require_equal_lengths(widths=widths, repeats=repeats)
     image = K.Input(picture_shape, name="image")
-    x = blocks.conv(K, image, stem, "stem", stride=2)
-    for number, (width, repeat) in enumerate(zip(widths, repeats, strict=True), start=1):
-        x = blocks.separable(K, x, width, f"stage{number}_down", stride=2)
-        for again in range(1, repeat + 1):
-            name = f"stage{number}_block{again}"
-            x = blocks.residual_separable(K, x, name) if residual else blocks.separable(K, x, width, name)
-    x = K.layers.GlobalAveragePooling2D(name="average")(x)
-    if dropout:
-        x = K.layers.Dropout(dropout, name="dropout")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "swift", outputs)
+    x = blocks.conv(K, image, stem, "stem", stride=2, activation=activation)
+    x = blocks.separable_stages(K, x, widths, repeats, residual=residual, activation=activation)
+    x = blocks.averaged(K, x, dropout)
+    return blocks.with_heads(K, image, blocks.dense_relu(K, x, tuple(dense)), "swift", outputs)
 
 
 def build_pilotnet(
@@ -131,7 +114,7 @@ def build_pilotnet(
     ):
         x = K.layers.Conv2D(filters, kernel, strides=stride, activation="relu", name=f"conv{number}")(x)
     x = K.layers.Flatten(name="flat")(x)
-    return _finish(K, image, blocks.dense_relu(K, x, tuple(dense)), "pilotnet", outputs)
+    return blocks.with_heads(K, image, blocks.dense_relu(K, x, tuple(dense)), "pilotnet", outputs)
 
 
 def build_donkey_linear(K: Any, picture_shape: Shape, outputs: Outputs = STEERING, *, dropout: float = 0.2) -> Any:
@@ -146,4 +129,4 @@ def build_donkey_linear(K: Any, picture_shape: Shape, outputs: Outputs = STEERIN
     for number, width in enumerate((100, 50), start=1):
         x = K.layers.Dense(width, activation="relu", name=f"dense{number}")(x)
         x = K.layers.Dropout(dropout, name=f"dense{number}_dropout")(x)
-    return _finish(K, image, x, "donkey_linear", outputs)
+    return blocks.with_heads(K, image, x, "donkey_linear", outputs)

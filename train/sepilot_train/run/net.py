@@ -12,8 +12,10 @@ from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.keras_file import load_keras
-from sepilot_train.inspect.keras_graph import maker_of, outputs_of
+from sepilot_train.inspect.keras_graph import graph_of, maker_of, outputs_of
+from sepilot_train.inspect.ordinary import is_ordinary_convolution
 from sepilot_train.models import build_model
+from sepilot_train.run.model_settings import ModelSettings
 from sepilot_train.run.recipe import Recipe
 
 __all__ = ["build_net"]
@@ -25,9 +27,15 @@ def build_net(recipe: Recipe) -> Any:
     Its weights are new, but for those of a .keras file. The user's own code is run, and is said to be.
 
     Raises:
-        RecipeError: there is no such net, or it does not fit the recipe.
+        RecipeError: there is no such net, or it does not fit the recipe, or it is beyond the limits of `model`.
         ModelFileError: the .keras file cannot be read.
     """
+    net = _built(recipe)
+    _require_within(recipe.model, net)
+    return net
+
+
+def _built(recipe: Recipe) -> Any:
     model, heads = recipe.model, {name: math.prod(shape) for name, shape in _shapes(recipe).items()}
     if model.keras:
         return _fitting(load_keras(Path(model.keras)), model.keras, recipe)
@@ -42,6 +50,23 @@ def build_net(recipe: Recipe) -> Any:
             raise RecipeError(f"{path}:{name}: {_line(e)}") from e
         return _fitting(net, f"{path}:{name}", recipe)
     return build_model(model.builder, recipe.picture.shape, model.options, heads)
+
+
+def _require_within(limits: ModelSettings, net: Any) -> None:
+    """Raise RecipeError where `net` has more parameters or other convolutions than `limits` allow."""
+    where = limits.builder or limits.keras
+    if limits.max_parameters and (found := net.count_params()) > limits.max_parameters:
+        raise RecipeError(
+            f"model.max_parameters: {where}: at most {limits.max_parameters:,} parameters expected, found {found:,}"
+        )
+    if limits.only == "separable":
+        for call in graph_of(net, inside=True).calls:
+            if is_ordinary_convolution(call.layer):
+                raise RecipeError(
+                    f"model.only: {where}: depthwise, separable and 1x1 convolutions expected, found layer "
+                    f"{call.name}, an ordinary {call.kind} of {'x'.join(map(str, call.layer.kernel_size))} on "
+                    f"{call.inputs[0].shape[-1]} channels"
+                )
 
 
 @cache
@@ -99,8 +124,8 @@ def _fitting(net: Any, where: str, recipe: Recipe) -> Any:
 
 
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """Of one answer, by output."""
-    return {name: target.output(name, 1.0).shape for name, target in recipe.targets.items()}
+    """Of one answer, by tensor."""
+    return {k: v for name, target in recipe.targets.items() for k, v in target.output(name, 1.0).tensors.items()}
 
 
 def _sizes(shapes: Sequence[Sequence[int]]) -> str:

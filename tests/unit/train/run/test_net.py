@@ -50,6 +50,13 @@ def wide(K, picture_shape, outputs):
     image = K.Input(picture_shape)
     return K.Model(image, K.layers.Dense(3, name="steering")(K.layers.Flatten()(image)))
 
+def conv(K, picture_shape, outputs, *, kernel=3, groups=1, inside=False):
+    image = x = K.Input(picture_shape, name="image")
+    x = K.layers.SeparableConv2D(8, 3, name="first")(x)
+    mixed = K.layers.Conv2D(8, kernel, groups=groups, name="mixed")
+    x = (K.Sequential([K.Input(x.shape[1:]), mixed], name="inner") if inside else mixed)(x)
+    return K.Model(image, K.layers.Dense(1, name="steering")(K.layers.GlobalAveragePooling2D()(x)))
+
 def special(K, picture_shape, outputs):
     class Twice(K.layers.Layer):
         def call(self, x):
@@ -127,6 +134,22 @@ def test_a_trained_file_goes_on_from_its_weights_under_the_name_of_the_output(tm
         ('builder = "my_nets.py:other"', "my_nets.py:other: outputs steering expected, found left, right"),
         ('builder = "my_nets.py:wide"', "my_nets.py:wide: steering: one number expected, found shape (3,)"),
         ('builder = "my_nets.py:special"', "layer twice is a Twice; files are made of Keras's own layers alone"),
+        (
+            'builder = "my_nets.py:conv", only = "separable"',
+            "separable and 1x1 convolutions expected, found layer mixed, an ordinary Conv2D of 3x3 on 8 channels",
+        ),
+        ('builder = "my_nets.py:conv", only = "separable", options = {groups = 2}', "found layer mixed, an ordinary"),
+        ('builder = "my_nets.py:conv", only = "separable", options = {inside = true}', "found layer inner/mixed"),
+        ('builder = "swift", only = "separable"', "found layer stem_conv, an ordinary Conv2D of 3x3 on 1 channels"),
+        ('keras = "conv.keras", only = "separable"', "conv.keras: depthwise, separable and 1x1 convolutions expected"),
+        ('keras = "conv.keras", max_parameters = 3', "at most 3 parameters expected, found 34"),
+        ('builder = "my_nets.py:build", max_parameters = 3080', "at most 3,080 parameters expected, found 3,081"),
+        (
+            'builder = "swift", max_parameters = 50112',
+            "model.max_parameters: swift: at most 50,112 parameters expected",
+        ),
+        ('builder = "swift", max_parameters = -1', "model: max_parameters: expected a value from 0"),
+        ('builder = "swift", only = "depthwise"', "model.only"),
         ('keras = "trained.keras"', "trained.keras: no such file"),
         ('keras = "my_nets.py"', "my_nets.py: damaged: it is not a whole .keras file"),
         ('keras = "two.keras"', "one input of 24x32x1 expected as `picture` has it, found 24x32x1 and 1"),
@@ -137,9 +160,28 @@ def test_a_trained_file_goes_on_from_its_weights_under_the_name_of_the_output(tm
 def test_what_does_not_fit_is_one_line(tmp_path: Path, model: str, says: str) -> None:
     if "two" in model:
         sequential(tmp_path / "two.keras", inputs=2)
+    if "conv.keras" in model:
+        import keras
+
+        image = keras.Input((24, 32, 1))
+        features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 3)(image))
+        keras.Model(image, keras.layers.Dense(1)(features)).save(tmp_path / "conv.keras")
     with pytest.raises(SepilotError) as caught:
         build_net(recipe(tmp_path, model))
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        'builder = "my_nets.py:build", max_parameters = 3081, only = "separable"',
+        'builder = "my_nets.py:conv", only = "separable", options = {kernel = 1}',
+        'builder = "my_nets.py:conv", only = "separable", options = {groups = 8}',
+        'builder = "cifar-sep", max_parameters = 10000, only = "separable", options = {widths = [8], repeats = [1]}',
+    ],
+)
+def test_a_net_within_the_limits_is_built(tmp_path: Path, model: str) -> None:
+    assert build_net(recipe(tmp_path, model)).count_params() > 0
 
 
 def test_code_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
