@@ -118,10 +118,8 @@ def _others(output: Output, run: Run, found: Validation) -> object:
     for told in found.of(output.name).told(output):
         table.add_row(f"{output.name}: {told.name.lower()}", told.value, f"[dim]{told.remark}[/dim]")
     if output is run.contract.outputs[0]:
-        leak = f"{found.leak.lookup_mae:.3f}"
-        table.add_row(
-            f"{output.name}: error of a look-up", leak, "[dim]nearest training picture; the leak figure[/dim]"
-        )
+        leak, what = f"{found.leak.lookup_mae:.3f}", "[dim]nearest training picture; the leak figure[/dim]"
+        table.add_row(f"{output.name}: error of a look-up", leak, what)
     return table
 
 
