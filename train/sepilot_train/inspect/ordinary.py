@@ -125,8 +125,8 @@ def _ordinary(window: Any, last: Any) -> Any:
     # A depthwise kernel is (rows, columns, in, multiplier).
     filters = getattr(last, "filters", None) or math.prod(last.kernel.shape[-2:])
     return keras.layers.Conv2D(
-        filters, window.kernel_size, strides=window.strides, padding=window.padding,
-        data_format=window.data_format, dilation_rate=window.dilation_rate, use_bias=last.use_bias, activation=last.activation, name=last.name,
+        filters, window.kernel_size, strides=window.strides, padding=window.padding, data_format=window.data_format,
+        dilation_rate=window.dilation_rate, use_bias=last.use_bias, activation=last.activation, name=last.name,
     )  # fmt: skip
 
 
