@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.latency import Way, interleave, latency_of
 from sepilot_runtime.bench.latency_bench import synthetic_frames
 from sepilot_runtime.contract.contract import Picture
-from sepilot_runtime.contract.preprocess import crop_box
+from sepilot_runtime.contract.window import crop_box
 from sepilot_runtime.device.conditions import conditions_now
 from sepilot_runtime.engine.pilot import load_pilot
 

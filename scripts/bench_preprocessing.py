@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.latency import Way, interleave
 from sepilot_runtime.contract.picture import Picture
-from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor, crop_box
+from sepilot_runtime.contract.preprocess import LimitedLuma, Preprocessor
+from sepilot_runtime.contract.window import crop_box
 
 PICTURE = Picture(height=64, width=96, crop_top=0.25)
 GOALS = {(480, 640): 1.3, (120, 160): 1.1}

@@ -44,3 +44,12 @@ def real_drives() -> Path:
     if not (folder / "club_track_run_a" / "manifest.json").exists():
         pytest.skip(f"real drives are absent: no club_track_run_a in {folder}; set SEPILOT_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_sets() -> Path:
+    """The folder of labelled sets made by others; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("SEPILOT_SETS", ROOT.parent / "shared" / "task_data"))
+    if not (folder / "detection").is_dir():
+        pytest.skip(f"real sets are absent: no detection in {folder}; set SEPILOT_SETS to their folder")
+    return folder

@@ -210,7 +210,7 @@ def test_a_twin_is_held_against_its_file_in_the_steps_of_each_output(folder: Pat
     assert twin.output_steps["speed"] > twin.output_steps["throttle"]
     one = {output.name: np.zeros(3) for output in OUTPUTS}
     other = {**one, "speed": np.array([0.0, 2 * twin.output_steps["speed"], 0.0])}
-    assert twin.distance(one, other) == 2.0
+    assert twin.distance(one, other, OUTPUTS) == 2.0
 
 
 TARGETS = {

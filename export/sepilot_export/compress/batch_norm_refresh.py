@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.base.stored import Pictures
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply
+from sepilot_train.fit.augment import Augmentation, apply, draw_uniforms
 
 __all__ = ["augmented", "reestimate"]
 
@@ -75,7 +75,7 @@ def augmented(pictures: Pictures, augmentation: Augmentation, *, seed: int = 0, 
     made = np.empty((len(chosen), *pictures.shape[1:]), np.uint8)
     for start in range(0, len(chosen), 256):
         part = pictures[chosen[start : start + 256]]
-        changed = apply(part, random.random((len(part), UNIFORM_COUNT), dtype=np.float32), augmentation)
+        changed = apply(part, draw_uniforms(random, (len(part),), augmentation), augmentation)
         made[start : start + len(part)] = np.rint(np.asarray(ops.convert_to_numpy(changed)) * 255)
     return made
 

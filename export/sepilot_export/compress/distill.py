@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sepilot_export.compress.recipe import Distill
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.fit.data import AugmentedPictures, Epoch, Told, moved
+from sepilot_train.fit.data import AugmentedPictures, Epoch, Told, asked
 from sepilot_train.fit.predict import by_name
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
@@ -60,15 +60,22 @@ def answers_of(teachers: Sequence[Run], samples: FrameSet, recipe: Recipe, setti
         if missing := [name for name in recipe.targets if name not in teacher.recipe.targets]:
             known = ", ".join(teacher.recipe.targets)
             raise RunError(f"{teacher.path}: a teacher with the output {missing[0]} expected, found one of {known}")
+        for name, target in recipe.targets.items():
+            own, its = target.output(name, 1.0), teacher.recipe.targets[name].output(name, 1.0)
+            if own != its:
+                raise RunError(f"{teacher.path}: {name}: a teacher with the student's own output expected, found {its}")
     model = _teaching_model([teacher.load_model() for teacher in teachers], samples, recipe)
     weight = np.float32(settings.teacher_weight)
 
     def answer(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
         said = [model(index, uniforms) for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)]
-        labels = moved(samples.labels, epoch.index, epoch.uniforms, recipe.targets, recipe.augmentation)
+        labels = [
+            asked(samples.labels, index, uniforms, recipe.targets, recipe.augmentation, samples.pictures.shape[1:])
+            for index, uniforms in zip(epoch.index, epoch.uniforms, strict=True)
+        ]
         return {
-            name: weight * np.stack([step[name] for step in said]) + (1 - weight) * label
-            for name, label in labels.items()
+            name: np.stack([weight * a[name] + (1 - weight) * b[name] for a, b in zip(said, labels, strict=True)])
+            for name in labels[0]
         }
 
     return answer
@@ -85,7 +92,7 @@ def _require_same_view(teacher: Run, recipe: Recipe) -> None:
 
 
 def _teaching_model(teachers: Sequence[Any], samples: FrameSet, recipe: Recipe) -> Any:
-    """(index (n,), uniforms (n, k)) to the teachers' mean answers (n,) to the augmented frames, by output."""
+    """(index (n,), uniforms (n, k)) to the teachers' mean answers to the augmented frames, as losses take labels."""
     import keras
     import tensorflow as tf
 
@@ -101,9 +108,13 @@ def _teaching_model(teachers: Sequence[Any], samples: FrameSet, recipe: Recipe) 
             seen = changed if same else keras.ops.image.resize(changed, size, interpolation="bilinear")
             for name, said in by_name(teacher.output_names, teacher(seen, training=False)).items():
                 total[name] = total.get(name, 0.0) + said
-        return {name: keras.ops.squeeze(said / len(teachers), -1) for name, said in total.items()}
+        return {name: said / len(teachers) for name, said in total.items()}
 
     def answer(index: NDArray[np.int32], uniforms: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        return {name: np.asarray(said) for name, said in mean_answer(samples.pictures[index], uniforms).items()}
+        said = {name: np.asarray(s) for name, s in mean_answer(samples.pictures[index], uniforms).items()}
+        found: dict[str, NDArray[np.float32]] = {}
+        for name, target in recipe.targets.items():
+            found |= target.taught(name, {t: said[t] for t in target.output(name, 1.0).tensors})
+        return found
 
     return answer

@@ -19,7 +19,7 @@ from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit import augment
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.data import Batches
-from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.outputs.protocol import Target, losses_of
 from sepilot_train.fit.predict import by_name
 
 __all__ = ["Course", "finetune"]
@@ -43,7 +43,7 @@ class Course:
     advance: Callable[[int], None]
 
     def outputs(self) -> list[Output]:
-        """What is learned, in the order in which tf_keras nets have their outputs; their scale is not known here."""
+        """What is learned; their scale is not known here."""
         return [self.targets[name].output(name, 1.0) for name in sorted(self.targets)]
 
     def batches(self, settings: Finetune) -> Batches:
@@ -51,6 +51,7 @@ class Course:
         return Batches(
             self.train.pictures,
             self.train.labels,
+            shape=self.train.pictures.shape[1:],
             targets=self.targets,
             augmentation=self.augmentation,
             batch_size=settings.batch_size,
@@ -100,9 +101,11 @@ def finetune(
 def _step(net: Any, optimizer: Any, course: Course, teacher: Any) -> Any:
     import tensorflow as tf
 
-    variables, names = net.trainable_variables, [output.name for output in course.outputs()]
+    variables = net.trainable_variables
     optimizer.build(variables)
-    losses = {name: target.loss_of(SQUARED) for name, target in course.targets.items()}
+    losses, weights = losses_of(course.targets, SQUARED)
+    # The order in which tf_keras nets have their outputs.
+    names = sorted(losses)
     if teacher is not None:
         losses = dict.fromkeys(names, lambda wanted, said: tf.reduce_mean(tf.square(said - wanted)))
 
@@ -112,7 +115,7 @@ def _step(net: Any, optimizer: Any, course: Course, teacher: Any) -> Any:
         wanted = labels if teacher is None else by_name(names, teacher(changed, training=False))
         with tf.GradientTape() as tape:
             said = by_name(names, net(changed, training=True))
-            parts = [course.targets[n].weight * losses[n](wanted[n], said[n]) for n in names]
+            parts = [weights[n] * losses[n](wanted[n], said[n]) for n in names]
             # Penalties that layers bring along.
             loss = tf.add_n([*parts, *net.losses])
         gradients = tape.gradient(loss, variables)

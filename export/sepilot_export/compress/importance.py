@@ -21,7 +21,7 @@ from sepilot_export.compress.channels import MIXING, Mask, Wiring
 from sepilot_export.compress.recipe import Slim
 from sepilot_export.compress.step import SQUARED
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.outputs.protocol import Target, losses_of
 from sepilot_train.inspect.keras_graph import graph_of, outputs_of
 
 __all__ = ["choose", "cost", "taylor"]
@@ -49,7 +49,7 @@ def taylor(
     """
     import tensorflow as tf
 
-    losses = {name: target.loss_of(SQUARED) for name, target in targets.items()}
+    losses, weights = losses_of(targets, SQUARED)
     frames = np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -58,7 +58,7 @@ def taylor(
             tape.watch(gates)
             answers = _gated(model, wiring, pictures, gates)
             # Losses are means over the frames; a frame's own gradient is that of its own loss.
-            errors = [targets[name].weight * losses[name](labels[name][:, None], answers[name]) for name in labels]
+            errors = [weights[name] * losses[name](labels[name], answers[name]) for name in labels]
             loss = tf.add_n(errors) * tf.cast(tf.shape(pictures)[0], tf.float32)
         return tf.convert_to_tensor(tape.gradient(loss, gates))
 
@@ -66,7 +66,9 @@ def taylor(
     for start in range(0, len(frames), batch):
         chosen = frames[start : start + batch]
         pictures = samples.pictures[chosen] * np.float32(1 / 255)
-        labels = {name: samples.labels[name][chosen] for name in targets}
+        labels = dict[str, Any]()
+        for name, target in targets.items():
+            labels |= target.wanted(name, samples.labels[name][chosen])
         found = gradients(pictures, labels, np.ones((len(chosen), wiring.count), np.float32))
         total += np.square(found.numpy().astype(np.float64)).sum(axis=0)
     return total / len(frames)

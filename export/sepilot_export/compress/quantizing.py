@@ -37,6 +37,7 @@ from sepilot_export.convert import tflite
 from sepilot_export.convert.deploy import plain_graph
 from sepilot_export.convert.embed import tflite_weights
 from sepilot_export.convert.equalize import equalize
+from sepilot_export.convert.ranges import Range
 from sepilot_export.quantize.bias_correction import correct_biases
 from sepilot_export.quantize.calibration import select
 from sepilot_export.quantize.tflite_biases import TfliteBiases
@@ -66,9 +67,12 @@ def quantize(model: Any, settings: Quantize, course: Course, folder: Path) -> tu
     with in_order():
         net = quantized_copy(bridged, settings)
     require_wiring(model, net, pictures[:32])
-    heads = zip(course.outputs(), bridged.output_names, strict=True)
-    labels = course.train.labels
-    seed_ranges(net, pictures, {head: task_of(o).asked(labels[o.name]) for o, head in heads})
+    asked = dict[str, Range]()
+    for output in course.outputs():
+        asked |= dict.fromkeys(output.tensors, (0.0, 0.0))
+        asked.update(task_of(output).asked(course.train.labels[output.name]))
+    heads = zip(sorted(asked), bridged.output_names, strict=True)
+    seed_ranges(net, pictures, {head: asked[name] for name, head in heads})
     with fixed_ranges():
         finetune(net, settings.finetune, course, "quantization-aware training", teacher=bridged)
         # The ranges of the weights are those before the last step.

@@ -68,7 +68,7 @@ def load_training_model(path: Path, contract: Contract) -> Any:
     found = [tuple(t.shape) for t in model.inputs]
     if found != [expected]:
         raise RunError(f"{path}: one input of {expected} expected from the contract, found {found}")
-    named, names = outputs_of(model), [output.name for output in contract.outputs]
+    named, names = outputs_of(model), list(contract.tensors)
     if len(named) == len(names) == 1 and names != list(named):
         return keras.Model(model.inputs, {names[0]: model.outputs[0]}, name=model.name)
     if sorted(named) != sorted(names):

@@ -153,4 +153,4 @@ def limits_of(
 
 
 def _usual(rule: GateRule, form: Format) -> float:
-    return form.limits[rule.name] if rule.name in form.limits else rule.limits[form.precision]
+    return rule.limits[form.precision] if rule.limits else form.limits[rule.name]

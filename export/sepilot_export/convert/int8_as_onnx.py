@@ -9,7 +9,7 @@ quantized inside with scale 1/255 and zero point -128, which is exact for pictur
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from sepilot_export.convert import onnx_file
 from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.in_memory import pilot_of
 from sepilot_runtime.base.errors import RunError
-from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.contract.contract import Contract, Output
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.pilot import answers_to
+from sepilot_train.fit.outputs.protocol import parted
 
 __all__ = ["ALLOWED_STEPS", "Twin", "output_steps", "to_onnx"]
 
@@ -42,7 +43,7 @@ class Twin:
 
     Attributes:
         of: the TFLite file's format.
-        output_steps: of that file by output, in output values; 0.001 where an output is float32.
+        output_steps: of that file by output tensor, in output values; 0.001 where one is float32.
         output_step: the same, as exports tell it that are from before there were several outputs.
         steps: largest distance between the answers of the two where they were made, in output steps.
         allowed_steps: on any machine.
@@ -54,13 +55,13 @@ class Twin:
     steps: float
     allowed_steps: int
 
-    def step_of(self, output: str) -> float:
-        """Of an output, in output values."""
-        return self.output_steps.get(output, self.output_step or FLOAT32_STEP)
+    def step_of(self, tensor: str) -> float:
+        """Of an output's tensor, in output values."""
+        return self.output_steps.get(tensor, self.output_step or FLOAT32_STEP)
 
-    def distance(self, answers: Answers, others: Answers) -> float:
+    def distance(self, answers: Answers, others: Answers, outputs: Sequence[Output]) -> float:
         """Largest distance of answers by output, (n,) or (n, *shape), in output steps."""
-        return _gap(answers, others, {name: self.step_of(name) for name in answers})
+        return _gap(answers, others, outputs, self.step_of)
 
 
 def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tuple[bytes, Twin]:
@@ -84,7 +85,7 @@ def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tup
     content = onnx_file.finished(model)
     steps, pilots = output_steps(int8), (pilot_of(int8, "tflite", contract), pilot_of(content, "onnx", contract))
     ours, theirs = (answers_to(pilot.infer_picture, pictures) for pilot in pilots)
-    gap = _gap(ours, theirs, steps)
+    gap = _gap(ours, theirs, contract.outputs, steps.__getitem__)
     if not gap <= ALLOWED_STEPS:
         raise RunError(
             f"int8-twin.onnx: at most {ALLOWED_STEPS} output steps from the int8 TFLite file expected, found {gap:.0f}"
@@ -103,8 +104,11 @@ def _as_tf2onnx_reads(int8: bytes) -> bytes:
     return tflite_content(model)
 
 
-def _gap(ours: Answers, theirs: Answers, steps: Mapping[str, float]) -> float:
-    gaps = [np.abs(ours[name].astype(np.float64) - theirs[name]).max() / step for name, step in steps.items()]
+def _gap(ours: Answers, theirs: Answers, outputs: Sequence[Output], step_of: Callable[[str], float]) -> float:
+    gaps = []
+    for output in outputs:
+        apart = parted(np.abs(ours[output.name].astype(np.float64) - theirs[output.name]), output)
+        gaps += [values.max() / step_of(name) for name, values in apart.items()]
     return round(float(max(gaps)), 3)
 
 
@@ -148,9 +152,9 @@ def _name_ends(model: Any, contract: Contract, heads: Mapping[str, _Head]) -> No
 
     quantize = helper.make_node("QuantizeLinear", [name, *constants(name, INT8_INPUT)], [image.name], name="quantize")
     graph.node.insert(0, quantize)
-    for output in contract.outputs:
-        head, said = heads[output.name], output.name
-        prefix = f"{said}_" if len(contract.outputs) > 1 else ""
+    for said in contract.tensors:
+        head = heads[said]
+        prefix = f"{said}_" if len(contract.tensors) > 1 else ""
         answer = answers[head.tensor]
         if head.affine is None:
             last = helper.make_node("Identity", [answer.name], [said], name=f"{prefix}answer")

@@ -30,7 +30,7 @@ def convert_float32(deployed: Any, contract: Contract) -> bytes:
     """The deploy graph as a float32 ONNX file. Raises what `from_function` raises."""
     import tensorflow as tf
 
-    names = [output.name for output in contract.outputs]
+    names = list(contract.tensors)
 
     def answers(*values: Any) -> dict[str, Any]:
         found = deployed(values if len(values) > 1 else values[0], training=False)

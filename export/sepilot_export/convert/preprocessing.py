@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert import onnx_file, tflite
 from sepilot_runtime.contract.contract import FrameInput, Picture
-from sepilot_runtime.contract.preprocess import STEPS, bilinear_places, crop_box, gray_first
+from sepilot_runtime.contract.preprocess import STEPS, bilinear_places, gray_first
+from sepilot_runtime.contract.window import crop_box
 
 __all__ = ["Arithmetic", "Taps", "picture_graph", "taps", "to_onnx", "to_tflite"]
 

@@ -147,7 +147,7 @@ def _contract(
 
 def _golden(foreign: Foreign, plan: Plan, frames: AdoptionFrames, expected: Answers) -> tuple[Golden, ...]:
     """Small copies of frames from one end of the first output's answers to the other, with what is said to them."""
-    some = frames.take(evenly(task_of(plan.outputs[0]).tails(expected[plan.outputs[0].name], None)[0], 3))
+    some = frames.take(evenly(task_of(plan.outputs[0]).ordered(expected[plan.outputs[0].name]), 3))
     copies = [golden_copy(some.as_taken(i)) for i in range(len(some))]
     pictures = [picture_of(frame, plan.picture) for frame in copies]
     said = foreign.answers(plan, pictures, some.vectors)

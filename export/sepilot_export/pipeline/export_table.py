@@ -60,7 +60,8 @@ def _decisions(file: ExportedFile, outputs: Sequence[Output]) -> list[str]:
             f"max {found.max_deg:.3f} {found.unit}{change}"
         )
     if file.twin:
-        steps = ", ".join(f"{file.twin.step_of(o.name) * o.scale:.3f} {o.unit}".rstrip() for o in outputs)
+        tensors = [(o, name) for o in outputs for name in o.tensors]
+        steps = ", ".join(f"{file.twin.step_of(name) * o.scale:.3f} {o.unit}".rstrip() for o, name in tensors)
         lines.append(f"{file.format}: {file.twin.steps:g} output steps of {steps} from {file.twin.of} at most")
     return lines
 

@@ -140,7 +140,7 @@ def _spread(source: ExportInputs, predictions: Mapping[str, NDArray[np.float32]]
     """Pictures from one end of each output's predictions to the other."""
     chosen: dict[int, None] = {}
     for output in source.contract.outputs:
-        order = task_of(output).tails(predictions[output.name], None)[0]
+        order = task_of(output).ordered(predictions[output.name])
         places = np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64)
         chosen |= dict.fromkeys(order[places].tolist())
     return source.held_out.pictures[np.fromiter(chosen, np.int64)]

@@ -34,11 +34,8 @@ CHOICES: tuple[Choice, ...] = get_args(Choice)
 MINIMUM = 16
 """Fewer frames leave no room for tails."""
 
-_TAILS = (("lowest prediction", 0.13), ("highest prediction", 0.13), ("largest label", 0.06))
-"""Shares of the set by reason, for the tails of all outputs together, in the order of `OutputTask.tails`."""
-
 _BRIGHTNESS = (("darkest", 0.06), ("brightest", 0.06))
-"""And of the pictures. The rest is drawn at random."""
+"""Shares of the set by reason, for the tails of the pictures; outputs have their own. The rest is drawn at random."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -116,9 +113,9 @@ def _wishes(
     for output in outputs:
         name = output.name
         tails = task_of(output).tails(predictions[name][mixed], training.labels[name][mixed])
-        for (reason, share), order in zip(_TAILS, tails, strict=False):
-            words = f"{reason} of {name}" if len(outputs) > 1 else reason
-            yield words, share / len(outputs), mixed[order]
+        for tail in tails:
+            words = f"{tail.reason} of {name}" if len(outputs) > 1 else tail.reason
+            yield words, tail.share / len(outputs), mixed[tail.order]
     brightness = np.array([picture.mean() for picture in training.pictures])[mixed]
     for (reason, share), key in zip(_BRIGHTNESS, (brightness, -brightness), strict=True):
         yield reason, share, mixed[np.argsort(key, kind="stable")]

@@ -164,8 +164,10 @@ class Int8:
         """With ranges of all tensors, those of the outputs with headroom and with room for what the labels ask."""
         ranges, labels = dict(fitted.ranges), self._source.training.labels
         for output in self._source.contract.outputs:
-            tensor, asked = plain.heads[output.name], task_of(output).asked(labels[output.name])
-            ranges[tensor] = output_range(fitted.seen[tensor], asked)
+            asked = task_of(output).asked(labels[output.name])
+            for name in output.tensors:
+                tensor = plain.heads[name]
+                ranges[tensor] = output_range(fitted.seen[tensor], asked.get(name, (0.0, 0.0)))
         return dataclasses.replace(plain, ranges=ranges)
 
     def _calibration_judged(self, plain: Quantizer, fitted: Fitted) -> tuple[dict[str, Any], list[str]]:
@@ -192,9 +194,9 @@ class Int8:
         return found, [*warnings, *choice_warnings(chosen, errors)]
 
     def _makers(self) -> dict[str, str]:
-        """Output to the layer that makes it."""
+        """Output tensor to the layer that makes it."""
         outputs = self._calibrate().graph.output
-        return {o.name: maker_of(outputs[o.name]).name for o in self._source.contract.outputs}
+        return {name: maker_of(outputs[name]).name for name in self._source.contract.tensors}
 
     def _calibrate(self) -> Calibrated:
         if self._calibrated is None:

@@ -56,7 +56,7 @@ def onnx_noise(
     import onnx
 
     outputs = {node.name: list(node.output) for node in onnx.load_model_from_string(float32).graph.node}
-    heads = {output.name for output in contract.outputs}
+    heads = set(contract.tensors)
     tensors = [
         (layer, name, name if name in heads else f"{name}_DequantizeLinear_Output")
         for layer, nodes in layers.items()

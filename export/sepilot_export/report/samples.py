@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,9 @@ def held_out_samples(run: Run, predictions: Answers, moved_to: Sequence[Path] = 
     drives = {drive.id: drive for drive in open_drives(paths, run.request.reader, labelled=True)}
     frames, outputs = predictions.frames, run.contract.outputs
     turn = turning(outputs)
-    chosen = _choose(frames.labels[turn.name], task_of(turn).error(*_pair(predictions, turn)))
+    said, labels = _pair(predictions, turn)
+    # Of what is no number, what the model says stands in its place.
+    chosen = _choose(labels if labels.ndim == 1 else task_of(turn).reading(said), task_of(turn).error(said, labels))
     samples = []
     for index, worst in chosen:
         drive, name = drives.get(frames.drives[index]), frames.names[index]
@@ -110,7 +113,7 @@ def held_out_samples(run: Run, predictions: Answers, moved_to: Sequence[Path] = 
                 drive=drive.id,
                 name=name,
                 said={o.name: predictions.values[o.name][index] for o in outputs},
-                labels={o.name: float(frames.labels[o.name][index]) for o in outputs},
+                labels={o.name: frames.labels[o.name][index] for o in outputs},
                 outputs=outputs,
                 worst=worst,
             )
@@ -141,7 +144,7 @@ def _pair(predictions: Answers, output: Output) -> tuple[NDArray[np.float32], ND
     return predictions.values[output.name], predictions.frames.labels[output.name]
 
 
-def _choose(labels: NDArray[np.float32], error: NDArray[np.float64]) -> list[tuple[int, bool]]:
+def _choose(labels: NDArray[np.floating], error: NDArray[np.float64]) -> list[tuple[int, bool]]:
     """Indices, and whether each is there for its error."""
     order = np.argsort(labels, kind="stable")
     # Most frames go straight; evenly spaced angles show more of the road than evenly spaced ranks.
@@ -165,7 +168,7 @@ def _sample(
     drive: str,
     name: str,
     said: Mapping[str, NDArray[np.floating]],
-    labels: Mapping[str, float],
+    labels: Mapping[str, Any],
     outputs: Sequence[Output],
     worst: bool,
 ) -> Sample:
@@ -180,7 +183,7 @@ def _sample(
         height=small.shape[0],
         drive=drive,
         name=name,
-        label_deg=labels[turn.name] * turn.scale if _turns(turn) and labels else None,
+        label_deg=float(labels[turn.name]) * turn.scale if _turns(turn) and labels else None,
         prediction_deg=reading if _turns(turn) else None,
         label=driver.get(turn.name, ""),
         prediction=words[turn.name],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import RunError
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.outputs.units import mark_of
 
 __all__ = ["FEWEST_FRAMES", "Common", "Labels", "common_frames", "labels_of"]
@@ -67,9 +68,10 @@ def labels_of(name: str, reference: Reference) -> Labels:
     output = reference.contract.outputs[0]
     values = reference.labels[output.name].astype(np.float64) * output.scale
     keys = zip(reference.drives, reference.names, strict=True)
+    known = task_of(output).known(values)
     return Labels(
         name=name,
-        places={key: i for i, key in enumerate(keys) if np.isfinite(values[i])},
+        places={key: i for i, key in enumerate(keys) if known[i]},
         in_unit=values,
         output=output.name,
         mark=mark_of(output),

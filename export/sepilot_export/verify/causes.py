@@ -111,7 +111,8 @@ def _kernel_advice(case: _Case, output: Output) -> Advice | None:
     expected, allowed = case.reference.predictions[name], case.allowed(output)
     twin = check.candidate.twin
     if twin is not None and Kind.TWIN in case.kinds:
-        expected, allowed = case.others[twin.of].answers[name], twin.allowed_steps * twin.step_of(name) * output.scale
+        step = max(twin.step_of(tensor) for tensor in output.tensors)
+        expected, allowed = case.others[twin.of].answers[name], twin.allowed_steps * step * output.scale
     error = distance(check.answers[name], expected)
     index = np.argsort(-error, kind="stable")[:WORST]
     here, there = float(error.max()), float(distance(_in_float32(case, output, index), expected[index]).max())

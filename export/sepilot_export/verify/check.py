@@ -97,20 +97,20 @@ def check_files(
     for candidate in candidates:
         check = check_file(candidate, reference, tick)
         if candidate.twin is not None:
-            check = _held_against(check, candidate.twin, done.get(candidate.twin.of))
+            check = _held_against(check, candidate.twin, done.get(candidate.twin.of), reference)
         if not check.passed:
             check = dataclasses.replace(check, advice=advice_of(check, done, reference))
         done[candidate.form.name] = check
         yield check
 
 
-def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None) -> FileCheck:
+def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None, reference: Reference) -> FileCheck:
     """The check of a twin with what its TFLite file's answers say about it."""
     if not check.outputs:
         return check
     if origin is None or not origin.outputs:
         return dataclasses.replace(check, notes=(*check.notes, f"not held against {twin.of}, which gave no answers"))
-    steps = twin.distance(check.answers, origin.answers)
+    steps = twin.distance(check.answers, origin.answers, reference.contract.outputs)
     check = dataclasses.replace(check, twin_steps=steps)
     if steps <= twin.allowed_steps:
         return check

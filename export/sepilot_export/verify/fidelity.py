@@ -79,15 +79,16 @@ class Skill:
 
 
 def skill(answers: NDArray[np.floating], labels: NDArray[np.floating], constant: Any, output: Output) -> Skill | None:
-    """Of (n, *shape) answers against labels (n,), NaN where there is none; None without any.
+    """Of (n, *shape) answers against labels (n, ...), which may be unknown; None without any.
 
     Args:
         constant: one answer.
     """
-    known = np.isfinite(labels)
+    task = task_of(output)
+    known = task.known(labels)
     if not known.any():
         return None
-    task, answers, labels = task_of(output), answers[known], labels[known]
+    answers, labels = answers[known], labels[known]
     still = np.broadcast_to(np.asarray(constant, np.float64), answers.shape)
     return Skill(
         mae=float(task.error(answers, labels).mean()),

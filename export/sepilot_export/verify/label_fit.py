@@ -113,7 +113,7 @@ class _Errors:
     def __init__(self, outputs: Sequence[Output], labels: Answers, drives: Sequence[str]) -> None:
         self._tasks = {o.name: task_of(o) for o in outputs}
         self._labels, self._drives = labels, np.array(drives)
-        self.known = {n: k for n in self._tasks if n in labels and (k := np.isfinite(labels[n])).sum() >= 8}
+        self.known = {n: k for n, t in self._tasks.items() if n in labels and (k := t.known(labels[n])).sum() >= 8}
 
     def count(self, name: str) -> int:
         return int(self.known[name].sum())
@@ -145,4 +145,6 @@ class _Errors:
 
     def _constants(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
         for name, known in self.known.items():
-            yield name, np.full(len(known), np.median(self._labels[name][known]), np.float32)
+            constant = self._tasks[name].constant(self._labels[name][known])
+            shape = len(known), *self._tasks[name].output.shape
+            yield name, np.broadcast_to(np.asarray(constant, np.float32), shape)

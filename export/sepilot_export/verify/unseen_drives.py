@@ -26,7 +26,7 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import PictureSet, load_pictures
-from sepilot_train.run.material import columns_of
+from sepilot_train.run.material import columns_of, set_labels
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import standing_still_left_out, wanted_frames
 from sepilot_train.run.run import read_request, read_split
@@ -84,10 +84,16 @@ def reference_on(
         vectors={vector.name: _vector(sets, vector) for vector in known.contract.vectors},
         drives=tuple(s.drive.id for s in sets for _ in s.drive.names),
         names=tuple(name for s in sets for name in s.drive.names),
-        labels={name: np.concatenate([s.drive.labels[column] for s in sets]) for name, column in columns.items()},
+        labels=_labels(known, sets, columns),
         source=source,
     )
     return dataclasses.replace(other, predictions=answers_to(*inputs_of(pilot, other)))
+
+
+def _labels(known: Reference, sets: Sequence[PictureSet], columns: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
+    """By output, what answers are held against."""
+    picture, outputs = known.contract.picture, known.contract.outputs
+    return {o.name: np.concatenate([set_labels(o, columns[o.name], s, picture) for s in sets]) for o in outputs}
 
 
 def _columns_of(vector: Vector, folder: Path) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ __all__ = [
     "IMAGE_BYTES",
     "IMAGE_PIXELS",
     "INPUTS",
+    "LABEL_FILE_BYTES",
+    "LABEL_SET_BYTES",
     "LIST_ENTRIES",
     "MODEL_BYTES",
     "OUTPUTS",
@@ -88,3 +90,9 @@ RECORDING_BYTES = 256 << 20
 
 ROW_BYTES = 1 << 16
 """Of one row of a recording: 250 bytes; a row with a lidar's scan has 10 kB."""
+
+LABEL_FILE_BYTES = 1 << 20
+"""Of the labels of one picture: an XML file with 30 boxes has 10 kB, a text file with 100 outlines 200."""
+
+LABEL_SET_BYTES = 512 << 20
+"""Of a JSON file with the labels of a whole set: COCO's own for training has 448 MB."""

@@ -28,7 +28,7 @@ __all__ = ["DECODING_VERSION", "IMAGE_SUFFIXES", "decode_image", "natural_key", 
 DECODING_VERSION = 2
 """Counts up when other files are skipped than before: what was decoded and kept is decoded again."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm"})
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"

@@ -36,13 +36,16 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv-unit", "of that steering column (default: auto)", choices=("auto", *units))
     add("--unit", "of the steering in tubs and Udacity logs (default: full-scale)", choices=units)
     add("--autopilot", "rows of a tub that its autopilot drove (default: leave-out)", choices=("leave-out", "take"))
+    add("--csv-class", "column of the classes beside pictures (default: found by name)", metavar="COLUMN")
+    add("--csv-group", "column of what no split may part, such as a person", metavar="COLUMN")
+    add("--group-pattern", "finds the 'group' of a picture in its name; or none", metavar="REGEX")
     group.add_argument(
         "--label",
         dest="labels",
         action="append",
         default=[],
         metavar="COLUMN",
-        help="another column of numbers to read",
+        help="another column of numbers to read; class: folders as classes",
     )
 
 

@@ -22,7 +22,7 @@ from sepilot_runtime.base.documents import parse, plain
 from sepilot_runtime.base.errors import ContractError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.golden import Golden, golden_frame, golden_from
-from sepilot_runtime.contract.older import of_version_2
+from sepilot_runtime.contract.older import of_version_2, of_version_2_1
 from sepilot_runtime.contract.outputs.kinds import AnyOutput, Output
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.picture import FrameInput, Picture
@@ -48,12 +48,13 @@ __all__ = [
     "require_contract_size",
 ]
 
-CONTRACT_VERSION = "2.0"
+CONTRACT_VERSION = "2.1"
 """Major.minor. A reader refuses a newer major; an unknown key or value of a newer minor is refused by name.
 
 1.1: `picture.resize` may be "exact".
 1.2: `statistics.frame_size`, `statistics.flat_rows`, `statistics.likeness.limit`.
 2.0: several inputs and outputs, each of a kind; a tolerance for each output. What is of 1.x is read as 2.0.
+2.1: `picture.fit`; outputs of the kind "classes".
 """
 
 METADATA_KEY = "sepilot.contract"
@@ -157,6 +158,11 @@ class Contract:
         """Of the model's input tensor: (1, h, w, c)."""
         return (1, *(self.frame.shape if self.frame else self.picture.shape))
 
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the model's output tensors, without the batch, by their names."""
+        return {name: shape for output in self.outputs for name, shape in output.tensors.items()}
+
     def output(self, name: str) -> Output:
         """The output called `name`.
 
@@ -204,6 +210,8 @@ class Contract:
             _require_plain(body, "")
             if body["version"].split(".")[0] == "1":
                 body = of_version_2(body, CONTRACT_VERSION)
+            elif body["version"] == "2.0":
+                body = of_version_2_1(body, CONTRACT_VERSION)
             return parse(cls, body, "", ContractError, complete=True)
         except ContractError as e:
             raise ContractError(f"{where}: contract: {e}") from e

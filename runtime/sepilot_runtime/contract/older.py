@@ -1,4 +1,4 @@
-"""Contracts of version 1, which files of today and run directories carry: read, never written.
+"""Contracts of versions before this one, which files of today and run directories carry: read, never written.
 
 Version 1 knew one picture and numbers, one tolerance for all of them, and a task, which was steering.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from sepilot_runtime.base.errors import ContractError
 
-__all__ = ["of_version_2"]
+__all__ = ["of_version_2", "of_version_2_1"]
 
 THE_TASK = "steering"
 
@@ -26,7 +26,7 @@ def of_version_2(body: Mapping[str, Any], version: str) -> dict[str, Any]:
     whole = {**body, "version": version}
     if (task := whole.pop("task", None)) != THE_TASK:
         raise ContractError(f"task: {THE_TASK} expected, found {task!r}")
-    whole["inputs"] = [_tagged("picture", whole.pop("picture", None))]
+    whole["inputs"] = [_stretched(_tagged("picture", whole.pop("picture", None)))]
     if isinstance(outputs := body.get("outputs"), list):
         whole["outputs"] = [_tagged("scalar", output) for output in outputs]
         if "tolerance" in body:
@@ -41,6 +41,17 @@ def of_version_2(body: Mapping[str, Any], version: str) -> dict[str, Any]:
         if isinstance(likeness := found["likeness"], dict):
             found["likeness"] = {"limit": None, **likeness}
     return whole
+
+
+def of_version_2_1(body: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """A contract of version 2.0 (without its digest) as one of `version`: the key that came since has one meaning."""
+    inputs = body.get("inputs")
+    stretched = [_stretched(i) for i in inputs] if isinstance(inputs, list) else inputs
+    return {**body, "version": version, "inputs": stretched}
+
+
+def _stretched(entry: Any) -> Any:
+    return {"fit": "stretch", **entry} if isinstance(entry, dict) and entry.get("kind") == "picture" else entry
 
 
 def _tagged(kind: str, value: Any) -> Any:

@@ -21,6 +21,8 @@ class Picture:
         height, width: of the picture in pixels.
         color: "gray" (one channel, BT.601 luma) or "bgr" (three).
         crop_top, crop_bottom, crop_left, crop_right: fractions of the frame that are cut off, each in [0, 1).
+        fit: "stretch" the crop to the picture, or "letterbox": as large as it fits in with its proportions kept, in the
+            middle, with gray bars (114 of 255) on two sides.
         source: colour order of the frames that come in; OpenCV's.
         resize: of the cropped frame, bilinear either way. "exact": between positions in 32nds of a pixel, in whole
             numbers: the same bytes on every processor and OpenCV. "linear": OpenCV's INTER_LINEAR, which its builds
@@ -45,6 +47,7 @@ class Picture:
     scale: float = 1.0 / 255.0
     offset: float = 0.0
     layout: Literal["NHWC"] = "NHWC"
+    fit: Literal["stretch", "letterbox"] = "stretch"
 
     def __post_init__(self) -> None:
         _require_size("picture", self.height, self.width, PICTURE_PIXELS)

@@ -14,6 +14,7 @@ and weights is the same everywhere as well, and little slower than INTER_LINEAR:
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,13 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import FrameError
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.contract.window import BARS, crop_box, inside_box
 
 __all__ = [
     "PREPROCESS_VERSION",
     "LimitedLuma",
     "Preprocessor",
     "bilinear_places",
-    "crop_box",
     "enlarge_frame",
     "full_range",
     "golden_copy",
@@ -40,18 +41,6 @@ __all__ = [
 
 PREPROCESS_VERSION = 1
 """Raised whenever the pixels that come out change, so that caches made by another version are not used."""
-
-
-def crop_box(frame_height: int, frame_width: int, picture: Picture) -> tuple[int, int, int, int]:
-    """Rows and columns that are kept: (top, bottom, left, right), half open, never empty.
-
-    Fractions are rounded to the nearest pixel, halves up, by integer arithmetic on the result: the same everywhere.
-    """
-    top = min(int(frame_height * picture.crop_top + 0.5), frame_height - 1)
-    bottom = max(frame_height - int(frame_height * picture.crop_bottom + 0.5), top + 1)
-    left = min(int(frame_width * picture.crop_left + 0.5), frame_width - 1)
-    right = max(frame_width - int(frame_width * picture.crop_right + 0.5), left + 1)
-    return top, bottom, left, right
 
 
 STEPS = 32
@@ -98,6 +87,8 @@ class Preprocessor:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
+        self._inner: Preprocessor | None = None
+        self._boxed: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._exact = picture.resize == "exact"
         # `cv2.remap` takes less time for few long lines, whatever the picture's are.
         lines = _few_lines(picture) if self._exact else picture.height
@@ -124,6 +115,9 @@ class Preprocessor:
         """
         if frame.shape != self._frame_shape:
             self._prepare(frame)
+        if self._inner is not None:
+            self._between[:] = self._inner.picture_of(frame)
+            return self._boxed
         if frame.dtype is not _UINT8 and frame.dtype != _UINT8:  # Comparing types takes longer.
             raise FrameError("wrong dtype", f"uint8 expected, found {frame.dtype}")
         top, bottom, left, right = self._box
@@ -167,12 +161,24 @@ class Preprocessor:
             raise FrameError("wrong shape", f"(height, width, 3) expected, found {frame.shape}")
         top, bottom, left, right = self._box = crop_box(frame.shape[0], frame.shape[1], self.picture)
         height, width = bottom - top, right - left
+        if self.picture.fit == "letterbox":
+            self._prepare_letterbox(height, width)
+            self._frame_shape = frame.shape
+            return
         if self._exact:
             if max(height, width) > MOST_PIXELS:
                 raise FrameError("wrong shape", f"at most {MOST_PIXELS} pixels a side expected, found {frame.shape}")
             self._places = _remap_places(height, width, self.picture, self._gray.shape)
         self._whole = np.empty((height, width), np.uint8) if gray_first(height, width, self.picture) else None
         self._frame_shape = frame.shape
+
+    def _prepare_letterbox(self, crop_height: int, crop_width: int) -> None:
+        picture = self.picture
+        height, width = inside_box(crop_height, crop_width, picture)
+        top, left = (picture.height - height) // 2, (picture.width - width) // 2
+        self._inner = Preprocessor(dataclasses.replace(picture, height=height, width=width, fit="stretch"))
+        self._boxed = np.full(picture.shape, BARS, np.uint8)
+        self._between = self._boxed[top : top + height, left : left + width]
 
 
 def _few_lines(picture: Picture) -> int:

@@ -23,9 +23,17 @@ def input_buffers(contract: Contract, dtype: np.dtype[Any]) -> dict[str | None, 
     return buffers
 
 
-def answer_buffers(contract: Contract) -> dict[str, NDArray[np.float32]]:
-    """Memory for all answers by name, as the contract shapes them."""
-    return {output.name: np.zeros(output.shape, np.float32) for output in contract.outputs}
+def answer_buffers(contract: Contract) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """Memory for all answers by output, as the contract shapes them, and views of it by tensor, as those are shaped."""
+    answers = {output.name: np.zeros(output.shape, np.float32) for output in contract.outputs}
+    views: dict[str, NDArray[np.float32]] = {}
+    for output in contract.outputs:
+        flat, start = answers[output.name].reshape(-1), 0
+        for name, shape in sorted(output.tensors.items()):
+            size = int(np.prod(shape))
+            views[name] = flat[start : start + size].reshape(shape)
+            start += size
+    return answers, views
 
 
 def reader(

@@ -6,6 +6,7 @@ path at every load: a changed OpenCV, a broken kernel, a wrong crop or a damaged
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import ContractError, ModelFileError
 from sepilot_runtime.base.opencv import cv2
-from sepilot_runtime.contract.contract import Contract, Golden, golden_frame
+from sepilot_runtime.contract.contract import Contract, Golden, Output, golden_frame
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import Preprocessor, enlarge_frame, write_input
 from sepilot_runtime.engine.engines import Engine
 
@@ -40,7 +42,7 @@ def verify_golden(engine: Engine) -> dict[str, float]:
     """Run the golden frames of an engine's contract through it.
 
     Returns:
-        Of each output, the largest deviation from the expected values, in output values.
+        Of each output, its kind's largest deviation from the expected values.
 
     Raises:
         ModelFileError: there are none; one deviates by more than the contract's tolerance, or is NaN; or the model
@@ -57,8 +59,8 @@ def verify_golden(engine: Engine) -> dict[str, float]:
     for index, (golden, (answer, looser)) in enumerate(zip(contract.golden, answers, strict=True)):
         for output in contract.outputs:
             found, expected = answer[output.name], np.array(golden.expected[output.name])
+            deviation = _deviation(output, found, expected)
             place = int(np.argmax(np.abs(found - expected)))  # The first NaN where there is one.
-            deviation = float(abs(found[place] - expected[place]))
             tolerance = contract.tolerance[output.name] + looser * output.magnitude
             if not deviation <= tolerance:  # Also true for NaN.
                 raise ModelFileError(
@@ -68,6 +70,13 @@ def verify_golden(engine: Engine) -> dict[str, float]:
             worst[output.name] = max(worst[output.name], deviation)
     _require_dependence(engine, contract, [answer for answer, _ in answers])
     return worst
+
+
+def _deviation(output: Output, found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    if not np.isfinite(found).all():
+        return math.nan
+    shape = (1, *output.shape)
+    return task_of(output).deviation(found.reshape(shape), expected.reshape(shape)).item()
 
 
 def _require_fit(golden: Golden, contract: Contract, where: str) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import ModelFileError, SepilotError
-from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.quantization import Affine
 from sepilot_runtime.engine.buffers import answer_buffers, reader
 from sepilot_runtime.engine.model_file import ModelFile
@@ -50,8 +49,8 @@ class LiteRtEngine:
         # view (0.4 us) and may be kept.
         self._inputs = {name: self._interpreter.tensor(tensor["index"]) for name, tensor in inputs.items()}
         self._input: Callable[[], NDArray[Any]] = self._inputs[self.contract.input_name]
-        self._answers = answer_buffers(self.contract)
-        self._readers = tuple(self._reader(file, output, outputs[output.name]) for output in self.contract.outputs)
+        self._answers, views = answer_buffers(self.contract)
+        self._readers = tuple(self._reader(file, name, view, outputs[name]) for name, view in views.items())
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._input() if name is None else self._inputs[name]()
@@ -65,11 +64,13 @@ class LiteRtEngine:
             read()
         return self._answers
 
-    def _reader(self, file: ModelFile, output: Output, tensor: Mapping[str, Any]) -> Callable[[], None]:
-        """What copies one output from the interpreter's memory into its array."""
-        affine, answer = affine_of(tensor), self._answers[output.name]
-        require_output(file, output, _shape(tensor))
-        require_stored(file, output, np.dtype(tensor["dtype"]), affine)
+    def _reader(
+        self, file: ModelFile, name: str, answer: NDArray[np.float32], tensor: Mapping[str, Any]
+    ) -> Callable[[], None]:
+        """What copies one output's tensor from the interpreter's memory into its array."""
+        affine = affine_of(tensor)
+        require_output(file, name, answer.shape, _shape(tensor))
+        require_stored(file, name, np.dtype(tensor["dtype"]), affine)
         view: Callable[[], NDArray[Any]] = self._interpreter.tensor(tensor["index"])
         return reader(view, answer, affine)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError
-from sepilot_runtime.engine.buffers import input_buffers
+from sepilot_runtime.engine.buffers import answer_buffers, input_buffers
 from sepilot_runtime.engine.model_file import ModelFile
 from sepilot_runtime.engine.validation import (
     first_line,
@@ -47,14 +47,12 @@ class OnnxRuntimeEngine:
         self._inputs = input_buffers(file.contract, self.input_dtype)
         for name in inputs:
             self._bind(self._binding.bind_input, name, self._inputs[name])
-        self._answers: dict[str, NDArray[np.float32]] = {}
-        for output in file.contract.outputs:
-            tensor = outputs[output.name]
-            require_output(file, output, tuple(tensor.shape))
+        self._answers, views = answer_buffers(file.contract)
+        for name, view in views.items():
+            tensor = outputs[name]
+            require_output(file, name, view.shape, tuple(tensor.shape))
             _require_type(file, tensor, "tensor(float)")
-            whole = np.zeros(tensor.shape, np.float32)
-            self._bind(self._binding.bind_output, output.name, whole)
-            self._answers[output.name] = whole.reshape(output.shape)
+            self._bind(self._binding.bind_output, name, view.reshape(tensor.shape))
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._inputs[name]

@@ -38,7 +38,7 @@ class OpenCvDnnEngine:
         if file.kind is not ModelKind.ONNX or file.contract.frame:
             raise ModelFileError(f"{file.path}: OpenCV runs .onnx files that take pictures")
         self._inputs = input_buffers(file.contract, self.input_dtype)
-        self._answers = answer_buffers(file.contract)
+        self._answers, self._views = answer_buffers(file.contract)
         try:
             with silenced():
                 self._net = cv2.dnn.readNetFromONNX(np.frombuffer(file.content, np.uint8))
@@ -53,6 +53,6 @@ class OpenCvDnnEngine:
         for name, value in self._inputs.items():
             if name is not None:
                 self._net.setInput(value, name)
-        for answer, found in zip(self._answers.values(), self._net.forward(list(self._answers)), strict=True):
-            np.copyto(answer, np.asarray(found).reshape(answer.shape))
+        for view, found in zip(self._views.values(), self._net.forward(list(self._views)), strict=True):
+            np.copyto(view, np.asarray(found).reshape(view.shape))
         return self._answers

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import MissingExtraError, ModelFileError, UsageError
-from sepilot_runtime.engine.buffers import input_buffers, reader
+from sepilot_runtime.engine.buffers import answer_buffers, input_buffers, reader
 from sepilot_runtime.engine.model_file import ModelFile
 from sepilot_runtime.engine.names import ModelKind
 from sepilot_runtime.engine.tflite_reader import Signature, SignatureTensor, signature_of
@@ -58,17 +58,16 @@ class OpenVinoEngine:
         self._inputs = input_buffers(file.contract, self.input_dtype)
         for name, port in inputs.items():
             self._request.set_tensor(port, Tensor(self._inputs[name], shared_memory=True))
-        self._answers: dict[str, NDArray[np.float32]] = {}
+        self._answers, views = answer_buffers(file.contract)
         self._readers: list[Callable[[], None]] = []
-        for output in file.contract.outputs:
-            port, affine = outputs[output.name], signature.outputs[output.name].affine
-            require_output(file, output, _shape(port))
-            stored = np.zeros(_shape(port), port.element_type.to_dtype())
-            require_stored(file, output, stored.dtype, affine)
+        for name, view in views.items():
+            port, affine = outputs[name], signature.outputs[name].affine
+            require_output(file, name, view.shape, _shape(port))
+            stored = view.reshape(_shape(port)).astype(port.element_type.to_dtype(), copy=False)
+            require_stored(file, name, stored.dtype, affine)
             self._request.set_tensor(port, Tensor(stored, shared_memory=True))
-            self._answers[output.name] = stored.reshape(output.shape).astype(np.float32, copy=False)
             if affine is not None:
-                self._readers.append(reader(_always(stored), self._answers[output.name], affine))
+                self._readers.append(reader(_always(stored), view, affine))
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._inputs[name]
@@ -130,7 +129,7 @@ def _signature(file: ModelFile) -> Signature:
                 name: SignatureTensor(name=name, affine=None)
                 for name in (contract.input_name, *(v.name for v in contract.vectors))
             },
-            outputs={o.name: SignatureTensor(name=o.name, affine=None) for o in contract.outputs},
+            outputs={name: SignatureTensor(name=name, affine=None) for name in contract.tensors},
         )
     try:
         signature = signature_of(file.content)

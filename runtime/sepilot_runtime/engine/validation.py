@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sepilot_runtime.base.errors import ModelFileError
-from sepilot_runtime.contract.contract import Output, Vector
+from sepilot_runtime.contract.contract import Vector
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.model_file import ModelFile
 
@@ -23,7 +23,7 @@ def require_names(file: ModelFile, inputs: Mapping[str, T], outputs: Mapping[str
     contract = file.contract
     for what, found, expected in (
         ("input", inputs, [contract.input_name, *(v.name for v in contract.vectors)]),
-        ("output", outputs, [o.name for o in contract.outputs]),
+        ("output", outputs, list(contract.tensors)),
     ):
         if sorted(found) != sorted(expected):
             raise ModelFileError(
@@ -68,21 +68,18 @@ def require_vector(file: ModelFile, vector: Vector, shape: tuple[Any, ...], dtyp
         raise ModelFileError(f"{where}: float32 expected, found {dtype}")
 
 
-def require_output(file: ModelFile, output: Output, shape: tuple[Any, ...]) -> None:
+def require_output(file: ModelFile, name: str, expected: tuple[int, ...], shape: tuple[Any, ...]) -> None:
     """One answer of the contract's shape per picture; lengths of 1 do not count."""
-    if [n for n in shape if n != 1] != [n for n in output.shape if n != 1]:
-        expected = "one number" if output.shape == (1,) else f"shape {output.shape}"
-        raise ModelFileError(
-            f"{file.path}: output {output.name!r}: {expected} per picture expected, found shape {shape}"
-        )
+    if [n for n in shape if n != 1] != [n for n in expected if n != 1]:
+        said = "one number" if expected == (1,) else f"shape {expected}"
+        raise ModelFileError(f"{file.path}: output {name!r}: {said} per picture expected, found shape {shape}")
 
 
-def require_stored(file: ModelFile, output: Output, dtype: np.dtype[Any], affine: Affine | None) -> None:
+def require_stored(file: ModelFile, name: str, dtype: np.dtype[Any], affine: Affine | None) -> None:
     """An output is stored as float32, or as integers that say what they mean."""
     if dtype != np.float32 and affine is None:
         raise ModelFileError(
-            f"{file.path}: output {output.name!r}: float32 or a quantized integer expected, found {dtype} without a "
-            "scale"
+            f"{file.path}: output {name!r}: float32 or a quantized integer expected, found {dtype} without a scale"
         )
 
 

@@ -15,7 +15,7 @@ from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.kinds import Output, task_of
 from sepilot_runtime.contract.outputs.units import mark_of
 from sepilot_runtime.contract.picture import Picture
-from sepilot_runtime.contract.preprocess import crop_box
+from sepilot_runtime.contract.window import crop_box
 from sepilot_runtime.explain.saliency import Influence, Saliency
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing

@@ -28,7 +28,7 @@ from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.kinds import Output, task_of
 from sepilot_runtime.contract.picture import Picture
-from sepilot_runtime.contract.preprocess import crop_box
+from sepilot_runtime.contract.window import crop_box
 from sepilot_runtime.engine.pilot import Pilot, Prediction
 
 __all__ = ["Fill", "Influence", "Occlusion", "Saliency", "influence_of", "occlusion_for", "saliency_of"]

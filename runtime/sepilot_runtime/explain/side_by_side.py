@@ -166,7 +166,7 @@ def _said(output: Output, sides: Sequence[Sequence[Prediction]], labels: Values)
     raw = [np.array([prediction.raw[output.name] for prediction in side]) for side in sides]
     scales = [task.output.scale for task in tasks]
     recorded, errors = labels * output.scale, np.full((3, len(labels)), np.nan)
-    if (known := np.isfinite(labels)).any():
+    if (known := tasks[0].known(labels)).any():
         constant = np.broadcast_to(tasks[0].constant(labels[known]), raw[0].shape)
         for row, (task, answers) in enumerate(zip([*tasks, tasks[0]], [*raw, constant], strict=True)):
             errors[row] = task.error(answers, recorded / task.output.scale) * task.output.scale

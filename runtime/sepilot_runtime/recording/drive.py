@@ -57,7 +57,7 @@ class Drive:
     Attributes:
         id: unique among the drives that were opened together.
         kind: one of its format's: "tub-v2", "tub-v1", "udacity", "picture-csv", "filename-angle", "images", "video-csv"
-            or "video".
+            or "video"; of sets "voc", "coco", "yolo", "class-folders" or "picture-csv".
         time_s: float64, seconds from the first frame, never falling; steps of over ten minutes are closed up.
         labels: what was recorded beside the frames, float32 by the column's name, NaN where there is none. (n,):
             "steering" in [-1, 1], + = right, "throttle", and what `ReaderOptions.labels` asks for; "class", places in
@@ -97,7 +97,8 @@ class Drive:
 
     def has(self, label: str) -> bool:
         """Every frame has this label."""
-        return bool(np.isfinite(self.labels[label]).all())
+        values = self.labels.get(label)
+        return values is not None and bool(np.isfinite(values).reshape(len(values), -1).any(axis=1).all())
 
     @property
     def duration_s(self) -> float:

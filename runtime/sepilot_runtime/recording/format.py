@@ -28,6 +28,7 @@ class Format:
     Attributes:
         what: for people, as part of a list.
         kinds: `Drive.kind` to the names of the `ReaderOptions` that its reader goes by.
+        label: it is looked for only where somebody asks for this label; "" for all that is one whoever asks.
         fills_folder: such a recording is the whole folder: nothing else is looked for in it.
         find: what of it lies directly in a folder; cheap, and believing what it finds. Raises DriveError.
         read: the drives of a part's path, in the order of their names. Raises DriveError, UsageError.
@@ -35,6 +36,7 @@ class Format:
 
     what: str
     kinds: Mapping[str, frozenset[str]]
+    label: str = ""
     fills_folder: bool = False
     find: Callable[[Folder], Iterable[Part]]
     read: Callable[[Path, ReaderOptions], list[Drive]]

@@ -43,6 +43,10 @@ class ImageFrames:
     def sizes(self) -> NDArray[np.int64]:
         return np.array([_state(Path(path))[0] for path in self._paths], np.int64)
 
+    def folders(self) -> set[str]:
+        """Those in which the files lie."""
+        return set(map(os.path.dirname, self._paths))
+
     def stamp(self) -> bytes:
         digest = hashlib.sha256()
         for path in map(Path, self._paths):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.format import Format
+from sepilot_runtime.recording.frames import ImageFrames
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import Folder
 
@@ -20,8 +23,11 @@ __all__ = ["LeftOut", "formats", "meet", "open_apart", "open_drives"]
 
 MAX_DEPTH = 4
 
+SET_LABELS = frozenset({"class", "boxes", "points"})
+"""What sets of labelled pictures are for, as recordings are for steering."""
+
 LABELS = frozenset(
-    {".csv", ".txt", ".json", ".jsonl", ".tsv", ".xlsx", ".npy", ".npz", ".pkl", ".h5", ".mat", ".parquet"}
+    {".csv", ".txt", ".xml", ".json", ".jsonl", ".tsv", ".xlsx", ".npy", ".npz", ".pkl", ".h5", ".mat", ".parquet"}
 )
 """Of files that may hold the labels of the pictures or videos beside them."""
 
@@ -38,13 +44,33 @@ def formats() -> Iterator[Format]:
     from sepilot_runtime.recording.udacity import UDACITY
 
     yield UDACITY
-    from sepilot_runtime.recording.pictures import PICTURE_TABLES, PICTURES
+    from sepilot_runtime.recording.voc import VOC, VOC_BESIDE
+
+    yield VOC
+    yield VOC_BESIDE
+    from sepilot_runtime.recording.coco import COCO, COCO_BESIDE
+
+    yield COCO
+    yield COCO_BESIDE
+    from sepilot_runtime.recording.yolo import YOLO
+
+    yield YOLO
+    from sepilot_runtime.recording.picture_tables import PICTURE_TABLES
 
     yield PICTURE_TABLES
+    from sepilot_runtime.recording.class_folders import CLASS_FOLDERS
+
+    yield CLASS_FOLDERS
+    from sepilot_runtime.recording.pictures import PICTURES
+
     yield PICTURES
     from sepilot_runtime.recording.videos import VIDEOS
 
     yield VIDEOS
+
+
+def _asked(options: ReaderOptions) -> Iterator[Format]:
+    return (known for known in formats() if not known.label or options.asks(known.label))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,16 +167,32 @@ def _found_at(path: Path, options: ReaderOptions, *, labelled: bool) -> list[Dri
         what = ", ".join(known.what for known in formats())
         depth = "" if path.is_file() else f" (looked {MAX_DEPTH} folders deep)"
         raise DriveError(f"{path}: {what}, or a folder of these expected, found none{depth}")
-    if any(isinstance(m, Drive) and m.has("steering") for m in found):
-        found = [_beside_labelled(m, labelled=labelled) for m in found]
+    asked = SET_LABELS.intersection(options.labels) or {"steering"}
+    sets = {folder for m in found if isinstance(m, Drive) and m.label_names for folder in _folders(m)}
+    if sets or any(isinstance(m, Drive) and _answers(m, asked) for m in found):
+        found = [_beside_labelled(m, asked, sets, labelled=labelled) for m in found]
     return found
 
 
-def _beside_labelled(met: Drive | LeftOut, *, labelled: bool) -> Drive | LeftOut:
-    """A contact sheet or a photograph of the track beside recordings is none itself."""
-    if isinstance(met, LeftOut) or met.has("steering") or not (labelled or met.kind == "images"):
+def _answers(drive: Drive, asked: Iterable[str]) -> bool:
+    """It knows one of the labels that somebody learns from."""
+    return any(name in drive.labels and not np.isnan(drive.labels[name]).all() for name in asked)
+
+
+def _folders(drive: Drive) -> set[str]:
+    return drive.frames.folders() if isinstance(drive.frames, ImageFrames) else set()
+
+
+def _beside_labelled(
+    met: Drive | LeftOut, asked: Collection[str], sets: Collection[str], *, labelled: bool
+) -> Drive | LeftOut:
+    """A contact sheet or a photograph of the track beside recordings is none itself, nor are the pictures of a set."""
+    if isinstance(met, LeftOut) or _answers(met, asked) or not (labelled or met.kind == "images"):
         return met
-    return LeftOut(path=met.path, reason=f"{met.kind} without labels beside recordings with labels", failed=labelled)
+    if met.kind == "images" and str(met.path) in sets:
+        return LeftOut(path=met.path, reason="pictures of a set that is taken")
+    what = "labels" if "steering" in asked else f"the label {' or '.join(map(repr, sorted(asked)))}"
+    return LeftOut(path=met.path, reason=f"{met.kind} without {what} beside recordings with labels", failed=labelled)
 
 
 def _file(path: Path, options: ReaderOptions) -> Iterator[Drive | LeftOut]:
@@ -161,7 +203,7 @@ def _file(path: Path, options: ReaderOptions) -> Iterator[Drive | LeftOut]:
         yield from read_pictures(path.parent, [path], options)
         return
     folder = Folder.at(path.parent)
-    for known in formats():
+    for known in _asked(options):
         for part in known.find(folder):
             if path.name in part.files:
                 yield from known.read(part.path, options)
@@ -172,14 +214,16 @@ def _search(path: Path, options: ReaderOptions, depth: int) -> Iterator[Drive | 
     try:
         folder = Folder.at(path)
         taken: set[str] = set()
-        for known in formats():
+        for known in _asked(options):
+            filled = False
             for part in known.find(folder):
                 if part.files & taken:
                     continue  # It is what the format before says it is.
                 taken |= part.files
+                filled = known.fills_folder
                 yield from _read(known, part.path, options)
-                if known.fills_folder:
-                    return
+            if filled:
+                return
     except DriveError as e:
         yield LeftOut(path=path, reason=str(e), failed=True)
         return
@@ -227,9 +271,10 @@ def _require_acting(drives: Sequence[Drive], options: ReaderOptions) -> None:
     kinds = sorted({drive.kind for drive in drives})
     for name in options.given:
         if not any(name in going_by[kind] for kind in kinds):
-            flag = "--label" if name == "labels" else f"--{name.replace('_', '-')}"
+            flag = f"--label {' '.join(options.labels)}" if name == "labels" else f"--{name.replace('_', '-')}"
             able = ", ".join(kind for kind, names in going_by.items() if name in names)
-            raise UsageError(f"{flag}: for drives of the kind {able}, found {', '.join(kinds)}")
+            classes = "; pictures lie in a folder for each of two classes or more" if "class" in options.labels else ""
+            raise UsageError(f"{flag}: for drives of the kind {able}, found {', '.join(kinds)}{classes}")
 
 
 def _named_apart(drives: list[Drive]) -> list[Drive]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
@@ -29,9 +30,13 @@ class ReaderOptions:
     csv_unit: of the steering column there; "auto" tells by the column's name and values.
     unit: of the steering in tubs and Udacity logs.
     autopilot: what to do with the rows of a Donkeycar tub that its autopilot drove: their steering is not the driver's.
+    csv_class, csv_group: columns of a CSV file beside pictures that name each one's class, and what no split may part;
+        "" finds them by name.
+    group_pattern: regular expression with a group named `group` that finds in a picture's name, without suffix, what no
+        split may part; "" takes what stands before the last `_` and number where that makes sense, "none" nothing.
     labels: columns of numbers to read beside steering and throttle, as they stand there; `brake` finds a tub's
-        `user/brake`, too.
-        wished: more of them, which nobody misses where there are none.
+        `user/brake`, too. "class" makes classes of a folder's folders or of a column of names.
+    wished: more of them, which nobody misses where there are none.
     """
 
     full_scale_deg: float | None = None
@@ -46,6 +51,9 @@ class ReaderOptions:
     csv_unit: Literal["auto", "rad", "deg", "percent", "full-scale"] = "auto"
     unit: Literal["rad", "deg", "percent", "full-scale"] = "full-scale"
     autopilot: Literal["leave-out", "take"] = "leave-out"
+    csv_class: str = ""
+    csv_group: str = ""
+    group_pattern: str = ""
     labels: tuple[str, ...] = ()
     wished: tuple[str, ...] = ()
 
@@ -56,12 +64,23 @@ class ReaderOptions:
             raise UsageError(f"--side-camera-correction: -1 to 1 expected, found {self.side_camera_correction:g}")
         if not math.isfinite(self.angle_straight_deg):
             raise UsageError(f"--angle-straight-deg: an angle expected, found {self.angle_straight_deg}")
+        if self.group_pattern not in ("", "none"):
+            try:
+                named = re.compile(self.group_pattern).groupindex
+            except re.error as e:
+                raise UsageError(f"--group-pattern: not a regular expression: {e}") from e
+            if "group" not in named:
+                raise UsageError(f"--group-pattern: a group named 'group' expected, found {self.group_pattern!r}")
 
     @property
     def given(self) -> tuple[str, ...]:
         """Names of the options that say something, which a reader must go by; wishes are none."""
         differ = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         return tuple(name for name in differ if name != "wished")
+
+    def asks(self, label: str) -> bool:
+        """Somebody needs or would like this label."""
+        return label in self.labels or label in self.wished
 
     def wishing(self, labels: Iterable[str]) -> ReaderOptions:
         """The same, and these labels where the recording has columns of their names."""

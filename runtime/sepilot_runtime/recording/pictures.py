@@ -1,87 +1,30 @@
-"""Folders of pictures: with a table of labels, with the steering angle in the file name, or without any label.
-
-A table is a CSV or text file with a row for each picture: `labels.csv` with the columns filename and steering, or
-`data.txt` with `0.jpg 0.00` in its lines. Where it says nothing else, its names are looked for beside it and in the
-folders next to it.
-"""
+"""Folders of pictures: with the steering angle in the file name, or without any label."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from sepilot_runtime.base.errors import DriveError, UsageError
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES, natural_key
-from sepilot_runtime.recording import tables
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.format import Format, Part
 from sepilot_runtime.recording.frames import ImageFrames
 from sepilot_runtime.recording.options import ANGLE_PATTERN, ReaderOptions
 from sepilot_runtime.recording.places import FileFinder, Folder
 from sepilot_runtime.recording.rows import Rows
-from sepilot_runtime.recording.tables import Table, open_table, read_rows
-from sepilot_runtime.recording.udacity import find_picture
 
-__all__ = ["PICTURES", "PICTURE_TABLES", "read_pictures"]
+__all__ = ["PICTURES", "read_pictures"]
 
 ANGLE_FULL_SCALE_DEG = 45.0
 """DeepPiCar steers from 45 to 135 degrees with 90 straight ahead."""
 
-TABLE_FULL_SCALE_DEG = 25.0
 UNLABELLED_FULL_SCALE_DEG = 25.0
 
 COUNTER_NOTE = "the last number of the names counts frames: not taken for an angle"
-
-
-def _find_tables(folder: Folder) -> Iterator[Part]:
-    """Tables that name pictures; those of videos do not."""
-    for name in folder.with_suffix({".csv", ".txt"}):
-        if folder.with_suffix(IMAGE_SUFFIXES) or folder.folders:
-            try:
-                first = read_rows(folder.path / name, 2)[-1:]
-            except DriveError:  # No table; whoever lists what lies there says so.
-                continue
-            if any(_is_picture(cell) for row in first for cell in row):
-                yield Part(path=folder.path / name, files=frozenset({name}))
-
-
-def _read_table(path: Path, options: ReaderOptions) -> list[Drive]:
-    """Raises DriveError: no column of the steering, a unit that cannot be told, or no usable row."""
-    table = open_table(path)
-    scale = options.full_scale(TABLE_FULL_SCALE_DEG)
-    rows = Rows(path.parent, options)
-    labels, note = table.labels(_by_place(table, options), scale, rows.further)
-    seconds = table.seconds(options)
-    finder, folders = FileFinder(path.parent), Folder.at(path.parent).folders
-    names = next((cells for cells in table.columns.values() if _is_picture(next(filter(None, cells), ""))), [])
-    for row, name in enumerate(names):
-        picture = find_picture(finder, name, folders)
-        if picture is None:
-            rows.skip("missing image" if name else "row without an image")
-            continue
-        time_s = np.nan if seconds is None else float(seconds[row])
-        steering, throttle, *further = labels[row]
-        rows.add(picture.name, picture, time_s=time_s, steering=steering, throttle=throttle, further=further)
-    return [
-        rows.drive(
-            "picture-csv", ImageFrames, full_scale_deg=scale, name=f"{path.parent.name}/{path.stem}", notes=(note,)
-        )
-    ]
-
-
-def _by_place(table: Table, options: ReaderOptions) -> ReaderOptions:
-    """Of a table without a header that has two columns, the one without the names is the steering."""
-    if options.csv_steering or list(table.columns) != ["1", "2"]:
-        return options
-    return dataclasses.replace(options, csv_steering="1" if _is_picture(table.columns["2"][0]) else "2")
-
-
-def _is_picture(cell: str) -> bool:
-    return cell.lower().endswith(tuple(IMAGE_SUFFIXES))
 
 
 def _find_pictures(folder: Folder) -> Iterator[Part]:
@@ -191,13 +134,6 @@ def _read_unlabelled(folder: Path, paths: list[Path], options: ReaderOptions, *,
     full_scale_deg = options.full_scale(UNLABELLED_FULL_SCALE_DEG)
     return rows.drive("images", ImageFrames, full_scale_deg=full_scale_deg, notes=(note,) if note else ())
 
-
-PICTURE_TABLES = Format(
-    what="pictures with a table (.csv, .txt)",
-    kinds={"picture-csv": tables.OPTIONS},
-    find=_find_tables,
-    read=_read_table,
-)
 
 PICTURES = Format(
     what="pictures",

@@ -6,15 +6,16 @@ import math
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError
-from sepilot_runtime.recording.drive import Drive, Frames
+from sepilot_runtime.recording.drive import NOMINAL_RATE_HZ, Drive, Frames
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.time_stamps import usable_time
 
@@ -44,7 +45,11 @@ class Rows:
         self._sources: dict[Any, int] = {}  # What the frame is, and the place of the row that holds it.
         self._unlabelled: dict[int, str] = {}  # Place and reason.
         self._values = array("d")  # Time, camera and labels of each row.
+        self._beside: dict[int, tuple[Mapping[str, NDArray[np.float32]], str]] = {}  # Wide labels and group by place.
         self._out_of_range: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._sources)
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -64,6 +69,8 @@ class Rows:
         throttle: float = math.nan,
         camera: int = 0,
         further: Sequence[float] = (),
+        wide: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+        group: str = "",
         unlabelled: str = UNLABELLED,
     ) -> None:
         """Take a row, unless its label is no number in [-1, 1].
@@ -74,13 +81,11 @@ class Rows:
             source: what the frame is, a file or a number; the same for two rows of one frame.
             steering: None for a row without a label.
             further: values of the labels in `self.further`; none of them where the recording has no such columns.
+            wide: labels of several numbers, the same ones in every row; arrays of one shape but for its first length.
+            group: what no split may part.
             unlabelled: why it has no label, where it has none.
         """
-        if steering is not None and not math.isfinite(steering):
-            self.skip("label is not a number")
-            return
-        if steering is not None and abs(steering) > 1.0 + LABEL_TOLERANCE:
-            self._out_of_range.append(steering)
+        if steering is not None and self._refuses(steering):
             return
         place = len(self._names)
         if self._sources.pop(source, None) is not None:
@@ -90,23 +95,30 @@ class Rows:
         if steering is None:
             self._unlabelled[place] = unlabelled
         label = math.nan if steering is None else min(1.0, max(-1.0, steering))
+        if wide or group:
+            self._beside[place] = wide, group
         others = further or [math.nan] * len(self.further)
         self._values.extend((time_s, camera, label, throttle, *others))
 
+    def _refuses(self, steering: float) -> bool:
+        """No number, or one out of range; counted."""
+        if not math.isfinite(steering):
+            self.skip("label is not a number")
+        elif abs(steering) > 1.0 + LABEL_TOLERANCE:
+            self._out_of_range.append(steering)
+        else:
+            return False
+        return True
+
     def drive(
-        self,
-        kind: str,
-        frames: Callable[[list[Any]], Frames],
-        *,
-        full_scale_deg: float,
-        name: str = "",
-        notes: Sequence[str] = (),
-        unit_flags: str = "--csv-unit and --full-scale-deg",
-    ) -> Drive:
+        self, kind: str, frames: Callable[[list[Any]], Frames], *, full_scale_deg: float, name: str = "",
+        notes: Sequence[str] = (), timed: bool = True, unit_flags: str = "--csv-unit and --full-scale-deg",
+    ) -> Drive:  # fmt: skip
         """The finished drive. Where some rows have a label, those without are left out.
 
         Args:
             frames: makes the frames of the sources that were given to `add`.
+            timed: they follow each other in time.
             unit_flags: the options that say in what the steering was recorded.
 
         Raises:
@@ -115,14 +127,15 @@ class Rows:
         self._judge_range(full_scale_deg, unit_flags)
         kept = self._kept(kind)
         table = np.array(self._values).reshape(len(self._names), -1)[list(kept.values())]
-        time_s, time_notes = usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
+        time_s, time_notes = _time(table, timed=timed)
         notes = (*notes, *self._label_notes(table), *time_notes)
+        labels, groups = self._labels_of(table, kept.values())
         return Drive(
             id=name or self.path.name,
             path=self.path,
             kind=kind,
             time_s=time_s,
-            labels={name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)},
+            labels=labels,
             camera=table[:, 1].astype(np.int8),
             names=self._distinct([self._names[i] for i in kept.values()], kept),
             rows=np.arange(len(table)),
@@ -130,12 +143,24 @@ class Rows:
             full_scale_deg=full_scale_deg,
             skipped=dict(self.skipped),
             notes=notes,
+            groups=groups,
         )
+
+    def _labels_of(
+        self, table: NDArray[np.float64], kept: Iterable[int]
+    ) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
+        """Labels and groups of the rows at the places `kept`, of which `table` has the numbers."""
+        labels = {name: table[:, i].astype(np.float32) for i, name in enumerate(self._labels, 2)}
+        beside = [self._beside.get(place, ({}, "")) for place in kept if self._beside]
+        groups = tuple(group for _, group in beside)
+        return labels | _stacked([wide for wide, _ in beside]), groups if any(groups) else ()
 
     def _label_notes(self, table: NDArray[np.float64]) -> list[str]:
         """Why labels are not there; a throttle that cannot be one is made unknown in `table`."""
         why = Counter(self._unlabelled.values()) if np.isnan(table[:, 2]).all() else Counter[str]()
-        missing = [name for i, name in enumerate(self.further, 4) if np.isnan(table[:, i]).all()]
+        wide = next(iter(self._beside.values()), ({}, ""))[0]
+        further = [(i, name) for i, name in enumerate(self.further, 4) if name not in wide]
+        missing = [name for i, name in further if np.isnan(table[:, i]).all()]
         return [
             *(f"{count:,} frames: {reason}" for reason, count in why.items() if reason != UNLABELLED),
             *(f"no numbers in a column {name!r}" for name in missing),
@@ -177,6 +202,24 @@ class Rows:
             name if count[name] == 1 else os.path.relpath(source, self.path)
             for name, source in zip(names, sources, strict=True)
         )
+
+
+def _time(table: NDArray[np.float64], *, timed: bool) -> tuple[NDArray[np.float64], list[str]]:
+    if not timed:
+        return np.arange(len(table)) / NOMINAL_RATE_HZ, []
+    return usable_time(table[:, 0], several_cameras=bool(table[:, 1].any()))
+
+
+def _stacked(rows: Sequence[Mapping[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
+    """(n, longest, …) by label: shorter ones are filled up with NaN."""
+    stacked = {}
+    for name in rows[0] if rows else ():
+        longest = max(len(row[name]) for row in rows)
+        values = np.full((len(rows), longest, *rows[0][name].shape[1:]), np.nan, np.float32)
+        for place, row in enumerate(rows):
+            values[place, : len(row[name])] = row[name]
+        stacked[name] = values
+    return stacked
 
 
 def _without_impossible(throttle: NDArray[np.float64]) -> list[str]:

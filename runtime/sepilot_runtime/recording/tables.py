@@ -17,7 +17,7 @@ from sepilot_runtime.base.reading import open_regular, read_regular
 from sepilot_runtime.recording.options import ReaderOptions, degrees_per
 from sepilot_runtime.recording.rows import more_than_strays
 
-__all__ = ["OPTIONS", "Table", "open_table", "read_rows", "to_number"]
+__all__ = ["OPTIONS", "STEERING", "Table", "open_table", "read_rows", "to_number"]
 
 STEERING = ("steering", "steering_angle", "wheel", "angle", "user/angle", "steer")
 THROTTLE = ("throttle", "user/throttle")

@@ -19,7 +19,8 @@ from sepilot_runtime.base.errors import FrameError
 from sepilot_runtime.base.images import decode_image
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.picture import Picture
-from sepilot_runtime.contract.preprocess import LimitedLuma, crop_box, full_range
+from sepilot_runtime.contract.preprocess import LimitedLuma, full_range
+from sepilot_runtime.contract.window import crop_box
 from sepilot_runtime.source.camera_request import PixelFormat
 
 __all__ = ["Buffers", "Retrieving", "Take", "color_of", "jpeg_reduction", "taker_of"]

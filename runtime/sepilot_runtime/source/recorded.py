@@ -80,7 +80,8 @@ class RecordedSource(_FileSource):
         begin_s, id_, given = 0.0, -1, 0
         unread: Counter[str] = Counter()
         for drive in self._drives:
-            columns = {name: values.tolist() for name, values in drive.labels.items()}
+            # Boxes and points are no numbers that go with a frame.
+            columns = {name: values.tolist() for name, values in drive.labels.items() if values.ndim == 1}
             for index, time_s in enumerate(drive.time_s.tolist()):
                 id_ += 1
                 try:

@@ -29,7 +29,8 @@ from model_factory import (
 from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.commands.explain import main
 from sepilot_runtime.contract.contract import FrameInput, FrameStatistics, Picture
-from sepilot_runtime.contract.preprocess import crop_box, picture_of
+from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_runtime.contract.window import crop_box
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.explain import heatmap
 from sepilot_runtime.explain.explanation import Survey, choose

@@ -36,7 +36,6 @@ MAY = {
         "base.*": "columns of recordings, and their pictures",
         "closed_loop.*": "drives a simulated car",
         "commands.*": "drives for people",
-        "fit.augment": "of the label that a shift moves",
         "models.*": "nets made for it",
         "run.recipe": "recipes",
         "simulator.*": "what a simulated car gets",

@@ -32,6 +32,7 @@ from sepilot_runtime.base.images import DECODING_VERSION
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.contract.preprocess import PREPROCESS_VERSION, Preprocessor
+from sepilot_runtime.contract.window import window_of
 from sepilot_runtime.recording.drive import Drive, Frames
 from sepilot_train.base.progress import progress_bar
 from sepilot_train.base.stored import StoredPictures
@@ -50,13 +51,37 @@ class PictureSet:
     Attributes:
         drive: those frames alone; what does not decode is among its `skipped`.
         pictures: uint8 (n, height, width, channels), in the cache.
+        frame_sizes: int64 (n, 2), height and width in pixels of the frames that the pictures were made of.
         fingerprint: SHA-256 over the frames' names, file sizes and the labels that `load_pictures` was asked for; the
             same wherever the drive lies.
     """
 
     drive: Drive
     pictures: StoredPictures
+    frame_sizes: NDArray[np.int64]
     fingerprint: str
+
+    def taken(self, index: NDArray[np.int64], reason: str) -> PictureSet:
+        """The pictures at `index`; the others count as skipped for this reason.
+
+        Raises:
+            DriveError: none is left.
+        """
+        if not len(index):
+            raise DriveError(f"{self.drive.path}: not one of {len(self.drive)} pictures can be used: {reason}")
+        skipped = {**self.drive.skipped, reason: len(self.drive) - len(index)}
+        return dataclasses.replace(
+            self,
+            drive=dataclasses.replace(self.drive.taken(index), skipped=skipped),
+            pictures=StoredPictures.joined([(self.pictures, index)]),
+            frame_sizes=self.frame_sizes[index],
+        )
+
+    def windows(self, picture: Picture) -> NDArray[np.float64]:
+        """(n, 4) left, top, width, height of what each picture shows, in fractions of its frame."""
+        sizes, which = np.unique(self.frame_sizes, axis=0, return_inverse=True)
+        windows = [np.array(window_of(int(h), int(w), picture)) / (w, h, w, h) for h, w in sizes]
+        return np.stack(windows)[which.reshape(-1)]
 
 
 def default_cache() -> Path:
@@ -108,12 +133,19 @@ def load_pictures(
     key = _key(drive.frames, picture)
     pixels, info = folder / f"{key}.u8", folder / f"{key}.json"
     shape = (len(drive.frames), *picture.shape)
-    bad = _read_info(info, pixels, shape)
-    if bad is None:
-        bad = _decode(drive, picture, pixels, info, shape, progress=progress)
-    kept = _readable(drive, bad)
+    found = _read_info(info, pixels, shape) or _decode(drive, picture, pixels, info, shape, progress=progress)
+    kept = _readable(drive, found.bad)
     pictures = StoredPictures(np.memmap(pixels, np.uint8, "r", shape=shape), kept.rows)
-    return PictureSet(drive=kept, pictures=pictures, fingerprint=_fingerprint(kept, labels))
+    sizes = found.frame_sizes[kept.rows]
+    return PictureSet(drive=kept, pictures=pictures, frame_sizes=sizes, fingerprint=_fingerprint(kept, labels))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Decoded:
+    """Unreadable rows with their reasons, and (height, width) of every row's frame, zeros where it is unreadable."""
+
+    bad: dict[int, str]
+    frame_sizes: NDArray[np.int64]
 
 
 def _readable(drive: Drive, bad: Mapping[int, str]) -> Drive:
@@ -147,14 +179,18 @@ def _fingerprint(drive: Drive, labels: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _read_info(info: Path, pixels: Path, shape: tuple[int, ...]) -> dict[int, str] | None:
-    """Unreadable rows with their reasons; None when there is no whole cache."""
+def _read_info(info: Path, pixels: Path, shape: tuple[int, ...]) -> _Decoded | None:
+    """None when there is no whole cache."""
     try:
         found: Any = json.loads(info.read_text(encoding="utf-8"))
         # Summing up costs less than the first epoch's page faults that it saves.
         if found["shape"] != list(shape) or pixels.stat().st_size != math.prod(shape) or found["crc32"] != _sum(pixels):
             return None
-        return {int(row): str(reason) for row, reason in found["bad"].items()}
+        # Height, width and how many rows in a row have them.
+        runs = np.array(found["frame_sizes"], np.int64).reshape(-1, 3)
+        sizes = np.repeat(runs[:, :2], runs[:, 2], axis=0)
+        bad = {int(row): str(reason) for row, reason in found["bad"].items()}
+        return _Decoded(bad=bad, frame_sizes=sizes) if len(sizes) == shape[0] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -170,8 +206,9 @@ def _sum(pixels: Path) -> int:
 
 def _decode(
     drive: Drive, picture: Picture, pixels: Path, info: Path, shape: tuple[int, ...], *, progress: bool
-) -> dict[int, str]:
+) -> _Decoded:
     bad: dict[int, str] = {}
+    sizes = np.zeros((shape[0], 2), np.int64)
     _sweep(pixels.parent)
     with atomic_file(pixels) as part, progress_bar(f"decoding {drive.id}", shape[0], shown=progress) as advance:
         with part.open("r+b") as file:
@@ -183,14 +220,21 @@ def _decode(
         chunks = (range(start, min(start + CHUNK, shape[0])) for start in range(0, shape[0], CHUNK))
         with ThreadPoolExecutor(threads) as pool:
             # Ctrl-C does not wait for the rest of the drive: who leaves the loop cancels what has not begun.
-            for found in pool.map(lambda rows: _decode_rows(drive.frames, picture, target, rows), chunks):
+            for found in pool.map(lambda rows: _decode_rows(drive.frames, picture, target, sizes, rows), chunks):
                 bad.update(found)
                 advance(CHUNK)
         target.flush()
         checksum = _sum(part)
     reasons = {str(row): reason for row, reason in bad.items()}
-    write_json(info, {"shape": list(shape), "crc32": checksum, "bad": reasons})
-    return bad
+    document = {"shape": list(shape), "crc32": checksum, "bad": reasons, "frame_sizes": _runs(sizes)}
+    write_json(info, document)
+    return _Decoded(bad=bad, frame_sizes=sizes)
+
+
+def _runs(sizes: NDArray[np.int64]) -> list[list[int]]:
+    starts = np.flatnonzero(np.r_[True, (sizes[1:] != sizes[:-1]).any(axis=1)])
+    lengths = np.diff(np.r_[starts, len(sizes)])
+    return [[*map(int, sizes[start]), int(length)] for start, length in zip(starts, lengths, strict=True)]
 
 
 def _sweep(folder: Path) -> None:
@@ -201,12 +245,16 @@ def _sweep(folder: Path) -> None:
                 part.unlink()
 
 
-def _decode_rows(frames: Frames, picture: Picture, target: NDArray[np.uint8], rows: range) -> dict[int, str]:
+def _decode_rows(
+    frames: Frames, picture: Picture, target: NDArray[np.uint8], sizes: NDArray[np.int64], rows: range
+) -> dict[int, str]:
     preprocessor = Preprocessor(picture)
     bad = {}
     for row in rows:
         try:
-            target[row] = preprocessor.picture_of(frames.read(row))
+            frame = frames.read(row)
+            target[row] = preprocessor.picture_of(frame)
+            sizes[row] = frame.shape[:2]
         except FrameError as e:
             bad[row] = e.reason
     return bad

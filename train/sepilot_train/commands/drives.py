@@ -1,4 +1,4 @@
-"""`sepilot drives`: what is in a recording, and what is wrong with it."""
+"""`sepilot drives`: what is in a recording or a set of labelled pictures, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,21 @@ EPILOG = """examples:
   sepilot drives tubs/ --min-throttle 0.05 --sheet tubs.jpg
   sepilot drives driving_log.csv --cameras all
   sepilot drives clips/ --csv-unit deg --positive left
+  sepilot drives signs/ --label class --sheet signs.jpg
+  sepilot drives blood-cells/
 
 Reads Donkeycar tubs (v1, v2), Udacity logs, pictures with a table or with the angle in their names,
-video + CSV, plain pictures and videos. What it met besides them is listed with the reason why it is
-left out. Nothing is written into a recording.
+video + CSV, plain pictures and videos; sets of labelled pictures as Pascal VOC, COCO, YOLO, tables of
+points or classes, and with --label class a folder of pictures for each class. What it met besides them
+is listed with the reason why it is left out. Nothing is written into a recording.
 """
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 21
+LISTED = 20
+"""Classes with their counts, at most."""
+
+PURPOSE = {"train": "train on", "val": "choose by (val)", "test": "judge by (test)"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
     request = request_from(
         argv, DrivesRequest, "drives",
-        "List recorded drives: frames kept and skipped and why, duration, rate, and how the steering lies.", EPILOG,
+        "List recordings and sets: frames kept and skipped and why, how the steering lies, what pictures show.", EPILOG,
         reader=READER, filter=(add_filter_arguments, drive_filter),
     )  # fmt: skip
     if request.sheet is not None:
@@ -138,8 +145,29 @@ def _row(drive: Drive, corrupt: Mapping[str, int]) -> dict[str, Any]:
         "mean_steering": float(labels.mean()) if labels.size else None,
         "throttle": [float(throttle.min()), float(throttle.max())] if throttle.size else None,
         "histogram": np.histogram(labels, bins=BINS, range=(-1, 1))[0].tolist(),
+        "set": _set(drive),
         "notes": list(drive.notes),
     }
+
+
+def _set(drive: Drive) -> dict[str, Any] | None:
+    """What a set of labelled pictures shows; None for a stretch of time."""
+    import numpy as np
+
+    if not drive.label_names:
+        return None
+    shown: dict[str, Any] = {"side": drive.side, "groups": len(set(drive.groups))}
+    for label, key in (("class", "classes"), ("boxes", "boxes")):
+        if names := drive.label_names.get(label):
+            places = drive.labels[label] if label == "class" else drive.labels[label][..., 0]
+            counts = np.bincount(places[places >= 0].astype(np.int64), minlength=len(names))
+            shown[key] = dict(zip(names, counts.tolist(), strict=True))
+    if "boxes" in shown:
+        shown["without_boxes"] = int((drive.labels["boxes"][:, 0, 0] < 0).sum())
+    if names := drive.label_names.get("points"):
+        shown["points"] = len(names)
+        shown["points_known"] = round(float(np.isfinite(drive.labels["points"]).all(axis=2).mean()), 4)
+    return shown
 
 
 def _print(rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
@@ -156,16 +184,17 @@ def _print(rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
     table.add_column("kind", no_wrap=True)
     for name in ("frames", "skipped", "s", "Hz"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("left   steering  right", no_wrap=True)
+    sets = [row["set"] for row in rows]
+    table.add_column("labels" if all(sets) else "left   steering  right", no_wrap=True)
     for row in rows:
         table.add_row(
             Text(legible(row["id"])),
             row["kind"],
             f"{row['frames']:,}",
             f"{sum(row['skipped'].values()):,}" if row["skipped"] else "",
-            f"{row['duration_s']:.0f}",
-            f"{row['rate_hz']:.0f}",
-            _bars(row["histogram"]) if row["labelled"] else "no labels",
+            "" if row["set"] else f"{row['duration_s']:.0f}",
+            "" if row["set"] else f"{row['rate_hz']:.0f}",
+            _bars(row["histogram"]) if row["labelled"] else _contents(row["set"]) if row["set"] else "no labels",
         )
     console.print(table)
     for row in rows:
@@ -173,10 +202,20 @@ def _print(rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
             console.print(f"\n{legible(row['id'])}")
         for line in remarks:
             console.print(f"  {legible(line)}", style="dim")
+    folders = [Path(row["path"]).parent for row in rows if row["kind"] == "images"]
+    if len(folders) > len(set(folders)):
+        console.print("\nfolders of pictures side by side: classes of a set? --label class reads them so", style="dim")
     if left_out:
         console.print("\nleft out")
     for line in left_out:
         console.print(f"  {legible(line)}", style="dim")
+
+
+def _contents(shown: Mapping[str, Any]) -> str:
+    parts = [f"{len(shown['classes'])} classes"] if "classes" in shown else []
+    parts += [f"{sum(shown['boxes'].values()):,} boxes"] if "boxes" in shown else []
+    parts += [f"{shown['points']:,} points"] if "points" in shown else []
+    return ", ".join(parts)
 
 
 def _bars(counts: Sequence[int]) -> str:
@@ -188,6 +227,17 @@ def _bars(counts: Sequence[int]) -> str:
 def _remarks(row: Mapping[str, Any]) -> list[str]:
     lines = [f"{count:,} skipped: {reason}" for reason, count in sorted(row["skipped"].items(), key=lambda i: -i[1])]
     lines += row["notes"]
+    if shown := row["set"]:
+        for key in ("classes", "boxes"):
+            if counts := sorted(shown.get(key, {}).items(), key=lambda item: -item[1]):
+                more = f" and {len(counts) - LISTED:,} more" if len(counts) > LISTED else ""
+                lines.append(f"{key}: " + ", ".join(f"{name} {n:,}" for name, n in counts[:LISTED]) + more)
+        if shown.get("without_boxes"):
+            lines.append(f"{shown['without_boxes']:,} pictures show none of them")
+        if "points" in shown:
+            lines.append(f"{shown['points_known']:.1%} of the points are known")
+        if shown["side"]:
+            lines.append(f"by its name to {PURPOSE[shown['side']]}")
     if row["pauses"]:
         lines.append(f"{row['pauses']:,} gaps of over a second, {row['pauses_s']:,.0f} s in all, not counted as driven")
     if row["labelled"]:

@@ -21,11 +21,12 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.base.files import atomic_file
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.progress import progress_bar
-from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.data import Batches
-from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.outputs.protocol import Target, parted
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
+from sepilot_train.fit.settings import stated as stated_settings
 
 Arrays = list[NDArray[Any]]
 
@@ -53,6 +54,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         model: Any,
         net: Any,
         data: Batches,
+        train: FrameSet,
         validation: FrameSet,
         targets: Mapping[str, Target],
         settings: TrainingSettings,
@@ -64,8 +66,11 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._net = net
         self._optimizer = model.optimizer
         self._losses, self._targets = model.loss, targets
+        self._outputs = {name: target.output(name, 1.0) for name, target in targets.items()}
         self._data = data
         self._validation = validation
+        judged = min(settings.training_frames_judged, len(train))
+        self._of_training = train.take(np.linspace(0, len(train) - 1, judged).astype(np.int64))
         self._settings = settings
         self._workdir = workdir
         self._on_epoch = on_epoch
@@ -74,8 +79,8 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._started = 0.0
         self._board = _tensorboard(workdir)
         self._identity = {
-            "settings": asdict(settings),
-            "augmentation": asdict(augmentation),
+            "settings": stated_settings(settings),
+            "augmentation": stated(augmentation),
             "frames": [len(data), len(validation)],
             "shapes": [list(variable.shape) for variable in net.variables],
             "backend": keras.backend.backend(),
@@ -99,7 +104,11 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         measured = self._validate()
         found = logs or {}
         loss = float(found["loss"])
-        parts = {f"loss:{name}": float(found[f"{name}_loss"]) for name in self._targets if len(self._targets) > 1}
+        parts = {
+            f"loss:{name}": sum(float(found[f"{tensor}_loss"]) for tensor in output.tensors)
+            for name, output in self._outputs.items()
+            if len(self._outputs) > 1
+        }
         if not math.isfinite(loss + measured["val_loss"]):
             raise RunError(f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower training.learning_rate")
         seconds = time.perf_counter() - self._started
@@ -124,17 +133,27 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         labels, said = self._validation.labels, predict(self._net, self._validation.pictures)
         loss, mae = {}, {}
         for name, target in self._targets.items():
-            found = self._losses[name](labels[name][:, None], said[name].reshape(len(said[name]), -1))
-            loss[name] = float(keras.ops.convert_to_numpy(found))
+            wanted, answers = target.wanted(name, labels[name]), parted(said[name], self._outputs[name])
+            found = [self._losses[tensor](wanted[tensor], answers[tensor]) for tensor in wanted]
+            loss[name] = float(sum(float(keras.ops.convert_to_numpy(part)) for part in found))
             mae[name] = target.mae(labels[name], said[name])
+        learned = self._learned()
         if self._settings.ema:
             _assign(self._net.variables, trained)
         total = sum(target.weight * loss[name] for name, target in self._targets.items())
-        row = {"val_loss": total, "val_mae": next(iter(mae.values()))}
+        row = {"val_loss": total, "val_mae": next(iter(mae.values())), **learned}
         if len(loss) > 1:
             row |= {f"val_loss:{name}": value for name, value in loss.items()}
             row |= {f"val_mae:{name}": value for name, value in mae.items()}
         return row
+
+    def _learned(self) -> dict[str, float]:
+        """The first output's error on some of the training frames."""
+        frames = self._of_training
+        if not len(frames):
+            return {}
+        name, target = next(iter(self._targets.items()))
+        return {"train_mae": target.mae(frames.labels[name], predict(self._net, frames.pictures)[name])}
 
     def _judge(self, epoch: int, loss: float) -> None:
         watch, settings = self._watch, self._settings

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit import augment
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation
+from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.predict import by_name
 
@@ -23,13 +23,15 @@ class Epoch:
     """The order and the random numbers of one epoch."""
 
     index: NDArray[np.int32]  # (steps, batch)
-    uniforms: NDArray[np.float32]  # (steps, batch, UNIFORM_COUNT)
+    uniforms: NDArray[np.float32]  # (steps, batch, augment.uniform_count)
 
 
 Labels = Mapping[str, NDArray[np.float32]]
 
 Told = Callable[[Epoch], Labels]
-"""What is to be said to the augmented pictures of an epoch in place of their labels: by output, (steps, batch)."""
+"""What is to be said to the augmented pictures of an epoch in place of their labels: by tensor, as `Target.wanted` has
+it, (steps, batch, ...).
+"""
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -40,7 +42,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     Args:
         pictures: uint8 (n, height, width, channels), or None where the frames are on the device already.
-        labels: by output, float32 (n,).
+        labels: by output, float32 (n, ...).
+        shape: of a picture: height, width, channels.
         targets: what is learned, by output.
         augmentation: of the pictures, which moves their labels.
         straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
@@ -55,6 +58,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         pictures: Pictures | None,
         labels: Labels,
         *,
+        shape: tuple[int, ...],
         targets: Mapping[str, Target],
         augmentation: Augmentation,
         batch_size: int,
@@ -68,6 +72,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__()
         self._pictures = pictures
         self._labels = {name: labels[name] for name in targets}
+        self._shape = shape
         self._targets = targets
         self._augmentation = augmentation
         self._seed = seed
@@ -91,11 +96,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         epoch = self._plan(number)
         index, uniforms = epoch.index[step], epoch.uniforms[step]
         if self._told is None:
-            labels = moved(self._labels, index, uniforms, self._targets, self._augmentation)
+            wanted = asked(self._labels, index, uniforms, self._targets, self._augmentation, self._shape)
         else:
-            labels = {name: values[step] for name, values in self._told(number).items()}
+            wanted = {name: values[step] for name, values in self._told(number).items()}
         frames = {"index": index} if self._pictures is None else {"pictures": self._pictures[index]}
-        return {**frames, "uniforms": uniforms}, {name: values[:, None] for name, values in labels.items()}
+        return {**frames, "uniforms": uniforms}, wanted
 
     def _draw(self, epoch: int) -> Epoch:
         random = np.random.default_rng([self._seed, epoch])
@@ -107,20 +112,31 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         order = np.concatenate(passes)[: self._steps * self._batch_size]
         return Epoch(
             index=order.astype(np.int32).reshape(shape),
-            uniforms=random.random((*shape, UNIFORM_COUNT), dtype=np.float32),
+            uniforms=augment.draw_uniforms(random, shape, self._augmentation),
         )
 
 
-def moved(
+def asked(
     labels: Labels,
     index: NDArray[np.int32],
     uniforms: NDArray[np.float32],
     targets: Mapping[str, Target],
     augmentation: Augmentation,
+    shape: tuple[int, ...],
 ) -> dict[str, NDArray[np.float32]]:
-    """What is to be said to the pictures at `index` (...,), augmented by uniforms (..., UNIFORM_COUNT): (...,) each."""
-    motion = augment.motion_of(uniforms, augmentation)
-    return {name: target.moved(labels[name][index], motion) for name, target in targets.items()}
+    """By tensor, what is to be said to the pictures at `index` (batch,), of that shape, augmented by uniforms."""
+    motion, found = augment.motion_of(uniforms, augmentation, shape), dict[str, NDArray[np.float32]]()
+    for name, target in targets.items():
+        found |= target.wanted(name, target.moved(labels[name][index], motion))
+    if augmentation.mixup:
+        found = {name: _mixed(values, augment.shares_of(uniforms, augmentation)) for name, values in found.items()}
+    return found
+
+
+def _mixed(wanted: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As the pictures are, with those of the batch in reverse order."""
+    share = shares.reshape(-1, *(1,) * (wanted.ndim - 1))
+    return (1 - share) * wanted + share * wanted[::-1]
 
 
 class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
@@ -131,7 +147,7 @@ class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, augmentation: Augmentation, frames: NDArray[np.uint8] | None) -> None:
         super().__init__(name="augmented_pictures", trainable=False)
-        self._augmentation = augmentation
+        self._apply = _applied(augmentation)
         self._frames = None
         if frames is not None:
             self._frames = self.add_weight(
@@ -145,14 +161,25 @@ class AugmentedPictures(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Mapping[str, Any]) -> Any:
         on_device = self._frames is not None
         pictures = keras.ops.take(self._frames, inputs["index"], axis=0) if on_device else inputs["pictures"]
-        return augment.apply(pictures, inputs["uniforms"], self._augmentation)
+        return self._apply(pictures, inputs["uniforms"])
+
+
+def _applied(augmentation: Augmentation) -> Callable[[Any, Any], Any]:
+    def apply(pictures: Any, uniforms: Any) -> Any:
+        return augment.apply(pictures, uniforms, augmentation)
+
+    if keras.backend.backend() == "tensorflow" and augment.gathers(augmentation):
+        from sepilot_train.fit.on_tensorflow import by_xla
+
+        return by_xla(apply)
+    return apply
 
 
 def training_model(
     net: Any, augmentation: Augmentation, frames: NDArray[np.uint8] | None, picture_shape: tuple[int, ...]
 ) -> Any:
     """A model around `net` that gathers, augments and answers, by the outputs' names."""
-    inputs = {"uniforms": keras.Input((UNIFORM_COUNT,), name="uniforms")}
+    inputs = {"uniforms": keras.Input((augment.uniform_count(augmentation),), name="uniforms")}
     if frames is None:
         inputs["pictures"] = keras.Input(picture_shape, dtype="uint8", name="pictures")
     else:

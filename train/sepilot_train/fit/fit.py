@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
-from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.outputs.protocol import Target, losses_of
 from sepilot_train.fit.predict import compiles
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
@@ -51,7 +51,7 @@ def fit(
 
     model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views)
     keeper = EpochKeeper(
-        model=model, net=net, data=data, validation=validation, targets=targets, settings=settings,
+        model=model, net=net, data=data, train=train, validation=validation, targets=targets, settings=settings,
         augmentation=augmentation, workdir=workdir, on_epoch=on_epoch,
     )  # fmt: skip
     start = keeper.restore() if resume else 0
@@ -75,10 +75,12 @@ def compiled_training(
     """The compiled model around `net` and the data that its `fit` takes."""
     from sepilot_train.fit.data import Batches, training_model
 
+    shape = train.pictures.shape[1:]
     on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
     data = Batches(
         None if on_device else train.pictures,
         train.labels,
+        shape=shape,
         targets=targets,
         augmentation=augmentation,
         batch_size=settings.batch_size,
@@ -93,11 +95,8 @@ def compiled_training(
         raise RecipeError(
             f"training.straight_keep: {settings.straight_keep} leaves none of {len(train)} frames to train on"
         )
-    model = training_model(
-        net, augmentation, np.asarray(train.pictures) if on_device else None, train.pictures.shape[1:]
-    )
-    losses = {name: target.loss_of(settings) for name, target in targets.items()}
-    weights = {name: target.weight for name, target in targets.items()}
+    model = training_model(net, augmentation, np.asarray(train.pictures) if on_device else None, shape)
+    losses, weights = losses_of(targets, settings)
     optimizer = _optimizer(settings, steps_per_epoch=len(data))
     model.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=compiles())
     optimizer.build(model.trainable_variables)

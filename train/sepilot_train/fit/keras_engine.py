@@ -42,21 +42,21 @@ class KerasEngine:
         self.name, self.path, self.contract, self.threads = name, path, contract, 1
         self.input_dtype: np.dtype[Any] = np.dtype(np.float32)
         self._ask = ask or model.predict_on_batch
-        inputs, outputs = [i.name for i in contract.inputs], [o.name for o in contract.outputs]
+        inputs, outputs = [i.name for i in contract.inputs], list(contract.tensors)
         named = list(outputs_of(model))
         self._names = dict(zip(named, _known(path, "outputs", named, outputs), strict=True))
         given = _known(path, "inputs", [str(i.name) for i in model.inputs], inputs)
         self._inputs = input_buffers(contract, self.input_dtype)
         self._given: Any = self._inputs[None] if len(given) == 1 else {name: self._inputs[name] for name in given}
-        self._answers = answer_buffers(contract)
+        self._answers, self._views = answer_buffers(contract)
 
     def input_tensor(self, name: str | None = None) -> NDArray[Any]:
         return self._inputs[name]
 
     def run(self) -> Mapping[str, NDArray[np.float32]]:
         for name, found in by_name(list(self._names), self._ask(self._given)).items():
-            answer = self._answers[self._names[name]]
-            np.copyto(answer, np.asarray(found).reshape(answer.shape))
+            view = self._views[self._names[name]]
+            np.copyto(view, np.asarray(found).reshape(view.shape))
         return self._answers
 
 

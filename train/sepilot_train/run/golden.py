@@ -44,7 +44,7 @@ def _places(outputs: Sequence[Output], answers: Answers) -> dict[int, None]:
     """Held-out frames at both ends and in the middle of what the first output says, and at both ends of the others."""
     found: dict[int, None] = {}
     for number, output in enumerate(outputs):
-        order = task_of(output).tails(answers.values[output.name], None)[0]
+        order = task_of(output).ordered(answers.values[output.name])
         count = min(2 if number else 3, len(order))
         found |= dict.fromkeys(order[np.linspace(0, len(order) - 1, count).astype(int)].tolist())
     return found

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.contract.contract import Output, Picture
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_apart
 from sepilot_runtime.recording.options import DriveFilter
@@ -22,7 +25,8 @@ from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
 
-__all__ = ["Material", "Side", "columns_of", "gather", "load_sets", "open_sides"]
+__all__ = ["Material", "Side", "columns_of", "gather", "labels_of", "load_sets", "material_of", "open_sides",
+           "set_labels"]  # fmt: skip
 
 Side = Literal["train", "validation"]
 
@@ -32,12 +36,16 @@ class Material:
     """Drives decoded and split.
 
     Attributes:
+        outputs: what is learned, as the contract will say it.
         columns: by output, the recordings' column that it learns.
+        labels: by output, of each of `sets`, what its answers are held against.
         split: its index arrays go with `sets`.
     """
 
+    outputs: tuple[Output, ...]
     columns: Mapping[str, str]
     sets: tuple[PictureSet, ...]
+    labels: Mapping[str, tuple[NDArray[np.float32], ...]]
     split: Split
 
     @property
@@ -46,12 +54,13 @@ class Material:
 
     def frames(self, side: Side) -> FrameSet:
         """The frames of one side in a row."""
-        parts = [(s, i) for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i)]
+        indices: tuple[NDArray[np.int64], ...] = getattr(self.split, side)
+        parts = [(s, i) for s, i in zip(self.sets, indices, strict=True) if len(i)]
         return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
             labels={
-                name: np.concatenate([s.drive.labels[column][i] for s, i in parts]).astype(np.float32)
-                for name, column in self.columns.items()
+                name: np.concatenate([labels[i] for labels, i in zip(by_set, indices, strict=True) if len(i)])
+                for name, by_set in self.labels.items()
             },
             drives=tuple(s.drive.id for s, i in parts for _ in i),
             names=tuple(s.drive.names[j] for s, i in parts for j in i),
@@ -65,6 +74,13 @@ class Material:
 def columns_of(recipe: Recipe) -> dict[str, str]:
     """By output, the recordings' column that it learns."""
     return {name: target.label or name for name, target in recipe.targets.items()}
+
+
+def set_labels(output: Output, column: str, found: PictureSet, picture: Picture) -> NDArray[np.float32]:
+    """What answers to the pictures of a set are held against, (n, ...) as the output's kind has labels."""
+    drive = found.drive
+    task, names = task_of(output), drive.label_names.get(column, ())
+    return task.labels(drive.labels[column], names, found.windows(picture))
 
 
 def gather(
@@ -81,17 +97,55 @@ def gather(
     first, given = sides or open_sides(request)
     sets = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(sets, columns_of(recipe))
+    sets, labels = _labelled(sets, recipe)
     if given:
         parts = split.by_drive("given", sets, range(len(first), len(sets)))
     else:
         data = recipe.data
         parts = split.split_frames(
-            sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed
-        )
+            sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed,
+            strata=labels[next(iter(labels))],
+        )  # fmt: skip
     # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
     judging = tuple(v[s.drive.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
     parts = dataclasses.replace(parts, validation=judging)
-    return Material(columns=columns_of(recipe), sets=tuple(sets), split=parts)
+    return material_of(recipe, sets, labels, parts)
+
+
+def material_of(
+    recipe: Recipe, sets: Sequence[PictureSet], labels: Mapping[str, Sequence[NDArray[np.float32]]], parts: Split
+) -> Material:
+    """What a split makes of sets and their labels."""
+    return Material(
+        outputs=outputs_of(recipe, sets),
+        columns=columns_of(recipe),
+        sets=tuple(sets),
+        labels={name: tuple(by_set) for name, by_set in labels.items()},
+        split=parts,
+    )
+
+
+def outputs_of(recipe: Recipe, sets: Sequence[PictureSet]) -> tuple[Output, ...]:
+    """What the contract says of what a recipe learns from these sets."""
+    return tuple(target.output(name, sets[0].drive.full_scale_deg) for name, target in recipe.targets.items())
+
+
+def labels_of(recipe: Recipe, sets: Sequence[PictureSet]) -> dict[str, list[NDArray[np.float32]]]:
+    """By output, of each set, what answers are held against, (n, ...) as the output's kind has labels."""
+    columns = columns_of(recipe)
+    return {o.name: [set_labels(o, columns[o.name], s, recipe.picture) for s in sets] for o in outputs_of(recipe, sets)}
+
+
+def _labelled(
+    sets: Sequence[PictureSet], recipe: Recipe
+) -> tuple[list[PictureSet], dict[str, list[NDArray[np.float32]]]]:
+    """The sets without pictures whose labels say nothing to one of the outputs, and the labels of what is left."""
+    found = labels_of(recipe, sets)
+    tasks = {output.name: task_of(output) for output in outputs_of(recipe, sets)}
+    known = [np.all([tasks[n].known(found[n][i]) for n in found], axis=0) for i in range(len(sets))]
+    why = "label unknown to the training"
+    kept = [s if k.all() else s.taken(np.flatnonzero(k), why) for s, k in zip(sets, known, strict=True)]
+    return kept, {name: [y[k] for y, k in zip(by_set, known, strict=True)] for name, by_set in found.items()}
 
 
 def open_sides(request: Request, told: Callable[[str], None] = lambda line: None) -> tuple[list[Drive], list[Drive]]:
@@ -100,11 +154,18 @@ def open_sides(request: Request, told: Callable[[str], None] = lambda line: None
     Args:
         told: gets a line for each recording that was left out.
 
+    Where no drives to judge on were given and a data set has a part for that, it is taken; its test part is left out.
+
     Raises:
         DriveError: a recording cannot be read, or stands on both sides.
     """
     train, judge = ([Path(p) for p in paths] for paths in (request.drives, request.validation_drives))
-    return open_apart(train, judge, request.reader, told=told)
+    first, given = open_apart(train, judge, request.reader, told=told)
+    if given or all(drive.side in ("", "train") for drive in first):
+        return first, given
+    for drive in (d for d in first if d.side == "test"):
+        told(f"{drive.path}: the test part of a data set, which neither trains nor chooses")
+    return [d for d in first if d.side in ("", "train")], [d for d in first if d.side == "val"]
 
 
 def load_sets(drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, progress: bool) -> list[PictureSet]:

@@ -124,8 +124,8 @@ def _fitting(net: Any, where: str, recipe: Recipe) -> Any:
 
 
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """Of one answer, by output."""
-    return {name: target.output(name, 1.0).shape for name, target in recipe.targets.items()}
+    """Of one answer, by tensor."""
+    return {k: v for name, target in recipe.targets.items() for k, v in target.output(name, 1.0).tensors.items()}
 
 
 def _sizes(shapes: Sequence[Sequence[int]]) -> str:

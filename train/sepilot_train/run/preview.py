@@ -1,4 +1,4 @@
-"""A sheet of augmented pictures: one row per kind at its recipe's strength, one row with all of them."""
+"""A sheet of augmented pictures: one row per kind that is on, at its recipe's strength, and one with all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.base.files import require_new
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.fit.augment import UNIFORM_COUNT, Augmentation, apply, motion_of
+from sepilot_train.fit.augment import Augmentation, apply, draw_uniforms, motion_of
 from sepilot_train.run.recipe import Recipe
 
 __all__ = ["draw_preview", "require_preview_path"]
@@ -19,11 +19,18 @@ __all__ = ["draw_preview", "require_preview_path"]
 KINDS = {
     "as recorded": (),
     "mirror": ("mirror",),
+    "flip": ("flip_vertical",),
     "shift": ("shift_x", "shift_x_label", "shift_y"),
+    "rotate": ("rotate_deg",),
+    "zoom": ("zoom",),
+    "shear": ("shear_deg",),
     "light": ("brightness", "contrast", "gamma"),
+    "color": ("saturation", "hue_deg"),
     "shadow": ("shadow", "shadow_darkness"),
     "blur": ("blur", "blur_width"),
     "noise": ("noise",),
+    "cutout": ("cutout", "cutout_size"),
+    "mixup": ("mixup",),
 }
 """Row of the sheet to the fields of `Augmentation` that it shows; every field stands in one."""
 
@@ -51,23 +58,25 @@ def draw_preview(frames: FrameSet, recipe: Recipe, path: Path, *, seed: int) -> 
     rng = np.random.default_rng([seed, 7])
     chosen = rng.choice(len(frames), COLUMNS, replace=len(frames) < COLUMNS)
     pictures, labels = frames.pictures[chosen], frames.labels[name][chosen]
-    rows = [(kind, _only(settings, fields)) for kind, fields in KINDS.items()] + [("all of them", settings)]
+    kinds = {kind: _only(settings, fields) for kind, fields in KINDS.items()}
+    off = [kind for kind, fields in KINDS.items() if fields and kinds[kind] == _only(settings, ())]
+    rows = [row for row in kinds.items() if row[0] not in off] + [("all of them", settings)]
     fig = plots.figure(1.8 * COLUMNS, 1.35 * len(rows))
     grid = fig.subplots(len(rows), COLUMNS, squeeze=False)
     for line, (kind, augmentation) in zip(grid, rows, strict=True):
-        uniforms = rng.random((COLUMNS, UNIFORM_COUNT), dtype=np.float32)
+        uniforms = draw_uniforms(rng, (COLUMNS,), augmentation)
         changed = np.asarray(apply(pictures, uniforms, augmentation))
-        moved = target.moved(labels, motion_of(uniforms, augmentation))
+        moved = target.moved(labels, motion_of(uniforms, augmentation, pictures.shape[1:]))
         for ax, picture, label in zip(line, changed, moved, strict=True):
             # Channels come as blue, green, red.
             ax.imshow(picture[..., ::-1] if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
             ax.set_title(f"{label:+.2f}", fontsize=8, color=plots.INK, pad=2)
             ax.set_axis_off()
-        off = kind not in ("as recorded", "all of them") and augmentation == _only(settings, ())
         line[0].text(
-            -0.04, 0.5, f"{kind}\n(off)" if off else kind, transform=line[0].transAxes, ha="right", va="center",
-            fontsize=9, color=plots.FAINT if off else plots.INK,
-        )  # fmt: skip
+            -0.04, 0.5, kind, transform=line[0].transAxes, ha="right", va="center", fontsize=9, color=plots.INK
+        )
+    if off:
+        fig.supxlabel(f"off: {', '.join(off)}", fontsize=9, color=plots.INK)
     plots.save(fig, path)
 
 
@@ -75,5 +84,5 @@ def _only(settings: Augmentation, fields: tuple[str, ...]) -> Augmentation:
     """Just the named strengths; what happens with a chance happens always, so that it can be seen."""
     nothing = Augmentation(mirror=0.0)
     kept = {name: getattr(settings, name) for name in fields}
-    certain = {name: 1.0 for name in ("mirror", "shadow", "blur") if kept.get(name)}
+    certain = {name: 1.0 for name in ("mirror", "flip_vertical", "shadow", "blur", "cutout") if kept.get(name)}
     return dataclasses.replace(nothing, **{**kept, **certain})

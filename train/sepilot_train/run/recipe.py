@@ -23,8 +23,10 @@ from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.ranges import require_in
-from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit import settings
+from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.settings import TrainingSettings
@@ -38,7 +40,6 @@ __all__ = [
     "named_recipes",
     "parse_recipe",
     "recipe_names",
-    "to_toml",
 ]
 
 T = TypeVar("T")
@@ -110,6 +111,8 @@ class Recipe:
             if not name.isidentifier():
                 raise RecipeError(f"outputs.{name}: a name of letters, digits and _ expected")
             target.output(name, 1.0)
+        if self.augmentation.mixup and (solid := [name for name, t in self.targets.items() if not t.mixes]):
+            raise RecipeError(f"augmentation.mixup: what {solid[0]} says of two pictures cannot be mixed; 0 expected")
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
@@ -143,16 +146,29 @@ class Recipe:
         The seed is left out: trainings that differ in nothing else are trainings of one recipe. So are keys that came
         later where they say nothing, that recipes keep the sum that they had.
         """
-        values = _values(self)
-        values["training"]["seed"] = 0
+        values = {**dataclasses.asdict(self), "outputs": plain(self.outputs)}
+        values["training"] = {**settings.stated(self.training), "seed": 0}
+        values["augmentation"] = stated(self.augmentation)
         if not self.outputs:
             del values["outputs"]
         for gates in values["gates"].values():
             gates.update({gate: gates.get(gate) for gate in ("max_error", "mae_increase")})
+        if self.picture.fit == "stretch":
+            del values["picture"]["fit"]
         for key in ("keras", "max_parameters", "only"):
             if not values["model"][key]:
                 del values["model"][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def settled(self, drives: Sequence[Drive]) -> Recipe:
+        """The recipe with what only the recordings that are trained on know, such as the names of classes.
+
+        Raises:
+            DriveError: they contradict each other, or the recipe.
+        """
+        if not self.outputs:
+            return self
+        return dataclasses.replace(self, outputs={name: t.settled(name, drives) for name, t in self.outputs.items()})
 
     def with_choices(self, *, seed: int, min_throttle: float | None) -> Recipe:
         """The recipe as a training uses it, with what its command line says in place of its own values.
@@ -199,6 +215,9 @@ def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shi
     for text in overrides:
         override(table, text, RecipeError)
     if isinstance(outputs := table.get("outputs"), dict):
+        if not any(_turns(name, given) for name, given in outputs.items()):
+            # Where nothing turns a mirrored picture is another thing, or the recipe says that it is not.
+            table["augmentation"] = {"mirror": 0.0, **table.get("augmentation", {})}
         table["outputs"] = {
             name: {**USUAL.get(name, {}), **given} if _says_a_number(given) else given
             for name, given in outputs.items()
@@ -209,15 +228,8 @@ def parse_recipe(kind: type[T], name_or_path: str, overrides: Sequence[str], shi
         raise RecipeError(f"{where}: {e}") from e
 
 
-def to_toml(recipe: Recipe) -> str:
-    """The resolved recipe, every value written out, in a form that `load_recipe` reads back to an equal one."""
-    lines: list[str] = []
-    _write_table(lines, "", _values(recipe))
-    return "\n".join(lines) + "\n"
-
-
-def _values(recipe: Recipe) -> dict[str, Any]:
-    return {**dataclasses.asdict(recipe), "outputs": plain(recipe.outputs)}
+def _turns(name: str, output: Any) -> bool:
+    return _says_a_number(output) and {**USUAL.get(name, {}), **output}.get("mirror") == "negate"
 
 
 def _says_a_number(output: Any) -> bool:
@@ -239,24 +251,3 @@ def _read(name_or_path: str, shipped: Any) -> tuple[dict[str, Any], str]:
             f"{name_or_path}: no such recipe; shipped: {', '.join(names)}; or give a path that ends in .toml"
         )
     return read_toml(path, RecipeError), str(path)
-
-
-def _write_table(lines: list[str], prefix: str, table: Mapping[str, Any]) -> None:
-    scalars = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
-    if prefix and (scalars or not any(isinstance(v, Mapping) for v in table.values())):
-        lines += ["", f"[{prefix}]"]
-    lines += [f"{key} = {_toml_value(value)}" for key, value in scalars.items()]
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            _write_table(lines, f"{prefix}.{_toml_key(key)}" if prefix else _toml_key(key), value)
-
-
-def _toml_key(key: str) -> str:
-    return key if key.replace("-", "").replace("_", "").isalnum() else json.dumps(key)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml_value(v) for v in value)}]"
-    # JSON's texts, numbers and truth values are valid TOML.
-    return json.dumps(value)

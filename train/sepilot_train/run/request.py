@@ -47,7 +47,7 @@ def standing_still_left_out(drive: Drive, min_throttle: float) -> Drive:
 
     Many cars record a constant throttle, or none; there it tells nothing about standing still.
     """
-    throttle = drive.labels["throttle"]
+    throttle = drive.labels.get("throttle", np.empty(0, np.float32))
     throttle = throttle[np.isfinite(throttle)]
     if min_throttle <= 0 or not throttle.size or throttle.max() <= min_throttle or np.ptp(throttle) < 1e-6:
         return drive

@@ -34,7 +34,7 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.frame_set import Answers, FrameSet, read_answers
-from sepilot_train.run.material import Material, Side, columns_of
+from sepilot_train.run.material import Material, Side, columns_of, labels_of, material_of
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import DriveSplit, Split, SplitRecord
@@ -111,7 +111,8 @@ class Run:
             raise RunError(f"{self.path / 'split.json'}: drives: frames of {side or 'any side'} expected, found none")
         sets, train, validation = zip(*found, strict=True)
         parts = Split(kind=split.kind, train=train, validation=validation)
-        return Material(columns=columns_of(self.recipe), sets=sets, split=parts)
+        seen = dataclasses.replace(self.recipe, picture=picture) if picture else self.recipe
+        return material_of(seen, sets, labels_of(seen, sets), parts)
 
     def drives(self, moved_to: Sequence[Path] = ()) -> list[Drive]:
         """All recordings of the run, as they are now.

@@ -3,13 +3,14 @@
 Neighbouring frames of a drive are almost the same picture, so a shuffled split lets a model look up the answers: on a
 real 20 Hz tub a nearest-neighbour look-up errs by 0.06 under shuffling and by 0.18 between time blocks. Frames are
 therefore split by drive, or, where there are too few drives or ones of too unequal length, by blocks of time with a
-guard gap. The leak figure says what a look-up would still gain.
+guard gap. Pictures of a set that is no stretch of time are split by group: all of a track, a person, an object stay
+together, and each class keeps its share. `leak` says what a look-up would still gain.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError
-from sepilot_runtime.recording.time_stamps import nearest
 from sepilot_train.base.cache import PictureSet
-from sepilot_train.base.stored import StoredPictures
 
-__all__ = ["DriveSplit", "Leak", "Split", "SplitKind", "SplitRecord", "by_drive", "measure_leak", "record_of",
-           "split_frames"]  # fmt: skip
+__all__ = ["DriveSplit", "Split", "SplitKind", "SplitRecord", "by_drive", "record_of", "split_frames"]
 
 Indices = NDArray[np.int64]
 
-SplitKind = Literal["given", "drives", "blocks"]
-"""Validation drives were named, whole drives were held out, or blocks of time."""
+SplitKind = Literal["given", "drives", "blocks", "groups"]
+"""Validation drives were named, or held out were whole drives, blocks of time, or groups of pictures."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,21 +63,6 @@ class SplitRecord:
     drives: tuple[DriveSplit, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leak:
-    """What looking up the nearest training picture would score on the validation frames.
-
-    Attributes:
-        lookup_mae: mean absolute error of that look-up, in label units.
-        constant_mae: of the training labels' mean, the same frames.
-        close_in_time: share of validation frames with a training frame of the same drive within one second.
-    """
-
-    lookup_mae: float
-    constant_mae: float
-    close_in_time: float
-
-
 MIN_DRIVES = 5
 """From this many drives on, whole drives are held out; fewer would leave too little of some track on one side."""
 
@@ -87,15 +70,29 @@ CLOSE = 0.25
 """Of the wanted number of frames: a choice of drives that misses it by less is as good as any other."""
 
 
-def split_frames(sets: Sequence[PictureSet], *, fraction: float, block_s: float, guard_s: float, seed: int) -> Split:
-    """Split by drive, or by guarded time blocks.
+def split_frames(
+    sets: Sequence[PictureSet],
+    *,
+    fraction: float,
+    block_s: float,
+    guard_s: float,
+    seed: int,
+    strata: Sequence[NDArray[np.float32]] = (),
+) -> Split:
+    """Split by drive, by guarded time blocks, or by groups where every drive has some.
 
     Blocks are for fewer than `MIN_DRIVES`, and for drives of such unequal length that every choice of them holds out
     less than half or more than twice of the fraction.
 
+    Args:
+        strata: of each set, the classes (n,) that are to have the same share on both sides; labels of other shapes are
+            none.
+
     Raises:
         DriveError: too few frames to leave any on one of the sides.
     """
+    if all(s.drive.groups for s in sets):
+        return _by_groups(sets, fraction, seed, strata)
     held = _held_out([len(s.drive) for s in sets], fraction, seed) if len(sets) >= MIN_DRIVES else set()
     split = by_drive("drives", sets, held) if held else _by_blocks(sets, fraction, block_s, guard_s, seed)
     if 0 in split.counts():
@@ -153,6 +150,36 @@ def _by_blocks(sets: Sequence[PictureSet], fraction: float, block_s: float, guar
     return Split(kind="blocks", train=tuple(p[0] for p in parts), validation=tuple(p[1] for p in parts))
 
 
+def _by_groups(sets: Sequence[PictureSet], fraction: float, seed: int, strata: Sequence[NDArray[np.float32]]) -> Split:
+    """Groups at random, class by class, until each has its share; a group that is named in two sets is one."""
+    names, group = np.unique(np.concatenate([s.drive.groups for s in sets]), return_inverse=True)
+    classed = bool(strata) and strata[0].ndim == 1
+    wanted = np.concatenate(strata) if classed else np.zeros(len(group))
+    order = np.random.default_rng([seed, 103]).permutation(len(names))
+    held = np.zeros(len(names), bool)
+    kinds, counts = np.unique(wanted[np.isfinite(wanted)], return_counts=True)
+    # The rarest class has the least to choose from.
+    for kind in kinds[np.argsort(counts, kind="stable")]:
+        sizes = np.bincount(group[wanted == kind], minlength=len(names))
+        left = fraction * sizes.sum() - sizes[held].sum()
+        for g in order[(sizes[order] > 0) & ~held[order]]:
+            alone = not (sizes[~held] > 0).sum() > 1
+            if left <= 0 or alone:
+                break
+            # The first that is far too large may be the only one; a later one is not taken for a small rest.
+            if sizes[g] < 2 * left or not (sizes[held] > 0).any():
+                held[g] = True
+                left -= sizes[g]
+    parts = np.split(held[group], np.cumsum([len(s.drive) for s in sets])[:-1])
+    if not held.any() or held.all():
+        raise DriveError(
+            f"{', '.join(s.drive.id for s in sets)}: {len(names)} groups of pictures are too few to hold any out; "
+            "name a validation set with --val"
+        )
+    train, validation = tuple(np.flatnonzero(~p) for p in parts), tuple(np.flatnonzero(p) for p in parts)
+    return Split(kind="groups", train=train, validation=validation)
+
+
 def _blocks_of(
     time_s: NDArray[np.float64], fraction: float, block_s: float, guard_s: float, rng: np.random.Generator
 ) -> tuple[Indices, Indices]:
@@ -173,68 +200,6 @@ def _blocks_of(
         validation |= (time_s >= begin) & (time_s < begin + block)
         near |= (time_s >= begin - guard_s) & (time_s < begin + block + guard_s)
     return np.flatnonzero(~near), np.flatnonzero(validation)
-
-
-def measure_leak(sets: Sequence[PictureSet], split: Split, label: str, *, limit: int = 2000, seed: int = 0) -> Leak:
-    """Look up `label` of the nearest training picture, by the distance of 8x12 thumbnails.
-
-    Args:
-        limit: so many of the validation frames are looked up at most.
-    """
-    train_x, train_y = _side(sets, split.train, label)
-    test_x, test_y = _side(sets, split.validation, label)
-    chosen = np.random.default_rng(seed).permutation(len(test_y))[:limit]
-    found = _nearest(train_x, np.concatenate([t for _, t in _thumbnails(test_x, chosen)]))
-    return Leak(
-        lookup_mae=float(np.abs(train_y[found] - test_y[chosen]).mean()),
-        constant_mae=float(np.abs(train_y.mean() - test_y[chosen]).mean()),
-        close_in_time=_close_in_time(sets, split),
-    )
-
-
-def _side(
-    sets: Sequence[PictureSet], indices: Sequence[Indices], label: str
-) -> tuple[StoredPictures, NDArray[np.float32]]:
-    pictures = StoredPictures.joined([(s.pictures, i) for s, i in zip(sets, indices, strict=True)])
-    return pictures, np.concatenate([s.drive.labels[label][i] for s, i in zip(sets, indices, strict=True)])
-
-
-def _thumbnails(pictures: StoredPictures, chosen: Indices) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Thumbnails (k, 96) of the chosen pictures by and by, each time with the place of the first among the chosen."""
-    rows = np.linspace(0, pictures.shape[1], 9).astype(int)
-    columns = np.linspace(0, pictures.shape[2], 13).astype(int)
-    for start in range(0, len(chosen), 512):
-        gray = pictures[chosen[start : start + 512]].mean(axis=3, dtype=np.float32)
-        small = np.add.reduceat(np.add.reduceat(gray, rows[:-1], axis=1), columns[:-1], axis=2)
-        flat = small.reshape(len(small), -1)
-        # Brightness is no likeness: the same place at another exposure is still the same place.
-        flat -= flat.mean(axis=1, keepdims=True)
-        yield start, flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6)
-
-
-def _nearest(pictures: StoredPictures, test: NDArray[np.float32]) -> Indices:
-    """The place of the picture whose thumbnail is most like each of the thumbnails `test` (k, 96)."""
-    best = np.full(len(test), -np.inf, np.float32)
-    found = np.zeros(len(test), np.int64)
-    for start, train in _thumbnails(pictures, np.arange(len(pictures))):
-        # Both are normalized, so the nearest has the largest product.
-        likeness = test @ train.T
-        place = likeness.argmax(axis=1)
-        largest = likeness.max(axis=1)
-        found = np.where(largest > best, start + place, found)
-        best = np.maximum(best, largest)
-    return found
-
-
-def _close_in_time(sets: Sequence[PictureSet], split: Split) -> float:
-    close = total = 0
-    for s, train, validation in zip(sets, split.train, split.validation, strict=True):
-        total += len(validation)
-        if not len(train):
-            continue
-        times, held = s.drive.time_s[train], s.drive.time_s[validation]
-        close += int((np.abs(times[nearest(times, held)] - held) < 1.0).sum())
-    return close / total if total else 0.0
 
 
 def record_of(sets: Sequence[PictureSet], split: Split) -> SplitRecord:

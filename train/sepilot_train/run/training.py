@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sepilot_runtime import __version__
 from sepilot_runtime.base.documents import plain
 from sepilot_runtime.base.errors import FrameError, RunError
@@ -25,14 +27,16 @@ from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.run import split
 from sepilot_train.run.golden import golden_frames
+from sepilot_train.run.leak import measure_leak
 from sepilot_train.run.material import Material
 from sepilot_train.run.net import build_net
-from sepilot_train.run.recipe import Recipe, load_recipe, to_toml
+from sepilot_train.run.recipe import Recipe, load_recipe
+from sepilot_train.run.recipe_toml import to_toml
 from sepilot_train.run.request import Request, first_difference
 from sepilot_train.run.run import Run, open_run, read_request, write_text
 from sepilot_train.run.validation import VALIDATION_NAME, Validation
 
-__all__ = ["complete_run", "require_same", "start_run", "train_run"]
+__all__ = ["complete_run", "constant_errors", "require_same", "require_same_recipe", "start_run", "train_run"]
 
 Figures = Mapping[str, Metrics]
 """By output, how good a net is on the held-out frames."""
@@ -52,19 +56,21 @@ def start_run(out: Path, request: Request, recipe: Recipe, command: str) -> None
     write_json(out / "request.json", dataclasses.asdict(request))
 
 
-def require_same(out: Path, request: Request, recipe: Recipe) -> None:
-    """Make sure that the run to resume was asked for in the same way.
+OWN = "a run goes on with its own settings; leave the option out, or train into a new directory"
 
-    Raises:
-        RunError: there is none, or it was asked for differently.
-    """
-    own = "a run goes on with its own settings; leave the option out, or train into a new directory"
-    begun = read_request(out)
-    if difference := first_difference(begun, request):
-        raise RunError(f"{out}: {difference}; {own}")
-    kept = load_recipe(str(out / "recipe.toml")).with_choices(seed=begun.seed, min_throttle=begun.filter.min_throttle)
+
+def require_same(out: Path, request: Request) -> None:
+    """Make sure that the run to resume was asked for in the same way. Raises RunError: it was not, or there is none."""
+    if difference := first_difference(read_request(out), request):
+        raise RunError(f"{out}: {difference}; {OWN}")
+
+
+def require_same_recipe(out: Path, request: Request, recipe: Recipe) -> None:
+    """And with the same recipe, settled. Raises RunError."""
+    kept = load_recipe(str(out / "recipe.toml"))
+    kept = kept.with_choices(seed=request.seed, min_throttle=request.filter.min_throttle)
     if kept.sha256 != recipe.sha256:
-        raise RunError(f"{out}: another recipe or other overrides than its recipe.toml has; {own}")
+        raise RunError(f"{out}: another recipe or other overrides than its recipe.toml has; {OWN}")
 
 
 def train_run(
@@ -126,8 +132,18 @@ def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, histor
     return metrics
 
 
+def constant_errors(material: Material) -> dict[str, float]:
+    """By output, the mean error on the held-out frames of the one answer that is right for most training frames."""
+    train, validation, found = material.frames("train").labels, material.frames("validation").labels, {}
+    for output in material.outputs:
+        task, labels = task_of(output), validation[output.name]
+        still = np.asarray(task.constant(train[output.name]), np.float64)
+        found[output.name] = float(task.error(np.broadcast_to(still, (len(labels), *output.shape)), labels).mean())
+    return found
+
+
 def _write_figures(out: Path, material: Material, metrics: Figures, history: History, seconds: float) -> None:
-    frames = material.split.counts()
+    frames, first = material.split.counts(), material.outputs[0]
     found = Validation(
         split=material.split.kind,
         train_frames=frames[0],
@@ -137,7 +153,7 @@ def _write_figures(out: Path, material: Material, metrics: Figures, history: His
         full_scale_deg=material.drives[0].full_scale_deg,
         metrics=next(iter(metrics.values())),
         outputs=metrics,
-        leak=split.measure_leak(material.sets, material.split, next(iter(material.columns.values()))),
+        leak=measure_leak(material.sets, material.split, material.labels[first.name], task_of(first)),
         epochs=len(history.rows),
         kept_epoch=history.kept_epoch,
         stopped_early=history.stopped_early,
@@ -151,7 +167,7 @@ def _contract(
     recipe: Recipe, material: Material, net: Any, train: FrameSet, answers: Answers, metrics: Figures
 ) -> Contract:
     fingerprints = [s.fingerprint for s, i in zip(material.sets, material.split.train, strict=True) if len(i)]
-    outputs = tuple(target.output(name, material.drives[0].full_scale_deg) for name, target in recipe.targets.items())
+    outputs = material.outputs
     return Contract(
         inputs=(recipe.picture,),
         outputs=outputs,

@@ -9,7 +9,8 @@ from pathlib import Path
 from sepilot_runtime.base.documents import read_document
 from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.outputs.kinds import AnyMetrics
-from sepilot_train.run.split import Leak, SplitKind
+from sepilot_train.run.leak import Leak
+from sepilot_train.run.split import SplitKind
 
 __all__ = ["VALIDATION_NAME", "Validation", "read_validation"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.contract.outputs.classes.output import Classes
+from sepilot_runtime.contract.outputs.classes.task import ClassesTask
 from sepilot_runtime.contract.outputs.protocol import Output, OutputTask
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.outputs.scalar.task import ScalarTask
@@ -12,11 +14,11 @@ from sepilot_runtime.contract.outputs.scalar.task import ScalarTask
 __all__ = ["KINDS", "AnyOutput", "Output", "task_of"]
 
 if TYPE_CHECKING:
-    AnyOutput = Output  # Nobody may lean on what one kind alone has, also while there is no other.
+    AnyOutput = Output  # Nobody may lean on what one kind alone has.
 else:
-    AnyOutput = Scalar  # A union as soon as there is a second; `documents.parse` tells them apart by `kind`.
+    AnyOutput = Scalar | Classes  # `documents.parse` tells them apart by `kind`.
 
-KINDS: Mapping[str, Callable[[Any], OutputTask]] = {Scalar.kind: ScalarTask}
+KINDS: Mapping[str, Callable[[Any], OutputTask]] = {Scalar.kind: ScalarTask, Classes.kind: ClassesTask}
 
 
 def task_of(output: Output) -> OutputTask:

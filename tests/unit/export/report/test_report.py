@@ -32,8 +32,9 @@ from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.base.plots import ACCENT, BAD, GOOD, GRID, INK, SECOND
 from sepilot_train.fit.outputs.scalar.metrics import scalar_metrics
-from sepilot_train.run.recipe import load_recipe, to_toml
-from sepilot_train.run.split import Leak
+from sepilot_train.run.leak import Leak
+from sepilot_train.run.recipe import load_recipe
+from sepilot_train.run.recipe_toml import to_toml
 from sepilot_train.run.validation import Validation
 
 HOSTILE = "<img src=x onerror=alert(1)> & 'b' \"q\""

@@ -19,12 +19,12 @@ from sepilot_runtime.base.errors import FrameError
 from sepilot_runtime.contract.contract import Picture, golden_from
 from sepilot_runtime.contract.preprocess import (
     Preprocessor,
-    crop_box,
     golden_copy,
     picture_of,
     shrink_frame,
     write_input,
 )
+from sepilot_runtime.contract.window import crop_box
 
 fractions = st.floats(0, 0.49)
 

@@ -16,7 +16,6 @@ from sepilot_runtime.contract.preprocess import (
     _few_lines,
     _packed,
     bilinear_places,
-    crop_box,
     enlarge_frame,
     full_range,
     golden_copy,
@@ -25,6 +24,7 @@ from sepilot_runtime.contract.preprocess import (
     shrink_frame,
     write_input,
 )
+from sepilot_runtime.contract.window import crop_box
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -27,7 +27,7 @@ def evidence(said: list[float], expected: list[float], labels: list[float] | Non
 
 
 def test_every_kind_has_its_task() -> None:
-    assert set(KINDS) == {"scalar"} and task_of(THROTTLE).output is THROTTLE
+    assert set(KINDS) == {"scalar", "classes"} and task_of(THROTTLE).output is THROTTLE
 
 
 @given(st.floats(-10, 10, width=32))
@@ -50,7 +50,7 @@ def test_errors_are_in_label_units_and_unknown_where_the_label_is() -> None:
 
 def test_tails_run_from_one_end_to_the_other_and_keep_the_order_of_equals() -> None:
     said, label = np.array([0.5, -0.5, 0.5, 0.0]), np.array([0.1, math.nan, -0.9, 0.1])
-    lowest, highest, largest = task_of(STEERING).tails(said, label)
+    lowest, highest, largest = (tail.order for tail in task_of(STEERING).tails(said, label))
     assert lowest.tolist() == [1, 3, 0, 2] and highest.tolist() == [0, 2, 3, 1] and largest.tolist() == [2, 0, 3, 1]
     assert len(task_of(STEERING).tails(said, None)) == 2
 
@@ -103,11 +103,11 @@ def test_answers_are_told_to_people(output: Scalar, value: float, words: str) ->
 
 def test_labels_ask_for_no_more_than_the_output_means() -> None:
     asked = task_of(Scalar(name="steering")).asked
-    assert asked(np.array([0.3, np.nan, -0.2], np.float32)) == pytest.approx((-0.2, 0.3))
-    assert asked(np.array([0.3, 4.0], np.float32)) == (0.0, 1.0)
-    assert asked(np.array([np.nan], np.float32)) == (0.0, 0.0)
+    assert asked(np.array([0.3, np.nan, -0.2], np.float32))["steering"] == pytest.approx((-0.2, 0.3))
+    assert asked(np.array([0.3, 4.0], np.float32)) == {"steering": (0.0, 1.0)}
+    assert asked(np.array([np.nan], np.float32)) == {"steering": (0.0, 0.0)}
     wide = task_of(Scalar(name="wheel", low=-25.0, high=25.0))
-    assert wide.asked(np.array([-40.0, 20.0], np.float32)) == (-25.0, 20.0)
+    assert wide.asked(np.array([-40.0, 20.0], np.float32)) == {"wheel": (-25.0, 20.0)}
 
 
 def test_limits_and_tolerances_are_fractions_of_one_full_scale() -> None:

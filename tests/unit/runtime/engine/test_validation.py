@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_factory import PICTURE, STEERING, contract_of, write_tflite
+from model_factory import PICTURE, contract_of, write_tflite
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.model_file import ModelFile, read_model_file
@@ -46,6 +46,6 @@ def test_what_does_not(dtype: type, affine: Affine | None, words: str, file: Mod
 def test_shapes(file: ModelFile) -> None:
     with pytest.raises(ModelFileError, match=r"shape .* expected by its contract"):
         require_input(file, SHAPE[1:], np.dtype(np.float32), None)
-    require_output(file, STEERING, (1, 1))
+    require_output(file, "steering", (1,), (1, 1))
     with pytest.raises(ModelFileError, match=r"one number per picture expected, found shape \(1, 2\)"):
-        require_output(file, STEERING, (1, 2))
+        require_output(file, "steering", (1,), (1, 2))

@@ -44,5 +44,5 @@ def test_a_column_of_a_log_and_of_a_csv(tmp_path: Path) -> None:
 def test_what_a_recording_does_not_have_is_no_label(tmp_path: Path) -> None:
     drive = read(make.write_tub_v1(tmp_path / "tub"), "brake")
     assert np.isnan(drive.labels["brake"]).all() and "no numbers in a column 'brake'" in drive.notes
-    with pytest.raises(UsageError, match=r"--label: for drives of the kind tub-v2, .*, found video"):
+    with pytest.raises(UsageError, match=r"--label brake: for drives of the kind tub-v2, .*, found video"):
         read(make.write_video(tmp_path / "v" / "a.avi"), "brake")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import drive_factory as make
+import set_factory
 from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.bench.latency_bench import read_frames
 from sepilot_runtime.explain.explanation import open_recording
@@ -62,10 +63,20 @@ def plain_pictures(folder: Path) -> Path:
     return folder
 
 
+def labelled(write: Callable[..., Path]) -> Callable[[Path], Path]:
+    return lambda folder: write(folder, set_factory.scenes(5, np.random.default_rng(1)))
+
+
+def yolo(folder: Path) -> Path:
+    return set_factory.write_yolo(folder, {"train": set_factory.scenes(5, np.random.default_rng(1))})
+
+
 RECORDINGS: list[Callable[[Path], Path]] = [
     make.write_tub, strange_labels, missing_catalog, torn_manifest, a_night_between, damaged_picture,
     make.write_tub_v1, make.write_udacity, make.write_angle_names, with_csv, plain_pictures,
-    lambda folder: make.write_video(folder / "road.avi"),
+    lambda folder: make.write_video(folder / "road.avi"), labelled(set_factory.write_voc),
+    labelled(set_factory.write_voc_beside), labelled(set_factory.write_coco), yolo,
+    labelled(set_factory.write_points_csv),
 ]  # fmt: skip
 
 
@@ -86,6 +97,9 @@ def test_what_is_played_is_what_is_trained_on(write: Callable[[Path], Path], tmp
     assert all(np.array_equal(frame.image, image) for frame, image in zip(played, pixels, strict=True))
     assert [frame.time_s for frame in played] == drive.time_s[rows].tolist()
     for name, values in drive.labels.items():
+        if values.ndim > 1:  # Boxes and points do not go with a frame that is played.
+            assert not any(name in frame.labels for frame in played)
+            continue
         labels = [frame.labels.get(name, math.nan) for frame in played]
         assert labels == pytest.approx(values[rows].tolist(), abs=0, nan_ok=True)
     assert not any(math.isnan(value) for frame in played for value in frame.labels.values())
@@ -117,6 +131,14 @@ def test_options_reach_a_recording_and_no_camera(tmp_path: Path) -> None:
     for live in ("0", "rtsp://127.0.0.1/x"):
         with pytest.raises(UsageError, match="found a live source"):
             open_source(live, options=left)
+
+
+def test_classes_are_played_with_their_pictures(tmp_path: Path) -> None:
+    folders = set_factory.write_class_folders(tmp_path / "folders", ("a", "b"), 2)
+    table = set_factory.write_class_csv(tmp_path / "table", ("a", "b"), 1) / "labels.csv"
+    for path, labels in ((folders, [0.0, 0.0, 1.0, 1.0]), (table, [0.0, 1.0])):
+        with open_source(str(path), options=ReaderOptions().wishing(["class"])) as source:
+            assert [frame.labels["class"] for frame in source] == labels
 
 
 def test_what_lies_in_a_folder_is_played_and_several_have_to_be_named(tmp_path: Path) -> None:

@@ -103,10 +103,10 @@ def test_a_killed_run_leaves_no_half_cache(tub: Path, tmp_path: Path, monkeypatc
     folder = tmp_path / "cache"
     real = cache._decode_rows
 
-    def killed(frames: object, picture: object, target: object, rows: range) -> dict[int, str]:
+    def killed(frames: object, picture: object, target: object, sizes: object, rows: range) -> dict[int, str]:
         if rows.start:
             raise KeyboardInterrupt
-        return real(frames, picture, target, rows)  # type: ignore[arg-type]
+        return real(frames, picture, target, sizes, rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cache, "_decode_rows", killed)
     with pytest.raises(KeyboardInterrupt):

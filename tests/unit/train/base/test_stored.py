@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 
 import drive_factory as make
+from sepilot_runtime.contract.outputs.scalar.output import Scalar
+from sepilot_runtime.contract.outputs.scalar.task import ScalarTask
 from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.predict import predict
+from sepilot_train.run.leak import measure_leak
 from sepilot_train.run.material import Material
-from sepilot_train.run.split import Split, measure_leak
+from sepilot_train.run.split import Split
 from sepilot_train.run.training import _frame_size
 
 SHAPE = (32, 48, 1)
+STEERING = Scalar(name="steering")
 A, B = (np.random.default_rng(seed).integers(0, 256, (count, 5, 4, 3), np.uint8) for seed, count in ((0, 9), (1, 6)))
 ROWS_A, ROWS_B = np.array([0, 2, 3, 8]), np.array([5, 1, 4])
 
@@ -54,10 +58,18 @@ def material(folder: Path, count: int) -> Material:
             file[row : row + 100] = np.random.default_rng(row).integers(0, 256, SHAPE, np.uint8)
         angles = np.sin(np.arange(count, dtype=np.float32))
         drive, pictures = make.bare_drive(name, angles), StoredPictures(file, np.arange(0, 2 * count, 2))
-        sets.append(PictureSet(drive=drive, pictures=pictures, fingerprint=name))
+        sets.append(
+            PictureSet(drive=drive, pictures=pictures, frame_sizes=np.full((len(drive), 2), 8), fingerprint=name)
+        )
     held = np.arange(count) % 100 < 20
     sides = {"train": (np.flatnonzero(~held),) * 2, "validation": (np.flatnonzero(held),) * 2}
-    return Material(columns={"steering": "steering"}, sets=tuple(sets), split=Split(kind="blocks", **sides))
+    return Material(
+        outputs=(STEERING,),
+        columns={"steering": "steering"},
+        sets=tuple(sets),
+        labels={"steering": tuple(s.drive.labels["steering"] for s in sets)},
+        split=Split(kind="blocks", **sides),
+    )
 
 
 def peak_bytes(found: Material) -> int:
@@ -75,6 +87,7 @@ def peak_bytes(found: Material) -> int:
         train.pictures,
         train.labels,
         targets={"steering": ScalarTarget(mirror="negate")},
+        shape=train.pictures.shape[1:],
         augmentation=Augmentation(),
         batch_size=64,
         seed=0,
@@ -84,7 +97,7 @@ def peak_bytes(found: Material) -> int:
     for step in range(len(batches)):
         batches[step]
     predict(net, validation.pictures)
-    measure_leak(found.sets, found.split, "steering", limit=200)
+    measure_leak(found.sets, found.split, found.labels["steering"], ScalarTask(STEERING), limit=200)
     statistics_of(train.pictures)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

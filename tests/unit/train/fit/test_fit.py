@@ -25,6 +25,8 @@ from sepilot_train.fit.settings import History, TrainingSettings
 TURNS = {"steering": ScalarTarget(mirror="negate")}
 FAST = TrainingSettings(epochs=4, batch_size=16, learning_rate=0.01, schedule="cosine", keep="last")
 STRONG = Augmentation(mirror=0.5, shift_x=0.1, shift_x_label=1.0, brightness=0.1, noise=0.02, shadow=0.3)
+LATER = dataclasses.replace(STRONG, rotate_deg=5.0, cutout=0.2, mixup=0.1)
+"""With kinds that take numbers of their own."""
 
 
 class Killed(Exception):
@@ -88,10 +90,10 @@ SETTINGS = {
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 def test_resumed_after_a_kill_ends_in_the_same_weights(tmp_path: Path, settings: TrainingSettings) -> None:
-    whole, history = train(tmp_path / "whole", settings)
+    whole, history = train(tmp_path / "whole", settings, LATER)
     with pytest.raises(Killed):
-        train(tmp_path / "cut", settings, on_epoch=kill_after(2))
-    resumed, continued = train(tmp_path / "cut", settings, resume=True)
+        train(tmp_path / "cut", settings, LATER, on_epoch=kill_after(2))
+    resumed, continued = train(tmp_path / "cut", settings, LATER, resume=True)
     assert equal(whole, resumed)
     assert without_seconds(history) == without_seconds(continued)
     assert history.kept_epoch == continued.kept_epoch
@@ -137,7 +139,7 @@ def test_labels_move_as_their_pictures_do() -> None:
     # A column is 2/11 of the label's unit wide, of 12 columns in all.
     moving = Augmentation(mirror=0.5, shift_x=0.1, shift_x_label=12 * 2 / 11)
     batches = Batches(
-        data.pictures, data.labels, targets=targets, augmentation=moving, batch_size=64, seed=0,
+        data.pictures, data.labels, shape=(8, 12, 1), targets=targets, augmentation=moving, batch_size=64, seed=0,
         straight=np.zeros(64, bool), straight_keep=1.0,
     )  # fmt: skip
     inputs, labels = batches[0]
@@ -218,8 +220,8 @@ def test_straight_frames_are_thinned_and_change_each_epoch() -> None:
 
     labels = np.where(np.arange(100) < 80, 0.0, 0.5).astype(np.float32)
     data = Batches(
-        None, {"steering": labels}, targets=TURNS, augmentation=Augmentation(), batch_size=8, seed=0,
-        straight=labels == 0, straight_keep=0.25,
+        None, {"steering": labels}, shape=(8, 12, 1), targets=TURNS, augmentation=Augmentation(), batch_size=8,
+        seed=0, straight=labels == 0, straight_keep=0.25,
     )  # fmt: skip
     seen = []
     for data.epoch in (0, 1, 0):
@@ -275,12 +277,12 @@ import dataclasses
 from pathlib import Path
 import test_fit as t
 settings = dataclasses.replace(t.FAST, ema=0.9)
-whole, _ = t.train(Path({str(tmp_path)!r}) / "whole", settings)
+whole, _ = t.train(Path({str(tmp_path)!r}) / "whole", settings, t.LATER)
 try:
-    t.train(Path({str(tmp_path)!r}) / "cut", settings, on_epoch=t.kill_after(2))
+    t.train(Path({str(tmp_path)!r}) / "cut", settings, t.LATER, on_epoch=t.kill_after(2))
 except t.Killed:
     pass
-resumed, history = t.train(Path({str(tmp_path)!r}) / "cut", settings, resume=True)
+resumed, history = t.train(Path({str(tmp_path)!r}) / "cut", settings, t.LATER, resume=True)
 assert t.equal(whole, resumed)
 import keras
 print(keras.backend.backend(), len(history.rows))
@@ -298,12 +300,13 @@ def test_answers_take_the_place_of_labels_and_views_come_again() -> None:
 
     def told(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
         asked.append(int(epoch.index[0, 0]))
-        return {"steering": epoch.index.astype(np.float32) / 10}
+        return {"steering": epoch.index[..., None].astype(np.float32) / 10}
 
     labels = np.full(40, -1.0, np.float32)
     data = Batches(
         None,
         {"steering": labels},
+        shape=(8, 12, 1),
         targets=TURNS,
         augmentation=Augmentation(mirror=1.0),
         batch_size=8,
@@ -325,17 +328,24 @@ def test_answers_take_the_place_of_labels_and_views_come_again() -> None:
 
 def test_a_student_fits_what_it_is_told_instead_of_the_labels(tmp_path: Path) -> None:
     """The labels are noise; the answers are right, also for mirrored pictures."""
-    from sepilot_train.fit.data import moved
+    from sepilot_train.fit.data import Epoch, asked
 
     told = samples()
     noise = np.random.default_rng(1).uniform(-1, 1, len(told)).astype(np.float32)
     net = small_net()
     settings = dataclasses.replace(FAST, epochs=24)
     mirrored = Augmentation(mirror=0.5)
+
+    def answers(epoch: Epoch) -> dict[str, NDArray[np.float32]]:
+        steps = zip(epoch.index, epoch.uniforms, strict=True)
+        shape = told.pictures.shape[1:]
+        right = [asked(told.labels, index, uniforms, TURNS, mirrored, shape)["steering"] for index, uniforms in steps]
+        return {"steering": np.stack(right)}
+
     noisy = dataclasses.replace(told, labels={"steering": noise})
     fit(
         net, noisy, told, TURNS, settings, mirrored, tmp_path, views=3,
-        told=lambda epoch: moved(told.labels, epoch.index, epoch.uniforms, TURNS, mirrored),
+        told=answers,
     )  # fmt: skip
     error = np.abs(predict(net, told.pictures)["steering"] - told.labels["steering"]).mean()
     assert error < 0.35 * np.abs(told.labels["steering"]).mean()

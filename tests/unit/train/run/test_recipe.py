@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_train.run.recipe import load_recipe, recipe_names, to_toml
+from sepilot_train.run.recipe import load_recipe, recipe_names
+from sepilot_train.run.recipe_toml import to_toml
 
 
 def test_all_nets_of_the_readme_ship() -> None:

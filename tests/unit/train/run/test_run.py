@@ -20,11 +20,11 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.recording.options import DriveFilter, ReaderOptions
 from sepilot_train.base.frame_set import Answers, FrameLabels
 from sepilot_train.fit.outputs.scalar.metrics import scalar_metrics
+from sepilot_train.run.leak import Leak
 from sepilot_train.run.material import gather
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import Request
 from sepilot_train.run.run import Run, open_run
-from sepilot_train.run.split import Leak
 from sepilot_train.run.validation import Validation
 
 

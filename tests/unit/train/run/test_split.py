@@ -8,17 +8,18 @@ import pytest
 
 import drive_factory as make
 from sepilot_runtime.base.errors import DriveError
+from sepilot_runtime.contract.outputs.scalar.output import Scalar
+from sepilot_runtime.contract.outputs.scalar.task import ScalarTask
 from sepilot_train.base.cache import PictureSet
 from sepilot_train.base.stored import StoredPictures
+from sepilot_train.run.leak import Leak, _close_in_time, measure_leak
 from sepilot_train.run.split import (
     DriveSplit,
     Split,
     SplitRecord,
     _blocks_of,
-    _close_in_time,
     _held_out,
     _taken_in_turn,
-    measure_leak,
     record_of,
     split_frames,
 )
@@ -31,7 +32,12 @@ def picture_set(name: str, n: int = 1200, rate_hz: float = 20.0, seed: int = 0) 
     steering = np.clip(np.cumsum(rng.normal(0, 0.05, n)), -1, 1)
     drive = make.bare_drive(name, steering.astype(np.float32), rate_hz=rate_hz)
     pictures = StoredPictures((128 + drift - drift.min()).clip(0, 255).astype(np.uint8), np.arange(n))
-    return PictureSet(drive=drive, pictures=pictures, fingerprint=name)
+    return PictureSet(drive=drive, pictures=pictures, frame_sizes=np.full((len(drive), 2), 8), fingerprint=name)
+
+
+def leak_of(sets: list[PictureSet], split: Split, **options: int) -> Leak:
+    labels = [s.drive.labels["steering"] for s in sets]
+    return measure_leak(sets, split, labels, ScalarTask(Scalar(name="steering")), **options)
 
 
 def with_drive(pictures: PictureSet, **changes: object) -> PictureSet:
@@ -114,7 +120,7 @@ def shuffled(sets: list[PictureSet]) -> Split:
 @pytest.mark.parametrize(("make", "leaks"), [(split_of, False), (shuffled, True)])
 def test_the_leak_figure_tells_a_shuffled_split(make: Callable[[list[PictureSet]], Split], leaks: bool) -> None:
     sets = [picture_set("a")]
-    leak = measure_leak(sets, make(sets), "steering")
+    leak = leak_of(sets, make(sets))
     assert (leak.close_in_time > 0.99) is leaks
     assert (leak.lookup_mae < 0.5 * leak.constant_mae) is leaks
 
@@ -243,10 +249,10 @@ def test_the_look_up_finds_the_picture_that_is_most_alike() -> None:
     thumbs = thumbnails(pictures)
     train, held = np.arange(0, 1400, 2), np.arange(1, 1400, 2)
     nearest = train[(thumbs[held] @ thumbs[train].T).argmax(axis=1)]
-    found = measure_leak(drives, split, "steering")
+    found = leak_of(drives, split)
     assert found.lookup_mae == pytest.approx(np.abs(labels[nearest] - labels[held]).mean())
     assert found.constant_mae == pytest.approx(np.abs(labels[train].mean() - labels[held]).mean())
-    some = measure_leak(drives, split, "steering", limit=10, seed=3)
+    some = leak_of(drives, split, limit=10, seed=3)
     chosen = np.random.default_rng(3).permutation(700)[:10]
     assert some.lookup_mae == pytest.approx(np.abs(labels[nearest[chosen]] - labels[held[chosen]]).mean())
 
@@ -259,7 +265,7 @@ def test_another_exposure_is_the_same_place() -> None:
         pictures=StoredPictures(np.concatenate([base, other, 3 * base + 70]).astype(np.uint8), np.arange(3)),
     )
     split = Split(kind="blocks", train=(np.array([0, 1]),), validation=(np.array([2]),))
-    assert measure_leak([pictures], split, "steering").lookup_mae == 0.0
+    assert leak_of([pictures], split).lookup_mae == 0.0
 
 
 def close(train: list[float], held: list[float]) -> float:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sepilot_train.fit.outputs.classes.metrics import ClassesMetrics
+from sepilot_train.fit.outputs.classes.target import ClassesTarget
 from sepilot_train.fit.outputs.protocol import Metrics, Target
 from sepilot_train.fit.outputs.scalar.metrics import ScalarMetrics
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
@@ -14,10 +16,10 @@ from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 __all__ = ["AnyMetrics", "AnyTarget"]
 
 if TYPE_CHECKING:
-    # Nobody may lean on what one kind alone has, also while there is no other.
+    # Nobody may lean on what one kind alone has.
     AnyTarget = Target
     AnyMetrics = Metrics
 else:
-    # Unions as soon as there is a second; a recipe says which by `kind`, and means the first where it says nothing.
-    AnyTarget = ScalarTarget
-    AnyMetrics = ScalarMetrics
+    # A recipe says which by `kind`, and means the first where it says nothing.
+    AnyTarget = ScalarTarget | ClassesTarget
+    AnyMetrics = ScalarMetrics | ClassesMetrics

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.outputs.protocol import Array, Output
+from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
 from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["Labels", "Metrics", "Motion", "Target", "Told"]
+__all__ = ["Labels", "Metrics", "Motion", "Target", "Told", "losses_of", "parted"]
 
 Labels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Motion:
-    """How augmentation moved pictures sideways, of any shape (...,), and so what is to be said to them.
+    """How augmentation moved pictures, of any shape (...,), and so what is to be said to them.
 
     Attributes:
         sign: -1 where the picture was mirrored, 1 elsewhere, float32.
         turned: how far the car seems turned to the left by the shift of the picture, in label units, float32.
+        vertical: was it flipped top and bottom? bool.
+        matrix: float32 (..., 2, 3): (x, y, 1) of the picture as it was to (x, y) of what it became, both in fractions
+            of its width and height from its left upper corner.
     """
 
     sign: NDArray[np.float32]
     turned: NDArray[np.float32]
+    vertical: NDArray[np.bool_]
+    matrix: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,23 +99,63 @@ class Target(Protocol):
     def sideways(self) -> bool:
         """A mirrored picture asks for the opposite; straight ahead is 0."""
 
+    @property
+    def mixes(self) -> bool:
+        """Half of what is asked of one picture and half of another's is asked of a picture that is half of each."""
+
+    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
+        """With what only the recordings know, such as the names of classes.
+
+        Raises:
+            DriveError: they contradict each other, or the recipe.
+        """
+
     def output(self, name: str, full_scale_deg: float) -> Output:
         """What the contract says of it, for drives of this full scale."""
 
-    def loss_of(self, settings: TrainingSettings) -> Any:
-        """A Keras loss, one number, of labels (batch, 1) and answers (batch, *shape).
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        """What a user should know of the labels (n, ...) before time is spent on them, a line each."""
+
+    def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
+        """By tensor, a Keras loss, one number, of what `wanted` gives and answers (batch, *shape of the tensor).
 
         `settings` are meant where the output names none.
         """
 
     def moved(self, labels: Labels, motion: Motion) -> Labels:
-        """The labels (...,) of pictures that augmentation moved so."""
+        """The labels (..., *shape of one) of pictures that augmentation moved so."""
+
+    def wanted(self, name: str, labels: Labels) -> Mapping[str, Labels]:
+        """By tensor, labels (batch, ...) as its loss takes them."""
+
+    def taught(self, name: str, said: Mapping[str, Labels]) -> Mapping[str, Labels]:
+        """By tensor, another net's answers (batch, *shape of the tensor) as the loss takes labels."""
 
     def mae(self, labels: Labels, answers: Labels) -> float:
         """Mean error of answers (n, *shape), in label units."""
 
     def metrics(self, labels: Labels, answers: Labels, constant: Any) -> Metrics:
-        """Answers (n, *shape) beside labels (n,) that they were not trained on; `constant`: `OutputTask.constant`."""
+        """Answers (n, *shape) beside labels (n, ...) not trained on; `constant`: `OutputTask.constant`."""
 
     def plots(self, labels: Array, answers: Array, metrics: Any, output: Any) -> Sequence[Plot]:
         """The figures of held-out frames; `metrics` and `output` are this target's own."""
+
+
+def losses_of(targets: Mapping[str, Target], settings: TrainingSettings) -> tuple[dict[str, Any], dict[str, float]]:
+    """The losses of all outputs by tensor, and the weight of each."""
+    losses, weights = dict[str, Any](), dict[str, float]()
+    for name, target in targets.items():
+        own = target.losses(name, settings)
+        losses |= own
+        weights |= dict.fromkeys(own, target.weight)
+    return losses, weights
+
+
+def parted(answers: Array, output: Output) -> dict[str, Array]:
+    """Answers (n, *shape), or (n,), by tensor: the reverse of `joined`."""
+    flat, found, start = answers.reshape(len(answers), -1), dict[str, Array](), 0
+    for name, shape in sorted(output.tensors.items()):
+        size = math.prod(shape)
+        found[name] = flat[:, start : start + size].reshape(len(answers), *shape)
+        start += size
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -53,6 +54,10 @@ class Scalar:
     def shape(self) -> tuple[int, ...]:
         """Of one answer."""
         return (1,)
+
+    @property
+    def tensors(self) -> Mapping[str, tuple[int, ...]]:
+        return {self.name: self.shape}
 
     @property
     def magnitude(self) -> float:

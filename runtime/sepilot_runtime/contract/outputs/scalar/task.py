@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
-from sepilot_runtime.contract.outputs.protocol import Array, Box, Color, Evidence, GateRule
+from sepilot_runtime.base.bootstrap import Interval
+from sepilot_runtime.contract.outputs.increase import increase, increase_fault, increase_remark
+from sepilot_runtime.contract.outputs.protocol import Array, Box, Color, Evidence, GateRule, Tail, Window
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.outputs.units import mark_of
 
@@ -35,11 +37,28 @@ class ScalarTask:
             return self._low
         return self._high if value > self._high else value
 
+    has_places = False
+
+    def in_frame(self, value: float, window: Window) -> float:
+        return value
+
+    def labels(self, recorded: Array, names: Sequence[str], windows: Values) -> NDArray[np.float32]:
+        return np.asarray(recorded, np.float32)
+
+    def known(self, labels: Array) -> NDArray[np.bool_]:
+        return np.asarray(np.isfinite(labels))
+
+    def deviation(self, a: Array, b: Array) -> Values:
+        return np.asarray(np.abs(_column(a) - _column(b)))
+
     def distance(self, a: Array, b: Array) -> Values:
         return np.abs(self._clipped(a) - self._clipped(b)) * self.output.scale
 
     def error(self, said: Array, label: Array) -> Values:
         return np.abs(self._clipped(said) - _column(label))
+
+    def label_error(self, said: Array, label: Array) -> Values:
+        return np.asarray(np.abs(_column(said) - _column(label)))
 
     def constant(self, labels: Array) -> float:
         """Their mean."""
@@ -70,16 +89,19 @@ class ScalarTask:
             return ""
         return f"to different sides, both by more than {self._dead_band * self.output.scale:g}{mark_of(self.output)}"
 
-    def asked(self, labels: Array) -> tuple[float, float]:
+    def asked(self, labels: Array) -> Mapping[str, tuple[float, float]]:
         known = labels[np.isfinite(labels)].clip(self._low, self._high)
-        return float(known.min(initial=0.0)), float(known.max(initial=0.0))
+        return {self.output.name: (float(known.min(initial=0.0)), float(known.max(initial=0.0)))}
 
-    def tails(self, said: Array, label: Array | None) -> list[NDArray[np.int64]]:
-        """From the lowest answer, from the highest, from the largest label to either side."""
-        keys = [_column(said), -_column(said)]
+    def ordered(self, said: Array) -> NDArray[np.int64]:
+        return np.argsort(_column(said), kind="stable")
+
+    def tails(self, said: Array, label: Array | None) -> list[Tail]:
+        """The lowest answers, the highest, the largest labels to either side."""
+        keys = [("lowest prediction", 0.13, _column(said)), ("highest prediction", 0.13, -_column(said))]
         if label is not None:
-            keys.append(-np.abs(np.nan_to_num(_column(label))))
-        return [np.argsort(key, kind="stable") for key in keys]
+            keys.append(("largest label", 0.06, -np.abs(np.nan_to_num(_column(label)))))
+        return [Tail(reason=why, share=share, order=np.argsort(key, kind="stable")) for why, share, key in keys]
 
     def words(self, value: float) -> str:
         from sepilot_runtime.contract.outputs.scalar.drawing import words
@@ -97,10 +119,13 @@ class ScalarTask:
         sides = (GateRule(name="sign_flips", figure=self._sign_flips, fault=self._flip_fault),)
         return (
             GateRule(name="max_error", figure=self._max_error, fault=self._error_fault),
-            GateRule(name="mae_increase", figure=self._increase, fault=_increase_fault, remark=_increase_remark),
+            GateRule(
+                name="mae_increase", figure=self._increase, fault=increase_fault("task MAE"),
+                remark=increase_remark("task MAE"),
+            ),
             *(sides if self._low < 0 < self._high else ()),
             GateRule(name="saturated", figure=self._saturated, fault=self._saturation_fault),
-        )
+        )  # fmt: skip
 
     def _clipped(self, values: Array) -> Values:
         return np.clip(_column(values), self._low, self._high)
@@ -115,16 +140,7 @@ class ScalarTask:
         return f"max error {error:.4g} {unit}, at most {allowed:.4g} ({limit:g} of full scale) allowed"
 
     def _increase(self, found: Evidence) -> Interval | None:
-        """How much larger the task's error is than the training model's, paired; None without labels.
-
-        The difference of two errors on the same frame varies far less than either.
-        """
-        label = _column(found.labels)
-        known = np.isfinite(label)
-        if not known.any():
-            return None
-        ours, theirs = (self.error(_column(v)[known], label[known]) for v in (found.said, found.expected))
-        return paired_bootstrap_mean(ours - theirs, [d for d, k in zip(found.drives, known, strict=True) if k])
+        return increase(self, found)
 
     def _sign_flips(self, found: Evidence) -> float:
         return int(self.contrary(found.said, found.expected).sum())
@@ -172,26 +188,3 @@ def coefficient_of_determination(labels: Values, said: Values) -> float | None:
 def _column(values: Array) -> Values:
     """(n,) float64 of (n,) or (n, 1)."""
     return np.asarray(values, np.float64).reshape(len(values))
-
-
-def _increase_fault(increase: Interval | None, limit: float, _frames: int) -> str:
-    """The task's error must stay below its limit with the whole of its interval.
-
-    Where the frames are too few for that, only an interval that lies above the limit altogether counts.
-    """
-    if increase is None or (increase.high if _can_tell(increase, limit) else increase.low) <= limit:
-        return ""
-    return (
-        f"task MAE {increase.mean:+.5f}, 95 % within {increase.low:+.5f} to {increase.high:+.5f}, {limit:+.5f} allowed"
-    )
-
-
-def _increase_remark(increase: Interval | None, limit: float) -> str:
-    if increase is None or _can_tell(increase, limit):
-        return ""
-    return "too few held-out frames to judge the change of the task MAE; judged by the errors of single frames"
-
-
-def _can_tell(increase: Interval, limit: float) -> bool:
-    """Is the interval narrow enough for the limit: would a file that costs nothing pass?"""
-    return increase.high - increase.low <= limit

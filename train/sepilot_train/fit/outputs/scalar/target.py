@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.contract.outputs.protocol import Array
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
+from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
 from sepilot_train.base.ranges import require_in
 from sepilot_train.fit.outputs.protocol import Labels, Motion
@@ -37,6 +39,7 @@ class ScalarTarget:
     """
 
     kind: ClassVar[Literal["scalar"]] = "scalar"
+    mixes: ClassVar[bool] = True
 
     label: str = ""
     unit: str = ""
@@ -65,16 +68,28 @@ class ScalarTarget:
         scale = self.scale if self.scale is not None else full_scale_deg if self.unit == "deg" else 1.0
         return Scalar(name=name, unit=self.unit, scale=scale, low=self.low, high=self.high, positive=self.positive)
 
-    def loss_of(self, settings: TrainingSettings) -> Any:
+    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
+        return self
+
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        return ()
+
+    def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         import keras
 
-        name = self.loss or settings.loss
-        if name == "huber":
-            return keras.losses.Huber(delta=settings.huber_delta)
-        return keras.losses.MeanSquaredError() if name == "mse" else keras.losses.MeanAbsoluteError()
+        said = self.loss or settings.loss
+        if said == "huber":
+            return {name: keras.losses.Huber(delta=settings.huber_delta)}
+        return {name: keras.losses.MeanSquaredError() if said == "mse" else keras.losses.MeanAbsoluteError()}
 
     def moved(self, labels: Labels, motion: Motion) -> Labels:
         return labels * motion.sign + motion.turned if self.sideways else labels
+
+    def wanted(self, name: str, labels: Labels) -> Mapping[str, Labels]:
+        return {name: labels[:, None]}
+
+    def taught(self, name: str, said: Mapping[str, Labels]) -> Mapping[str, Labels]:
+        return said
 
     def mae(self, labels: Labels, answers: Labels) -> float:
         return float(np.mean(np.abs(labels - answers)))
