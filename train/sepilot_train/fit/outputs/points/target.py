@@ -96,6 +96,15 @@ class PointsTarget:
             normalize_by=self.normalize_by or ("box" if len(self._names) > 2 else "picture"),
         )
 
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        """Points that one side never shows."""
+        shown = [visible(labels).any(axis=0) for labels in (train, validation)]
+        return [
+            f"{', '.join(n for n, s in zip(self._names, seen, strict=True) if not s)[:200]}: in no picture {what}"
+            for seen, what in zip(shown, ("to train on", "to judge on"), strict=True)
+            if not seen.all()
+        ]
+
     def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         from sepilot_train.fit.outputs.points.loss import Presence, Wing
 
