@@ -156,7 +156,7 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
         ids=np.array([frame.id for frame in seen], np.int64),
         times_s=np.array([frame.time_s for frame in seen]),
         said={o.name: _said(o, sides, np.array([frame.labels.get(o.name, np.nan) for frame in seen])) for o in outputs},
-        latency_us=np.array([[p.preprocess_us + p.infer_us for p in side] for side in sides]),
+        latency_us=np.array([[p.total_us for p in side] for side in sides]),
     )
 
 

@@ -62,7 +62,7 @@ def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[
             "time_s": round(step.frame.time_s, 2),
             "deg": round(step.prediction.in_unit(STEERING), 2) if step.prediction else None,
             "recorded": step.frame.labels.get(STEERING),
-            "steers": step.state.steers,
+            "steers": step.state.answers,
             "further": _further(step.prediction) if step.prediction else "",
         },
     }

@@ -42,7 +42,7 @@ class Feeder:
             stopped = self._site.control.stopped
             state, reason = (State.STOPPED, stopped) if stopped else (self.state, self.reason)
             if not self.silent:
-                steering = 0.36 if state.steers else 0.0
+                steering = 0.36 if state.answers else 0.0
                 self._site.page.sink.write(step_of(number, steering, state=state, reason=reason, throttle=0.25))
 
 

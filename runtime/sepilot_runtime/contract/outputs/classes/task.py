@@ -118,6 +118,10 @@ class ClassesTask:
             Tail(reason="least sure", share=0.16, order=np.argsort(sure, kind="stable")),
         ]
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        mine = self._of(said)[0]
+        return [(self.output.names[place], float(mine[place])) for place in np.argsort(-mine, kind="stable").tolist()]
+
     def words(self, value: Any) -> str:
         """Of an answer "stop 97 %", of a label "stop"."""
         if not isinstance(value, Mapping):
@@ -129,6 +133,9 @@ class ClassesTask:
 
         wrong = recorded is not None and np.isfinite(recorded) and self.words(recorded) != value["class"]
         draw_probability(canvas, value["probability"], box, color, wrong=bool(wrong))
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        """The whole picture is of a class."""
 
     def gates(self) -> tuple[GateRule, ...]:
         return (
