@@ -128,8 +128,8 @@ def _served(
     return page.serving(
         Watched(
             pilot=models.driving, control=control, lost=lambda: source.lost, outputs=sinks,
-            supervised=source.info.live, recorder=request.record is not None, horizon=request.horizon,
-            deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(request, source),
+            supervised=source.info.live and not request.shows, recorder=request.record is not None,
+            horizon=request.horizon, deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(request, source),
         )
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from sepilot_runtime.base.errors import UsageError
@@ -54,6 +54,10 @@ A recording gives one line per frame, a camera also lines without one; its last 
 
 FOR_CARS = ("to", "record", "horizon", "car")
 """Fields that mean nothing where no car is driven."""
+
+
+UNRELATED = "limits.max_brightness_step=255"
+"""Pictures of a set, or of whatever a camera is pointed at, need not follow upon one another as those of a road do."""
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -169,7 +173,7 @@ def run_request(argv: Sequence[str]) -> DriveRequest:
     for text in request.overrides:
         if not text.startswith("limits."):
             raise UsageError(f"--set {text}: a limit expected, as in limits.max_novelty=off; no car is driven")
-    return request
+    return replace(request, overrides=(UNRELATED, *request.overrides))
 
 
 def _always(value: bool) -> Part:

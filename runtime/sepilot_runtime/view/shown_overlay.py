@@ -11,11 +11,11 @@ import numpy as np
 from sepilot_runtime.base.latency import RollingLatency
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_runtime.contract.outputs.protocol import OutputTask
 from sepilot_runtime.contract.window import window_of
+from sepilot_runtime.drive.said import Said, said_of
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Pilot, Prediction
-from sepilot_runtime.source.labels import label_of, recorded_value
+from sepilot_runtime.source.labels import label_of
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import drawing
 from sepilot_runtime.view.drawing import ALARM, INK, MODEL_COLOR, QUIET, RECORDED_COLOR, SOFT, Canvas
@@ -64,8 +64,8 @@ class ShownOverlay:
         self._draw_head(panel, frame)
         draw_seen(panel, self._pilot.picture_of(frame.image), (MARGIN - 2, 156), left=True)
         top = CARD_TOP
-        for task in self._tasks:
-            top += self._draw_card(panel, top, task, frame, prediction) + CARD_GAP
+        for said in said_of(frame, prediction, self._pilot.contract.picture):
+            top += self._draw_card(panel, top, said, prediction) + CARD_GAP
         return np.concatenate([view, panel], axis=1)
 
     def _draw_places(self, view: Canvas, frame: Frame, prediction: Prediction) -> None:
@@ -97,46 +97,39 @@ class ShownOverlay:
             drawing.text(panel, name, (x, 120), size=15, color=SOFT)
             x += drawing.text_width(name, size=15) + 18
 
-    def _draw_card(self, panel: Canvas, top: int, task: OutputTask, frame: Frame, prediction: Prediction) -> int:
+    def _draw_card(self, panel: Canvas, top: int, said: Said, prediction: Prediction) -> int:
         """One output; its height. One for which there is no room is left out."""
-        output, value = task.output, prediction.values[task.output.name]
-        rivals = task.ranked(prediction.said(output.name))[1 : 1 + MOST_RIVALS]
-        recorded, label = recorded_value(frame, output), label_of(frame, output, self._pilot.contract.picture)
-        height = 96 + ROW * len(rivals) + (ROW + 6) * (recorded is not None)
+        task, name = said.task, said.task.output.name
+        rivals = task.ranked(prediction.said(name))[1 : 1 + MOST_RIVALS]
+        height = 96 + ROW * len(rivals) + (ROW + 6) * (said.recorded is not None)
         if top + height > CANVAS_HEIGHT - 8:
             return 0
         x, room = MARGIN + 8, PANEL - 2 * MARGIN - 16
         drawing.card(panel, (MARGIN - 8, top, PANEL - 2 * MARGIN + 16, height), radius=12, color=INK, opacity=0.9)
-        drawing.text(panel, output.name, (x, top + 24), size=14, color=QUIET)
-        _fitted(panel, task.words(value), (x, top + 58), room, size=28, weight=650)
-        task.draw(panel, value, (x, top + 72, room, 8), MODEL_COLOR)
+        drawing.text(panel, name, (x, top + 24), size=14, color=QUIET)
+        _fitted(panel, said.words, (x, top + 58), room, size=28, weight=650)
+        task.draw(panel, prediction.values[name], (x, top + 72, room, 8), MODEL_COLOR)
         row = top + 92
         for words, share in rivals:
-            drawing.text(panel, words, (x, row + 17), size=15, color=SOFT)
-            drawing.text(panel, f"{share:.0%}", (x + room, row + 17), size=15, color=QUIET, align="right")
-            cv2.line(panel, (x + room // 2, row + 12), (x + room - 44, row + 12), GROOVE, 1, cv2.LINE_AA)
-            end = x + room // 2 + round(share * (room - 44 - room // 2))
-            cv2.line(panel, (x + room // 2, row + 12), (end, row + 12), QUIET, 3)
+            _draw_rival(panel, words, share, (x, row), room)
             row += ROW
-        if recorded is not None:
-            wrong = _wrong(task, prediction, label)
-            words = recorded if isinstance(recorded, str) else task.words(recorded)
-            color = ALARM if wrong else RECORDED_COLOR
-            _fitted(
-                panel, f"recorded: {words}", (x, row + 22), room, size=17, weight=600 if wrong else 400, color=color
-            )
-            if wrong:
-                frame_box = (MARGIN - 8, top), (PANEL - MARGIN + 7, top + height - 1)
-                cv2.rectangle(panel, *frame_box, ALARM, 2, cv2.LINE_AA)
+        if said.recorded is not None:
+            color, weight = (ALARM, 600) if said.wrong else (RECORDED_COLOR, 400)
+            _fitted(panel, f"recorded: {said.recorded}", (x, row + 22), room, size=17, weight=weight, color=color)
+        if said.wrong:
+            corners = (MARGIN - 8, top), (PANEL - MARGIN + 7, top + height - 1)
+            cv2.rectangle(panel, *corners, ALARM, 2, cv2.LINE_AA)
         return height
 
 
-def _wrong(task: OutputTask, prediction: Prediction, label: object) -> bool:
-    """Whether the answer names another thing than was recorded, where both are things with names."""
-    if label is None or task.ends == ("left", "right") or isinstance(prediction.values[task.output.name], float):
-        return False
-    error = task.error(prediction.said(task.output.name), np.asarray([label], np.float32))[0]
-    return bool(error >= 1)
+def _draw_rival(panel: Canvas, words: str, share: float, at: tuple[int, int], room: int) -> None:
+    """What else it could be, with a thin bar."""
+    x, row = at
+    begin, end = x + room // 2, x + room - 44
+    _fitted(panel, words, (x, row + 17), begin - x - 10, size=15, color=SOFT)
+    drawing.text(panel, f"{share:.0%}", (x + room, row + 17), size=15, color=QUIET, align="right")
+    cv2.line(panel, (begin, row + 12), (end, row + 12), GROOVE, 1, cv2.LINE_AA)
+    cv2.line(panel, (begin, row + 12), (begin + round(share * (end - begin)), row + 12), QUIET, 3)
 
 
 def _fitted(
