@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.contract import METADATA_KEY, Contract, Picture, Provenance, Scalar, golden_from
+from sepilot_runtime.contract.outputs.classes.output import Classes
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal, signed_bytes, with_signature
 from sepilot_runtime.engine.pilot import Prediction
@@ -308,6 +309,44 @@ def write_onnx(
     if text is None:
         text = contract.to_json()
     helper.set_model_props(model, _metadata(text))
+    path.write_bytes(seal(model.SerializeToString(deterministic=True)))
+    return path
+
+
+CLASSES = Classes(name="class", names=("left", "right"))
+"""Of the brighter side of a picture."""
+
+SURENESS = 8.0
+
+
+def classes_contract(**changes: Any) -> Contract:
+    """Of the file of `write_classes`."""
+    golden = tuple(
+        golden_from(frame, {"class": [SURENESS * sign * steering_of(picture_of(frame, PICTURE)) for sign in (-1, 1)]})
+        for frame in frames(2, seed=7)
+    )
+    changes = {"outputs": (CLASSES,), "golden": golden, "tolerance": {"class": 1e-3}, **changes}
+    return dataclasses.replace(contract_of(golden=0), **changes)
+
+
+def write_classes(path: Path, contract: Contract | None = None) -> Path:
+    """Write as .onnx what says of a picture which of its sides is the brighter one: the ramp, with either sign."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights, signs = weights_of(PICTURE).reshape(-1, 1), SURENESS * np.array([[-1.0, 1.0]], np.float32)
+    constants = {"target": np.array([1, -1], np.int64), "w": weights @ signs, "b": BIAS * signs[0]}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["image", "target"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w", "b"], ["class"]),
+        ],
+        "sides",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, *PICTURE.shape])],
+        [helper.make_tensor_value_info("class", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, _metadata((contract or classes_contract()).to_json()))
     path.write_bytes(seal(model.SerializeToString(deterministic=True)))
     return path
 

@@ -195,7 +195,8 @@ class _LiveDrive:
             lateness = self._supervisor.lateness(late)
             if lateness.level > verdict.level:
                 verdict = lateness
-            if verdict.level is Level.GOOD and gap > 0.75 * self._limits.max_gap_periods:
+            odd = self._actuator.obeyed and gap > 0.75 * self._limits.max_gap_periods
+            if verdict.level is Level.GOOD and odd:
                 verdict = Verdict(Level.ODD, "after a gap")
         if self.delivery.verdict.level > verdict.level:
             verdict = self.delivery.verdict

@@ -43,7 +43,7 @@ def draw_sheet(explanation: Explanation, pilot: Pilot, occlusion: Occlusion, whe
     dark = "; dark: cut off before the model" if _cuts(pilot) else ""
     drawing.text(
         head,
-        f"orange: what is there moves it {up}; blue: {down}{dark}",
+        f"what is there moves the answer, orange: {up}; blue: {down}{dark}",
         (contact_sheet.MARGIN, 90),
         size=15,
         color=SOFT,
