@@ -201,14 +201,15 @@ class Overlay:
         """Whatever else the model says, from the trace upwards, each as its kind is drawn."""
         x, y, width, _ = layout.trace
         for row, (name, task) in enumerate(self._others.items()):
-            value, top = prediction.values.get(name), y - 70 - 44 * row
-            if value is None:
+            top = y - 70 - 44 * row
+            if (value := prediction.values.get(name)) is None:
                 continue
+            drawn = task.decode(prediction.said(name)[0]) if task.has_places else value
             drawing.card(canvas, (x - 12, top - 8, width + 24, 40), radius=10, color=INK, opacity=0.5)
             drawing.text(canvas, name, (x, top + 18), size=14, color=QUIET)
             drawing.text(canvas, task.words(value), (x + width, top + 18), size=15, weight=600, align="right")
             box = (x + width // 3, top + 9, width // 3, 8)
-            task.draw(canvas, value, box, MODEL_COLOR, label_of(frame, task.output))
+            task.draw(canvas, drawn, box, MODEL_COLOR, label_of(frame, task.output))
 
 
 def _layout(width: int) -> _Layout:

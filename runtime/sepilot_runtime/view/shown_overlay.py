@@ -108,7 +108,9 @@ class ShownOverlay:
         drawing.card(panel, (MARGIN - 8, top, PANEL - 2 * MARGIN + 16, height), radius=12, color=INK, opacity=0.9)
         drawing.text(panel, name, (x, top + 24), size=14, color=QUIET)
         _fitted(panel, said.words, (x, top + 58), room, size=28, weight=650)
-        task.draw(panel, prediction.values[name], (x, top + 72, room, 8), MODEL_COLOR)
+        # A gauge shows places in the picture, wherever that lies in the frame.
+        value = task.decode(prediction.said(name)[0]) if task.has_places else prediction.values[name]
+        task.draw(panel, value, (x, top + 72, room, 8), MODEL_COLOR)
         row = top + 92
         for words, share in rivals:
             _draw_rival(panel, words, share, (x, row), room)
