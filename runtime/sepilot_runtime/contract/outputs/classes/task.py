@@ -46,9 +46,12 @@ class ClassesTask:
 
     def decode(self, raw: NDArray[np.float32]) -> dict[str, Any]:
         """{"class": its name, None where it is below `reject_below`; "probability": of the most probable one}."""
-        said = self._of(raw.reshape(1, -1))[0]
-        best = int(said.argmax())
-        sure = float(said[best])
+        numbers = raw.reshape(-1).astype(np.float64)
+        best = int(numbers.argmax())
+        sure = float(numbers[best])
+        if self.output.gives == "logits":
+            # The best one's share of the softmax alone, as this runs for every frame.
+            sure = 1.0 / float(np.exp(numbers - sure).sum())
         return {"class": self.output.names[best] if sure >= self.output.reject_below else None, "probability": sure}
 
     def in_frame(self, value: Any, window: Window) -> Any:
