@@ -330,24 +330,19 @@ def classes_contract(**changes: Any) -> Contract:
 
 
 def write_classes(path: Path, contract: Contract | None = None) -> Path:
-    """Write as .onnx what says of a picture which of its sides is the brighter one: the ramp, with either sign."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights, signs = weights_of(PICTURE).reshape(-1, 1), SURENESS * np.array([[-1.0, 1.0]], np.float32)
-    constants = {"target": np.array([1, -1], np.int64), "w": weights @ signs, "b": BIAS * signs[0]}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Reshape", ["image", "target"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "w", "b"], ["class"]),
-        ],
-        "sides",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, *PICTURE.shape])],
-        [helper.make_tensor_value_info("class", TensorProto.FLOAT, [1, 2])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, _metadata((contract or classes_contract()).to_json()))
-    path.write_bytes(seal(model.SerializeToString(deterministic=True)))
+    """Write as .tflite what says of a picture which of its sides is the brighter one: the ramp, with either sign."""
+    signs = SURENESS * np.array([[-1.0], [1.0]], np.float32)
+    weights, graph = signs * weights_of(PICTURE).reshape(1, -1), _Graph()
+    image = graph.tensor("serve_image:0", [1, *PICTURE.shape], "FLOAT32")
+    flat = graph.tensor("flat", [1, weights.shape[1]], "FLOAT32")
+    target = graph.tensor("target", [2], "INT32", data=np.array([1, -1], np.int32))
+    graph.reshape(image, target, flat)
+    w = graph.tensor("w", list(weights.shape), "FLOAT32", data=weights)
+    b = graph.tensor("b", [2], "FLOAT32", data=BIAS * signs[:, 0])
+    answer = graph.tensor("out:0", [1, 2], "FLOAT32")
+    graph.fully_connected(flat, w, b, answer)
+    metadata = _metadata((contract or classes_contract()).to_json())
+    path.write_bytes(seal(graph.finish({"image": image}, {"class": answer}, metadata)))
     return path
 
 

@@ -48,7 +48,7 @@ def test_the_table_fits_a_terminal(files: list[str], capsys: pytest.CaptureFixtu
 
 def test_decoding_has_a_column_where_it_takes_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a file of classes, which runs from a cold start as well; a steering file has none."""
-    classes = write_classes(tmp_path / "a-name-that-is-longer-than-its-column.onnx")
+    classes = write_classes(tmp_path / "a-name-that-is-longer-than-its-column.tflite")
     assert cli.main(["bench", str(classes), "--rounds", "2", "--calls", "5", "--cold-starts", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     head = next(line for line in lines if " prep infer " in line)

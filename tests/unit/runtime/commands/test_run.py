@@ -15,7 +15,7 @@ from sepilot_runtime import cli
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_classes(tmp_path_factory.mktemp("model") / "sides.onnx")
+    return write_classes(tmp_path_factory.mktemp("model") / "sides.tflite")
 
 
 @pytest.fixture(scope="module")
