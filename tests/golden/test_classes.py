@@ -85,7 +85,7 @@ def test_files_pass_their_own_gates_and_answer_by_name(exported: Path) -> None:
     files = json.loads((exported / "check.json").read_text())["files"]
     assert [row["format"] for row in files] == FORMATS.split(",")
     for row in files:
-        assert list(row["outputs"]["class"]["limits"]) == ["max_error", "mae_increase", "flips"]
+        assert list(row["outputs"]["class"]["limits"]) == ["p99_error", "mae_increase", "flips"]
     said = load_pilot(next(exported.glob("*int8.tflite"))).predict(class_picture(1, np.random.default_rng(5), (24, 32)))
     assert said.values["class"]["class"] == NAMES[1] and said.values["class"]["probability"] > 0.5
 
