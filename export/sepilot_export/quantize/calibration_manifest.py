@@ -21,8 +21,8 @@ __all__ = ["CalibrationFrame", "ChoiceErrors", "Coverage", "Manifest", "manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFrame:
-    """One frame: why it was taken, and by output its label and a reading of the training model's prediction,
-    in label units."""
+    """One frame: why it was taken, and by output its label, where that is one number, and a reading of the training
+    model's prediction, in label units."""
 
     drive: str
     name: str
@@ -87,7 +87,7 @@ def manifest(
     said = {o.name: task_of(o).reading(predictions[o.name]) / o.scale for o in outputs}
 
     def at(values: Mapping[str, NDArray[np.floating]], i: int) -> dict[str, float]:
-        return {output.name: round(float(values[output.name][i]), 6) for output in outputs}
+        return {o.name: round(float(values[o.name][i]), 6) for o in outputs if values[o.name].ndim == 1}
 
     return Manifest(
         seed=seed,

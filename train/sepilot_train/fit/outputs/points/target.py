@@ -98,7 +98,7 @@ class PointsTarget:
 
     def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
         """Points that one side never shows."""
-        shown = [np.asarray(visible(labels)).any(axis=0).reshape(-1) for labels in (train, validation)]
+        shown = [np.asarray(visible(labels).any(axis=0)) for labels in (train, validation)]
         return [
             f"{', '.join(n for n, s in zip(self._names, seen, strict=True) if not s)[:200]}: in no picture {what}"
             for seen, what in zip(shown, ("to train on", "to judge on"), strict=True)
