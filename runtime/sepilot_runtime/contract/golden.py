@@ -83,9 +83,7 @@ def golden_from(
 
 
 ROUNDED = 256
-"""An answer of more numbers is written with five decimals, a hundredth of what any tolerance asks, in a third of the
-bytes.
-"""
+"""An answer of more numbers is written with five decimals, far finer than any tolerance, in a third of the bytes."""
 
 
 def _numbers(values: ArrayLike) -> tuple[float, ...]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.contract.outputs.boxes.output import Boxes
 
-__all__ = ["LEAST_LEFT", "Slots", "boxes_of", "inside", "iou_matrix", "matched", "moved_by", "shape_iou"]
+__all__ = ["LEAST_LEFT", "Slots", "boxes_of", "inside", "iou_matrix", "matched", "moved_by", "real_boxes",
+           "shape_iou"]  # fmt: skip
 
 Numbers = NDArray[np.floating]
 
@@ -76,6 +77,12 @@ def boxes_of(labels: Numbers) -> NDArray[np.float64]:
     """Boxes (..., 4) of labels (..., 5)."""
     size = labels[..., 3:5]
     return np.concatenate((labels[..., 1:3] - size / 2, size), axis=-1).astype(np.float64)
+
+
+def real_boxes(label: Numbers) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Boxes (m, 4) and places of the classes (m,) of the label (most, 5) of one picture."""
+    real = label[label[:, 0] >= 0]
+    return boxes_of(real), real[:, 0].astype(np.int64)
 
 
 def iou_matrix(a: Numbers, b: Numbers) -> NDArray[np.float64]:

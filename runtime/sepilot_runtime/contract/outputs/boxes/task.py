@@ -20,12 +20,19 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.bootstrap import Interval, paired_bootstrap_mean
 from sepilot_runtime.base.opencv import cv2
-from sepilot_runtime.contract.outputs.boxes.geometry import Slots, boxes_of, inside, matched, shape_iou
+from sepilot_runtime.contract.outputs.boxes.geometry import (
+    Slots,
+    boxes_of,
+    inside,
+    matched,
+    real_boxes,
+    shape_iou,
+)
 from sepilot_runtime.contract.outputs.boxes.output import MOST_CANDIDATES, Boxes
 from sepilot_runtime.contract.outputs.increase import increase, increase_fault, increase_remark
 from sepilot_runtime.contract.outputs.protocol import Array, Box, Color, Evidence, GateRule, Tail, Window
 
-__all__ = ["BoxesTask", "Found"]
+__all__ = ["RIGHT", "BoxesTask", "Found"]
 
 Values = NDArray[np.float64]
 
@@ -159,7 +166,7 @@ class BoxesTask:
         return self._errors([(found.boxes, found.places) for found in answers], label)
 
     def label_error(self, said: Array, label: Array) -> Values:
-        wrong = self._errors([_there(one) for one in said], label)
+        wrong = self._errors([real_boxes(one) for one in said], label)
         wrong[~self.known(said)] = np.nan
         return np.asarray(wrong)
 
@@ -243,7 +250,7 @@ class BoxesTask:
         wrong = np.full(len(label), np.nan)
         for i in np.flatnonzero(self.known(label)).tolist():
             boxes, places = answers[i]
-            there, classes = _there(label[i])
+            there, classes = real_boxes(label[i])
             right = int((matched(boxes, places, there, classes, RIGHT) >= 0).sum())
             both = len(places) + len(classes)
             wrong[i] = 1 - 2 * right / both if both else 0.0
@@ -273,12 +280,6 @@ class BoxesTask:
             all_[i] = len(there.places)
             missing[i] = all_[i] - (again >= 0).sum()
         return missing, all_
-
-
-def _there(label: Array) -> tuple[Values, NDArray[np.int64]]:
-    """Boxes (m, 4) and classes (m,) of the label (most, 5) of one picture."""
-    real = label[label[:, 0] >= 0]
-    return boxes_of(real), real[:, 0].astype(np.int64)
 
 
 def _sigmoid(scores: Array) -> Values:
