@@ -26,6 +26,7 @@ from sepilot_train.fit.data import Batches
 from sepilot_train.fit.outputs.protocol import Target, parted
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
+from sepilot_train.fit.settings import stated as stated_settings
 
 Arrays = list[NDArray[Any]]
 
@@ -53,6 +54,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         model: Any,
         net: Any,
         data: Batches,
+        train: FrameSet,
         validation: FrameSet,
         targets: Mapping[str, Target],
         settings: TrainingSettings,
@@ -67,6 +69,8 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._outputs = {name: target.output(name, 1.0) for name, target in targets.items()}
         self._data = data
         self._validation = validation
+        judged = min(settings.training_frames_judged, len(train))
+        self._of_training = train.take(np.linspace(0, len(train) - 1, judged).astype(np.int64))
         self._settings = settings
         self._workdir = workdir
         self._on_epoch = on_epoch
@@ -75,7 +79,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._started = 0.0
         self._board = _tensorboard(workdir)
         self._identity = {
-            "settings": asdict(settings),
+            "settings": stated_settings(settings),
             "augmentation": stated(augmentation),
             "frames": [len(data), len(validation)],
             "shapes": [list(variable.shape) for variable in net.variables],
@@ -133,14 +137,23 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
             found = [self._losses[tensor](wanted[tensor], answers[tensor]) for tensor in wanted]
             loss[name] = float(sum(float(keras.ops.convert_to_numpy(part)) for part in found))
             mae[name] = target.mae(labels[name], said[name])
+        learned = self._learned()
         if self._settings.ema:
             _assign(self._net.variables, trained)
         total = sum(target.weight * loss[name] for name, target in self._targets.items())
-        row = {"val_loss": total, "val_mae": next(iter(mae.values()))}
+        row = {"val_loss": total, "val_mae": next(iter(mae.values())), **learned}
         if len(loss) > 1:
             row |= {f"val_loss:{name}": value for name, value in loss.items()}
             row |= {f"val_mae:{name}": value for name, value in mae.items()}
         return row
+
+    def _learned(self) -> dict[str, float]:
+        """The first output's error on some of the training frames."""
+        frames = self._of_training
+        if not len(frames):
+            return {}
+        name, target = next(iter(self._targets.items()))
+        return {"train_mae": target.mae(frames.labels[name], predict(self._net, frames.pictures)[name])}
 
     def _judge(self, epoch: int, loss: float) -> None:
         watch, settings = self._watch, self._settings

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_train.models import classifiers, detectors, steering
+from sepilot_train.models import classifiers, detectors, landmarks, steering
 from sepilot_train.models.blocks import STEERING, Shape
 
 __all__ = ["BUILDERS", "EXAMPLES", "build_model"]
@@ -24,6 +24,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "stereo": classifiers.build_stereo,
     "spot": detectors.build_spot,
     "locate": detectors.build_locate,
+    "landmarks": landmarks.build_landmarks,
 }
 
 EXAMPLES: Mapping[str, tuple[Shape, int]] = {
@@ -33,6 +34,7 @@ EXAMPLES: Mapping[str, tuple[Shape, int]] = {
     "wide": ((512, 512, 3), 5),
     "inception": ((64, 64, 3), 10),
     "stereo": ((64, 192, 1), 1),
+    "landmarks": ((96, 96, 1), 136),
 }
 """Of nets beside the steering ones, the picture and the numbers of the one answer that they were made for."""
 

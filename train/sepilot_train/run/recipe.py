@@ -25,6 +25,7 @@ from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.ranges import require_in
+from sepilot_train.fit import settings
 from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
@@ -112,6 +113,12 @@ class Recipe:
             target.output(name, 1.0)
         if self.augmentation.mixup and (solid := [name for name, t in self.targets.items() if not t.mixes]):
             raise RecipeError(f"augmentation.mixup: what {solid[0]} says of two pictures cannot be mixed; 0 expected")
+        flips = self.augmentation.mirror or self.augmentation.flip_vertical
+        if flips and (blind := [name for name, t in self.targets.items() if not t.mirrors]):
+            raise RecipeError(
+                f"augmentation: mirror and flip_vertical of 0 expected, or outputs.{blind[0]}.flip_pairs, the points "
+                "that change places in a mirror ([] for none)"
+            )
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
@@ -147,7 +154,7 @@ class Recipe:
         later where they say nothing, that recipes keep the sum that they had.
         """
         values = {**dataclasses.asdict(self), "outputs": plain(self.outputs)}
-        values["training"]["seed"] = 0
+        values["training"] = {**settings.stated(self.training), "seed": 0}
         values["augmentation"] = stated(self.augmentation)
         if not self.outputs:
             del values["outputs"]

@@ -40,6 +40,7 @@ class ScalarTarget:
     """
 
     kind: ClassVar[Literal["scalar"]] = "scalar"
+    mirrors: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
     label: str = ""
@@ -74,6 +75,9 @@ class ScalarTarget:
 
     def settled(self, name: str, drives: Sequence[Drive], picture: Picture) -> Self:
         return self
+
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        return ()
 
     def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         import keras
