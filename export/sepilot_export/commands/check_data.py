@@ -99,16 +99,16 @@ def _rows(score: OutputScore) -> list[tuple[str, str, str]]:
     figures = score.metrics.figures if score.metrics else {}
     error, constant = score.error, score.constant_error
     alone = score.groups == len(score.labels)
-    drawn = "pictures" if alone else f"{score.groups:,} groups"
+    drawn = "by picture" if alone else f"by {score.groups:,} groups"
     if "accuracy" in figures:  # The error is 0 or 1.
-        interval = f"95 % of {drawn}: {1 - error.high:.1%} to {1 - error.low:.1%}"
-        rows = [("Accuracy", f"{1 - error.mean:.2%}", f"of {len(score.labels):,}, {interval}")]
+        interval = f"95 % within {1 - error.high:.1%} to {1 - error.low:.1%} ({drawn})"
+        rows = [("Accuracy", f"{1 - error.mean:.2%}", f"of {len(score.labels):,}; {interval}")]
         rows.append(("Constant", f"{1 - constant:.2%}", "the most frequent class of these labels, said to all"))
     else:
         size = [f"{value * score.output.scale:.4g}" for value in (error.mean, error.low, error.high, constant)]
         unit = f" {score.output.unit}" if score.output.unit else ""
-        interval = f"95 % of {drawn}: {size[1]} to {size[2]}{unit}"
-        rows = [("Mean error", f"{size[0]}{unit}", f"of {len(score.labels):,}, {interval}")]
+        interval = f"95 % within {size[1]} to {size[2]}{unit} ({drawn})"
+        rows = [("Mean error", f"{size[0]}{unit}", f"of {len(score.labels):,}; {interval}")]
         rows.append(("Constant", f"{size[3]}{unit}", "the best one answer to all of these labels"))
     further = score.metrics.told(score.output) if score.metrics else ()
     return [*rows, *((told.name, told.value, told.remark) for told in further if not told.plain)]
