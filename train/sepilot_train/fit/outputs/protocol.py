@@ -41,11 +41,12 @@ class Motion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A figure for people."""
+    """A figure for people; `plain`: the mean error, or the constant's, which may be told with an interval instead."""
 
     name: str
     value: str
     remark: str
+    plain: bool = False
 
 
 class Metrics(Protocol):
