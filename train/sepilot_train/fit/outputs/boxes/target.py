@@ -57,6 +57,7 @@ class BoxesTarget:
 
     kind: ClassVar[Literal["boxes"]] = "boxes"
     sideways: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
 
     label: str = "boxes"
