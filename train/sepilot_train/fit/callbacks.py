@@ -23,7 +23,7 @@ from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.progress import progress_bar
 from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.data import Batches
-from sepilot_train.fit.outputs.protocol import Target, parted
+from sepilot_train.fit.outputs.protocol import Comparing, Target, parted
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 
@@ -129,9 +129,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         labels, said = self._validation.labels, predict(self._net, self._validation.pictures)
         loss, mae = {}, {}
         for name, target in self._targets.items():
-            wanted, answers = target.wanted(name, labels[name]), parted(said[name], self._outputs[name])
-            found = [self._losses[tensor](wanted[tensor], answers[tensor]) for tensor in wanted]
-            loss[name] = float(sum(float(keras.ops.convert_to_numpy(part)) for part in found))
+            loss[name] = self._loss(name, target, labels[name], said[name])
             mae[name] = target.mae(labels[name], said[name])
         if self._settings.ema:
             _assign(self._net.variables, trained)
@@ -140,7 +138,21 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         if len(loss) > 1:
             row |= {f"val_loss:{name}": value for name, value in loss.items()}
             row |= {f"val_mae:{name}": value for name, value in mae.items()}
-        return row
+        compared = {name: target for name, target in self._targets.items() if isinstance(target, Comparing)}
+        return row | {f"spread:{name}": target.spread(said[name]) for name, target in compared.items()}
+
+    def _loss(self, name: str, target: Target, labels: NDArray[np.float32], said: NDArray[np.float32]) -> float:
+        """Of all validation frames at once; of what is compared within a batch, in batches as the training has them."""
+        parts = [np.arange(len(labels))]
+        if isinstance(target, Comparing):
+            order, size = target.arranged(labels, np.random.default_rng(0)), self._settings.batch_size
+            parts = np.split(order, range(size, len(order), size))
+        total = 0.0
+        for places in parts:
+            wanted, answers = target.wanted(name, labels[places]), parted(said[places], self._outputs[name])
+            found = [self._losses[tensor](wanted[tensor], answers[tensor]) for tensor in wanted]
+            total += len(places) / len(labels) * sum(float(keras.ops.convert_to_numpy(part)) for part in found)
+        return total
 
     def _judge(self, epoch: int, loss: float) -> None:
         watch, settings = self._watch, self._settings

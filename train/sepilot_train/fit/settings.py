@@ -94,7 +94,8 @@ class History:
     """What happened: one row per epoch (`epoch` from 1, `loss`, `val_loss`, `val_mae`, `learning_rate`, `seconds`).
 
     Where there are several outputs, `val_mae` is that of the first, and `loss`, `val_loss` are sums by weight, of which
-    `loss:NAME`, `val_loss:NAME` and `val_mae:NAME` tell the parts, before the weight.
+    `loss:NAME`, `val_loss:NAME` and `val_mae:NAME` tell the parts, before the weight. `spread:NAME` is that of an output
+    whose answers are compared, see `outputs.protocol.Comparing`.
     """
 
     rows: tuple[dict[str, float], ...]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sepilot_runtime.contract.outputs.classes.output import Classes
 from sepilot_runtime.contract.outputs.classes.task import ClassesTask
+from sepilot_runtime.contract.outputs.embedding.output import Embedding
+from sepilot_runtime.contract.outputs.embedding.task import EmbeddingTask
 from sepilot_runtime.contract.outputs.protocol import Output, OutputTask
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
 from sepilot_runtime.contract.outputs.scalar.task import ScalarTask
@@ -16,9 +18,13 @@ __all__ = ["KINDS", "AnyOutput", "Output", "task_of"]
 if TYPE_CHECKING:
     AnyOutput = Output  # Nobody may lean on what one kind alone has.
 else:
-    AnyOutput = Scalar | Classes  # `documents.parse` tells them apart by `kind`.
+    AnyOutput = Scalar | Classes | Embedding  # `documents.parse` tells them apart by `kind`.
 
-KINDS: Mapping[str, Callable[[Any], OutputTask]] = {Scalar.kind: ScalarTask, Classes.kind: ClassesTask}
+KINDS: Mapping[str, Callable[[Any], OutputTask]] = {
+    Scalar.kind: ScalarTask,
+    Classes.kind: ClassesTask,
+    Embedding.kind: EmbeddingTask,
+}
 
 
 def task_of(output: Output) -> OutputTask:
