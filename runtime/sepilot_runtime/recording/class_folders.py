@@ -26,12 +26,12 @@ NOT_PICTURES_ALONE = frozenset(
 
 
 def _find(folder: Folder) -> Iterator[Part]:
-    if any(side_of(name) for name in folder.folders) or folder.with_suffix(NOT_PICTURES_ALONE):
-        return
     inside = [Folder.at(folder.path / name) for name in folder.folders]
-    if any(child.with_suffix(NOT_PICTURES_ALONE) for child in inside):
+    if any(child.with_suffix(NOT_PICTURES_ALONE) for child in [folder, *inside]):
         return
-    if sum(bool(child.with_suffix(IMAGE_SUFFIXES)) for child in inside) > 1:
+    # `train` is a class beside `bus` and a side beside `val`.
+    shown = [child.path.name for child in inside if child.with_suffix(IMAGE_SUFFIXES)]
+    if len(shown) > 1 and not all(map(side_of, shown)):
         yield Part(path=folder.path, files=frozenset())
 
 

@@ -32,7 +32,7 @@ from sepilot_runtime.recording.udacity import find_picture
 
 __all__ = ["COCO", "COCO_BESIDE"]
 
-HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 14
 ANNOTATIONS = "annotations"
 _TABLES = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
 
@@ -112,9 +112,13 @@ class _Reader:
         by_image = self._by_image(images, annotations)
         rows, finder = Rows(root, options), FileFinder(root)
         folders = self._folders(root)
+        taken: set[Path] = set()
         for image in images:
-            if reason := self._take(rows, finder, folders, image, by_image):
+            if reason := self._take(rows, finder, folders, image, by_image, taken):
                 rows.skip(reason)
+        beside = sum(len(Folder.at(place).with_suffix(IMAGE_SUFFIXES)) for place in {path.parent for path in taken})
+        if beside > len(taken):
+            self.tally.note("pictures beside those that are not listed", beside - len(taken))
         name, side = set_of(self._path.parent)
         if root != self._path.parent or not side:
             side = side_in(self._path.stem)
@@ -153,13 +157,9 @@ class _Reader:
         return [*here, *sorted([*top, *deeper], key=stranger)]
 
     def _take(
-        self,
-        rows: Rows,
-        finder: FileFinder,
-        folders: Sequence[str],
-        image: Any,
-        by_image: dict[str, list[dict[str, Any]]],
-    ) -> str:
+        self, rows: Rows, finder: FileFinder, folders: Sequence[str], image: Any,
+        by_image: dict[str, list[dict[str, Any]]], taken: set[Path],
+    ) -> str:  # fmt: skip
         """Why a picture cannot be taken, or ""."""
         name = image.get("file_name") if isinstance(image, dict) else None
         if not isinstance(name, str) or not name:
@@ -169,6 +169,7 @@ class _Reader:
         picture = find_picture(finder, name, folders)
         if picture is None:
             return "missing image"
+        taken.add(picture)
         size = labelled_size(picture, (_number(image.get("height")), _number(image.get("width"))))
         if isinstance(size, str):
             return size

@@ -57,6 +57,8 @@ def _find(folder: Folder) -> Iterator[Part]:
 def _read(path: Path, options: ReaderOptions) -> list[Drive]:
     """Raises DriveError: no column of what is asked for, a unit that cannot be told, or no usable row."""
     table = open_table(path)
+    if options.csv_class and not options.asks("class"):
+        options = options.wishing([*options.wished, "class"])
     beside = _beside(table, options)
     rows, tally = Rows(path.parent, options), Tally(path)
     values, notes = _values(table, beside, options, rows.further)
@@ -179,22 +181,23 @@ def _beside(table: Table, options: ReaderOptions) -> _Beside:
     steered = bool(options.csv_steering or table.named(STEERING))
     by_class = options.csv_class or (table.named(CLASS) if options.asks("class") else None)
     points = _point_columns(table) if options.asks("points") or not (steered or by_class) else {}
+    # The rows of a recording follow each other in time, and are parted by it where nothing else is said.
+    by_group = options.csv_group or (None if steered else table.named(GROUP))
+    column = table.pick(by_group, GROUP, "--csv-group") if by_group else ""
+    groups = tuple(table.columns[column]) if column else ()
     if not (by_class or points):
         if not steered and "class" in options.labels:
             table.pick("", CLASS, "--csv-class")
-        if not steered and (column := table.named(CLASS)):
+        if not steered and (found := table.named(CLASS)):
             raise DriveError(
-                f"{table.path}: no column of the steering among {', '.join(table.columns)}; read {column!r} as classes "
+                f"{table.path}: no column of the steering among {', '.join(table.columns)}; read {found!r} as classes "
                 "with --label class, or name the steering with --csv-steering"
             )
-        return _Beside(steered=True)
+        return _Beside(steered=True, groups=groups, group_column=column)
     cells = table.columns[table.pick(by_class, CLASS, "--csv-class")] if by_class else []
     classes = in_order([cell for cell in cells if cell])
     require_apart(table.path, classes)
     place = {name: float(i) for i, name in enumerate(classes)}
-    # The rows of a recording follow each other in time, and are parted by it where nothing else is said.
-    by_group = options.csv_group or (None if steered else table.named(GROUP))
-    column = table.pick(by_group, GROUP, "--csv-group") if by_group else ""
     numbers = np.array([[table.numbers(column) for column in pair] for pair in points.values()])  # (points, 2, rows)
     return _Beside(
         steered=steered,
@@ -203,7 +206,7 @@ def _beside(table: Table, options: ReaderOptions) -> _Beside:
         names=tuple(points),
         points=numbers.transpose(2, 0, 1) if points else None,
         in_fractions=bool(points) and float(np.nan_to_num(numbers).max()) <= 1.0,
-        groups=tuple(table.columns[column]) if column else (),
+        groups=groups,
         group_column=column,
     )
 

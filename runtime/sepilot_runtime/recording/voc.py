@@ -75,9 +75,8 @@ def _read_beside(path: Path, options: ReaderOptions) -> list[Drive]:
     folder = Folder.at(path)
     annotations = _annotations(path, folder)
     name, side = set_of(path)
-    stems = {**annotations, **dict.fromkeys(Path(file).stem for file in folder.with_suffix(IMAGE_SUFFIXES))}
     reader = _Reader(path, [folder], annotations, options)
-    return [reader.drive(sorted(stems, key=lambda stem: natural_key(Path(stem))), name, side)]
+    return [reader.drive(reader.stems(), name, side)]
 
 
 def _read(path: Path, options: ReaderOptions) -> list[Drive]:
@@ -90,7 +89,7 @@ def _read(path: Path, options: ReaderOptions) -> list[Drive]:
     name, side = set_of(path)
     lists, notes = _lists(path / "ImageSets" / "Main", set(annotations))
     if not lists:
-        return [reader.drive(sorted(annotations, key=lambda stem: natural_key(Path(stem))), name, side)]
+        return [reader.drive(reader.stems(), name, side)]
     return [reader.drive(stems, f"{name}/{side}", side, notes) for side, stems in lists.items()]
 
 
@@ -184,13 +183,21 @@ class _Reader:
         require_apart(path, classes)
         self._places = {name: place for place, name in enumerate(classes)}
         self._pictures: dict[str, Path] = {}
+        self._stems = set(annotations)
+        meant = {Path(annotation.picture).stem for annotation in annotations.values() if annotation}
         finder = FileFinder(path)
         for folder in folders:
+            stems = {Path(file).stem for file in folder.with_suffix(IMAGE_SUFFIXES)}
+            self._stems |= stems - meant if not stems.isdisjoint(annotations) else set()
             below = "" if folder.path == path else folder.path.name
             for file in folder.with_suffix(IMAGE_SUFFIXES):
                 if (picture := finder.find(file, below=below)) is not None:
                     self._pictures.setdefault(file, picture)
                     self._pictures.setdefault(Path(file).stem, picture)
+
+    def stems(self) -> list[str]:
+        """Of all annotations, and of the pictures beside theirs."""
+        return sorted(self._stems, key=lambda stem: natural_key(Path(stem)))
 
     def drive(self, stems: Sequence[str], name: str, side: Side, notes: Sequence[str] = ()) -> Drive:
         rows, tally = Rows(self._path, self._options), Tally(self._path)

@@ -3,7 +3,8 @@
 A line is the place of the class and centre x, centre y, width and height in fractions; with `kpt_shape` the points
 follow. An outline (three corners or more) is taken as the box around it. An empty file means that nothing is there, and
 so does one that is absent, as for those who train with this format; both are counted. Where `data.yaml` names a folder
-of another machine, as much of the end of its path counts as is found here.
+of another machine, as much of the end of its path counts as is found here. LabelImg and Label Studio write no
+`data.yaml`, but the names into `classes.txt`, beside the pictures or beside `images/`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sepilot_runtime.recording.data_yaml import Value, read_data_yaml
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.format import Format, Part
 from sepilot_runtime.recording.geometry import Box, Tally, unknown, visible
-from sepilot_runtime.recording.labelled import GROUPING, Side, as_set
+from sepilot_runtime.recording.labelled import GROUPING, Side, as_set, set_of
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import FileFinder, Folder
 from sepilot_runtime.recording.rows import Rows
@@ -33,6 +34,7 @@ from sepilot_runtime.recording.tables import to_number
 __all__ = ["YOLO"]
 
 SIDES: tuple[Side, ...] = ("train", "val", "test")
+CLASSES = "classes.txt"
 KEYS = ("path", "names", "nc", "kpt_shape", *SIDES)
 
 
@@ -45,10 +47,21 @@ def _find(folder: Folder) -> Iterator[Part]:
             found = {"names": "", "train": ""} if Path(name).stem == "data" else {}
         if "names" in found and not found.keys().isdisjoint(SIDES):
             yield Part(path=folder.path / name, files=frozenset({name}))
+            return
+    if CLASSES in folder.files:
+        pictures, texts = folder.with_suffix(IMAGE_SUFFIXES), folder.with_suffix({".txt"})
+        labelled = {Path(name).stem for name in pictures} & {Path(name).stem for name in texts}
+        if labelled or {"images", "labels"} <= set(folder.folders):
+            yield Part(path=folder.path / CLASSES, files=frozenset([*pictures, *texts]))
 
 
 def _read(path: Path, options: ReaderOptions) -> list[Drive]:
     """Raises DriveError: names or folders that cannot be read, or no usable picture."""
+    root = path.parent
+    if path.name == CLASSES:
+        names = tuple(line.strip() for line in _text(path).splitlines() if line.strip())
+        pictures = _pictures(root, None, "images" if (root / "images").is_dir() else ".")
+        return [_drive(root, *set_of(root), pictures, names, (0, 0), options)]
     found = read_data_yaml(path, KEYS)
     names = _names(path, found)
     points = _points(path, found)
@@ -58,7 +71,7 @@ def _read(path: Path, options: ReaderOptions) -> list[Drive]:
     for side in SIDES:
         entries = found.get(side) or []
         entries = [entries] if isinstance(entries, str) else list(entries)
-        there = [picture for entry in entries for picture in _pictures(path.parent, found.get("path"), entry)]
+        there = [picture for entry in entries for picture in _pictures(root, found.get("path"), entry)]
         if entries and not there:
             notes.append(f"{side}: no pictures in {', '.join(entries)}")
         if again := sum(picture in taken for picture in there):
@@ -67,7 +80,8 @@ def _read(path: Path, options: ReaderOptions) -> list[Drive]:
         taken |= set(there)
     if not taken:
         raise DriveError(f"{path}: folders with pictures expected beside it, found none ({'; '.join(notes)})")
-    drives = [_drive(path.parent, side, there, names, points, options) for side, there in sides.items() if there]
+    name = root.absolute().name
+    drives = [_drive(root, f"{name}/{side}", side, t, names, points, options) for side, t in sides.items() if t]
     return [dataclasses.replace(drives[0], notes=(*notes, *drives[0].notes)), *drives[1:]]
 
 
@@ -108,10 +122,7 @@ def _pictures(root: Path, base: Value | None, entry: str) -> list[str]:
     if end is None:
         return []
     if (root / end).is_file():
-        try:
-            lines = read_regular(root / end, RECORDING_BYTES).decode("utf-8-sig", "replace").splitlines()
-        except OSError as e:
-            raise DriveError(f"{root / end}: cannot be read: {e.strerror or e}") from e
+        lines = _text(root / end).splitlines()
         return [_ending(root, line.strip()) or line.strip() for line in lines if line.strip()]
     found = []
     for folder, _, files in os.walk(root / end):
@@ -120,40 +131,45 @@ def _pictures(root: Path, base: Value | None, entry: str) -> list[str]:
     return sorted(found, key=lambda name: [natural_key(Path(part)) for part in name.split("/")])
 
 
+def _text(path: Path) -> str:
+    """Raises DriveError: it cannot be read."""
+    try:
+        return read_regular(path, RECORDING_BYTES).decode("utf-8-sig", "replace")
+    except OSError as e:
+        raise DriveError(f"{path}: cannot be read: {e.strerror or e}") from e
+
+
 def _drive(
-    root: Path, side: Side, pictures: Sequence[str], names: tuple[str, ...], points: tuple[int, int],
+    root: Path, name: str, side: Side, pictures: Sequence[str], names: tuple[str, ...], points: tuple[int, int],
     options: ReaderOptions,
 ) -> Drive:  # fmt: skip
     rows, tally, finder = Rows(root, options), Tally(root), FileFinder(root)
     empty = absent = 0
-    for name in pictures:
-        picture = finder.find(name) if not name.startswith("/") and ".." not in name.split("/") else None
+    for file in pictures:
+        picture = finder.find(file) if not file.startswith("/") and ".." not in file.split("/") else None
         if picture is None:
             rows.skip("missing image")
             continue
-        file = finder.find(_label_of(name))
-        lines = _lines(file) if file else []
+        labels = finder.find(_label_of(file))
+        lines = _lines(labels) if labels else []
         if lines is None:
             rows.skip("label file that cannot be read")
             continue
-        absent += file is None
-        empty += file is not None and not lines
+        absent += labels is None
+        empty += labels is not None and not lines
         boxes, shown = _labels(lines, len(names), points, tally)
         wide = {"boxes": tally.boxes(boxes)}
         if points[0]:
             wide["points"] = tally.points(shown[0]) if shown else unknown(points[0])
             tally.note("others with points in a picture left out", max(0, len(shown) - 1))
-        rows.add(name, picture, wide=wide)
+        rows.add(file, picture, wide=wide)
     if absent == len(rows):
-        raise DriveError(
-            f"{root}: a label file beside one of {absent:,} pictures of {side} at least expected, found none"
-        )
+        raise DriveError(f"{root}: a label file for one of {absent:,} pictures of {name} expected, found none")
     counts = ((absent, "pictures without a label file"), (empty, "pictures with an empty label file"))
     notes = [f"{count:,} {what}: taken as showing nothing" for count, what in counts if count]
     label_names = {"boxes": names} | ({"points": tuple(map(str, range(points[0])))} if points[0] else {})
     return as_set(
-        rows, options, kind="yolo", name=f"{root.absolute().name}/{side}", label_names=label_names, side=side,
-        notes=[*notes, *tally.notes()],
+        rows, options, kind="yolo", name=name, label_names=label_names, side=side, notes=[*notes, *tally.notes()],
     )  # fmt: skip
 
 
@@ -200,4 +216,6 @@ def _labels(
     return boxes, shown
 
 
-YOLO = Format(what="YOLO (data.yaml)", kinds={"yolo": GROUPING}, fills_folder=True, find=_find, read=_read)
+YOLO = Format(
+    what="YOLO (data.yaml or classes.txt)", kinds={"yolo": GROUPING}, fills_folder=True, find=_find, read=_read
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import math
 import shlex
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from sepilot_train.run.material import Material
     from sepilot_train.run.recipe import Recipe
     from sepilot_train.run.request import Request
-    from sepilot_train.run.run import Run
-    from sepilot_train.run.validation import Validation
 
 __all__ = ["main"]
 
@@ -156,6 +153,7 @@ def _require_one_of(flag: str, given: float, key: str, set_to: float, overrides:
 def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume: bool, as_json: bool) -> int:
     from sepilot_train.base.cache import usable_cache
     from sepilot_train.base.quiet import start_keras
+    from sepilot_train.commands.train_report import EpochWatch, print_figures
     from sepilot_train.run.material import gather, open_sides
     from sepilot_train.run.net import build_net
     from sepilot_train.run.training import require_same, require_same_recipe, start_run, train_run
@@ -178,13 +176,13 @@ def _train(out: Path, request: Request, recipe: Recipe, command: str, *, resume:
     _announce(request, recipe, material)
     if not resume:
         start_run(out, request, recipe, command)
-    on_epoch = functools.partial(_say, recipe=recipe, every=not progress)
-    run = train_run(out, recipe, material, resume=resume, progress=progress, on_epoch=on_epoch)
+    watch = EpochWatch(recipe, material, every=not progress)
+    run = train_run(out, recipe, material, resume=resume, progress=progress, on_epoch=watch)
     found = read_validation(run.path)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
-        _report(run, found)
+        print_figures(run, found, watch.last)
     return 0
 
 
@@ -205,65 +203,14 @@ def _announce(request: Request, recipe: Recipe, material: Material) -> None:
         f"{skipped.total():,} skipped{f' ({why})' if why else ''}; seed {request.seed}",
         file=sys.stderr,
     )
+    sides = material.frames("train").labels, material.frames("validation").labels
+    for name, target in recipe.targets.items():
+        for line in target.remarks(*(labels[name] for labels in sides)):
+            print(f"warning: {name}: {line}", file=sys.stderr)
 
 
 def _left_out(line: str) -> None:
     print(f"left out: {line}", file=sys.stderr)
-
-
-def _say(row: dict[str, float], *, recipe: Recipe, every: bool) -> None:
-    """After the first epoch what each output has in the loss, and `every` epoch a line where no bar is drawn."""
-    if row["epoch"] == 1 and len(recipe.targets) > 1:
-        parts = {name: (row[f"val_loss:{name}"], target.weight) for name, target in recipe.targets.items()}
-        shares = ", ".join(
-            f"{name} {loss:.4f} x {weight:g} = {loss * weight:.4f} ({loss * weight / row['val_loss']:.0%})"
-            for name, (loss, weight) in parts.items()
-        )
-        print(f"validation loss by output, times its weight: {shares}", file=sys.stderr)
-    if not every:
-        return
-    print(
-        f"epoch {row['epoch']:.0f}/{recipe.training.epochs}: loss {row['loss']:.4f}, validation {row['val_loss']:.4f}, "
-        f"{row['seconds']:.1f} s",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def _report(run: Run, found: Validation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    leak, console = found.leak, Console(highlight=False)
-    table = Table(box=None, pad_edge=False, title=f"{found.metrics.count:,} held-out frames", title_justify="left")
-    outputs = run.contract.outputs
-    for column in ("", "R²", "MAE", "MAE °", "MAE label≠0"):
-        table.add_column(column, justify="right" if column else "left")
-    for output in outputs:
-        m, mine = found.of(output.name), run.recipe.name
-        before = f"{output.name}: " if len(outputs) > 1 else ""
-        scale = output.scale if output.unit == "deg" else None
-        best, still = (_number(m.mae, scale, 2), _number(m.constant_mae, scale, 2)) if scale else ("", "")
-        table.add_row(f"{before}{mine}", _number(m.r2), _number(m.mae), best, _number(m.figures.get("mae_nonzero")))
-        table.add_row(f"{before}constant", _number(m.constant_r2), _number(m.constant_mae), still, "")
-        if output is outputs[0]:
-            seen = _number(leak.lookup_mae, scale, 2) if scale else ""
-            table.add_row(f"{before}look-up (leak figure)", "", _number(leak.lookup_mae), seen, "")
-    console.print(table)
-    if leak.lookup_mae < found.metrics.mae:
-        console.print(
-            "warning: looking up the nearest training picture beats the model: the split leaks, or the model is poor",
-            style="yellow",
-        )
-    console.print(
-        f"\n{found.epochs} epochs in {found.seconds:.0f} s, epoch {found.kept_epoch} kept\n"
-        f"run directory: {run.path}\n"
-        f"next: sepilot export {run.path} --out {run.path.parent / (run.path.name + '-export')}"
-    )
-
-
-def _number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
-    return "n/a" if value is None else f"{value * scale:.{digits}f}"
 
 
 def _preview(path: Path, request: Request, recipe: Recipe) -> int:

@@ -23,9 +23,10 @@ from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.progress import progress_bar
 from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.data import Batches
-from sepilot_train.fit.outputs.protocol import Comparing, Target, parted
-from sepilot_train.fit.predict import predict
+from sepilot_train.fit.measuring import error, figures
+from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
+from sepilot_train.fit.settings import stated as stated_settings
 
 Arrays = list[NDArray[Any]]
 
@@ -53,6 +54,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         model: Any,
         net: Any,
         data: Batches,
+        train: FrameSet,
         validation: FrameSet,
         targets: Mapping[str, Target],
         settings: TrainingSettings,
@@ -67,6 +69,8 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._outputs = {name: target.output(name, 1.0) for name, target in targets.items()}
         self._data = data
         self._validation = validation
+        judged = min(settings.training_frames_judged, len(train))
+        self._of_training = train.take(np.linspace(0, len(train) - 1, judged).astype(np.int64))
         self._settings = settings
         self._workdir = workdir
         self._on_epoch = on_epoch
@@ -75,7 +79,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._started = 0.0
         self._board = _tensorboard(workdir)
         self._identity = {
-            "settings": asdict(settings),
+            "settings": stated_settings(settings),
             "augmentation": stated(augmentation),
             "frames": [len(data), len(validation)],
             "shapes": [list(variable.shape) for variable in net.variables],
@@ -126,33 +130,12 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         if self._settings.ema:
             # On JAX the net now shares its arrays with the optimizer, and predicting would consume them.
             _assign(self._net.variables, self._candidate)
-        labels, said = self._validation.labels, predict(self._net, self._validation.pictures)
-        loss, mae = {}, {}
-        for name, target in self._targets.items():
-            loss[name] = self._loss(name, target, labels[name], said[name])
-            mae[name] = target.mae(labels[name], said[name])
+        row = figures(self._net, self._validation, self._targets, self._losses, self._settings.batch_size)
+        if len(self._of_training):
+            row["train_mae"] = error(self._net, self._of_training, self._targets)
         if self._settings.ema:
             _assign(self._net.variables, trained)
-        total = sum(target.weight * loss[name] for name, target in self._targets.items())
-        row = {"val_loss": total, "val_mae": next(iter(mae.values()))}
-        if len(loss) > 1:
-            row |= {f"val_loss:{name}": value for name, value in loss.items()}
-            row |= {f"val_mae:{name}": value for name, value in mae.items()}
-        compared = {name: target for name, target in self._targets.items() if isinstance(target, Comparing)}
-        return row | {f"spread:{name}": target.spread(said[name]) for name, target in compared.items()}
-
-    def _loss(self, name: str, target: Target, labels: NDArray[np.float32], said: NDArray[np.float32]) -> float:
-        """Of all validation frames at once; of what is compared within a batch, in batches as the training has them."""
-        parts = [np.arange(len(labels))]
-        if isinstance(target, Comparing):
-            order, size = target.arranged(labels, np.random.default_rng(0)), self._settings.batch_size
-            parts = np.split(order, range(size, len(order), size))
-        total = 0.0
-        for places in parts:
-            wanted, answers = target.wanted(name, labels[places]), parted(said[places], self._outputs[name])
-            found = [self._losses[tensor](wanted[tensor], answers[tensor]) for tensor in wanted]
-            total += len(places) / len(labels) * sum(float(keras.ops.convert_to_numpy(part)) for part in found)
-        return total
+        return row
 
     def _judge(self, epoch: int, loss: float) -> None:
         watch, settings = self._watch, self._settings

@@ -115,7 +115,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
             uniforms=augment.draw_uniforms(random, shape, self._augmentation),
         )
 
-
     def _order(self, places: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
         """By chance, or as the first target arranges them whose answers are compared within a batch."""
         for name, target in self._targets.items():

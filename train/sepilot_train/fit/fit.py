@@ -51,7 +51,7 @@ def fit(
 
     model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views)
     keeper = EpochKeeper(
-        model=model, net=net, data=data, validation=validation, targets=targets, settings=settings,
+        model=model, net=net, data=data, train=train, validation=validation, targets=targets, settings=settings,
         augmentation=augmentation, workdir=workdir, on_epoch=on_epoch,
     )  # fmt: skip
     start = keeper.restore() if resume else 0

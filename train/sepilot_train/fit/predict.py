@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,13 +15,21 @@ from sepilot_train.base.stored import Pictures
 __all__ = ["by_name", "compiles", "predict"]
 
 
+MOST_NUMBERS = 1 << 26
+"""Of a batch of float32 pictures: 256 MB."""
+
+
 def predict(net: Any, pictures: Pictures, batch: int = 256) -> dict[str, NDArray[np.float32]]:
     """What a net says to n uint8 pictures, fed as the runtime feeds them: float32 times 1/255.
+
+    Args:
+        batch: pictures at once, at most; fewer of large ones.
 
     Returns:
         By output, float32 (n, *shape), or (n,) where it is one number.
     """
     net.jit_compile = compiles()
+    batch = max(1, min(batch, MOST_NUMBERS // max(1, math.prod(pictures.shape[1:]))))
     # Keras's own `predict` makes a pipeline for each call, whose end is waited for as that of an epoch is.
     parts = [
         by_name(net.output_names, net.predict_on_batch(pictures[start : start + batch] * np.float32(1 / 255)))

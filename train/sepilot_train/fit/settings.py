@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.ranges import require_in
 
-__all__ = ["History", "LossName", "OnEpoch", "TrainingSettings"]
+__all__ = ["History", "LossName", "OnEpoch", "TrainingSettings", "stated"]
 
 
 LossName = Literal["mse", "mae", "huber"]
@@ -41,6 +41,8 @@ class TrainingSettings:
         straight_keep: the part of the nearly straight frames that an epoch uses, other ones each epoch; 1 uses all.
             Less makes turns count more, and biases the net away from straight ahead.
         straight_band: labels of at most this size are nearly straight.
+        training_frames_judged: so many training frames, evenly, are answered after each epoch as the held-out ones are,
+            so that a net shows what it learned by heart; 0 answers none.
         device_limit_mb: frames up to this size are held on the GPU or TPU, where there is one; larger data is fed from
             the host.
     """
@@ -63,6 +65,7 @@ class TrainingSettings:
     seed: int = 0
     straight_keep: float = 1.0
     straight_band: float = 0.02
+    training_frames_judged: int = 0
     device_limit_mb: int = 2048
 
     def __post_init__(self) -> None:
@@ -85,8 +88,15 @@ _RANGES = (
     ("huber_delta", 1e-6, 1e6),
     ("straight_keep", 0, 1),
     ("straight_band", 0, 1),
+    ("training_frames_judged", 0, 1e9),
     ("device_limit_mb", 0, 1e9),
 )
+
+
+def stated(settings: TrainingSettings) -> dict[str, Any]:
+    """What they say, without what came later and says nothing: sums of recipes and checkpoints stay what they were."""
+    said = asdict(settings)
+    return said if settings.training_frames_judged else {k: v for k, v in said.items() if k != "training_frames_judged"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +104,9 @@ class History:
     """What happened: one row per epoch (`epoch` from 1, `loss`, `val_loss`, `val_mae`, `learning_rate`, `seconds`).
 
     Where there are several outputs, `val_mae` is that of the first, and `loss`, `val_loss` are sums by weight, of which
-    `loss:NAME`, `val_loss:NAME` and `val_mae:NAME` tell the parts, before the weight. `spread:NAME` is that of an output
-    whose answers are compared, see `outputs.protocol.Comparing`.
+    `loss:NAME`, `val_loss:NAME` and `val_mae:NAME` tell the parts, before the weight. `train_mae` is the error of the
+    first on training frames as they are, where `training_frames_judged` asks for it. `spread:NAME` is that of
+    an output whose answers are compared, see `outputs.protocol.Comparing`.
     """
 
     rows: tuple[dict[str, float], ...]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sepilot_runtime.base.errors import ModelFileError
+from sepilot_train.inspect.activations import activation_warnings
 from sepilot_train.inspect.keras_graph import Call, graph_of
 from sepilot_train.inspect.shapes import keeps_places, pair_of
 from sepilot_train.inspect.table import Node, Role
@@ -93,27 +94,14 @@ def _size(kernel: Any) -> int:
     return math.prod(int(d) for d in kernel.shape)
 
 
-_DESTROYED_BY_INT8 = {"mish": "95 %", "softplus": "99 %", "selu": "120 %"}
-"""Activation to relative error after TFLite's int8 post-training quantization, as measured on random nets."""
-
-
 def keras_warnings(model: Any) -> list[str]:
     """What will cost latency or accuracy once the net is deployed, one line each."""
-    found: list[str] = []
     unfoldable: list[str] = []
     graph = graph_of(model, inside=True)
+    found = activation_warnings(graph)
     for call in sorted(graph.calls, key=lambda c: c.name):
-        layer = call.layer
         if call.kind == "BatchNormalization" and (reason := graph.reason_apart(call, _FOLDED_INTO)):
             unfoldable.append(f"{call.name} ({reason})")
-        activation = getattr(getattr(layer, "activation", None), "__name__", "")
-        if activation in _DESTROYED_BY_INT8:
-            found.append(
-                f"{call.name}: {activation} does not survive int8 ({_DESTROYED_BY_INT8[activation]} error measured); "
-                "use relu, relu6 or swish"
-            )
-        if activation == "gelu":
-            found.append(f"{call.name}: exact gelu does not convert to ONNX; use gelu with approximate=True")
     if unfoldable:
         found.insert(
             0,

@@ -99,17 +99,17 @@ def gather(
     sets = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(sets, columns_of(recipe))
     sets, labels = _labelled(sets, recipe)
-    for target in recipe.targets.values():
-        if isinstance(target, Comparing):
-            sets = [_grouped_by(target.label, s) for s in sets]
-            _require_others(sets[: len(first)], sets[len(first) :])
+    compared = [target.label for target in recipe.targets.values() if isinstance(target, Comparing)]
+    if compared:
+        sets = [_grouped_by(compared[0], s) for s in sets]
+        _require_others(sets[: len(first)], sets[len(first) :])
     if given:
         parts = split.by_drive("given", sets, range(len(first), len(sets)))
     else:
         data = recipe.data
         parts = split.split_frames(
             sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed,
-            strata=labels[next(iter(labels))],
+            strata=() if compared else labels[next(iter(labels))],
         )  # fmt: skip
     # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
     judging = tuple(v[s.drive.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))

@@ -25,6 +25,7 @@ from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.ranges import require_in
+from sepilot_train.fit import settings
 from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
@@ -146,7 +147,7 @@ class Recipe:
         later where they say nothing, that recipes keep the sum that they had.
         """
         values = {**dataclasses.asdict(self), "outputs": plain(self.outputs)}
-        values["training"]["seed"] = 0
+        values["training"] = {**settings.stated(self.training), "seed": 0}
         values["augmentation"] = stated(self.augmentation)
         if not self.outputs:
             del values["outputs"]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sepilot_runtime import __version__
 from sepilot_runtime.base.documents import plain
 from sepilot_runtime.base.errors import FrameError, RunError
@@ -34,7 +36,7 @@ from sepilot_train.run.request import Request, first_difference
 from sepilot_train.run.run import Run, open_run, read_request, write_text
 from sepilot_train.run.validation import VALIDATION_NAME, Validation
 
-__all__ = ["complete_run", "require_same", "require_same_recipe", "start_run", "train_run"]
+__all__ = ["complete_run", "constant_errors", "require_same", "require_same_recipe", "start_run", "train_run"]
 
 Figures = Mapping[str, Metrics]
 """By output, how good a net is on the held-out frames."""
@@ -131,6 +133,16 @@ def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, histor
     with atomic_file(out / "model.keras") as part:
         net.save(part)
     return metrics
+
+
+def constant_errors(material: Material) -> dict[str, float]:
+    """By output, the mean error on the held-out frames of the one answer that is right for most training frames."""
+    train, validation, found = material.frames("train").labels, material.frames("validation").labels, {}
+    for output in material.outputs:
+        task, labels = task_of(output), validation[output.name]
+        still = np.asarray(task.constant(train[output.name]), np.float64)
+        found[output.name] = float(task.error(np.broadcast_to(still, (len(labels), *output.shape)), labels).mean())
+    return found
 
 
 def _write_figures(out: Path, material: Material, metrics: Figures, history: History, seconds: float) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -164,39 +164,36 @@ def test_mistakes_found_by_the_worker_come_through_as_they_are(monkeypatch: pyte
         run_worker(monkeypatch, tmp_path, program)
 
 
-def test_interrupt_ends_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    started: list[Any] = []
-    original = subprocess.Popen
-
-    def popen(*arguments: Any, **options: Any) -> Any:
-        started.append(original(*arguments, **options))
-        return started[-1]
-
-    monkeypatch.setattr(tfmot.subprocess, "Popen", popen)
+def test_interrupt_ends_the_worker(tmp_path: Path) -> None:
+    """In a process of its own: a signal to the one that runs the tests may meet threads of TensorFlow."""
     ready = tmp_path / "ready"
-    program = (
-        "import pathlib, signal, time\n"
+    (tmp_path / "stand_in.py").write_text(
+        "import os, pathlib, signal, time\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        f"pathlib.Path({str(ready)!r}).touch()\n"
-        "time.sleep(60)"
+        f"part = pathlib.Path({str(ready)!r} + '.part')\n"
+        "part.write_text(str(os.getpid()))\n"
+        f"part.rename({str(ready)!r})\n"
+        "time.sleep(60)",
+        encoding="utf-8",
     )
-
-    def interrupt() -> None:
-        while not ready.exists():
+    program = (
+        "import pathlib, signal, sys, types\n"
+        "from sepilot_export.compress import tfmot\n"
+        # A shell that starts the tests in the background has them ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "tfmot._WORKER, folder = 'stand_in', pathlib.Path(sys.argv[1])\n"
+        "tfmot._run(types.SimpleNamespace(folder=folder, log=folder / 'job.log', progress=False))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as outer:
+        while not ready.exists() and outer.poll() is None:
             time.sleep(0.02)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    # A shell that starts the tests in the background has them ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_worker(monkeypatch, tmp_path, program)
-    finally:
-        signal.signal(signal.SIGINT, before)
-        thread.join()
-    assert started[0].poll() is not None
+        outer.send_signal(signal.SIGINT)
+        said = outer.communicate(timeout=60)[1]
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ready.read_text()), 0)
 
 
 def test_tfmot_stays_in_the_worker() -> None:

@@ -117,7 +117,7 @@ def test_lists_inside_each_other_are_one_line(depth: int) -> None:
     body = body_of(oddity=nested)
     try:
         text = sealed(body)
-    except RecursionError:
+    except (RecursionError, ContractError):
         text = text.replace("{", "{" + '"a":' + "[" * depth + "]" * depth + ",", 1)
     with pytest.raises(ContractError):
         Contract.from_json(text, "f")

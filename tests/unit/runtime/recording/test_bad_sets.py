@@ -98,13 +98,21 @@ def test_pictures_without_labels_and_labels_without_pictures(tmp_path: Path) -> 
     assert read(path).skipped == {
         "picture without a label file": 1, "label file that is no annotation": 1, "missing image": 1,
     }  # fmt: skip
+    beside = make.write_voc_beside(tmp_path / "renamed", [EMPTY] * 2)
+    (beside / "scene-1.xml").rename(beside / "label-1.xml")
+    drive = read(beside)
+    assert drive.names == ("scene-1.png", "scene-0.png") and not drive.skipped, "by the name that it says"
     beside = make.write_voc_beside(tmp_path / "beside", [EMPTY] * 3)
     (beside / "scene-1.xml").unlink()
     (beside / "scene-2.png").unlink()
+    cv2.imwrite(str(path / "JPEGImages" / "more.png"), EMPTY.picture)
+    (path / "ImageSets" / "Main" / "train.txt").unlink()
+    assert read(path).skipped["picture without a label file"] == 2
     assert read(beside).skipped == {"picture without a label file": 1, "missing image": 1}
     coco = make.write_coco(tmp_path / "coco", [EMPTY] * 3)
-    (coco / "train2017" / "scene-0.png").unlink()
+    (coco / "train2017" / "scene-0.png").rename(coco / "train2017" / "other.png")
     assert read(coco).skipped == {"missing image": 1}
+    assert "pictures beside those that are not listed: 1" in read(coco).notes
     yolo = make.write_yolo(tmp_path / "yolo", {"train": [EMPTY] * 4})
     (yolo / "labels" / "train" / "scene-1.txt").unlink()
     drive = read(yolo)
@@ -113,7 +121,7 @@ def test_pictures_without_labels_and_labels_without_pictures(tmp_path: Path) -> 
     assert "3 pictures with an empty label file: taken as showing nothing" in drive.notes
     for file in (yolo / "labels" / "train").iterdir():
         file.unlink()
-    assert "a label file beside one of 4 pictures of train at least expected, found none" in refused(yolo)
+    assert "a label file for one of 4 pictures of yolo/train expected, found none" in refused(yolo)
 
 
 def test_labels_of_a_picture_that_was_turned(tmp_path: Path) -> None:

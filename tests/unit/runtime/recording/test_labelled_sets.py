@@ -121,6 +121,20 @@ def test_a_coco_file_in_the_folder_of_its_pictures(made: list[Scene], tmp_path: 
     require_scenes(drive, made)
 
 
+def test_files_of_coco_on_the_same_pictures(made: list[Scene], tmp_path: Path) -> None:
+    """Each picture is there once: by its key points for who asks for points, otherwise by its boxes."""
+    path = make.write_coco(tmp_path / "coco", made, side="val")
+    folder = path / "annotations"
+    boxes = json.loads((folder / "instances_val2017.json").read_text())
+    points = make.coco_of([image["file_name"] for image in boxes["images"]], made, points=True)
+    (folder / "person_keypoints_val2017.json").write_text(json.dumps(points))
+    (folder / "captions_val2017.json").write_text(json.dumps({**boxes, "annotations": [], "categories": []}))
+    (drive,), left_out = meet([path], PLAIN)
+    assert drive.id == "coco/instances_val2017" and not left_out
+    (drive,) = read(path, ReaderOptions(labels=("points",)))
+    assert drive.id == "coco/person_keypoints_val2017" and np.isfinite(drive.labels["points"]).any()
+
+
 def test_a_yolo_set_as_others_write_it(made: list[Scene], tmp_path: Path) -> None:
     """Roboflow's: train/images beside train/labels, named from a folder above, names in brackets."""
     path = make.write_yolo(tmp_path / "set", {"train": made})
@@ -141,6 +155,22 @@ def test_a_yolo_set_as_others_write_it(made: list[Scene], tmp_path: Path) -> Non
     assert (len(train), len(val)) == (3, 5) and "val: 3 pictures of a side before left out" in notes_of(train)
 
 
+def test_a_yolo_set_with_its_names_in_a_list(made: list[Scene], tmp_path: Path) -> None:
+    """As Label Studio writes it, and LabelImg: all of it in one folder."""
+    path = make.write_yolo(tmp_path / "studio", {"train": made})
+    (path / "data.yaml").unlink()
+    (path / "classes.txt").write_text("cone\ncar\nsign\n")
+    (drive,) = read(path)
+    require_scenes(drive, made)
+    folder = tmp_path / "all" / "test"
+    folder.mkdir(parents=True)
+    for file in path.rglob("*.*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (drive,) = read(folder)
+    require_scenes(drive, made)
+    assert (drive.id, drive.side) == ("all/test", "test")
+
+
 def test_points_are_the_same_in_every_format(made: list[Scene], tmp_path: Path) -> None:
     shown = [scene for scene in made if scene.points]
     paths = [
@@ -154,6 +184,9 @@ def test_points_are_the_same_in_every_format(made: list[Scene], tmp_path: Path) 
         expected = np.array([scene.points for scene in shown]) / (64, 48)
         assert drive.labels["points"] == pytest.approx(expected, abs=1e-4)
         assert drive.labels["points"].dtype == np.float32
+    # Its pictures are met a second time, in their own folder.
+    ((_,), (left_out,)) = meet([paths[0]], PLAIN)
+    assert left_out.path == paths[0] / "train" and left_out.reason == "pictures of a set that is taken"
     assert read(paths[0])[0].groups == tuple(str(i % 3) for i in range(len(shown)))
     assert read(paths[1])[0].label_names["points"] == ("corner", "other", "middle")
 
@@ -190,6 +223,21 @@ def test_class_folders_where_somebody_asks_for_classes(tmp_path: Path) -> None:
     assert [(d.id, d.kind) for d in plain] == [(name, "images") for name in ("stop 10", "stop 2", "turn")]
 
 
+def test_a_train_is_a_class_beside_a_bus_and_a_side_beside_val(tmp_path: Path) -> None:
+    (drive,) = read(make.write_class_folders(tmp_path / "a", ("bus", "train"), 1), CLASS)
+    assert drive.label_names["class"] == ("bus", "train")
+    make.write_class_folders(tmp_path / "b", ("val", "train"), 1)
+    assert [d.kind for d in read(tmp_path / "b", PLAIN.wishing(["class"]))] == ["images"] * 2
+
+
+def test_a_table_means_the_folder_of_its_own_name(made: list[Scene], tmp_path: Path) -> None:
+    shown = [scene for scene in made if scene.points]
+    make.write_points_csv(tmp_path, shown[:2], side="train")
+    make.write_points_csv(tmp_path, shown[2:4], side="val")
+    for drive, scene in zip(read(tmp_path), (shown[0], shown[2]), strict=True):
+        assert np.array_equal(drive.read(0), scene.picture)
+
+
 def test_recordings_are_no_class_folders(tmp_path: Path) -> None:
     drive_factory.write_tub(tmp_path / "tubs" / "a", 4)
     drive_factory.write_tub(tmp_path / "tubs" / "b", 4)
@@ -211,7 +259,7 @@ def test_a_column_of_classes(tmp_path: Path) -> None:
     assert "2 groups by column 'track'" in drive.notes
     table = path / "labels.csv"
     table.write_text(table.read_text().replace("image,class,track", "image,kind,lap"))
-    (drive,) = read(table, ReaderOptions(labels=("class",), csv_class="kind", csv_group="lap"))
+    (drive,) = read(table, ReaderOptions(csv_class="kind", csv_group="lap"))
     assert drive.label_names["class"] == ("car", "cone", "sign") and len(set(drive.groups)) == 2
     table.write_text("image,class\ncar 0.png,10\ncone 0.png,9\nsign 0.png,\n")
     (drive,) = read(table, CLASS)
@@ -222,6 +270,15 @@ def test_a_column_of_classes(tmp_path: Path) -> None:
     table.write_text("image,kind\ncar 0.png,a\n")
     with pytest.raises(DriveError, match=r"none of the columns image, kind is known; .* --csv-class"):
         read(table, CLASS)
+
+
+def test_groups_of_a_recording_are_those_that_are_named(tmp_path: Path) -> None:
+    path = make.write_class_csv(tmp_path / "set") / "labels.csv"
+    path.write_text("image,steering,lap\ncar 0.png,0.5,a\ncone 0.png,-0.5,\ncar 1.png,0,b\n")
+    assert read(path)[0].groups == ()
+    assert read(path, ReaderOptions(csv_group="lap"))[0].groups == ("a", "cone 0.png", "b")
+    with pytest.raises(DriveError, match="column 'track' expected, found image, steering, lap"):
+        read(path, ReaderOptions(csv_group="track"))
 
 
 def test_a_class_beside_the_steering(tmp_path: Path) -> None:

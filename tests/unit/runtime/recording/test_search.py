@@ -141,8 +141,8 @@ def test_the_verb_lists_everything_and_why_it_was_left_out(tmp_path: Path, capsy
         "README.md": "no reader knows it",
     }
     assert main(["drives", str(tmp_path), "--min-throttle", "0.1"]) == 0
-    told = capsys.readouterr().out
-    assert "left out" in told and "still: no frame is left after min_throttle=0.1" in " ".join(told.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "left out" in told and "still: no frame is left after min_throttle=0.1" in told
     assert main(["drives", str(tmp_path / "still"), "--min-throttle", "0.1"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

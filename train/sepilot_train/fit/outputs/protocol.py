@@ -117,6 +117,9 @@ class Target(Protocol):
     def output(self, name: str, full_scale_deg: float) -> Output:
         """What the contract says of it, for drives of this full scale."""
 
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        """What a user should know of the labels (n, ...) before time is spent on them, a line each."""
+
     def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         """By tensor, a Keras loss, one number, of what `wanted` gives and answers (batch, *shape of the tensor).
 

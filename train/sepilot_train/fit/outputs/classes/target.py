@@ -68,14 +68,24 @@ class ClassesTarget:
         if not found:
             return self  # Who opens them says that they have no such label.
         names = self.names or tuple(sorted(found, key=lambda name: natural_key(Path(name))))
-        if missing := [n for n in names if n not in found]:
-            raise DriveError(f"{drives[0].path}: pictures of the class {missing[0]} expected, found none")
         if len(names) < 2:
             raise DriveError(f"{drives[0].path}: two classes or more expected, found {', '.join(names)} alone")
         return dataclasses.replace(self, names=names)
 
     def output(self, name: str, full_scale_deg: float) -> Classes:
         return Classes(name=name, names=self.names or STAND_INS, reject_below=self.reject_below)
+
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        sides = {"to train on": train, "to judge on": validation}
+        absent = {
+            where: [name for place, name in enumerate(self.names) if not (labels == place).any()]
+            for where, labels in sides.items()
+        }
+        return [
+            f"no picture {where} of {len(names)} of {len(self.names)} classes: {', '.join(names)[:200]}"
+            for where, names in absent.items()
+            if names
+        ]
 
     def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         import keras

@@ -72,7 +72,7 @@ class PairLoss(keras.losses.Loss):  # type: ignore[misc]
 
 
 def _contrastive(likeness: Any, same: Any, itself: Any) -> Any:
-    """(batch,): how improbable those of its own identity are among all others (Khosla et al. 2020, arXiv 2004.11362)."""
+    """(batch,): how improbable its own identity is among all others (Khosla et al. 2020, arXiv 2004.11362)."""
     likeness = likeness - NEVER * itself
     improbable = ops.logsumexp(likeness, axis=1, keepdims=True) - likeness
     return ops.sum(same * improbable, axis=1) / ops.maximum(ops.sum(same, axis=1), 1.0)

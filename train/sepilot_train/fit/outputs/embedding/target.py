@@ -28,6 +28,12 @@ __all__ = ["EmbeddingTarget"]
 FEWEST = 4
 """Identities: two to train on and two to judge on."""
 
+FEWEST_LEARNED = 10
+"""Identities that something is learned from which holds for others."""
+
+FEWEST_ACCEPTED = 10
+"""False accepts that a threshold is set by."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingTarget:
@@ -77,6 +83,19 @@ class EmbeddingTarget:
 
     def output(self, name: str, full_scale_deg: float) -> Embedding:
         return Embedding(name=name, size=self.size, false_accept_rate=self.false_accept_rate)
+
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        _, counts = np.unique(validation, return_counts=True)
+        different = (counts.sum() ** 2 - (counts**2).sum()) // 2
+        found = []
+        if self.false_accept_rate * different < FEWEST_ACCEPTED:
+            found.append(
+                f"{different:,} pairs of different identities to judge on: too few to find the threshold that "
+                f"{self.false_accept_rate:.1%} of them reach"
+            )
+        if len(np.unique(train)) < FEWEST_LEARNED:
+            found.append(f"{len(np.unique(train))} identities to train on: hardly enough to know new ones apart by")
+        return found
 
     def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         from sepilot_train.fit.outputs.embedding.losses import PairLoss

@@ -71,6 +71,9 @@ class ScalarTarget:
     def settled(self, name: str, drives: Sequence[Drive]) -> Self:
         return self
 
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        return ()
+
     def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         import keras
 
