@@ -1,8 +1,8 @@
 """What int8 does to each activation: how much of the answers survives, and what a picture costs, on this machine.
 
-A small separable net (64x96x3, 16 to 64 channels, a residual block, batch normalization on statistics of the pictures it
-sees) with weights drawn anew for each seed, nothing trained, goes through the quantizers of `sepilot export`. Pictures
-are smooth random blots, other ones than those of the calibration.
+A small separable net (64x96x3, 16 to 64 channels, residual blocks, batch normalization on statistics of the pictures
+that it sees) with weights drawn anew for each seed, nothing trained, goes through the quantizers of `sepilot export`.
+Pictures are smooth random blots, other ones than those of the calibration.
 
     dB       how answers differ between pictures, to what int8 changes in them, as powers: over eight outputs, the median
              of the seeds; 20 dB is one part in ten, 40 one in a hundred

@@ -323,7 +323,7 @@ HOSTILE: dict[tuple[str | int, ...], Sequence[Any]] = {
     ("provenance", "versions"): ({"\x1b[2J": "1"}, {str(i): "1" for i in range(20_000)}),
     ("provenance", "created"): ("x" * (50 << 20), "\u2028"),
     ("statistics",): ({"brightness": [9, 1, 1], "contrast": [1, 1, 1], "sharpness": [1, 1, 1]}, [0] * 100_000),
-    ("version",): ("2.0", "", 10**400, "\x1b"),
+    ("version",): ("3.0", "", 10**400, "\x1b"),
 }
 
 

@@ -221,3 +221,21 @@ def write_class_csv(path: Path, classes: Sequence[str] = NAMES, per_class: int =
             rows.append(f"{picture},{name},{i // 2}")
     (path / "labels.csv").write_text("\n".join(rows) + "\n")
     return path
+
+
+def disc_scenes(count: int, rng: np.random.Generator, *, size: tuple[int, int] = (24, 32)) -> list[Scene]:
+    """A red disc with its left and right end and its middle, or in every fourth picture none; a blue one beside it."""
+    height, width = size
+    made = []
+    for i in range(count):
+        picture = rng.integers(20, 60, (height, width, 3), np.uint8)
+        radius = int(rng.integers(4, 7))
+        x, y = int(rng.integers(8, width - 8)), int(rng.integers(8, height - 8))
+        cv2.circle(picture, ((x + width // 2) % width, (y + height // 2) % height), radius, (230, 60, 60), -1)
+        boxes, points = (), ()
+        if i % 4:
+            cv2.circle(picture, (x, y), radius, (60, 60, 230), -1)
+            boxes = ((NAMES[0], x - radius, y - radius, x + radius, y + radius),)
+            points = ((x - radius + 0.5, y + 0.5), (x + radius + 0.5, y + 0.5), (x + 0.5, y + 0.5))
+        made.append(Scene(picture=picture, boxes=boxes, points=points))
+    return made

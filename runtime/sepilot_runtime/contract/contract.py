@@ -48,14 +48,13 @@ __all__ = [
     "require_contract_size",
 ]
 
-CONTRACT_VERSION = "2.2"
+CONTRACT_VERSION = "2.1"
 """Major.minor. A reader refuses a newer major; an unknown key or value of a newer minor is refused by name.
 
 1.1: `picture.resize` may be "exact".
 1.2: `statistics.frame_size`, `statistics.flat_rows`, `statistics.likeness.limit`.
 2.0: several inputs and outputs, each of a kind; a tolerance for each output. What is of 1.x is read as 2.0.
-2.1: `picture.fit`; outputs of the kind "classes".
-2.2: outputs of the kind "embedding".
+2.1: `picture.fit`; outputs of the kinds "classes", "points" and "embedding".
 """
 
 METADATA_KEY = "sepilot.contract"

@@ -169,8 +169,9 @@ def _found_at(path: Path, options: ReaderOptions, *, labelled: bool) -> list[Dri
         raise DriveError(f"{path}: {what}, or a folder of these expected, found none{depth}")
     asked = SET_LABELS.intersection(options.labels) or {"steering"}
     sets = {folder for m in found if isinstance(m, Drive) and m.label_names for folder in _folders(m)}
-    if sets or any(isinstance(m, Drive) and _answers(m, asked) for m in found):
-        found = [_beside_labelled(m, asked, sets, labelled=labelled) for m in found]
+    answered = any(isinstance(m, Drive) and _answers(m, asked) for m in found)
+    if sets or answered:
+        found = [_beside_labelled(m, asked, sets, labelled=labelled and answered) for m in found]
     return found
 
 

@@ -140,10 +140,8 @@ def _others(output: Output, run: Run, found: Validation) -> object:
         table.add_row(f"{output.name}: {told.name.lower()}", told.value, f"[dim]{told.remark}[/dim]")
     # Of a label that is not trained on a look-up knows nothing.
     if output is run.contract.outputs[0] and not isinstance(run.recipe.targets[output.name], Comparing):
-        leak = f"{found.leak.lookup_mae:.3f}"
-        table.add_row(
-            f"{output.name}: error of a look-up", leak, "[dim]nearest training picture; the leak figure[/dim]"
-        )
+        leak, what = f"{found.leak.lookup_mae:.3f}", "[dim]nearest training picture; the leak figure[/dim]"
+        table.add_row(f"{output.name}: error of a look-up", leak, what)
     return table
 
 

@@ -8,6 +8,7 @@ channels. In training it may even take longer, as nobody has made its gradients 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -121,9 +122,10 @@ def _ordinary(window: Any, last: Any) -> Any:
     """An ordinary convolution with the window of one layer and the outputs of another, which is the later one."""
     import keras
 
-    filters = last.filters if hasattr(last, "filters") and last.filters else last.output.shape[-1]
+    # A depthwise kernel is (rows, columns, in, multiplier).
+    filters = getattr(last, "filters", None) or math.prod(last.kernel.shape[-2:])
     return keras.layers.Conv2D(
-        filters, window.kernel_size, strides=window.strides, padding=window.padding,
+        filters, window.kernel_size, strides=window.strides, padding=window.padding, data_format=window.data_format,
         dilation_rate=window.dilation_rate, use_bias=last.use_bias, activation=last.activation, name=last.name,
     )  # fmt: skip
 

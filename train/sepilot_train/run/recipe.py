@@ -113,6 +113,12 @@ class Recipe:
             target.output(name, 1.0)
         if self.augmentation.mixup and (solid := [name for name, t in self.targets.items() if not t.mixes]):
             raise RecipeError(f"augmentation.mixup: what {solid[0]} says of two pictures cannot be mixed; 0 expected")
+        flips = self.augmentation.mirror or self.augmentation.flip_vertical
+        if flips and (blind := [name for name, t in self.targets.items() if not t.mirrors]):
+            raise RecipeError(
+                f"augmentation: mirror and flip_vertical of 0 expected, or outputs.{blind[0]}.flip_pairs, the points "
+                "that change places in a mirror ([] for none)"
+            )
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")

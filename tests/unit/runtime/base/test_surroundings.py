@@ -116,11 +116,11 @@ def test_two_that_decode_into_one_cache_are_both_right(tmp_path: Path, monkeypat
     alone = load_pictures(drive, picture, cache_dir=tmp_path / "alone", progress=False)
     real, second = cache._decode_rows, []
 
-    def between(frames: object, picture_: object, target: object, rows: range) -> dict[int, str]:
+    def between(frames: object, picture_: object, target: object, sizes: object, rows: range) -> dict[int, str]:
         if rows.start == cache.CHUNK and not second:
             second.append(None)
             second[0] = load_pictures(drive, picture, cache_dir=folder, progress=False)
-        return real(frames, picture_, target, rows)  # type: ignore[arg-type]
+        return real(frames, picture_, target, sizes, rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cache, "_decode_rows", between)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)

@@ -325,6 +325,8 @@ def test_a_set_beside_recordings(made: list[Scene], tmp_path: Path) -> None:
         told: list[str] = []
         drives = open_drives([tmp_path], ReaderOptions(labels=labels), labelled=True, told=told.append)
         assert [d.id for d in drives] == [kept] and len(told) == 1 and told[0].startswith(str(tmp_path / out))
+        # Where there is nothing else, whoever trains says what it lacks.
+        assert [d.id for d in open_drives([tmp_path / out], ReaderOptions(labels=labels), labelled=True)] == [out]
 
 
 def test_drives_tells_what_a_set_shows(made: list[Scene], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,18 @@ def test_the_cifar_net_of_the_source_is_its_last_layers_the_other_way_round() ->
     assert np.asarray(head(net.get_layer("average")(depthwise(features)))) == pytest.approx(expected, abs=1e-5)
 
 
+def test_he_starts_where_glorot_fades() -> None:
+    """The spread between pictures behind six separable convolutions that nothing normalizes."""
+    pictures = np.random.default_rng(0).random((8, 40, 40, 1), np.float32) * np.ones((1, 1, 1, 3), np.float32)
+    pictures *= np.linspace(0.2, 1, 8, dtype=np.float32)[:, None, None, None]
+    spread = {}
+    for start in ("glorot", "he"):
+        keras.utils.set_random_seed(0)
+        net = build_model("separable-64", (40, 40, 3), {"start": start})
+        spread[start] = float(np.ptp(np.asarray(net(pictures))))
+    assert spread["he"] > 0.1 and spread["glorot"] < 1e-3
+
+
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_each_output_is_a_head_of_its_name_on_the_same_features(builder: str) -> None:
     heads = ({"a": 1}, {"a": 1, "b": 1, "c": 5})
@@ -158,6 +170,7 @@ def test_options_reach_the_builder() -> None:
         ("pilotnet", {"dense": "many"}, "pilotnet"),
         ("swift", {"activation": "gelu"}, "activation: one of relu, .*hard-swish expected, found 'gelu'"),
         ("cifar-under-100k", {"dropouts": [0.1]}, "3 pools and 1 dropouts"),
+        ("separable-64", {"start": "zero"}, "start: one of glorot, he expected, found 'zero'"),
     ],
 )
 def test_bad_recipes_are_told(builder: str, options: dict[str, Any], message: str) -> None:

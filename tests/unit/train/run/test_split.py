@@ -297,3 +297,45 @@ def test_the_split_is_written_down_by_names() -> None:
         kind="blocks",
         drives=(DriveSplit(id="a", fingerprint="a", train=("0.jpg", "3.jpg"), validation=("1.jpg",)),),
     )
+
+
+def picture_groups(classes: list[int], groups: list[str], seed: int = 0) -> tuple[PictureSet, np.ndarray]:
+    made = with_drive(picture_set("set", len(classes), seed=seed), groups=tuple(groups))
+    return made, np.array(classes, np.float32)
+
+
+def by_groups(classes: list[int], groups: list[str], seed: int = 0) -> Split:
+    made, strata = picture_groups(classes, groups)
+    return split_frames([made], fraction=0.25, block_s=15, guard_s=2, seed=seed, strata=[strata])
+
+
+def test_pictures_of_a_group_stay_together_and_each_class_keeps_its_share() -> None:
+    classes = [0] * 200 + [1] * 40
+    groups = [f"a{i // 5}" for i in range(200)] + [f"b{i // 5}" for i in range(40)]
+    for seed in range(5):
+        split = by_groups(classes, groups, seed)
+        train, held = split.train[0], split.validation[0]
+        assert not {groups[i] for i in train} & {groups[i] for i in held}
+        assert sorted([*train, *held]) == list(range(240))
+        for kind, count in ((0, 200), (1, 40)):
+            assert sum(classes[i] == kind for i in held) == pytest.approx(count / 4, abs=3)
+
+
+def test_the_only_group_of_a_class_trains() -> None:
+    split = by_groups([0] * 12 + [1] * 6, [f"a{i // 3}" for i in range(12)] + ["b"] * 6)
+    held = set(split.validation[0].tolist())
+    assert not held & set(range(12, 18)), "nothing would be left to train on"
+
+
+def test_too_few_groups_are_one_line() -> None:
+    with pytest.raises(DriveError, match="groups of pictures are too few"):
+        by_groups([0, 0, 1, 1], ["a", "a", "b", "b"])
+
+
+def test_a_shuffled_split_of_groups_shows_as_a_leak() -> None:
+    """The planted fault: pictures of one track on both sides."""
+    groups = [f"t{i // 4}" for i in range(80)]
+    made, _ = picture_groups([0] * 80, groups)
+    shuffled = Split(kind="groups", train=(np.arange(0, 80, 2),), validation=(np.arange(1, 80, 2),))
+    assert leak_of([made], shuffled).close_in_time == 1.0
+    assert leak_of([made], by_groups([0] * 80, groups)).close_in_time == 0.0

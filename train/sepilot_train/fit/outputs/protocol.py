@@ -104,6 +104,10 @@ class Target(Protocol):
         """A mirrored picture asks for the opposite; straight ahead is 0."""
 
     @property
+    def mirrors(self) -> bool:
+        """Does it know what is asked of a mirrored picture?"""
+
+    @property
     def mixes(self) -> bool:
         """Half of what is asked of one picture and half of another's is asked of a picture that is half of each."""
 

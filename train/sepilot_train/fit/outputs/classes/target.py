@@ -45,6 +45,7 @@ class ClassesTarget:
 
     kind: ClassVar[Literal["classes"]] = "classes"
     sideways: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
     label: str = "class"

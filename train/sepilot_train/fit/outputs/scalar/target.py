@@ -39,6 +39,7 @@ class ScalarTarget:
     """
 
     kind: ClassVar[Literal["scalar"]] = "scalar"
+    mirrors: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
     label: str = ""
