@@ -139,7 +139,7 @@ STATISTICS = {
         (
             "outputs.0.kind",
             "scalars",
-            "outputs[0].kind: one of scalar, classes, boxes, points expected, found 'scalars'",
+            "[0].kind: one of scalar, classes, boxes, points expected, found 'scalars'",
         ),
         ("outputs.0.kind", None, "outputs[0].kind: one of scalar, classes, boxes, points expected, found None"),
         ("inputs.0.kind", "sound", "inputs[0].kind: one of picture, vector expected, found 'sound'"),
