@@ -143,6 +143,12 @@ class EmbeddingTask:
 
         draw_vector(canvas, np.array(value["vector"]), box, color)
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        return ()
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        """The whole picture is what is compared."""
+
     def gates(self) -> tuple[GateRule, ...]:
         return (
             GateRule(name="max_error", figure=self._max_error, fault=_error_fault, limits=LIMITS["max_error"]),
