@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.protocol import Box, Color
 
-__all__ = ["color_of", "draw_on", "draw_small"]
+__all__ = ["color_of", "draw_on", "draw_recorded", "draw_small"]
 
 GROOVE: Color = (96, 90, 84)
 MARK: Color = (242, 242, 242)
@@ -27,6 +27,13 @@ COLORS: tuple[Color, ...] = (
 def color_of(name: str) -> Color:
     """The same for a class in every frame and with every model."""
     return COLORS[zlib.crc32(name.encode()) % len(COLORS)]
+
+
+def draw_recorded(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> None:
+    """Thin frames in white around what was recorded, boxes (n, 4) in fractions of the frame (H, W, 3) BGR."""
+    height, width = frame.shape[:2]
+    for x, y, wide, high in (boxes * (width, height, width, height)).tolist():
+        cv2.rectangle(frame, (round(x), round(y)), (round(x + wide), round(y + high)), MARK, 1, cv2.LINE_AA)
 
 
 def draw_on(frame: NDArray[np.uint8], value: Sequence[dict[str, Any]]) -> None:

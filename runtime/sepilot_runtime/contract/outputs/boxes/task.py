@@ -222,6 +222,17 @@ class BoxesTask:
         there = boxes_of(recorded[recorded[:, 0] >= 0]).tolist() if recorded is not None else []
         draw_small(canvas, [thing["box"] for thing in value], there, box, color)
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        return ()
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        from sepilot_runtime.contract.outputs.boxes.drawing import draw_on, draw_recorded
+
+        if recorded is not None:
+            there = np.asarray(recorded, np.float64)
+            draw_recorded(frame, boxes_of(there[there[:, 0] >= 0]))
+        draw_on(frame, value)
+
     def gates(self) -> tuple[GateRule, ...]:
         wrong, lost, new = "error of a picture (1 - F1)", "share of lost boxes", "number of new boxes to a picture"
         return (
