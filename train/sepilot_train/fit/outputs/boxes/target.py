@@ -57,7 +57,6 @@ class BoxesTarget:
 
     kind: ClassVar[Literal["boxes"]] = "boxes"
     sideways: ClassVar[bool] = False
-    mirrors: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
     mirrors: ClassVar[bool] = True
 
