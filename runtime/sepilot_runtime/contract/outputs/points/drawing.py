@@ -12,7 +12,7 @@ from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.points.output import Points
 from sepilot_runtime.contract.outputs.protocol import Box, Color
 
-__all__ = ["draw_columns", "draw_on"]
+__all__ = ["draw_columns", "draw_on", "draw_recorded"]
 
 GROOVE: Color = (96, 90, 84)
 MARK: Color = (242, 242, 242)
@@ -36,6 +36,16 @@ def draw_on(
         cv2.circle(frame, place, round(8 * (radius + 1)), RIM, cv2.FILLED, cv2.LINE_AA, shift=3)
         cv2.circle(frame, place, round(8 * radius), point, cv2.FILLED, cv2.LINE_AA, shift=3)
     return frame
+
+
+def draw_recorded(frame: NDArray[np.uint8], places: Sequence[tuple[float, float]]) -> None:
+    """Rings in a frame (H, W, 3) at points in fractions of it."""
+    height, width = frame.shape[:2]
+    radius = max(2.5, max(height, width) / 110)
+    for x, y in places:
+        cv2.circle(
+            frame, (round(8 * x * width), round(8 * y * height)), round(8 * radius), MARK, 1, cv2.LINE_AA, shift=3
+        )
 
 
 def draw_columns(

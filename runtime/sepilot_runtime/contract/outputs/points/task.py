@@ -147,6 +147,9 @@ class PointsTask:
         ]
         return [Tail(reason=why, share=share, order=np.argsort(key, kind="stable")) for why, share, key in keys]
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        return ()
+
     def words(self, value: Any) -> str:
         """Of an answer "68 points 97 %", or "nothing 3 %", of a label "68 points"."""
         answer = isinstance(value, Mapping)
@@ -163,6 +166,13 @@ class PointsTask:
 
         label = np.empty((0, 2)) if recorded is None else np.asarray(recorded)[visible(recorded)]
         draw_columns(canvas, [x for x, _ in value["points"].values()], box, color, label[:, 0].tolist())
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        from sepilot_runtime.contract.outputs.points.drawing import draw_on, draw_recorded
+
+        draw_on(frame, value, self.output)
+        if recorded is not None:
+            draw_recorded(frame, np.asarray(recorded)[visible(recorded)].tolist())
 
     def gates(self) -> tuple[GateRule, ...]:
         flips = GateRule(
