@@ -122,5 +122,5 @@ def _draw(scores: Sequence[OutputScore], png: Path) -> None:
 
     plots = [plot for score in scores for plot in plots_of(score)]
     if not plots:
-        raise UsageError("--png: a file with classes or points expected, found no figure to draw")
+        raise UsageError("--png: a file with classes, boxes or points expected, found no figure to draw")
     save_plot(plots[0], png)

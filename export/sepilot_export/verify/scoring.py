@@ -26,6 +26,8 @@ from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.plots import Plot
+from sepilot_train.fit.outputs.boxes.metrics import boxes_metrics
+from sepilot_train.fit.outputs.boxes.plots import plots_of as plots_of_boxes
 from sepilot_train.fit.outputs.classes.metrics import classes_metrics
 from sepilot_train.fit.outputs.classes.plots import plots_of as plots_of_classes
 from sepilot_train.fit.outputs.points.metrics import points_metrics
@@ -40,12 +42,14 @@ Tick = Callable[[], None]
 METRICS: Mapping[str, Callable[[Any, Any, Any, Any], Metrics]] = {
     "scalar": lambda labels, answers, constant, _task: scalar_metrics(labels, answers, constant),
     "classes": classes_metrics,
+    "boxes": boxes_metrics,
     "points": points_metrics,
 }
 """By kind, further figures of labels, answers, the constant's answer and the task. Others have their error alone."""
 
 PLOTS: Mapping[str, Callable[[Any, Any, Any, Any], Sequence[Plot]]] = {
     "classes": plots_of_classes,
+    "boxes": plots_of_boxes,
     "points": plots_of_points,
 }
 
@@ -105,7 +109,7 @@ def open_data(
     outputs, picture = contract.outputs, contract.picture
     columns = [column for vector in contract.vectors for column in vector.columns]
     asked = dict.fromkeys([*options.labels, *(o.name for o in outputs), *columns])
-    reader = options.wishing(n for n in asked if n not in ("steering", "throttle", *options.labels))
+    reader = options.wishing(name for name in asked if name not in options.labels)
     drives, notes = _test_part(open_drives(paths, reader))
     sets = [load_pictures(drive, picture, labels=(), progress=progress) for drive in drives]
     labels = {o.name: labels_in(sets, o, picture) for o in outputs}
