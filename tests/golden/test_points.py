@@ -129,4 +129,4 @@ def test_what_shows_answers_shows_these(exported: Path, run: Path, folder: Path)
     assert "Mean shape" in (folder / "report.html").read_text()
     file = str(next(exported.glob("*int8.tflite")))
     pictures = str(folder / "set" / "val2017")
-    assert main(["explain", file, "--source", pictures, "--count", "2", "--out", str(folder / "explained.png")]) == 0
+    assert main(["explain", file, "--frames", pictures, "--count", "2", "--out", str(folder / "explained.png")]) == 0

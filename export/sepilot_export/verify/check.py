@@ -54,9 +54,8 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
     if folder.suffix in MODEL_SUFFIXES and folder.is_file():
         read_model_file(folder)  # What has no contract says what to do about it.
     if not folder.is_dir():
-        raise RunError(
-            f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}"
-        )
+        what = "a file, which --data PATH scores on labelled data" if folder.exists() else "nothing"
+        raise RunError(f"{folder}: a directory of `sepilot export` expected, found {what}")
     record = read_export(folder)
     older = any(not file.outputs for file in record.files)
     outputs = [output.name for output in read_reference(folder).contract.outputs] if older else []

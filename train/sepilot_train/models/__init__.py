@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_train.models import classifiers, landmarks, steering
+from sepilot_train.models import classifiers, detectors, landmarks, steering
 from sepilot_train.models.blocks import STEERING, Shape
 
 __all__ = ["BUILDERS", "EXAMPLES", "build_model"]
@@ -22,6 +22,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "wide": classifiers.build_wide,
     "inception": classifiers.build_inception,
     "stereo": classifiers.build_stereo,
+    "spot": detectors.build_spot,
+    "locate": detectors.build_locate,
     "landmarks": landmarks.build_landmarks,
 }
 

@@ -25,7 +25,7 @@ from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
 
-__all__ = ["Material", "Side", "columns_of", "gather", "labels_of", "load_sets", "material_of", "open_sides",
+__all__ = ["Material", "Side", "alike", "columns_of", "gather", "labels_of", "load_sets", "material_of", "open_sides",
            "set_labels"]  # fmt: skip
 
 Side = Literal["train", "validation"]
@@ -133,7 +133,21 @@ def outputs_of(recipe: Recipe, sets: Sequence[PictureSet]) -> tuple[Output, ...]
 def labels_of(recipe: Recipe, sets: Sequence[PictureSet]) -> dict[str, list[NDArray[np.float32]]]:
     """By output, of each set, what answers are held against, (n, ...) as the output's kind has labels."""
     columns = columns_of(recipe)
-    return {o.name: [set_labels(o, columns[o.name], s, recipe.picture) for s in sets] for o in outputs_of(recipe, sets)}
+    return {
+        o.name: alike([set_labels(o, columns[o.name], s, recipe.picture) for s in sets])
+        for o in outputs_of(recipe, sets)
+    }
+
+
+def alike(labels: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Labels (n, ...) of several sets, filled up with NaN to one shape: each has room for as many boxes as it needs."""
+    most = max((found.shape[1] for found in labels if found.ndim > 1), default=0)
+    return [
+        np.pad(found, ((0, 0), (0, most - found.shape[1]), *((0, 0),) * (found.ndim - 2)), constant_values=np.nan)
+        if found.ndim > 1
+        else found
+        for found in labels
+    ]
 
 
 def _labelled(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sepilot_runtime.contract.outputs.boxes.output import Boxes
+from sepilot_runtime.contract.outputs.boxes.task import BoxesTask
 from sepilot_runtime.contract.outputs.classes.output import Classes
 from sepilot_runtime.contract.outputs.classes.task import ClassesTask
 from sepilot_runtime.contract.outputs.points.output import Points
@@ -18,11 +20,12 @@ __all__ = ["KINDS", "AnyOutput", "Output", "task_of"]
 if TYPE_CHECKING:
     AnyOutput = Output  # Nobody may lean on what one kind alone has.
 else:
-    AnyOutput = Scalar | Classes | Points  # `documents.parse` tells them apart by `kind`.
+    AnyOutput = Scalar | Classes | Boxes | Points  # `documents.parse` tells them apart by `kind`.
 
 KINDS: Mapping[str, Callable[[Any], OutputTask]] = {
     Scalar.kind: ScalarTask,
     Classes.kind: ClassesTask,
+    Boxes.kind: BoxesTask,
     Points.kind: PointsTask,
 }
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sepilot_train.fit.outputs.boxes.metrics import BoxesMetrics
+from sepilot_train.fit.outputs.boxes.target import BoxesTarget
 from sepilot_train.fit.outputs.classes.metrics import ClassesMetrics
 from sepilot_train.fit.outputs.classes.target import ClassesTarget
 from sepilot_train.fit.outputs.points.metrics import PointsMetrics
@@ -23,5 +25,5 @@ if TYPE_CHECKING:
     AnyMetrics = Metrics
 else:
     # A recipe says which by `kind`, and means the first where it says nothing.
-    AnyTarget = ScalarTarget | ClassesTarget | PointsTarget
-    AnyMetrics = ScalarMetrics | ClassesMetrics | PointsMetrics
+    AnyTarget = ScalarTarget | ClassesTarget | BoxesTarget | PointsTarget
+    AnyMetrics = ScalarMetrics | ClassesMetrics | BoxesMetrics | PointsMetrics

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.outputs.protocol import Array, Output
+from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
 from sepilot_train.fit.settings import TrainingSettings
@@ -40,11 +41,12 @@ class Motion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A figure for people."""
+    """A figure for people; `plain`: the mean error, or the constant's, which may be told with an interval instead."""
 
     name: str
     value: str
     remark: str
+    plain: bool = False
 
 
 class Metrics(Protocol):
@@ -107,8 +109,11 @@ class Target(Protocol):
     def mixes(self) -> bool:
         """Half of what is asked of one picture and half of another's is asked of a picture that is half of each."""
 
-    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
-        """With what only the recordings know, such as the names of classes.
+    def fitted(self, picture: Picture) -> Self:
+        """With what follows from the picture that the net takes, such as a number of cells."""
+
+    def settled(self, name: str, drives: Sequence[Drive], picture: Picture) -> Self:
+        """With what only the recordings know, such as the names of classes; `picture` is what the net takes.
 
         Raises:
             DriveError: they contradict each other, or the recipe.

@@ -9,7 +9,7 @@ import numpy as np
 from sepilot_runtime.contract.outputs.points.output import Points
 from sepilot_runtime.contract.outputs.points.task import PointsTask, visible
 from sepilot_runtime.contract.outputs.protocol import Array
-from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND, Plot
+from sepilot_train.base.plots import ACCENT, FAINT, GRID, INK, SECOND, Plot
 from sepilot_train.fit.outputs.points.metrics import AUC_TO, PointsMetrics, measure
 
 __all__ = ["plots_of"]
@@ -20,13 +20,12 @@ NAMED = 5
 EXAMPLES = 12
 """In rows of four: the best, those in the middle, the worst."""
 
+FRAME = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
+
 
 def plots_of(labels: Array, said: Array, metrics: PointsMetrics, output: Points) -> tuple[Plot, ...]:
     """Of held-out pictures: labels (n, points, 2) and answers (n, numbers)."""
     task = PointsTask(output)
-    error = task.error(said, labels)
-    still = task.error(np.broadcast_to(np.asarray(metrics.constant), said.shape), labels)
-    auc = "" if metrics.auc is None else f"\nAUC@{AUC_TO:g} {metrics.auc:.1%}"
     nothing = f"{output.name}: no held-out picture of it"
     shown = visible(labels).any(axis=1)
     return (
@@ -36,10 +35,10 @@ def plots_of(labels: Array, said: Array, metrics: PointsMetrics, output: Points)
             x=f"error [% of the {measure(output)}]",
             y="share of pictures with at most this error",
             label=f"{output.name}: cumulative errors of {metrics.count:,} held-out pictures",
-            draw=lambda ax: _curves(ax, error, still),
+            draw=lambda ax: _curves(ax, labels, said, metrics, task),
             shape="square",
             key=(("model", ACCENT), ("mean shape", SECOND)),
-            note=f"NME {metrics.mae:.2%}\nmean shape {metrics.constant_mae:.2%}{auc}",
+            note=f"NME {metrics.mae:.2%}\nmean shape {metrics.constant_mae:.2%}",
         ),
         Plot(
             name="points",
@@ -64,7 +63,9 @@ def plots_of(labels: Array, said: Array, metrics: PointsMetrics, output: Points)
     )
 
 
-def _curves(ax: Any, error: Array, still: Array) -> None:
+def _curves(ax: Any, labels: Array, said: Array, metrics: PointsMetrics, task: PointsTask) -> None:
+    error = task.error(said, labels)
+    still = task.error(np.broadcast_to(np.asarray(metrics.constant), said.shape), labels)
     reach = 100 * max(float(np.quantile(error, 0.98)), 0.5 * float(np.median(still)), 1e-3)
     for errors, color in ((still, SECOND), (error, ACCENT)):
         ax.step([0, *np.sort(100 * errors)], np.arange(len(errors) + 1) / len(errors), where="post", color=color)
@@ -81,7 +82,7 @@ def _by_point(ax: Any, labels: Array, metrics: PointsMetrics, output: Points) ->
     for place in np.argsort(-np.nan_to_num(errors), kind="stable")[:NAMED]:
         words = f"{output.names[place]} {errors[place]:.1%}"
         ax.annotate(words, mean[place], (0, 6), textcoords="offset points", fontsize=8, color=INK, ha="center")
-    _as_picture(ax)
+    _as_picture(ax, 1, 1)
 
 
 def _examples(ax: Any, labels: Array, said: Array, task: PointsTask) -> None:
@@ -91,12 +92,14 @@ def _examples(ax: Any, labels: Array, said: Array, task: PointsTask) -> None:
     chosen = [order[:third], order[middle : middle + third], order[-third:]]
     for row, places in enumerate(chosen):
         for column, place in enumerate(places):
-            corner = np.array([1.1 * column, 1.25 * row])
+            corner = np.array([1.1 * column, 1.3 * row])
+            ax.plot(*(corner + FRAME).T, color=GRID, linewidth=1)
             _shape(ax, labels[place] + corner, SECOND, task.output)
             if task.present(said[place : place + 1])[0]:
                 _shape(ax, task.places(said[place : place + 1])[0] + corner, ACCENT, task.output)
-            ax.text(corner[0] + 0.5, corner[1] + 1.12, f"{error[place]:.1%}", ha="center", fontsize=8, color=INK)
-    _as_picture(ax)
+            ax.text(corner[0] + 0.5, corner[1] + 1.2, f"{error[place]:.1%}", ha="center", fontsize=8, color=INK)
+    # Below the rows there is room for the key.
+    _as_picture(ax, 4.3, 4.4)
     ax.axis("off")
 
 
@@ -106,7 +109,8 @@ def _shape(ax: Any, points: Array, color: str, output: Points) -> None:
     ax.scatter(*points.T, s=3 if len(points) > 10 else 12, color=color, linewidths=0)
 
 
-def _as_picture(ax: Any) -> None:
+def _as_picture(ax: Any, width: float, height: float) -> None:
     """Rows go down, and a picture's sides are drawn as long as each other, whatever its shape."""
     ax.set_aspect("equal")
-    ax.invert_yaxis()
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)

@@ -13,6 +13,7 @@ from sepilot_runtime.base.errors import DriveError, RecipeError
 from sepilot_runtime.contract.outputs.points.output import Points, require_pairs
 from sepilot_runtime.contract.outputs.points.task import PointsTask, visible
 from sepilot_runtime.contract.outputs.protocol import Array
+from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
 from sepilot_train.base.ranges import require_in
@@ -66,7 +67,10 @@ class PointsTarget:
     def mirrors(self) -> bool:
         return self.flip_pairs is not None
 
-    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
+    def fitted(self, picture: Picture) -> Self:
+        return self
+
+    def settled(self, name: str, drives: Sequence[Drive], picture: Picture) -> Self:
         known = [drive for drive in drives if self.label in drive.label_names]
         if not known:
             return self  # Who opens them says that they have no such label.
@@ -98,7 +102,7 @@ class PointsTarget:
 
     def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
         """Points that one side never shows."""
-        shown = [np.asarray(visible(labels)).any(axis=0).reshape(-1) for labels in (train, validation)]
+        shown = [np.asarray(visible(labels).any(axis=0)) for labels in (train, validation)]
         return [
             f"{', '.join(n for n, s in zip(self._names, seen, strict=True) if not s)[:200]}: in no picture {what}"
             for seen, what in zip(shown, ("to train on", "to judge on"), strict=True)
