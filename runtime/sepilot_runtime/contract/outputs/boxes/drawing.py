@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.protocol import Box, Color
 
-__all__ = ["color_of", "draw_on", "draw_small"]
+__all__ = ["color_of", "draw_on", "draw_recorded", "draw_small"]
 
 GROOVE: Color = (96, 90, 84)
 MARK: Color = (242, 242, 242)
@@ -44,6 +44,16 @@ def draw_on(frame: NDArray[np.uint8], value: Sequence[dict[str, Any]]) -> None:
         color = color_of(thing["class"])
         cv2.rectangle(frame, (x0, y0), (x1, y1), color, line)
         _plate(frame, f"{thing['class']} {thing['confidence']:.0%}", (x0, y0), size, color)
+
+
+def draw_recorded(frame: NDArray[np.uint8], boxes: Sequence[Sequence[float]]) -> None:
+    """Outlines of boxes, left, top, width and height in fractions of a frame (H, W, 3), in white on a dark seam."""
+    height, width = frame.shape[:2]
+    line = max(1, round(min(height, width) / 480))
+    for left, top, wide, high in boxes:
+        ends = (round(left * width), round(top * height)), (round((left + wide) * width), round((top + high) * height))
+        for ink, thickness in ((INK, line + 2), (MARK, line)):
+            cv2.rectangle(frame, *ends, ink, thickness)
 
 
 def _plate(frame: NDArray[np.uint8], words: str, at: tuple[int, int], size: float, color: Color) -> None:

@@ -207,6 +207,9 @@ class BoxesTask:
             Tail(reason="sure of nothing", share=0.08, order=np.argsort(sure.max(axis=1), kind="stable")),
         ]
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        return ()
+
     def words(self, value: Any) -> str:
         """Of an answer or a label "3 RBC, 1 WBC"."""
         if isinstance(value, np.ndarray):
@@ -221,6 +224,13 @@ class BoxesTask:
 
         there = boxes_of(recorded[recorded[:, 0] >= 0]).tolist() if recorded is not None else []
         draw_small(canvas, [thing["box"] for thing in value], there, box, color)
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        from sepilot_runtime.contract.outputs.boxes.drawing import draw_on, draw_recorded
+
+        if recorded is not None:
+            draw_recorded(frame, boxes_of(recorded[recorded[:, 0] >= 0]).tolist())
+        draw_on(frame, value)
 
     def gates(self) -> tuple[GateRule, ...]:
         wrong, lost, new = "error of a picture (1 - F1)", "share of lost boxes", "number of new boxes to a picture"
