@@ -16,8 +16,9 @@ from sepilot_runtime.recording.options import ReaderOptions
 from set_factory import NAMES, scenes, write_voc
 
 SMALL = (
-    "picture.height=48", "picture.width=64", "training.epochs=8", "training.min_epoch_frames=384",
-    "outputs.boxes.anchor_count=2", "outputs.boxes.strides=[8,16]", "augmentation.zoom=0", "augmentation.hue_deg=0",
+    "picture.height=48", "picture.width=64", "training.epochs=10", "training.ema=0", "training.learning_rate=0.01",
+    "training.min_epoch_frames=256", "outputs.boxes.anchor_count=2", "outputs.boxes.strides=[8,16]",
+    "augmentation.zoom=0", "augmentation.hue_deg=0",
     "model.options={stem=8,widths=[16,24,32],repeats=[0,0,0],strides=[8,16],head=24}",
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_train.models import classifiers, detectors, landmarks, steering
+from sepilot_train.models import classifiers, detectors, embedding, landmarks, steering
 from sepilot_train.models.blocks import STEERING, Shape
 
 __all__ = ["BUILDERS", "EXAMPLES", "build_model"]
@@ -25,6 +25,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "spot": detectors.build_spot,
     "locate": detectors.build_locate,
     "landmarks": landmarks.build_landmarks,
+    "tower": embedding.build_tower,
 }
 
 EXAMPLES: Mapping[str, tuple[Shape, int]] = {
@@ -35,6 +36,7 @@ EXAMPLES: Mapping[str, tuple[Shape, int]] = {
     "inception": ((64, 64, 3), 10),
     "stereo": ((64, 192, 1), 1),
     "landmarks": ((96, 96, 1), 136),
+    "tower": ((64, 64, 1), 64),
 }
 """Of nets beside the steering ones, the picture and the numbers of the one answer that they were made for."""
 

@@ -20,6 +20,7 @@ from sepilot_runtime.recording.options import DriveFilter
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.stored import StoredPictures
+from sepilot_train.fit.outputs.protocol import Comparing
 from sepilot_train.run import split
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request, wanted_frames
@@ -98,13 +99,17 @@ def gather(
     sets = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(sets, columns_of(recipe))
     sets, labels = _labelled(sets, recipe)
+    compared = [target.label for target in recipe.targets.values() if isinstance(target, Comparing)]
+    if compared:
+        sets = [_grouped_by(compared[0], s) for s in sets]
+        _require_others(sets[: len(first)], sets[len(first) :])
     if given:
         parts = split.by_drive("given", sets, range(len(first), len(sets)))
     else:
         data = recipe.data
         parts = split.split_frames(
             sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed,
-            strata=labels[next(iter(labels))],
+            strata=() if compared else labels[next(iter(labels))],
         )  # fmt: skip
     # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
     judging = tuple(v[s.drive.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
@@ -160,6 +165,24 @@ def _labelled(
     why = "label unknown to the training"
     kept = [s if k.all() else s.taken(np.flatnonzero(k), why) for s, k in zip(sets, known, strict=True)]
     return kept, {name: [y[k] for y, k in zip(by_set, known, strict=True)] for name, by_set in found.items()}
+
+
+def _grouped_by(label: str, found: PictureSet) -> PictureSet:
+    """A set of which no split parts what has the same label."""
+    drive = found.drive
+    groups = tuple(drive.label_names[label][int(place)] for place in drive.labels[label])
+    return dataclasses.replace(found, drive=dataclasses.replace(drive, groups=groups))
+
+
+def _require_others(train: Sequence[PictureSet], judge: Sequence[PictureSet]) -> None:
+    """Raise DriveError where a label that judges is trained on."""
+    seen = {name for s in train for name in s.drive.groups}
+    for drive in (s.drive for s in judge):
+        if both := sorted(seen.intersection(drive.groups)):
+            raise DriveError(
+                f"{drive.path}: identities that are not trained on expected, found {len(both)} that are, such as "
+                f"{both[0]}; give the training's pictures alone, and whole identities are held out"
+            )
 
 
 def open_sides(request: Request, told: Callable[[str], None] = lambda line: None) -> tuple[list[Drive], list[Drive]]:

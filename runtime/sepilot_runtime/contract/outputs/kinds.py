@@ -9,6 +9,8 @@ from sepilot_runtime.contract.outputs.boxes.output import Boxes
 from sepilot_runtime.contract.outputs.boxes.task import BoxesTask
 from sepilot_runtime.contract.outputs.classes.output import Classes
 from sepilot_runtime.contract.outputs.classes.task import ClassesTask
+from sepilot_runtime.contract.outputs.embedding.output import Embedding
+from sepilot_runtime.contract.outputs.embedding.task import EmbeddingTask
 from sepilot_runtime.contract.outputs.points.output import Points
 from sepilot_runtime.contract.outputs.points.task import PointsTask
 from sepilot_runtime.contract.outputs.protocol import Output, OutputTask
@@ -20,13 +22,14 @@ __all__ = ["KINDS", "AnyOutput", "Output", "task_of"]
 if TYPE_CHECKING:
     AnyOutput = Output  # Nobody may lean on what one kind alone has.
 else:
-    AnyOutput = Scalar | Classes | Boxes | Points  # `documents.parse` tells them apart by `kind`.
+    AnyOutput = Scalar | Classes | Boxes | Points | Embedding  # `documents.parse` tells them apart by `kind`.
 
 KINDS: Mapping[str, Callable[[Any], OutputTask]] = {
     Scalar.kind: ScalarTask,
     Classes.kind: ClassesTask,
     Boxes.kind: BoxesTask,
     Points.kind: PointsTask,
+    Embedding.kind: EmbeddingTask,
 }
 
 

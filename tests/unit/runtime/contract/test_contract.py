@@ -139,9 +139,13 @@ STATISTICS = {
         (
             "outputs.0.kind",
             "scalars",
-            "outputs[0].kind: one of scalar, classes, boxes, points expected, found 'scalars'",
+            "outputs[0].kind: one of scalar, classes, boxes, points, embedding expected, found 'scalars'",
         ),
-        ("outputs.0.kind", None, "outputs[0].kind: one of scalar, classes, boxes, points expected, found None"),
+        (
+            "outputs.0.kind",
+            None,
+            "outputs[0].kind: one of scalar, classes, boxes, points, embedding expected, found None",
+        ),
         ("inputs.0.kind", "sound", "inputs[0].kind: one of picture, vector expected, found 'sound'"),
         ("inputs", [], "one picture expected"),
         ("inputs", [PICTURE, {**PICTURE, "name": "behind"}], "one picture expected"),

@@ -74,6 +74,12 @@ def test_two_boxes_in_one_cell_are_both_learned_and_one_too_many_is_counted() ->
     assert sorted(assigned(crowd, SLOTS)[0].tolist())[0] == -1
     metrics = TARGET.metrics(crowd, said(TARGET, crowd), TASK.constant(crowd))
     assert metrics.boxes == 5 and metrics.crowded == 1
+    told = TARGET.remarks(crowd, label((1, 0.5, 0.5, 0.1, 0.1)))
+    assert told[0] == "no box to train on of 2 of 3 classes: car, sign"
+    assert told[1:] == [
+        "no box to judge on of 2 of 3 classes: cone, sign",
+        "1 boxes to train on find no free anchor in their cells: not learned",
+    ]
     assert "Without a slot" in [told.name for told in metrics.told(OUTPUT)]
 
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, RecipeError
+from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.fit import strengths
@@ -20,6 +21,7 @@ from set_factory import disc_scenes, write_coco, write_points_csv
 
 PAIR = PointsTarget(names=("left", "right", "middle"), flip_pairs=(("left", "right"),), presence=True)
 NAN = np.float32(np.nan)
+PICTURE = Picture(height=48, width=64)
 
 
 def dots(points: NDArray[np.float32], size: tuple[int, int] = (60, 80)) -> NDArray[np.uint8]:
@@ -92,17 +94,17 @@ def test_recordings_say_the_names_and_whether_pictures_may_be_empty(tmp_path: Pa
     coco = open_drives([write_coco(tmp_path / "coco", scenes, points=True)], ReaderOptions(labels=("points",)))
     (tmp_path / "csv").mkdir()
     table = open_drives([write_points_csv(tmp_path / "csv", scenes)], ReaderOptions(labels=("points",)))
-    settled = PointsTarget().settled("points", coco)
+    settled = PointsTarget().settled("points", coco, PICTURE)
     assert settled.names == ("corner", "other", "middle") and settled.presence
-    assert PointsTarget(presence=False).settled("points", coco).presence is False
-    always = PointsTarget().settled("points", table)
+    assert PointsTarget(presence=False).settled("points", coco, PICTURE).presence is False
+    always = PointsTarget().settled("points", table, PICTURE)
     assert always.names == ("0", "1", "2") and always.presence is False
     assert always.output("points", 1.0).normalize_by == "box"
     with pytest.raises(DriveError, match=r"the point corner expected, found 0, 1, 2"):
-        PointsTarget().settled("points", [*coco, *table])
+        PointsTarget().settled("points", [*coco, *table], PICTURE)
     with pytest.raises(DriveError, match=r"outputs.points.flip_pairs: points among 0, 1, 2 expected, found left"):
-        PointsTarget(flip_pairs=(("left", "right"),)).settled("points", table)
-    one = PointsTarget(names=("2",), flip_pairs=()).settled("points", table)
+        PointsTarget(flip_pairs=(("left", "right"),)).settled("points", table, PICTURE)
+    one = PointsTarget(names=("2",), flip_pairs=()).settled("points", table, PICTURE)
     assert one.output("points", 1.0).normalize_by == "picture", "one point has no box"
     assert always.remarks(np.full((2, 3, 2), NAN), np.zeros((2, 3, 2), np.float32)) == [
         "0, 1, 2: in no picture to train on"

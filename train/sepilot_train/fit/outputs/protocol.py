@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,13 @@ from sepilot_runtime.contract.outputs.protocol import Array, Output
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
+from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["Labels", "Metrics", "Motion", "Target", "Told", "losses_of", "parted"]
+__all__ = ["COLLAPSED", "Comparing", "Labels", "Metrics", "Motion", "Target", "Told", "losses_of", "parted"]
+
+COLLAPSED = 0.1
+"""`Comparing.spread` below which answers say nothing any more: all lie within 6 degrees."""
 
 Labels = NDArray[np.float32]
 
@@ -148,6 +152,27 @@ class Target(Protocol):
 
     def plots(self, labels: Array, answers: Array, metrics: Any, output: Any) -> Sequence[Plot]:
         """The figures of held-out frames; `metrics` and `output` are this target's own."""
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """What a target has besides, whose answers are compared with each other, where a label says what belongs together.
+
+    It is judged by labels that it was not trained on: whole classes are held out, and what they tell of the answers,
+    such as a threshold, goes into the contract.
+    """
+
+    def arranged(self, labels: Labels, random: np.random.Generator) -> NDArray[np.int64]:
+        """The order (n,) of an epoch's pictures (n,) in which every batch has what is to be compared."""
+
+    def spread(self, answers: Labels) -> float:
+        """How different answers (n, *shape) are, 0 to 1: below `COLLAPSED`, all the same."""
+
+    def beside_pixels(self, metrics: Any, labels: Labels, pictures: Pictures) -> Metrics:
+        """The metrics with what comparing the pictures alone would give."""
+
+    def judged(self, output: Any, metrics: Any) -> Output:
+        """What the contract says of it once it is known how good it is."""
 
 
 def losses_of(targets: Mapping[str, Target], settings: TrainingSettings) -> tuple[dict[str, Any], dict[str, float]]:

@@ -29,6 +29,14 @@ def color_of(name: str) -> Color:
     return COLORS[zlib.crc32(name.encode()) % len(COLORS)]
 
 
+def draw_recorded(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> None:
+    """Thin frames in white, seamed dark, around what was recorded, boxes (n, 4) in fractions of the frame (H, W, 3) BGR."""
+    height, width = frame.shape[:2]
+    for x, y, wide, high in (boxes * (width, height, width, height)).tolist():
+        for ink, line in ((INK, 3), (MARK, 1)):
+            cv2.rectangle(frame, (round(x), round(y)), (round(x + wide), round(y + high)), ink, line, cv2.LINE_AA)
+
+
 def draw_on(frame: NDArray[np.uint8], value: Sequence[dict[str, Any]]) -> None:
     """Draw an answer, its boxes in pixels as `BoxesTask.in_frame` gives them, into a frame (H, W, 3) BGR.
 
@@ -44,16 +52,6 @@ def draw_on(frame: NDArray[np.uint8], value: Sequence[dict[str, Any]]) -> None:
         color = color_of(thing["class"])
         cv2.rectangle(frame, (x0, y0), (x1, y1), color, line)
         _plate(frame, f"{thing['class']} {thing['confidence']:.0%}", (x0, y0), size, color)
-
-
-def draw_recorded(frame: NDArray[np.uint8], boxes: Sequence[Sequence[float]]) -> None:
-    """Outlines of boxes, left, top, width and height in fractions of a frame (H, W, 3), in white on a dark seam."""
-    height, width = frame.shape[:2]
-    line = max(1, round(min(height, width) / 480))
-    for left, top, wide, high in boxes:
-        ends = (round(left * width), round(top * height)), (round((left + wide) * width), round((top + high) * height))
-        for ink, thickness in ((INK, line + 2), (MARK, line)):
-            cv2.rectangle(frame, *ends, ink, thickness)
 
 
 def _plate(frame: NDArray[np.uint8], words: str, at: tuple[int, int], size: float, color: Color) -> None:

@@ -207,9 +207,6 @@ class BoxesTask:
             Tail(reason="sure of nothing", share=0.08, order=np.argsort(sure.max(axis=1), kind="stable")),
         ]
 
-    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
-        return ()
-
     def words(self, value: Any) -> str:
         """Of an answer or a label "3 RBC, 1 WBC"."""
         if isinstance(value, np.ndarray):
@@ -225,11 +222,15 @@ class BoxesTask:
         there = boxes_of(recorded[recorded[:, 0] >= 0]).tolist() if recorded is not None else []
         draw_small(canvas, [thing["box"] for thing in value], there, box, color)
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        return ()
+
     def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
         from sepilot_runtime.contract.outputs.boxes.drawing import draw_on, draw_recorded
 
         if recorded is not None:
-            draw_recorded(frame, boxes_of(recorded[recorded[:, 0] >= 0]).tolist())
+            there = np.asarray(recorded, np.float64)
+            draw_recorded(frame, boxes_of(there[there[:, 0] >= 0]))
         draw_on(frame, value)
 
     def gates(self) -> tuple[GateRule, ...]:

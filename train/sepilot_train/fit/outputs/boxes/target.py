@@ -58,6 +58,7 @@ class BoxesTarget:
     kind: ClassVar[Literal["boxes"]] = "boxes"
     sideways: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
 
     label: str = "boxes"
     names: tuple[str, ...] = ()
@@ -113,6 +114,17 @@ class BoxesTarget:
             )  # fmt: skip
         except ContractError as e:
             raise RecipeError(str(e)) from e
+
+    def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:
+        found = []
+        for where, labels in (("to train on", train), ("to judge on", validation)):
+            counts = np.bincount(labels[..., 0][labels[..., 0] >= 0].astype(np.int64), minlength=len(self.names))
+            if absent := [name for name, count in zip(self.names, counts, strict=True) if not count]:
+                found.append(f"no box {where} of {len(absent)} of {len(counts)} classes: {', '.join(absent)[:200]}")
+        slots = assigned(train, Slots.of(self.output("boxes", 1.0)))
+        if crowded := int(((train[..., 0] >= 0) & (slots < 0)).sum()):
+            found.append(f"{crowded:,} boxes to train on find no free anchor in their cells: not learned")
+        return found
 
     def losses(self, name: str, settings: TrainingSettings) -> Mapping[str, Any]:
         return {f"{name}.boxes": box_loss(self.box_weight), f"{name}.scores": score_loss(self.focus)}
