@@ -30,7 +30,7 @@ def color_of(name: str) -> Color:
 
 
 def draw_recorded(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> None:
-    """Thin frames in white, seamed dark, around what was recorded, boxes (n, 4) in fractions of the frame (H, W, 3) BGR."""
+    """Thin white frames with a dark seam around what was recorded, boxes (n, 4) in fractions of a frame (H, W, 3)."""
     height, width = frame.shape[:2]
     for x, y, wide, high in (boxes * (width, height, width, height)).tolist():
         for ink, line in ((INK, 3), (MARK, 1)):
