@@ -34,7 +34,7 @@ def draw_recorded(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> None:
     height, width = frame.shape[:2]
     for x, y, wide, high in (boxes * (width, height, width, height)).tolist():
         for ink, line in ((INK, 3), (MARK, 1)):
-            cv2.rectangle(frame, (round(x), round(y)), (round(x + wide), round(y + high)), ink, line, cv2.LINE_AA)
+            cv2.rectangle(frame, (round(x), round(y)), (round(x + wide), round(y + high)), ink, line)
 
 
 def draw_on(frame: NDArray[np.uint8], value: Sequence[dict[str, Any]]) -> None:
