@@ -27,6 +27,7 @@ from sepilot_runtime.contract.outputs.boxes.geometry import (
     matched,
     real_boxes,
     shape_iou,
+    sigmoid,
 )
 from sepilot_runtime.contract.outputs.boxes.output import MOST_CANDIDATES, Boxes
 from sepilot_runtime.contract.outputs.increase import increase, increase_fault, increase_remark
@@ -108,7 +109,7 @@ class BoxesTask:
         # The sigmoid of thousands of scores takes longer than all that follows.
         slots = np.flatnonzero(best >= math.log(least / (1 - least)))
         order = slots[np.argsort(-best[slots], kind="stable")[:MOST_CANDIDATES]]
-        places, sure = scores[order].argmax(axis=1), _sigmoid(best[order])
+        places, sure = scores[order].argmax(axis=1), sigmoid(best[order])
         boxes = self._slots.decode(flat[: self._numbers].reshape(-1, 4)[order], order)
         if len(order) > 1:
             left = cv2.dnn.NMSBoxesBatched(boxes.tolist(), sure.tolist(), places.tolist(), 0.0, self.output.iou)
@@ -255,7 +256,7 @@ class BoxesTask:
         """The boxes' numbers (n, slots, 4), and how sure each slot is of each class (n, slots, classes)."""
         flat = np.asarray(answers, np.float64).reshape(len(answers), -1)
         boxes = flat[:, : self._numbers].reshape(len(flat), -1, 4)
-        return boxes, _sigmoid(flat[:, self._numbers :].reshape(len(flat), self.output.slots, -1))
+        return boxes, sigmoid(flat[:, self._numbers :].reshape(len(flat), self.output.slots, -1))
 
     def _errors(self, answers: Sequence[tuple[Values, NDArray[np.int64]]], label: Array) -> Values:
         wrong = np.full(len(label), np.nan)
@@ -291,10 +292,6 @@ class BoxesTask:
             all_[i] = len(there.places)
             missing[i] = all_[i] - (again >= 0).sum()
         return missing, all_
-
-
-def _sigmoid(scores: Array) -> Values:
-    return np.asarray(1 / (1 + np.exp(-np.clip(np.asarray(scores, np.float64), -60, 60))))
 
 
 def _error_fault(error: float, limit: float, _pictures: int) -> str:
