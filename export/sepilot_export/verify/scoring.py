@@ -110,7 +110,7 @@ def open_data(
     columns = [column for vector in contract.vectors for column in vector.columns]
     asked = dict.fromkeys([*options.labels, *(o.name for o in outputs), *columns])
     reader = options.wishing(name for name in asked if name not in options.labels)
-    drives, notes = _test_part(open_drives(paths, reader))
+    drives, notes = _judging_part(open_drives(paths, reader))
     sets = [load_pictures(drive, picture, labels=(), progress=progress) for drive in drives]
     labels = {o.name: labels_in(sets, o, picture) for o in outputs}
     taken = [i for i in range(len(sets)) if any(_known(o, labels[o.name][i]).any() for o in outputs)]
@@ -193,13 +193,15 @@ def _inputs(pilot: Pilot, data: DataSet, tick: Tick) -> Iterator[NDArray[np.uint
             place += 1
 
 
-def _test_part(drives: Sequence[Drive]) -> tuple[list[Drive], list[str]]:
-    """The test parts alone where others lie beside them: those were trained or chosen on."""
-    test = [drive for drive in drives if drive.side == "test"]
-    if not test or len(test) == len(drives):
+def _judging_part(drives: Sequence[Drive]) -> tuple[list[Drive], list[str]]:
+    """The test part alone, or else the val part, where other parts lie beside it: those were learned or chosen on."""
+    sides = {drive.side for drive in drives}
+    side = next((side for side in ("test", "val") if side in sides), "")
+    if not side or len(sides) == 1:
         return list(drives), []
-    left = sorted({drive.side or "unnamed" for drive in drives} - {"test"})
-    return test, [f"the test part alone is scored, {' and '.join(left)} left out; name a folder to score that"]
+    left = " and ".join(sorted(other or "what is neither" for other in sides - {side}))
+    taken = [drive for drive in drives if drive.side == side]
+    return taken, [f"the {side} part alone is scored, {left} left out; name a folder to score that"]
 
 
 def _groups(drive: Drive) -> list[str]:
