@@ -27,7 +27,7 @@ def check_data(
     """Score `file`, print it, and draw what its kind is drawn as.
 
     Raises:
-        DriveError, UsageError: the data cannot be taken; see `open_data`.
+        DriveError, UsageError, RunError: the data cannot be taken; see `open_data`.
         ModelFileError, ContractError: the file cannot be opened, or answers with what is no number.
     """
     from sepilot_export.verify.scoring import open_data, score
@@ -122,5 +122,5 @@ def _draw(scores: Sequence[OutputScore], png: Path) -> None:
 
     plots = [plot for score in scores for plot in plots_of(score)]
     if not plots:
-        raise UsageError("--png: a file with classes, boxes or points expected, found no figure to draw")
+        raise UsageError("--png: an output that is no number expected, found nothing to draw")
     save_plot(plots[0], png)

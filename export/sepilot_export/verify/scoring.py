@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.verify.raw_frames import resized
-from sepilot_export.verify.set_labels import labels_in, strangers
+from sepilot_export.verify.set_labels import columns_beside, labels_in, numbers_beside, strangers
 from sepilot_runtime.base.bootstrap import BLOCK, Interval, grouped_mean
-from sepilot_runtime.base.errors import DriveError, UsageError
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Contract, Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.names import EngineName
@@ -30,6 +30,8 @@ from sepilot_train.fit.outputs.boxes.metrics import boxes_metrics
 from sepilot_train.fit.outputs.boxes.plots import plots_of as plots_of_boxes
 from sepilot_train.fit.outputs.classes.metrics import classes_metrics
 from sepilot_train.fit.outputs.classes.plots import plots_of as plots_of_classes
+from sepilot_train.fit.outputs.embedding.metrics import embedding_metrics
+from sepilot_train.fit.outputs.embedding.plots import plots_of as plots_of_embedding
 from sepilot_train.fit.outputs.points.metrics import points_metrics
 from sepilot_train.fit.outputs.points.plots import plots_of as plots_of_points
 from sepilot_train.fit.outputs.protocol import Metrics
@@ -44,6 +46,9 @@ METRICS: Mapping[str, Callable[[Any, Any, Any, Any], Metrics]] = {
     "classes": classes_metrics,
     "boxes": boxes_metrics,
     "points": points_metrics,
+    "embedding": lambda labels, answers, constant, task: embedding_metrics(
+        labels, answers, constant, task, task.output.false_accept_rate
+    ),
 }
 """By kind, further figures of labels, answers, the constant's answer and the task. Others have their error alone."""
 
@@ -51,6 +56,7 @@ PLOTS: Mapping[str, Callable[[Any, Any, Any, Any], Sequence[Plot]]] = {
     "classes": plots_of_classes,
     "boxes": plots_of_boxes,
     "points": plots_of_points,
+    "embedding": plots_of_embedding,
 }
 
 
@@ -104,13 +110,14 @@ def open_data(
 
     Raises:
         DriveError: nothing there can be read.
-        UsageError: no picture has a label that the file knows, or what goes beside the pictures is lacking.
+        UsageError: no picture has a label that the file knows.
+        RunError: what goes beside the pictures is lacking.
     """
     outputs, picture = contract.outputs, contract.picture
-    columns = [column for vector in contract.vectors for column in vector.columns]
+    columns = [column for vector in contract.vectors for column in columns_beside(vector, file)]
     asked = dict.fromkeys([*options.labels, *(o.name for o in outputs), *columns])
     reader = options.wishing(name for name in asked if name not in options.labels)
-    drives, notes = _test_part(open_drives(paths, reader))
+    drives, notes = _judging_part(open_drives(paths, reader))
     sets = [load_pictures(drive, picture, labels=(), progress=progress) for drive in drives]
     labels = {o.name: labels_in(sets, o, picture) for o in outputs}
     taken = [i for i in range(len(sets)) if any(_known(o, labels[o.name][i]).any() for o in outputs)]
@@ -126,7 +133,7 @@ def open_data(
     return DataSet(
         sets=tuple(sets),
         labels={name: np.concatenate([of[i] for i in taken]) for name, of in labels.items()},
-        vectors=_vectors(contract, file, sets),
+        vectors={vector.name: numbers_beside(sets, vector) for vector in contract.vectors},
         groups=tuple(group for s in sets for group in _groups(s.drive)),
         notes=tuple(notes),
     )
@@ -165,13 +172,17 @@ def _scored(
     constant = task.constant(labels)
     still = np.broadcast_to(np.asarray(constant, np.float32), answers.shape)
     made = METRICS.get(output.kind)
+    errors = task.error(answers, labels)
+    sure = np.isfinite(errors)  # A picture without another one of its kind has no error.
+    if not sure.any():
+        raise UsageError(f"{output.name}: labels that an error can be told of expected, found none")
     return OutputScore(
         output=output,
         answers=answers,
         labels=labels,
         groups=len(set(groups)),
-        error=grouped_mean(task.error(answers, labels), groups),
-        constant_error=float(task.error(still, labels).mean()),
+        error=grouped_mean(errors[sure], [group for group, s in zip(groups, sure, strict=True) if s]),
+        constant_error=float(np.nanmean(task.error(still, labels))),
         metrics=made(labels, answers, constant, task) if made else None,
     )
 
@@ -193,13 +204,15 @@ def _inputs(pilot: Pilot, data: DataSet, tick: Tick) -> Iterator[NDArray[np.uint
             place += 1
 
 
-def _test_part(drives: Sequence[Drive]) -> tuple[list[Drive], list[str]]:
-    """The test parts alone where others lie beside them: those were trained or chosen on."""
-    test = [drive for drive in drives if drive.side == "test"]
-    if not test or len(test) == len(drives):
+def _judging_part(drives: Sequence[Drive]) -> tuple[list[Drive], list[str]]:
+    """The test part alone, or else the val part, where other parts lie beside it: those were learned or chosen on."""
+    sides = {drive.side for drive in drives}
+    side = next((side for side in ("test", "val") if side in sides), "")
+    if not side or len(sides) == 1:
         return list(drives), []
-    left = sorted({drive.side or "unnamed" for drive in drives} - {"test"})
-    return test, [f"the test part alone is scored, {' and '.join(left)} left out; name a folder to score that"]
+    left = " and ".join(sorted(other or "what is neither" for other in sides - {side}))
+    taken = [drive for drive in drives if drive.side == side]
+    return taken, [f"the {side} part alone is scored, {left} left out; name a folder to score that"]
 
 
 def _groups(drive: Drive) -> list[str]:
@@ -207,21 +220,3 @@ def _groups(drive: Drive) -> list[str]:
     length = max(1, min(BLOCK, len(drive) // 20))
     own = drive.groups or [str(i // length) for i in range(len(drive))]
     return [f"{drive.id}\n{group}" for group in own]
-
-
-def _vectors(contract: Contract, file: Path, sets: Sequence[PictureSet]) -> dict[str, NDArray[np.float32]]:
-    """What goes beside the pictures, by the recordings' columns. Raises UsageError where one has not all of it."""
-    found = {}
-    for vector in contract.vectors:
-        if not vector.columns:
-            raise UsageError(
-                f"{file}: columns of a recording expected for the input {vector.name}, its contract names none"
-            )
-        for drive in (s.drive for s in sets):
-            if lacking := [name for name in vector.columns if not drive.has(name)]:
-                raise DriveError(
-                    f"{drive.path}: column {lacking[0]}: a number for each picture expected for the input {vector.name}"
-                )
-        parts = [np.stack([s.drive.labels[name] for name in vector.columns], axis=1) for s in sets]
-        found[vector.name] = np.concatenate(parts)
-    return found

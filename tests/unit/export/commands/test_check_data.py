@@ -87,6 +87,15 @@ def test_a_wrong_statement_about_a_classifier_is_caught_by_its_labels(
     assert not (tmp_path / "out").exists()
 
 
+def test_without_labels_a_classifier_is_adopted_as_it_was_stated(
+    foreign: Path, signs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adopted(foreign, signs / "car", tmp_path / "out", NAMED) == 0
+    assert "class: no labels, so nobody can tell" in capsys.readouterr().err
+    assert adopted(foreign, signs / "car", tmp_path / "no", STATED) == 2
+    assert "outputs.class.names: 3 names" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
