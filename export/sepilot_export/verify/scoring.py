@@ -26,8 +26,12 @@ from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.plots import Plot
+from sepilot_train.fit.outputs.boxes.metrics import boxes_metrics
+from sepilot_train.fit.outputs.boxes.plots import plots_of as plots_of_boxes
 from sepilot_train.fit.outputs.classes.metrics import classes_metrics
 from sepilot_train.fit.outputs.classes.plots import plots_of as plots_of_classes
+from sepilot_train.fit.outputs.points.metrics import points_metrics
+from sepilot_train.fit.outputs.points.plots import plots_of as plots_of_points
 from sepilot_train.fit.outputs.protocol import Metrics
 from sepilot_train.fit.outputs.scalar.metrics import scalar_metrics
 
@@ -38,10 +42,16 @@ Tick = Callable[[], None]
 METRICS: Mapping[str, Callable[[Any, Any, Any, Any], Metrics]] = {
     "scalar": lambda labels, answers, constant, _task: scalar_metrics(labels, answers, constant),
     "classes": classes_metrics,
+    "boxes": boxes_metrics,
+    "points": points_metrics,
 }
 """By kind, further figures of labels, answers, the constant's answer and the task. Others have their error alone."""
 
-PLOTS: Mapping[str, Callable[[Any, Any, Any, Any], Sequence[Plot]]] = {"classes": plots_of_classes}
+PLOTS: Mapping[str, Callable[[Any, Any, Any, Any], Sequence[Plot]]] = {
+    "classes": plots_of_classes,
+    "boxes": plots_of_boxes,
+    "points": plots_of_points,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,18 +109,17 @@ def open_data(
     outputs, picture = contract.outputs, contract.picture
     columns = [column for vector in contract.vectors for column in vector.columns]
     asked = dict.fromkeys([*options.labels, *(o.name for o in outputs), *columns])
-    reader = options.wishing(n for n in asked if n not in ("steering", "throttle", *options.labels))
+    reader = options.wishing(name for name in asked if name not in options.labels)
     drives, notes = _test_part(open_drives(paths, reader))
     sets = [load_pictures(drive, picture, labels=(), progress=progress) for drive in drives]
-    labels = {o.name: [labels_in(s, o, picture) for s in sets] for o in outputs}
-    known = {o.name: [task_of(o).known(of) for of in labels[o.name]] for o in outputs}
-    taken = [i for i in range(len(sets)) if any(known[name][i].any() for name in known)]
+    labels = {o.name: labels_in(sets, o, picture) for o in outputs}
+    taken = [i for i in range(len(sets)) if any(_known(o, labels[o.name][i]).any() for o in outputs)]
     notes += [line for o in outputs for line in strangers(o, sets, picture)]
     if not taken:
         names = " or ".join(o.name for o in outputs)
         raise UsageError("; ".join([f"{paths[0]}: labels of {names} that {file} knows expected, found none", *notes]))
     notes += [f"{s.drive.path}: left out, no label that the file knows" for i, s in enumerate(sets) if i not in taken]
-    notes += [f"{s.drive.path}: {n:,} times {reason}" for s in sets for reason, n in s.drive.skipped.items()]
+    notes += [f"{s.drive.path}: {n:,} left out: {reason}" for s in sets for reason, n in s.drive.skipped.items()]
     trained = {*contract.provenance.drives} & {s.drive.id for s in sets}
     notes += [f"{name}: the file was trained on a set of this name" for name in sorted(trained)]
     sets = [sets[i] for i in taken]
@@ -136,7 +145,7 @@ def score(
     answers = answers_to(infer, _inputs(pilot, data, tick))
     scores = []
     for output in pilot.contract.outputs:
-        known = task_of(output).known(data.labels[output.name])
+        known = _known(output, data.labels[output.name])
         if known.any():
             groups = [group for group, k in zip(data.groups, known, strict=True) if k]
             scores.append(_scored(output, answers[output.name][known], data.labels[output.name][known], groups))
@@ -165,6 +174,11 @@ def _scored(
         constant_error=float(task.error(still, labels).mean()),
         metrics=made(labels, answers, constant, task) if made else None,
     )
+
+
+def _known(output: Output, labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,): nothing where no set has the label, and so nobody knows its shape."""
+    return task_of(output).known(labels) if np.isfinite(labels).any() else np.zeros(len(labels), bool)
 
 
 def _inputs(pilot: Pilot, data: DataSet, tick: Tick) -> Iterator[NDArray[np.uint8]]:

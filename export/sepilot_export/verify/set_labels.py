@@ -17,21 +17,22 @@ from sepilot_train.run.material import set_labels
 __all__ = ["labels_in", "strangers"]
 
 
-def labels_in(found: PictureSet, output: Output, picture: Picture) -> NDArray[np.float32]:
-    """(n, ...) of the label that is called as the output; NaN (n,) where the set has none of that name."""
-    if output.name not in found.drive.labels:
-        return np.full(len(found.drive), np.nan, np.float32)
-    return set_labels(output, output.name, found, picture)
+def labels_in(sets: Sequence[PictureSet], output: Output, picture: Picture) -> list[NDArray[np.float32]]:
+    """By set, (n, ...) of the label that is called as the output; NaN where the set has none of that name."""
+    found = {
+        i: set_labels(output, output.name, s, picture) for i, s in enumerate(sets) if output.name in s.drive.labels
+    }
+    shape = next((labels.shape[1:] for labels in found.values()), ())
+    return [found.get(i, np.full((len(s.drive), *shape), np.nan, np.float32)) for i, s in enumerate(sets)]
 
 
 def strangers(output: Output, sets: Sequence[PictureSet], picture: Picture) -> list[str]:
     """A line where the sets name classes that the file does not."""
     task, counts = task_of(output), Counter[str]()
-    for found in sets:
+    for found, labels in zip(sets, labels_in(sets, output, picture), strict=True):
         names, recorded = found.drive.label_names.get(output.name), found.drive.labels.get(output.name)
         if names and recorded is not None and recorded.ndim == 1:
-            strange = np.isfinite(recorded) & ~task.known(labels_in(found, output, picture))
-            counts.update(names[int(place)] for place in recorded[strange])
+            counts.update(names[int(place)] for place in recorded[np.isfinite(recorded) & ~task.known(labels)])
     if not counts:
         return []
     what = f"{counts.total():,} pictures of {len(counts)} classes that the file does not name"
