@@ -218,7 +218,7 @@ class PointsTask:
         return float(self.distance(found.said, found.expected).max())
 
     def _shift_p99(self, found: Evidence) -> float:
-        """In fractions of the picture, of all points of all pictures; unlike the largest it does not grow with them."""
+        """In fractions of the picture. Of all points: that of the largest would grow with how many there are."""
         moved = np.linalg.norm(self.places(found.said) - self.places(found.expected), axis=2)
         shown = moved[self.present(found.said) | self.present(found.expected)]
         return float(np.quantile(shown, 0.99)) if shown.size else 0.0
