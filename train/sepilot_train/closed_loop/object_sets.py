@@ -36,7 +36,7 @@ from sepilot_train.simulator.things import CLASSES
 __all__ = ["BACKGROUND", "SideCounts", "record_objects"]
 
 BACKGROUND = "background"
-PER_WORLD = 50
+PER_WORLD = 25
 """Pictures from one world, at most: painting one takes as long as 20 pictures."""
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 JPEG_QUALITY = 95
