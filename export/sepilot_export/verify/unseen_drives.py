@@ -26,7 +26,7 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import PictureSet, load_pictures
-from sepilot_train.run.material import columns_of, set_labels
+from sepilot_train.run.material import alike, columns_of, set_labels
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import standing_still_left_out, wanted_frames
 from sepilot_train.run.run import read_request, read_split
@@ -93,7 +93,7 @@ def reference_on(
 def _labels(known: Reference, sets: Sequence[PictureSet], columns: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
     """By output, what answers are held against."""
     picture, outputs = known.contract.picture, known.contract.outputs
-    return {o.name: np.concatenate([set_labels(o, columns[o.name], s, picture) for s in sets]) for o in outputs}
+    return {o.name: np.concatenate(alike([set_labels(o, columns[o.name], s, picture) for s in sets])) for o in outputs}
 
 
 def _columns_of(vector: Vector, folder: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Steering by recorded frames, every one of them."""
+"""Answers to recorded frames, to every one of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.drive.actuation import Actuation, Actuator
+from sepilot_runtime.drive.actuation import Actuation, Actuator, steers
 from sepilot_runtime.drive.delivery import tell_all
 from sepilot_runtime.drive.step import Sink, Step, neutral_step
 from sepilot_runtime.drive.summary import DriveSummary, Tally
@@ -44,7 +44,8 @@ def drive_frames(
         ModelFileError: the model answered with NaN or infinity.
         OutputError: a sink cannot write.
     """
-    actuator, tally, control = Actuator(actuation or Actuation()), Tally(clock_ns), control or Control()
+    actuator = Actuator(actuation or Actuation(), obeyed=steers(pilot.contract))
+    tally, control = Tally(clock_ns), control or Control()
     ended = "stopped by an error"
     try:
         for step in _steps(pilot, pace(source), actuator, tally, clock_ns):
@@ -85,4 +86,4 @@ def _steps(
 
 def stopped_step(actuator: Actuator, reason: str, now_ns: int) -> Step:
     """The last word of a drive."""
-    return neutral_step(actuator.neutral(now_ns), reason, now_ns)
+    return neutral_step(actuator.neutral(now_ns), reason, now_ns, obeyed=actuator.obeyed)

@@ -22,11 +22,12 @@ from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import Answers, FrameSet
 from sepilot_train.fit.fit import fit
-from sepilot_train.fit.outputs.protocol import Metrics
+from sepilot_train.fit.outputs.protocol import Comparing, Metrics
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.run import split
 from sepilot_train.run.golden import golden_frames
+from sepilot_train.run.held_out_sheet import draw_held_out
 from sepilot_train.run.leak import measure_leak
 from sepilot_train.run.material import Material
 from sepilot_train.run.net import build_net
@@ -122,7 +123,10 @@ def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, histor
     metrics = {}
     for name, target in recipe.targets.items():
         constant = task_of(target.output(name, 1.0)).constant(train.labels[name])
-        metrics[name] = target.metrics(validation.labels[name], answers.values[name], constant)
+        found = target.metrics(validation.labels[name], answers.values[name], constant)
+        if isinstance(target, Comparing):
+            found = target.beside_pixels(found, validation.labels[name], validation.pictures)
+        metrics[name] = found
     answers.save(out / "predictions.npz")
     _write_figures(out, material, metrics, history, seconds)
     write_text(out / "contract.json", _contract(recipe, material, net, train, answers, metrics).to_json())
@@ -167,7 +171,10 @@ def _contract(
     recipe: Recipe, material: Material, net: Any, train: FrameSet, answers: Answers, metrics: Figures
 ) -> Contract:
     fingerprints = [s.fingerprint for s, i in zip(material.sets, material.split.train, strict=True) if len(i)]
-    outputs = material.outputs
+    outputs = tuple(
+        target.judged(output, metrics[output.name]) if isinstance(target, Comparing) else output
+        for output, target in zip(material.outputs, recipe.targets.values(), strict=True)
+    )
     return Contract(
         inputs=(recipe.picture,),
         outputs=outputs,
@@ -218,5 +225,10 @@ def _draw(out: Path, recipe: Recipe, material: Material, answers: Answers, metri
     for place, (name, found) in enumerate(metrics.items()):
         target, before = recipe.targets[name], f"{name}-" if place else ""
         output = target.output(name, material.drives[0].full_scale_deg)
-        for plot in target.plots(answers.frames.labels[name], answers.values[name], found, output):
+        labels, said = answers.frames.labels[name], answers.values[name]
+        for plot in target.plots(labels, said, found, output):
             plots.save_plot(plot, folder / f"{before}{plot.name}.png")
+        if task_of(output).has_places:
+            draw_held_out(
+                folder / f"{before}pictures.png", output, material.frames("validation").pictures, labels, said
+            )

@@ -136,8 +136,16 @@ STATISTICS = {
         ("outputs.0.scale", 1e308, "scale"),
         ("outputs.0.scale", 10**400, "scale: a finite number"),
         ("outputs.0.positive", "left", "one of right, forward,  expected, found 'left'"),
-        ("outputs.0.kind", "scalars", "outputs[0].kind: one of scalar, classes expected, found 'scalars'"),
-        ("outputs.0.kind", None, "outputs[0].kind: one of scalar, classes expected, found None"),
+        (
+            "outputs.0.kind",
+            "scalars",
+            "outputs[0].kind: one of scalar, classes, boxes, points, embedding expected, found 'scalars'",
+        ),
+        (
+            "outputs.0.kind",
+            None,
+            "outputs[0].kind: one of scalar, classes, boxes, points, embedding expected, found None",
+        ),
         ("inputs.0.kind", "sound", "inputs[0].kind: one of picture, vector expected, found 'sound'"),
         ("inputs", [], "one picture expected"),
         ("inputs", [PICTURE, {**PICTURE, "name": "behind"}], "one picture expected"),
