@@ -1,8 +1,9 @@
 """The demo: the commands that a user would type, one after the other, and one summary of what they said.
 
 Everything lies under demo/, of another task than driving under demo-TASK/. A step whose result is there already is kept,
-and says so; once a step runs, all later ones run again. `--fresh` starts over. A format that cannot be exported, or a file that fails its check, does not end the
-demo: the last lines, summary.json and the report name it, and the exit code is 1.
+and says so; once a step runs, all later ones run again. `--fresh` starts over. A format that cannot be exported, or a
+file that fails its check, does not end the demo: the last lines, summary.json and the report name it, and the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def driving(at: Places) -> list[Step]:
             title="write the report",
             result=at.report,
             arguments=lambda: [
-                "report", at.run, "--export", at.export, "--bench", at.bench, "--closed-loop", at.closed_loop, "--out", at.report,
+                "report", at.run, "--export", at.export, "--bench", at.bench, "--closed-loop", at.closed_loop,
+                "--out", at.report,
             ],
         ),
     ]  # fmt: skip
