@@ -178,8 +178,8 @@ def test_drives_prints_anchors_for_a_recipe(tmp_path: Path, capsys: pytest.Captu
 
 def test_net_and_output_have_the_same_cells() -> None:
     for wrong, message in (
-        ("model.options.strides=[8,16]", "a multiple of the 500 cells of strides 8, 16 expected, found 375 slots"),
-        ("model.options.strides=[5]", r"strides: some of 4, 8, 16, 32 expected, found \[5\]"),
+        ("model.options.strides=[4,8]", "a multiple of the 2000 cells of strides 4, 8 expected, found 1000 slots"),
+        ("model.options.strides=[5]", r"strides: some of 4, 8, 16 expected, found \[5\]"),
     ):
         with pytest.raises(RecipeError, match=message):
             build_net(load_recipe("spot", [wrong]))
@@ -191,7 +191,7 @@ def test_a_recipe_that_fits_nothing_is_refused_in_a_line() -> None:
     with pytest.raises(RecipeError, match="anchors: as many for each of 2 scales expected, found 3"):
         BoxesTarget(strides=(16, 32), anchor_count=3)
     fine = BoxesTarget(strides=(2,)).fitted(Picture(height=160, width=160))
-    with pytest.raises(RecipeError, match="at most 10,000 numbers expected, found 6,400 slots of 4 and 3; take a"):
+    with pytest.raises(RecipeError, match="at most 30,000 numbers expected, found 6,400 slots of 4 and 3; take a"):
         fine.output("boxes", 1.0)
     grid = BoxesTarget(strides=(16, 32)).fitted(Picture(height=100, width=160)).grid
     assert grid == ((7, 10), (4, 5)), "maps are rounded up, as the nets pad them"
