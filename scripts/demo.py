@@ -1,7 +1,7 @@
 """The demo: the commands that a user would type, one after the other, and one summary of what they said.
 
-Everything lies under demo/, of another task than driving under demo-TASK/. A step whose result is there already is kept,
-and says so; once a step runs, all later ones run again. `--fresh` starts over. A format that cannot be exported, or a
+Everything lies under demo/, of another task than driving under demo-TASK/. A step whose result is there is kept, and
+says so; once a step runs, all later ones run again. `--fresh` starts over. A format that cannot be exported, or a
 file that fails its check, does not end the demo: the last lines, summary.json and the report name it, and the exit code
 is 1.
 """
