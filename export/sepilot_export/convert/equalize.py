@@ -102,7 +102,13 @@ def _reach(deployed: Any, pairs: list[_Pair], pictures: NDArray[np.uint8]) -> li
 
     probe = keras.Model(deployed.inputs, [pair.seen for pair in pairs])
     # Compiled once, a picture takes a millisecond instead of thirty.
-    values_of = tf.function(lambda image: probe([image], training=False))
+    beside = [np.zeros((1, *t.shape[1:]), np.float32) for t in deployed.inputs if len(t.shape) != 4]
+
+    def fed(image: Any) -> list[Any]:
+        rest = iter(beside)
+        return [image if len(t.shape) == 4 else next(rest) for t in deployed.inputs]
+
+    values_of = tf.function(lambda image: probe(fed(image), training=False))
     reach = [np.zeros(pair.seen.shape[-1]) for pair in pairs]
     for picture in pictures:
         values = values_of(as_input(picture))

@@ -25,7 +25,7 @@ from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.preprocess import write_input
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 
-__all__ = ["SIGNATURE", "activations_of", "convert", "from_function", "quantize", "quantize_alone",
+__all__ = ["SIGNATURE", "activations_of", "beside_pictures", "convert", "from_function", "quantize", "quantize_alone",
            "require_exact_input", "save_graph", "save_net", "tensor_names"]  # fmt: skip
 
 SIGNATURE = "serve"
@@ -36,7 +36,12 @@ def save_graph(deployed: Any, contract: Contract, folder: Path) -> None:
     import tensorflow as tf
 
     specs = [tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs]
-    save_net(deployed, lambda *v: deployed(v if len(v) > 1 else v[0], training=False), specs, folder)
+    names = [i.name for i in contract.inputs]
+
+    def serve(image: Any, *beside: Any) -> Any:
+        return deployed(dict(zip(names, (image, *beside), strict=True)) if beside else image, training=False)
+
+    save_net(deployed, serve, specs, folder)
 
 
 def save_net(net: Any, function: Callable[..., Any], specs: Sequence[Any], folder: Path) -> None:
@@ -82,7 +87,10 @@ def convert(saved: Path, way: Literal["float32", "float16", "dynamic", "sparse",
 
 
 def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
-    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named."""
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named.
+
+    Vectors are zeros: what depends on them stays in float32 (`beside_pictures`), and is of no account here.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # A delegate would keep what happens inside it to itself.
@@ -92,7 +100,9 @@ def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    (image,) = interpreter.get_input_details()
+    image = _picture_of(interpreter.get_input_details())
+    for vector in (t for t in interpreter.get_input_details() if t["index"] != image["index"]):
+        interpreter.set_tensor(vector["index"], np.zeros(vector["shape"], vector["dtype"]))
     names = only or _activation_names(content)
     details = [t for t in interpreter.get_tensor_details() if t["name"] in names]
     places = {t["name"]: (t["index"], *t["quantization"]) for t in details}
@@ -109,6 +119,21 @@ def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
         return Affine(scale=scale, zero_point=zero_point).dequantize(stored) if stored.dtype == np.int8 else stored
 
     return run
+
+
+def _picture_of(details: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of a file's inputs the one that is no vector."""
+    return next(t for t in details if len(t["shape"]) == 4)
+
+
+def beside_pictures(content: bytes) -> list[str]:
+    """Tensors that depend on a vector input, with those inputs themselves."""
+    graph = tflite_model(content).subgraphs[0]
+    found = dict.fromkeys(i for i in graph.inputs.tolist() if len(graph.tensors[i].shape) != 4)
+    for operator in graph.operators:
+        if any(i in found for i in operator.inputs.tolist()):
+            found |= dict.fromkeys(operator.outputs.tolist())
+    return [graph.tensors[i].name.decode() for i in found]
 
 
 def _activation_names(content: bytes) -> dict[str, int]:
@@ -196,7 +221,7 @@ def require_exact_input(content: bytes, contract: Contract) -> None:
     """Raise RunError unless the int8 input is `pixel - 128`, as the runtime writes it."""
     from ai_edge_litert.interpreter import Interpreter
 
-    (detail,) = Interpreter(model_content=content).get_input_details()
+    detail = _picture_of(Interpreter(model_content=content).get_input_details())
     scale, zero_point = detail["quantization"]
     exact = np.float32(scale) == np.float32(INT8_INPUT.scale) and zero_point == INT8_INPUT.zero_point
     if detail["dtype"] != np.int8 or not exact:

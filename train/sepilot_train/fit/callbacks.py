@@ -130,7 +130,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         if self._settings.ema:
             # On JAX the net now shares its arrays with the optimizer, and predicting would consume them.
             _assign(self._net.variables, self._candidate)
-        labels, said = self._validation.labels, predict(self._net, self._validation.pictures)
+        labels, said = self._validation.labels, predict(self._net, self._validation.pictures, self._validation.vectors)
         loss, mae = {}, {}
         for name, target in self._targets.items():
             wanted, answers = target.wanted(name, labels[name]), parted(said[name], self._outputs[name])
@@ -153,7 +153,7 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         if not len(frames):
             return {}
         name, target = next(iter(self._targets.items()))
-        return {"train_mae": target.mae(frames.labels[name], predict(self._net, frames.pictures)[name])}
+        return {"train_mae": target.mae(frames.labels[name], predict(self._net, frames.pictures, frames.vectors)[name])}
 
     def _judge(self, epoch: int, loss: float) -> None:
         watch, settings = self._watch, self._settings

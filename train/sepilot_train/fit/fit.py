@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.numbers import Numbers
 from sepilot_train.fit.outputs.protocol import Target, losses_of
 from sepilot_train.fit.predict import compiles
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
@@ -36,12 +37,14 @@ def fit(
     show_progress: bool = False,
     told: Told | None = None,
     views: int = 0,
+    numbers: Mapping[str, Numbers] | None = None,
 ) -> History:
     """Fit `net` in place to `targets`, by output, and leave the kept weights in it.
 
     Writes `history.csv`, `tensorboard/` (where the tensorboard package is installed) and `checkpoint/state.npz` into
     `workdir`, after each epoch. With `resume` it goes on from that checkpoint, and ends with the same weights as an
-    uninterrupted run with the same settings on the same machine. `told` and `views` are those of `data.Batches`.
+    uninterrupted run with the same settings on the same machine. `told` and `views` are those of `data.Batches`; `numbers`, what it is given
+    beside the pictures, by input.
 
     Raises:
         RecipeError: the settings leave no frame to train on.
@@ -49,7 +52,8 @@ def fit(
     """
     from sepilot_train.fit.callbacks import EpochKeeper, ProgressBar
 
-    model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views)
+    model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views,
+                                     numbers=numbers)  # fmt: skip
     keeper = EpochKeeper(
         model=model, net=net, data=data, train=train, validation=validation, targets=targets, settings=settings,
         augmentation=augmentation, workdir=workdir, on_epoch=on_epoch,
@@ -71,6 +75,7 @@ def compiled_training(
     *,
     told: Told | None = None,
     views: int = 0,
+    numbers: Mapping[str, Numbers] | None = None,
 ) -> tuple[Any, Any]:
     """The compiled model around `net` and the data that its `fit` takes."""
     from sepilot_train.fit.data import Batches, training_model
@@ -90,12 +95,15 @@ def compiled_training(
         min_frames=settings.min_epoch_frames,
         told=told,
         views=views,
+        vectors=train.vectors,
+        numbers=numbers,
     )
     if len(data) == 0:
         raise RecipeError(
             f"training.straight_keep: {settings.straight_keep} leaves none of {len(train)} frames to train on"
         )
-    model = training_model(net, augmentation, np.asarray(train.pictures) if on_device else None, shape)
+    model = training_model(net, augmentation, np.asarray(train.pictures) if on_device else None, shape,
+                           {name: values.shape[1] for name, values in train.vectors.items()})  # fmt: skip
     losses, weights = losses_of(targets, settings)
     optimizer = _optimizer(settings, steps_per_epoch=len(data))
     model.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=compiles())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +25,8 @@ from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
 
-__all__ = ["Material", "Side", "columns_of", "gather", "labels_of", "load_sets", "material_of", "open_sides",
-           "set_labels"]  # fmt: skip
+__all__ = ["Material", "Side", "columns_of", "gather", "input_columns_of", "labels_of", "load_sets", "material_of",
+           "open_sides", "set_labels", "vectors_of"]  # fmt: skip
 
 Side = Literal["train", "validation"]
 
@@ -39,6 +39,7 @@ class Material:
         outputs: what is learned, as the contract will say it.
         columns: by output, the recordings' column that it learns.
         labels: by output, of each of `sets`, what its answers are held against.
+        vectors: by input beside the picture, of each of `sets`, its values, (n, size).
         split: its index arrays go with `sets`.
     """
 
@@ -47,6 +48,7 @@ class Material:
     sets: tuple[PictureSet, ...]
     labels: Mapping[str, tuple[NDArray[np.float32], ...]]
     split: Split
+    vectors: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
 
     @property
     def drives(self) -> tuple[Drive, ...]:
@@ -58,10 +60,8 @@ class Material:
         parts = [(s, i) for s, i in zip(self.sets, indices, strict=True) if len(i)]
         return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
-            labels={
-                name: np.concatenate([labels[i] for labels, i in zip(by_set, indices, strict=True) if len(i)])
-                for name, by_set in self.labels.items()
-            },
+            labels=_joined(self.labels, indices),
+            vectors=_joined(self.vectors, indices),
             drives=tuple(s.drive.id for s, i in parts for _ in i),
             names=tuple(s.drive.names[j] for s, i in parts for j in i),
         )
@@ -69,6 +69,22 @@ class Material:
     def ids(self, side: Side) -> tuple[str, ...]:
         """The drives that have frames on one side."""
         return tuple(s.drive.id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
+
+
+ByDrive = Mapping[str, Sequence[NDArray[np.float32]]]
+"""By output or input, of each drive (n, ...)."""
+
+
+def _joined(values: ByDrive, indices: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
+    return {
+        name: np.concatenate([of_set[i] for of_set, i in zip(by_set, indices, strict=True) if len(i)])
+        for name, by_set in values.items()
+    }
+
+
+def input_columns_of(recipe: Recipe) -> tuple[str, ...]:
+    """The recordings' columns that the net is given beside its picture."""
+    return tuple(dict.fromkeys(column for numbers in recipe.numbers.values() for column in numbers.columns))
 
 
 def columns_of(recipe: Recipe) -> dict[str, str]:
@@ -97,7 +113,10 @@ def gather(
     first, given = sides or open_sides(request)
     sets = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(sets, columns_of(recipe))
-    sets, labels = _labelled(sets, recipe)
+    for drive, column in ((s.drive, column) for s in sets for column in input_columns_of(recipe)):
+        if not np.isfinite(drive.labels.get(column, np.empty(0))).any():
+            raise DriveError(f"{drive.path}: column {column}: numbers expected, as the recipe's inputs ask for, found none")
+    sets, labels, vectors = _labelled(sets, recipe)
     if given:
         parts = split.by_drive("given", sets, range(len(first), len(sets)))
     else:
@@ -109,18 +128,19 @@ def gather(
     # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
     judging = tuple(v[s.drive.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
     parts = dataclasses.replace(parts, validation=judging)
-    return material_of(recipe, sets, labels, parts)
+    return material_of(recipe, sets, labels, vectors, parts)
 
 
 def material_of(
-    recipe: Recipe, sets: Sequence[PictureSet], labels: Mapping[str, Sequence[NDArray[np.float32]]], parts: Split
+    recipe: Recipe, sets: Sequence[PictureSet], labels: ByDrive, vectors: ByDrive, parts: Split
 ) -> Material:
-    """What a split makes of sets and their labels."""
+    """What a split makes of sets, their labels and what goes beside the pictures."""
     return Material(
         outputs=outputs_of(recipe, sets),
         columns=columns_of(recipe),
         sets=tuple(sets),
         labels={name: tuple(by_set) for name, by_set in labels.items()},
+        vectors={name: tuple(by_set) for name, by_set in vectors.items()},
         split=parts,
     )
 
@@ -136,16 +156,29 @@ def labels_of(recipe: Recipe, sets: Sequence[PictureSet]) -> dict[str, list[NDAr
     return {o.name: [set_labels(o, columns[o.name], s, recipe.picture) for s in sets] for o in outputs_of(recipe, sets)}
 
 
-def _labelled(
-    sets: Sequence[PictureSet], recipe: Recipe
-) -> tuple[list[PictureSet], dict[str, list[NDArray[np.float32]]]]:
-    """The sets without pictures whose labels say nothing to one of the outputs, and the labels of what is left."""
-    found = labels_of(recipe, sets)
+def vectors_of(recipe: Recipe, sets: Sequence[PictureSet]) -> dict[str, list[NDArray[np.float32]]]:
+    """By input beside the picture, of each set, its values (n, size), NaN where the recording does not tell."""
+    vectors = {name: numbers.vector(name) for name, numbers in recipe.numbers.items()}
+    return {name: [v.numbers(s.drive.labels, s.drive.before) for s in sets] for name, v in vectors.items()}
+
+
+def _labelled(sets: Sequence[PictureSet], recipe: Recipe) -> tuple[list[PictureSet], ByDrive, ByDrive]:
+    """The sets without pictures of which a label or an input is not known; labels and inputs of what is left."""
+    labels, vectors = labels_of(recipe, sets), vectors_of(recipe, sets)
     tasks = {output.name: task_of(output) for output in outputs_of(recipe, sets)}
-    known = [np.all([tasks[n].known(found[n][i]) for n in found], axis=0) for i in range(len(sets))]
-    why = "label unknown to the training"
-    kept = [s if k.all() else s.taken(np.flatnonzero(k), why) for s, k in zip(sets, known, strict=True)]
-    return kept, {name: [y[k] for y, k in zip(by_set, known, strict=True)] for name, by_set in found.items()}
+    known = [np.all([tasks[n].known(labels[n][i]) for n in labels], axis=0) for i in range(len(sets))]
+    told = [
+        np.all([np.ones(len(s.drive), bool), *(np.isfinite(v[i]).all(axis=1) for v in vectors.values())], axis=0)
+        for i, s in enumerate(sets)
+    ]
+    kept = []
+    for s, label, given in zip(sets, known, told, strict=True):
+        part = s if label.all() else s.taken(np.flatnonzero(label), "label unknown to the training")
+        left = given[label]
+        kept.append(part if left.all() else part.taken(np.flatnonzero(left), "no number for an input"))
+    both = [k & t for k, t in zip(known, told, strict=True)]
+    parts = ({n: [y[k] for y, k in zip(by_set, both, strict=True)] for n, by_set in v.items()} for v in (labels, vectors))
+    return kept, *parts
 
 
 def open_sides(request: Request, told: Callable[[str], None] = lambda line: None) -> tuple[list[Drive], list[Drive]]:
