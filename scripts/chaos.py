@@ -170,7 +170,7 @@ class Director:
             return
         if self._active and self._deadline_ns and self._deadline_ns < now_ns <= self._until_ns:
             self._note("moved the car", now_ns)
-        elif not self._state.steers and self._state is not State.WAITING:
+        elif not self._state.answers and self._state is not State.WAITING:
             self._note(f"moved the car in {self._state}", now_ns)
 
     def _elsewhere(self, now_ns: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.contract import METADATA_KEY, Contract, Picture, Provenance, Scalar, golden_from
+from sepilot_runtime.contract.outputs.classes.output import Classes
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.checksum import BLANK_SEAL, SEAL_KEY, seal, signed_bytes, with_signature
 from sepilot_runtime.engine.pilot import Prediction
@@ -309,6 +310,39 @@ def write_onnx(
         text = contract.to_json()
     helper.set_model_props(model, _metadata(text))
     path.write_bytes(seal(model.SerializeToString(deterministic=True)))
+    return path
+
+
+CLASSES = Classes(name="class", names=("left", "right"))
+"""Of the brighter side of a picture."""
+
+SURENESS = 8.0
+
+
+def classes_contract(**changes: Any) -> Contract:
+    """Of the file of `write_classes`."""
+    golden = tuple(
+        golden_from(frame, {"class": [SURENESS * sign * steering_of(picture_of(frame, PICTURE)) for sign in (-1, 1)]})
+        for frame in frames(2, seed=7)
+    )
+    changes = {"outputs": (CLASSES,), "golden": golden, "tolerance": {"class": 1e-3}, **changes}
+    return dataclasses.replace(contract_of(golden=0), **changes)
+
+
+def write_classes(path: Path, contract: Contract | None = None) -> Path:
+    """Write as .tflite what says of a picture which of its sides is the brighter one: the ramp, with either sign."""
+    signs = SURENESS * np.array([[-1.0], [1.0]], np.float32)
+    weights, graph = signs * weights_of(PICTURE).reshape(1, -1), _Graph()
+    image = graph.tensor("serve_image:0", [1, *PICTURE.shape], "FLOAT32")
+    flat = graph.tensor("flat", [1, weights.shape[1]], "FLOAT32")
+    target = graph.tensor("target", [2], "INT32", data=np.array([1, -1], np.int32))
+    graph.reshape(image, target, flat)
+    w = graph.tensor("w", list(weights.shape), "FLOAT32", data=weights)
+    b = graph.tensor("b", [2], "FLOAT32", data=BIAS * signs[:, 0])
+    answer = graph.tensor("out:0", [1, 2], "FLOAT32")
+    graph.fully_connected(flat, w, b, answer)
+    metadata = _metadata((contract or classes_contract()).to_json())
+    path.write_bytes(seal(graph.finish({"image": image}, {"class": answer}, metadata)))
     return path
 
 

@@ -83,6 +83,20 @@ def write_class_folders(
     return path
 
 
+def write_identities(path: Path, count: int = 12, each: int = 6, *, size: int = 24, first: int = 0) -> Path:
+    """A folder for each of `count` identities `id007`: four by four patches in colours of its own, moved and noisy."""
+    for number in range(first, first + count):
+        rng = np.random.default_rng([number])
+        patches = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+        (path / f"id{number:03d}").mkdir(parents=True)
+        for i in range(each):
+            whole = cv2.resize(patches, (size, size), interpolation=cv2.INTER_NEAREST)
+            moved = np.roll(whole, tuple(rng.integers(-1, 2, 2)), (0, 1)) * rng.uniform(0.8, 1.0)
+            noisy = (moved + rng.normal(0, 8, moved.shape)).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(path / f"id{number:03d}" / f"{i}.png"), noisy)
+    return path
+
+
 def voc_xml(name: str, size: tuple[int, int], boxes: Sequence[tuple[str, float, float, float, float]]) -> str:
     """As LabelImg writes it, with a path of another machine."""
     height, width = size
@@ -207,3 +221,21 @@ def write_class_csv(path: Path, classes: Sequence[str] = NAMES, per_class: int =
             rows.append(f"{picture},{name},{i // 2}")
     (path / "labels.csv").write_text("\n".join(rows) + "\n")
     return path
+
+
+def disc_scenes(count: int, rng: np.random.Generator, *, size: tuple[int, int] = (24, 32)) -> list[Scene]:
+    """A red disc with its left and right end and its middle, or in every fourth picture none; a blue one beside it."""
+    height, width = size
+    made = []
+    for i in range(count):
+        picture = rng.integers(20, 60, (height, width, 3), np.uint8)
+        radius = int(rng.integers(4, 7))
+        x, y = int(rng.integers(8, width - 8)), int(rng.integers(8, height - 8))
+        cv2.circle(picture, ((x + width // 2) % width, (y + height // 2) % height), radius, (230, 60, 60), -1)
+        boxes, points = (), ()
+        if i % 4:
+            cv2.circle(picture, (x, y), radius, (60, 60, 230), -1)
+            boxes = ((NAMES[0], x - radius, y - radius, x + radius, y + radius),)
+            points = ((x - radius + 0.5, y + 0.5), (x + radius + 0.5, y + 0.5), (x + 0.5, y + 0.5))
+        made.append(Scene(picture=picture, boxes=boxes, points=points))
+    return made

@@ -39,7 +39,9 @@ SUMMARIES = {
     "rollback": "make the model that was active before active again",
     "slots": "list the models that are installed on this car",
     "doctor": "look whether this machine is fit to drive, and say what to do",
+    "enrol": "put people or things into a gallery, by a few pictures of each, to be recognized",
     "drive": "steer from a camera, a video, a folder or a drive",
+    "run": "show what a file that does not steer says of a camera, a video or pictures",
     "report": "gather a run, its files and their figures in one HTML page",
     "tradeoff": "compare every file in error, time and size: which to put on the car",
 }
@@ -47,7 +49,19 @@ SUMMARIES = {
 
 RUNTIME_VERBS = {
     verb: f"sepilot_runtime.commands.{verb}:main"
-    for verb in ("bench", "compare", "doctor", "drive", "explain", "install", "rollback", "sign", "slots")
+    for verb in (
+        "bench",
+        "compare",
+        "doctor",
+        "drive",
+        "enrol",
+        "explain",
+        "install",
+        "rollback",
+        "run",
+        "sign",
+        "slots",
+    )
 }
 """For `runtime/` copied alone to a device, where no package metadata says what is installed."""
 

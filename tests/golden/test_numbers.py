@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ model = {builder = "swift", options = {stem = 8, widths = [8, 16], repeats = [0,
 epochs = 25
 batch_size = 16
 learning_rate = 0.01
+[data]
+block_s = 1.0
+guard_s = 0.1
 [inputs.speed]
 columns = ["user/speed"]
 scale = 4.0
@@ -62,7 +66,7 @@ def tub(folder: Path) -> Path:
 def run(tub: Path, folder: Path) -> Path:
     (folder / "numbers.toml").write_text(RECIPE)
     out, recipe = folder / "run", str(folder / "numbers.toml")
-    assert main(["train", str(tub), "--recipe", recipe, "--out", str(out), "--set", "data.block_s=1", "--set", "data.guard_s=0.1"]) == 0
+    assert main(["train", str(tub), "--recipe", recipe, "--out", str(out)]) == 0
     return out
 
 
@@ -84,7 +88,7 @@ def test_what_was_trained_stands_in_the_contract(run: Path) -> None:
 
 
 def test_every_file_keeps_its_gates_and_listens(exported: Path, folder: Path) -> None:
-    assert main(["check", str(exported), "--out", str(folder / "check")]) == 0
+    assert main(["check", str(exported)]) == 0
     reference = read_reference(exported / REFERENCE_NAME)
     place = int(np.abs(reference.predictions["steering"]).argmax())
     for path in exported.glob("numbers-*.*"):
@@ -95,3 +99,37 @@ def test_every_file_keeps_its_gates_and_listens(exported: Path, folder: Path) ->
             pilot.vectors["speed"][:] = speed
             said.append(float(pilot.infer_picture(reference.pictures[place])["steering"][0]))
         assert abs(said[0] - said[1]) > 0.02, path.name
+
+
+def test_numbers_that_are_not_given_fail_the_check(
+    exported: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Planted: what the held-out frames were given beside the pictures is gone."""
+    other = folder / "zeros"
+    shutil.copytree(exported, other)
+    reference = read_reference(other / REFERENCE_NAME)
+    (other / REFERENCE_NAME).unlink()
+    none = {name: np.zeros_like(values) for name, values in reference.vectors.items()}
+    dataclasses.replace(reference, vectors=none).save(other / REFERENCE_NAME)
+    assert main(["check", str(other)]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_a_recording_drives_it_and_a_frame_without_the_number_does_not(
+    exported: Path, tub: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(exported / "numbers-int8.tflite")
+    assert main(["drive", file, "--source", str(tub)]) == 0
+    assert "1 no number for speed" in capsys.readouterr().err
+    plain = write_tub(folder / "plain", 10)
+    assert main(["drive", file, "--source", str(plain)]) == 0
+    assert "10 no number for speed" in capsys.readouterr().err
+
+
+def test_a_recording_without_the_column_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tub = write_tub(folder / "bare", 10)
+    recipe = str(folder / "numbers.toml")
+    (folder / "numbers.toml").write_text(RECIPE)
+    assert main(["train", str(tub), "--recipe", recipe, "--out", str(folder / "none")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "user/speed" in line

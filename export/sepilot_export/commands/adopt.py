@@ -173,15 +173,17 @@ def _with_columns(reader: ReaderOptions, stated: StatedContract) -> ReaderOption
     """The options, with the columns of outputs and vectors among those to read."""
     columns = [column for vector in stated.vectors.values() for column in vector.columns]
     further = dict.fromkeys([*reader.labels, *stated.outputs, *columns])
-    return dataclasses.replace(reader, labels=tuple(n for n in further if n not in ("steering", "throttle")))
+    labels = tuple(n for n in further if n not in ("steering", "throttle"))
+    return dataclasses.replace(reader, labels=labels)
 
 
 def _require_full_scale(drives: Sequence[Drive], stated: StatedContract) -> None:
     """Labels in [-1, 1] mean degrees only together with the wheel's angle at 1."""
     said = stated.outputs.get("steering")
+    scale = said.full_scale_deg if said else None
     for drive in drives:
-        if said and said.unit == "deg" and drive.has("steering") and drive.full_scale_deg != said.scale:
+        if scale is not None and drive.has("steering") and drive.full_scale_deg != scale:
             raise UsageError(
-                f"{drive.path}: full scale of {said.scale:g} degrees expected, as outputs.steering.scale says, found "
+                f"{drive.path}: full scale of {scale:g} degrees expected, as outputs.steering.scale says, found "
                 f"{drive.full_scale_deg:g}; give the drive's own with --full-scale-deg"
             )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.commands.arguments import flag, request_from, switch
 from sepilot_runtime.commands.reader_arguments import READER
 from sepilot_runtime.engine.names import OWN, ModelKind, engines_named, runs
@@ -28,9 +29,14 @@ EPILOG = """examples:
   sepilot check runs/week-export --engine openvino
   sepilot check runs/week-export --gate int8.max_error=0.08 --json
   sepilot check runs/week-export --gate int8.throttle.max_error=0.2
+  sepilot check runs/signs-export/model.tflite --data signs10/test
 
 All held-out frames go one by one through the interpreter that will run the file on the car. Other drives (--drives)
 are compared with a float32 file, once that has passed on the held-out frames.
+
+With --data one file, exported or adopted, is scored on pictures with labels: a folder for each class, a table, a
+recording. Its outputs are held against the labels of their names, with the interval that holds 95 %, beside the one
+answer that fits these labels best; pictures of a group, or of a stretch of a recording, count as one observation.
 
 For a file that fails, the likely cause and the next step are printed, where its figures tell them. Figures of int8
 files are those of this processor's int8 kernels, which stand below the table.
@@ -41,17 +47,22 @@ Exit code: 0 all files pass, 1 a gate failed or a format could not be exported, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest:
-    directory: Path = flag("the directory of `sepilot export`", "DIR", positional=True)
+    directory: Path = flag("the directory of `sepilot export`; with --data a model file", "DIR|FILE", positional=True)
+    data: tuple[Path, ...] = flag("score one model file on these labelled data", "PATH", nargs="+", default=())
     drives: tuple[Path, ...] = flag("check on these drives as well", "PATH", nargs="+", default=())
     gate: tuple[str, ...] = flag(
         "another limit, for all files and outputs or for some: max_error (of full scale), mae_increase, sign_flips, "
         "saturated (shares of frames)", "[PRECISION.][OUTPUT.]KEY=VALUE",
     )  # fmt: skip
     engine: str = flag(f"run every file through these interpreters, too: {', '.join(OWN)}", "NAME,…", default="")
-    json: bool = switch("print check.json instead of the table")
-    png: Path | None = flag("where to draw the errors (default: DIR/check.png)", "FILE")
+    json: bool = switch("print check.json, or the scores, instead of the table")
+    png: Path | None = flag("where to draw the errors (default: DIR/check.png), or with --data the confusion", "FILE")
     reader: ReaderOptions
-    """For --drives."""
+    """For --drives and --data."""
+
+    def __post_init__(self) -> None:
+        if self.data and (self.drives or self.gate):
+            raise UsageError("--data: a file is scored against labels; --drives and --gate are for a whole export")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,6 +71,13 @@ def main(argv: Sequence[str]) -> int:
         "Compare every file of an export with the training model, frame by frame, and judge it.", EPILOG,
         reader=READER,
     )  # fmt: skip
+    if request.data:
+        from sepilot_export.commands.check_data import check_data
+
+        return check_data(
+            request.directory, request.data, request.reader, engines=engines_named(request.engine),
+            as_json=request.json, png=request.png,
+        )  # fmt: skip
     from sepilot_export.record.exports import read_export
     from sepilot_export.verify.check import candidates_of
     from sepilot_export.verify.reference import read_reference

@@ -110,7 +110,8 @@ def plain_graph(model: Any, image_name: str, *, fold: bool = True) -> Any:
     copy = keras.models.clone_model(
         model, input_tensors=inputs, clone_function=rewriting.clone, call_function=rewriting.call
     )
-    deployed = keras.Model(given if len(given) > 1 else given[0], dict(zip(outputs_of(model), copy.outputs, strict=True)), name=model.name)
+    outputs = dict(zip(outputs_of(model), copy.outputs, strict=True))
+    deployed = keras.Model(given if len(given) > 1 else given[0], outputs, name=model.name)
     rewriting.carry_weights(model, deployed)
     return deployed
 

@@ -1,8 +1,8 @@
 """Anybody's Keras net, with as many inputs and outputs as it has: how it answers, and as a net under a contract.
 
-What makes its own input of a picture, and one number of its outputs, are layers of Keras, so that every converter and
-quantizer takes them as part of the net: a 1x1 convolution for the order of channels and the range of values, a dense
-layer without bias that picks a number.
+What makes its own input of a picture, and the contract's outputs of its own, are layers of Keras, so that every
+converter and quantizer takes them as part of the net: a 1x1 convolution for the order of channels and the range of
+values, a dense layer without bias that picks numbers.
 """
 
 from __future__ import annotations
@@ -110,13 +110,13 @@ def contract_outputs(plan: Plan, found: Mapping[str, Any]) -> dict[str, Any]:
     from keras import layers
 
     made = {}
-    for name, (tensor, index, factor) in plan.taken.items():
-        value = found[tensor.name]
-        if tuple(value.shape[1:]) != (1,) or factor != 1.0:
-            pick = layers.Dense(1, use_bias=False, name=f"{OWN}_{name}")
+    for name, taken in plan.taken.items():
+        value = found[taken.tensor.name]
+        if len(value.shape) != 2 or not taken.as_it_is:
+            pick = layers.Dense(len(taken.places), use_bias=False, name=f"{OWN}_{name}")
             value = pick(layers.Flatten()(value))
             kernel = np.zeros(pick.get_weights()[0].shape)
-            kernel[index] = factor
+            kernel[list(taken.places), range(len(taken.places))] = taken.factor
             pick.set_weights([kernel])
         made[name] = value
     return made

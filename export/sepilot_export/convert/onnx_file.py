@@ -20,8 +20,8 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT
 
-__all__ = ["OPSET", "Constants", "activations_of", "beside_pictures", "convert_float32", "finished", "from_function", "keep_float_nodes",
-           "prepare", "quantize", "to_float16"]  # fmt: skip
+__all__ = ["OPSET", "Constants", "activations_of", "beside_pictures", "convert_float32", "finished", "from_function",
+           "keep_float_nodes", "prepare", "quantize", "to_float16"]  # fmt: skip
 
 OPSET = 17
 
@@ -185,7 +185,7 @@ def quantize(
         quantize_static(
             str(source),
             str(result),
-            _Reader(contract.picture.name, pictures),
+            _Reader(contract, pictures),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QInt8,
@@ -237,8 +237,9 @@ def keep_float_nodes(model: Any) -> None:
 class _Reader:
     """Feeds pictures to the calibrator, one a time, as float32."""
 
-    def __init__(self, name: str, pictures: NDArray[np.uint8]) -> None:
-        self._feed: Iterator[dict[str, Any]] = ({name: as_input(p)} for p in pictures)
+    def __init__(self, contract: Contract, pictures: NDArray[np.uint8]) -> None:
+        name, beside = contract.picture.name, {v.name: np.zeros((1, v.size), np.float32) for v in contract.vectors}
+        self._feed: Iterator[dict[str, Any]] = ({name: as_input(p), **beside} for p in pictures)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._feed, None)

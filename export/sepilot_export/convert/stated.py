@@ -6,29 +6,27 @@ file itself is another one's (`wrapping.py`), so that a mistake in either shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_export.convert.stated_outputs import AnyStated, Taken, Wrong
 from sepilot_runtime.base.errors import UsageError
-from sepilot_runtime.contract.contract import Output, Picture, Scalar, Vector
+from sepilot_runtime.contract.contract import Output, Picture, Vector
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.bare import Tensor
 
-__all__ = ["Plan", "StatedContract", "StatedOutput", "StatedPicture", "StatedVector", "plan_of", "tensor_input"]
+__all__ = ["Plan", "StatedContract", "StatedPicture", "StatedVector", "plan_of", "tensor_input"]
 
 RANGES: Mapping[str, tuple[float, float]] = {"0..1": (1 / 255, 0.0), "-1..1": (2 / 255, -1.0), "0..255": (1.0, 0.0)}
 """Value of a gray level: factor and offset."""
 
-Wrong = Callable[[str, str], UsageError]
-"""Makes the error of a key and what was expected there."""
-
 EXAMPLE = (
     "--set picture.color=rgb --set picture.range=-1..1 --set outputs.steering.unit=deg --set outputs.steering.scale=25 "
-    "--set outputs.steering.positive=right"
+    "--set outputs.steering.positive=right, or --set outputs.class.kind=classes"
 )
 
 
@@ -57,27 +55,6 @@ class StatedPicture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatedOutput:
-    """One number of the file, which is multiplied by `factor` to be one of the contract's.
-
-    Attributes:
-        tensor: in the file; "" for the only one.
-        index: of the number in its tensor.
-        unit, scale, low, high: as in `Scalar`.
-        positive: "left" turns its sign, as the car knows no other direction than "right".
-    """
-
-    tensor: str = ""
-    index: int = 0
-    factor: float = 1.0
-    unit: str = ""
-    scale: float = 1.0
-    low: float = -1.0
-    high: float = 1.0
-    positive: Literal["", "right", "left", "forward"] = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StatedVector:
     """`tensor`: in the file; `columns`: of a recording, whose numbers it takes."""
 
@@ -90,7 +67,7 @@ class StatedContract:
     """All of it; outputs and vectors by the contract's names."""
 
     picture: StatedPicture = field(default_factory=StatedPicture)
-    outputs: Mapping[str, StatedOutput] = field(default_factory=dict)
+    outputs: Mapping[str, AnyStated] = field(default_factory=dict)
     vectors: Mapping[str, StatedVector] = field(default_factory=dict)
 
 
@@ -103,7 +80,7 @@ class Plan:
         reversed: its channels are RGB, the picture's are BGR.
         factor, offset: (channels,) float64: value of a gray level, in the file's order of channels.
         channels_first: NCHW.
-        taken: of each output of the contract its tensor in the file, the number's place there and its factor.
+        taken: of each output of the contract what it is of the file's.
         fed: of each vector of the contract its tensor in the file.
     """
 
@@ -115,7 +92,7 @@ class Plan:
     picture: Picture
     outputs: tuple[Output, ...]
     vectors: tuple[Vector, ...]
-    taken: Mapping[str, tuple[Tensor, int, float]]
+    taken: Mapping[str, Taken]
     fed: Mapping[str, Tensor]
 
     @property
@@ -174,19 +151,16 @@ def plan_of(stated: StatedContract, inputs: Sequence[Tensor], outputs: Sequence[
 
 
 def _taken(
-    stated: Mapping[str, StatedOutput], outputs: Sequence[Tensor], wrong: Wrong
-) -> tuple[dict[str, tuple[Tensor, int, float]], tuple[Output, ...]]:
+    stated: Mapping[str, AnyStated], outputs: Sequence[Tensor], wrong: Wrong
+) -> tuple[dict[str, Taken], tuple[Output, ...]]:
     """Where the outputs stand in the file, and what they are in the contract."""
     if not stated:
         raise wrong("outputs.NAME", "at least one output of the car")
-    taken, made = {}, []
+    taken, made = dict[str, Taken](), []
     for name, output in stated.items():
         tensor = _named(outputs, output.tensor, wrong, f"outputs.{name}.tensor")
-        if not 0 <= output.index < int(np.prod(tensor.shape)) or not (np.isfinite(output.factor) and output.factor):
-            raise wrong(f"outputs.{name}", f"index of a number in {tensor}, factor other than 0")
-        taken[name] = tensor, output.index, output.factor * (-1.0 if output.positive == "left" else 1.0)
-        limits = {key: getattr(output, key) for key in ("unit", "scale", "low", "high")}
-        made.append(Scalar(name=name, positive="right" if output.positive == "left" else output.positive, **limits))
+        taken[name], its = output.made(name, tensor, wrong)
+        made.append(its)
     return taken, tuple(made)
 
 

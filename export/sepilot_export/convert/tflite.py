@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.embed import tflite_model
+from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.ranges import Activations, Range
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
@@ -127,13 +127,43 @@ def _picture_of(details: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def beside_pictures(content: bytes) -> list[str]:
-    """Tensors that depend on a vector input, with those inputs themselves."""
+    """Tensors that depend on a vector input."""
     graph = tflite_model(content).subgraphs[0]
-    found = dict.fromkeys(i for i in graph.inputs.tolist() if len(graph.tensors[i].shape) != 4)
+    vectors = _vectors(graph)
+    found = dict.fromkeys(vectors)
     for operator in graph.operators:
         if any(i in found for i in operator.inputs.tolist()):
             found |= dict.fromkeys(operator.outputs.tolist())
-    return [graph.tensors[i].name.decode() for i in found]
+    return [graph.tensors[i].name.decode() for i in found if i not in vectors]
+
+
+def _vectors(graph: Any) -> list[int]:
+    """Places of the input tensors that are no picture."""
+    return [i for i in graph.inputs.tolist() if len(graph.tensors[i].shape) != 4]
+
+
+def _with_float_vectors(content: bytes) -> bytes:
+    """An int8 file that takes its vectors in float32.
+
+    The quantizer has one rule for all inputs: what depends on a vector is float32, but the vector itself comes as int8
+    and is turned into float32 first. It is taken behind that.
+    """
+    model = tflite_model(content)
+    graph, (signature,) = model.subgraphs[0], model.signatureDefs
+    behind = {
+        operator.inputs[0]: (operator.outputs[0], operator)
+        for operator in graph.operators
+        if operator.inputs[0] in _vectors(graph)
+    }
+    if not behind:
+        return content
+    graph.inputs = np.array([behind[i][0] if i in behind else i for i in graph.inputs], np.int32)
+    for entry in signature.inputs:
+        if entry.tensorIndex in behind:
+            entry.tensorIndex = behind[entry.tensorIndex][0]
+    turned = [operator for _, operator in behind.values()]
+    graph.operators = [operator for operator in graph.operators if not any(operator is t for t in turned)]
+    return tflite_content(model)
 
 
 def _activation_names(content: bytes) -> dict[str, int]:
@@ -141,10 +171,14 @@ def _activation_names(content: bytes) -> dict[str, int]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = tflite_model(content)
+    graph = model.subgraphs[0]
+    # `_with_float_vectors` leaves tensors that nothing reads or writes.
+    alive = {*graph.inputs.tolist(), *(i for operator in graph.operators for i in operator.outputs.tolist())}
     return {
         tensor.name.decode(): len(tensor.shape)
-        for tensor in model.subgraphs[0].tensors
-        if tensor.type in (schema.TensorType.FLOAT32, schema.TensorType.INT8)
+        for place, tensor in enumerate(graph.tensors)
+        if place in alive
+        and tensor.type in (schema.TensorType.FLOAT32, schema.TensorType.INT8)
         and model.buffers[tensor.buffer].data is None
     }
 
@@ -179,7 +213,7 @@ def quantize(
         manager.add_quantization_config(
             _scope(name), qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
         )
-    content = _quantized(float32, contract, ranges, manager)
+    content = _with_float_vectors(_quantized(float32, contract, ranges, manager))
     require_exact_input(content, contract)
     return content
 

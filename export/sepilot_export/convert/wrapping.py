@@ -1,8 +1,8 @@
 """A model file that was made elsewhere, wrapped so that it takes what every file of ours takes, and answers by name.
 
 In front of it comes what makes its own input of the picture (float32 BGR or gray in [0, 1], height, width, channels):
-the order of the channels, the range of values, the layout, the type. Behind it come single numbers out of its tensors.
-What is there already is left out: a file that takes our picture and gives one number each is only renamed.
+the order of the channels, the range of values, the layout, the type. Behind it come numbers out of its tensors.
+What is there already is left out: a file that takes our picture and gives what is asked for is only renamed.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def wrap_tflite(content: bytes, plan: Plan) -> bytes:
     import keras
 
     inputs = {plan.image.name: plan.picture.name} | {tensor.name: name for name, tensor in plan.fed.items()}
-    tensors = {tensor.name: tensor for tensor, _, _ in plan.taken.values()}
-    outputs = {tensor.name: name for name, (tensor, _, factor) in plan.taken.items() if factor == 1.0}
-    picked = len(outputs) < len(plan.taken) or any(int(np.prod(tensor.shape)) != 1 for tensor in tensors.values())
+    tensors = {taken.tensor.name: taken.tensor for taken in plan.taken.values()}
+    outputs = {taken.tensor.name: name for name, taken in plan.taken.items() if taken.as_it_is}
+    picked = len(outputs) < len(plan.taken)
     content = _with_signature(content, inputs, {name: name for name in tensors} if picked else outputs)
     if not plan.takes_pictures:
         (image, *_), fed = contract_inputs(plan)
@@ -110,16 +110,16 @@ def wrap_onnx(content: bytes, plan: Plan) -> bytes:
     model = onnx.compose.add_prefix(onnx.load_model_from_string(content), THEIRS)
     front, tail = _Operations("front"), _Operations("tail")
     _front_onnx(front, plan)
-    for name, (tensor, index, factor) in plan.taken.items():
-        flat = tail.then("Reshape", THEIRS + tensor.name, np.array([1, -1], np.int64))
-        picked = tail.then("Gather", flat, np.array([index], np.int64), axis=1)
-        tail.then("Mul", picked, np.array([factor], np.float32), result=name)
+    for name, taken in plan.taken.items():
+        flat = tail.then("Reshape", THEIRS + taken.tensor.name, np.array([1, -1], np.int64))
+        picked = tail.then("Gather", flat, np.array(taken.places, np.int64), axis=1)
+        tail.then("Mul", picked, np.array([taken.factor], np.float32), result=name)
     shapes = {plan.picture.name: plan.picture.shape} | {vector.name: vector.shape for vector in plan.vectors}
     wrapped = helper.make_graph(
         [*front.nodes, *model.graph.node, *tail.nodes],
         model.graph.name or "adopted",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *shape)) for name, shape in shapes.items()],
-        [helper.make_tensor_value_info(o.name, TensorProto.FLOAT, (1, 1)) for o in plan.outputs],
+        [helper.make_tensor_value_info(o.name, TensorProto.FLOAT, (1, *o.shape)) for o in plan.outputs],
         [*front.constants, *model.graph.initializer, *tail.constants],
     )
     model.graph.CopyFrom(wrapped)

@@ -9,14 +9,16 @@ labels have nothing against the statement.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sepilot_export.convert import deploy, support
 from sepilot_export.convert.formats import Format, limits_of
@@ -37,7 +39,7 @@ from sepilot_export.verify.label_fit import label_faults, no_better, other_pictu
 from sepilot_export.verify.reference import Answers, Reference
 from sepilot_runtime.base.errors import ModelFileError, RunError
 from sepilot_runtime.base.files import sha256_of
-from sepilot_runtime.contract.contract import Contract, Golden, Provenance, golden_from
+from sepilot_runtime.contract.contract import Contract, Golden, Output, Provenance, golden_from
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import golden_copy, picture_of
 from sepilot_runtime.device.conditions import versions
@@ -76,13 +78,17 @@ def adopt(
         RunError, ModelFileError: the file cannot be wrapped or run, or answers otherwise than its reference.
         OutputError: `out` cannot be written.
     """
+    stated, notes = _settled(stated, drives)
     plan = foreign.plan(stated)
     int8 = Int8Options(max_drop=drop_from(max_drop, plan.outputs[0]) if max_drop else None)
     known = sorted({o.name for o in plan.outputs}.intersection(*(d.labels for d in drives)))
     sets = [load_pictures(d, plan.picture, labels=known, progress=progress) for d in drives]
-    frames, notes = adoption_frames(sets, plan, foreign.most_frames(plan))
+    frames, lacking = adoption_frames(sets, plan, foreign.most_frames(plan))
     expected = foreign.answers(plan, frames.pictures, frames.vectors)
-    _require_dependence(foreign, expected)
+    stated, told = _found_out(stated, plan, expected)
+    plan = foreign.plan(stated)
+    notes += [*told, *lacking]
+    _require_dependence(foreign, plan, expected)
     against = _held_against_labels(foreign, stated, plan, frames, expected)
     if against and not accept_labels:
         return Written(files=(), warnings=tuple(notes), left_out=(), failed=()), against
@@ -95,12 +101,28 @@ def adopt(
     return written, []
 
 
-def _require_dependence(foreign: Foreign, expected: Answers) -> None:
-    for name, said in expected.items():
-        if np.ptp(said) < 1e-6:
+def _settled(stated: StatedContract, drives: Sequence[Drive]) -> tuple[StatedContract, list[str]]:
+    """The statement with what the recordings know of its outputs, and what a person should know of that."""
+    found = {name: output.settled(name, drives) for name, output in stated.outputs.items()}
+    outputs = {name: output for name, (output, _) in found.items()}
+    return dataclasses.replace(stated, outputs=outputs), [line for _, line in found.values() if line]
+
+
+def _found_out(stated: StatedContract, plan: Plan, expected: Answers) -> tuple[StatedContract, list[str]]:
+    """The statement with what the answers tell of its outputs, and what a person should know of that."""
+    found = {n: output.found_out(n, plan.taken[n], expected[n]) for n, output in stated.outputs.items()}
+    outputs = {name: output for name, (output, _) in found.items()}
+    return dataclasses.replace(stated, outputs=outputs), [line for _, line in found.values() if line]
+
+
+def _require_dependence(foreign: Foreign, plan: Plan, expected: Answers) -> None:
+    for output in plan.outputs:
+        said = expected[output.name]
+        if np.ptp(said, axis=0).max() < 1e-6:
+            task = task_of(output)
             raise RunError(
-                f"{foreign.path}: {name} is {said[0]:.4f} for each of {len(said)} frames: it does not depend on its "
-                "picture as it was stated"
+                f"{foreign.path}: {output.name} is {task.words(task.decode(said[:1]))} for each of {len(said)} frames: "
+                "it does not depend on its picture as it was stated"
             )
 
 
@@ -108,7 +130,8 @@ def _held_against_labels(
     foreign: Foreign, stated: StatedContract, plan: Plan, frames: AdoptionFrames, expected: Answers
 ) -> list[str]:
     """What the labels of some frames have against the statement; nothing where there are none."""
-    labelled = np.flatnonzero(np.any([np.isfinite(values) for values in frames.labels.values()], axis=0))
+    tasks = {output.name: task_of(output) for output in plan.outputs}
+    labelled = np.flatnonzero(np.any([task.known(frames.labels[n]) for n, task in tasks.items()], axis=0))
     index = evenly(labelled, LABEL_FRAMES)
     some = frames.take(index)
 
@@ -117,8 +140,14 @@ def _held_against_labels(
         pictures = some.pictures if changed.picture == plan.picture else some.again(changed.picture)
         return foreign.answers(changed, pictures, some.vectors)
 
-    others = {words: lambda other=other: under(other) for words, other in other_pictures(stated, plan)}
-    return label_faults(plan.outputs, {n: v[index] for n, v in expected.items()}, some.labels, some.drives, others)
+    said = {name: answers[index] for name, answers in expected.items()}
+    others: dict[str, Callable[[], Answers]] = {}
+    for output in plan.outputs:
+        name = output.name
+        for words, answers in stated.outputs[name].restated(output, said[name], some.labels[name]):
+            others[words] = functools.partial(dict, {name: answers})
+    others |= {words: functools.partial(under, other) for words, other in other_pictures(stated, plan)}
+    return label_faults(plan.outputs, said, some.labels, some.drives, others)
 
 
 def _contract(
@@ -200,8 +229,7 @@ def _judges(
     """What an export starts from, and what its files are held against: every so many frames, others to calibrate on."""
     index = np.arange(every - 1, len(frames), every)
     held, saved = frames.take(index), {name: values[index] for name, values in expected.items()}
-    known = {name: labels[np.isfinite(labels)] for name, labels in frames.labels.items()}
-    constant = {o.name: task_of(o).constant(known[o.name]) if known[o.name].size else 0.0 for o in contract.outputs}
+    constant = {o.name: _constant(o, frames.labels[o.name]) for o in contract.outputs}
     return ExportInputs(
         model_path=foreign.path, contract=contract, gates={}, training=frames.take(np.arange(0, len(frames), every)),
         held_out=held, saved=saved, constant=constant,
@@ -209,6 +237,13 @@ def _judges(
         pictures=np.asarray(held.pictures), drives=held.drives, names=held.names, labels=held.labels,
         predictions=saved, constant=constant, contract=contract, source=foreign.reference.name, vectors=held.vectors,
     )  # fmt: skip
+
+
+def _constant(output: Output, labels: NDArray[np.float32]) -> Any:
+    """The answer that costs nothing; zeros where nobody knows it."""
+    task = task_of(output)
+    known = labels[task.known(labels)]
+    return task.constant(known) if len(known) else np.zeros(output.shape).tolist() if output.shape != (1,) else 0.0
 
 
 def _wrapped(content: bytes, plan: Plan, form: Format) -> bytes:

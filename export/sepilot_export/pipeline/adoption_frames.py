@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from sepilot_export.convert.stated import Plan
 from sepilot_export.pipeline.foreign import Vectors
+from sepilot_export.verify.set_labels import labels_in, strangers
 from sepilot_runtime.contract.contract import Picture
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.cache import PictureSet
@@ -61,8 +63,9 @@ def adoption_frames(sets: Sequence[PictureSet], plan: Plan, most: int) -> tuple[
     What they do not have of a vector is made up: numbers in [0, 1).
     """
     places = [(s, i) for s in sets for i in range(len(s.drive))]
-    places = [places[i] for i in evenly(np.arange(len(places)), most)]
-    notes, vectors = [], {}
+    taken = evenly(np.arange(len(places)), most)
+    places = [places[i] for i in taken]
+    notes, vectors, labels = [], {}, {}
 
     def column(name: str) -> NDArray[np.float32]:
         return np.array([s.drive.labels[name][i] if name in s.drive.labels else np.nan for s, i in places], np.float32)
@@ -73,10 +76,11 @@ def adoption_frames(sets: Sequence[PictureSet], plan: Plan, most: int) -> tuple[
             vectors[vector.name] = np.nan_to_num(np.stack([column(name) for name in vector.columns], axis=1))
         else:
             notes.append(f"{vector.name}: made-up numbers in [0, 1), as the recordings have no columns for it")
-    labels = {output.name: column(output.name) for output in plan.outputs}
-    for name, values in labels.items():
-        if not np.isfinite(values).any():
-            notes.append(f"{name}: no labels, so nobody can tell whether the picture is as stated")
+    for output in plan.outputs:
+        labels[output.name] = np.concatenate([labels_in(s, output, plan.picture) for s in sets])[taken]
+        if not task_of(output).known(labels[output.name]).any():
+            notes.append(f"{output.name}: no labels, so nobody can tell whether the picture is as stated")
+        notes += strangers(output, sets, plan.picture)
     return AdoptionFrames(
         pictures=np.stack([s.pictures[i] for s, i in places]),
         vectors=vectors,

@@ -57,20 +57,19 @@ class Foreign:
         return plan_of(stated, self.reference.inputs, self.reference.outputs, str(self.path))
 
     def answers(self, plan: Plan, pictures: Iterable[NDArray[np.uint8]], vectors: Vectors) -> dict[str, NDArray[Any]]:
-        """(n,) float32 of each output to n pictures (h, w, c). Raises ModelFileError where one is no number."""
-        found: dict[str, list[np.float32]] = {name: [] for name in plan.taken}
+        """By output, (n, *shape) float32, or (n,) of one number, to n pictures (h, w, c). Raises ModelFileError."""
+        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in plan.taken}
         for i, picture in enumerate(pictures):
             feed = {plan.image.name: tensor_input(plan, picture)}
             feed |= {t.name: vectors[n][i].astype(t.dtype).reshape(t.shape) for n, t in plan.fed.items()}
             answer = self.reference.run(feed)
-            for name, (tensor, index, factor) in plan.taken.items():
-                stored = answer[tensor.name]
-                values = stored if tensor.affine is None else tensor.affine.dequantize(stored)
-                found[name].append(np.float32(values.reshape(-1)[index]) * np.float32(factor))
+            for name, taken in plan.taken.items():
+                found[name].append(taken.of(answer[taken.tensor.name]))
         for name, said in found.items():
             if not np.isfinite(said).all():
                 raise ModelFileError(f"{self.path}: answers NaN or infinity for {name}")
-        return {name: np.array(said, np.float32) for name, said in found.items()}
+        stacked = {name: np.stack(said) for name, said in found.items()}
+        return {name: said[:, 0] if said.shape[1] == 1 else said for name, said in stacked.items()}
 
     def most_frames(self, plan: Plan) -> int:
         """As many as the reference answers in `LONGEST_S`."""

@@ -22,8 +22,8 @@ from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import load_pilot
-from sepilot_train.base.quiet import quiet
 from sepilot_train.base.frame_set import FrameSet
+from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
 __all__ = ["Ready", "make_ready", "nothing_made"]

@@ -21,13 +21,13 @@ __all__ = ["CalibrationFrame", "ChoiceErrors", "Coverage", "Manifest", "manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFrame:
-    """One frame: why it was taken, and by output its label and a reading of the training model's prediction,
-    in label units."""
+    """One frame: why it was taken, and by output its label, a number or in words, and a reading of the training
+    model's prediction, in label units."""
 
     drive: str
     name: str
     reason: str
-    labels: Mapping[str, float]
+    labels: Mapping[str, float | str]
     predictions: Mapping[str, float]
 
 
@@ -85,10 +85,6 @@ def manifest(
     pixels = np.ascontiguousarray(training.pictures[selection.index])
 
     said = {o.name: task_of(o).reading(predictions[o.name]) / o.scale for o in outputs}
-
-    def at(values: Mapping[str, NDArray[np.floating]], i: int) -> dict[str, float]:
-        return {output.name: round(float(values[output.name][i]), 6) for output in outputs}
-
     return Manifest(
         seed=seed,
         choice=choice,
@@ -101,12 +97,17 @@ def manifest(
                 drive=training.drives[i],
                 name=training.names[i],
                 reason=reason,
-                labels=at(training.labels, i),
-                predictions=at(said, i),
+                labels={o.name: _label(training.labels[o.name][i], o) for o in outputs},
+                predictions={o.name: round(float(said[o.name][i]), 6) for o in outputs},
             )
             for i, reason in zip(selection.index.tolist(), selection.reasons, strict=True)
         ),
     )
+
+
+def _label(label: NDArray[np.floating], output: Output) -> float | str:
+    """A number as it is; of other kinds, in words."""
+    return round(float(label), 6) if np.ndim(label) == 0 else task_of(output).words(label)
 
 
 def _coverage(predictions: NDArray[np.float32], selection: Selection, output: Output) -> Coverage:

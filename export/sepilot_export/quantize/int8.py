@@ -24,9 +24,12 @@ from sepilot_export.quantize.sqnr import FRAMES, Noise
 from sepilot_export.record.exports import TuningFigures
 from sepilot_export.verify.tuning_set import TuningSet
 from sepilot_runtime.contract.outputs.kinds import task_of
-from sepilot_train.inspect.keras_graph import maker_of
+from sepilot_train.inspect.keras_graph import graph_of, maker_of
 
 __all__ = ["Int8", "Int8File", "Int8Options"]
+
+ARRANGING = ("Concatenate", "Flatten", "Permute", "Reshape")
+"""Layers that change no number."""
 
 COMPARISON_FRAMES = 2000
 """On which choices of calibration frames are compared."""
@@ -91,7 +94,7 @@ class Int8:
             RunError: it cannot be made, or too few frames are left to decide on.
         """
         quantizer = self._quantizer(suffix)
-        always = list(self._makers().values()) if float_head else []
+        always = self._head_layers() if float_head else []
         if self._options.max_drop is None:
             return Int8File(content=quantizer.quantize(always))
         frames = self._calibrate().require_trial()
@@ -193,6 +196,14 @@ class Int8:
             errors=tuple(errors),
         )
         return found, [*warnings, *choice_warnings(chosen, errors)]
+
+    def _head_layers(self) -> list[str]:
+        """The layers that compute the outputs, with those that only arrange what they give."""
+        found, calls = dict[str, None](), list(graph_of(self._calibrate().graph).outputs)
+        for call in calls:
+            found[call.layer.name] = None
+            calls += call.parents if call.kind in ARRANGING else ()
+        return list(found)
 
     def _makers(self) -> dict[str, str]:
         """Output tensor to the layer that makes it."""

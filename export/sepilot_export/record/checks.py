@@ -85,17 +85,19 @@ class CheckedOutput:
     passed: bool
 
     @property
-    def own_figures(self) -> list[str]:
+    def own_figures(self) -> Mapping[str, tuple[float, float]]:
         return own_figures(self.figures, self.limits)
 
 
-def own_figures(figures: Mapping[str, float | Interval | None], limits: GateLimits) -> list[str]:
-    """What the gates of an output go by that have no column of their own, in words."""
-    return [
-        f"{gate} {getattr(figure, 'mean', figure):.4g}, at most {limits[gate]:.4g}"
+def own_figures(
+    figures: Mapping[str, float | Interval | None], limits: GateLimits
+) -> Mapping[str, tuple[float, float]]:
+    """What the gates of an output go by that have no column of their own, each with its limit."""
+    return {
+        gate: (figure.mean if isinstance(figure, Interval) else float(figure), limits[gate])
         for gate, figure in figures.items()
         if gate not in COLUMNS and figure is not None
-    ]
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from sepilot_export.report import charts
 from sepilot_export.report.formatting import count, fixed, in_unit, kilobytes, microseconds, span, words
 from sepilot_export.report.material import PageContent
 from sepilot_export.report.rendering import render_page
+from sepilot_export.report.samples import turns
 from sepilot_runtime.bench.record import Benchmark
 from sepilot_runtime.contract.contract import Output
 from sepilot_train.base.plots import ACCENT, FAINT, INK, SECOND, Plot
@@ -48,6 +49,7 @@ def render(material: PageContent) -> str:
         m=material,
         v=material.validation,
         outputs=outputs,
+        steers=any(map(turns, outputs)),
         poor=[o for o in outputs if (found := material.validation.of(o.name)).constant_mae < found.mae],
         told=[material.validation.of(output.name).told(output) for output in outputs],
         skipped=sum(frames for reasons in material.validation.skipped.values() for frames in reasons.values()),
@@ -68,7 +70,7 @@ def stages_of(material: PageContent) -> list[Stage]:
         _export(material.export),
         _check(material.check, first),
         _bench(material.bench, material.check),
-        _closed_loop(material.closed_loop),
+        *([_closed_loop(material.closed_loop)] if any(map(turns, material.run.contract.outputs)) else []),
     ]
 
 

@@ -23,7 +23,7 @@ from sepilot_runtime.contract.preprocess import shrink_frame
 from sepilot_train.base.frame_set import Answers
 from sepilot_train.run.run import Run
 
-__all__ = ["Sample", "golden_samples", "held_out_samples"]
+__all__ = ["Sample", "golden_samples", "held_out_samples", "turning", "turns"]
 
 SPREAD, WORST = 6, 2
 """Frames from hardest left to hardest right, and frames with the largest errors."""
@@ -74,10 +74,10 @@ class Sample:
 
 def turning(outputs: Sequence[Output]) -> Output:
     """The output that an arrow shows: the first one that turns to a side, or the first."""
-    return next((output for output in outputs if _turns(output)), outputs[0])
+    return next((output for output in outputs if turns(output)), outputs[0])
 
 
-def _turns(output: Output) -> bool:
+def turns(output: Output) -> bool:
     return output.unit == "deg" and task_of(output).ends == ("left", "right")
 
 
@@ -183,8 +183,8 @@ def _sample(
         height=small.shape[0],
         drive=drive,
         name=name,
-        label_deg=float(labels[turn.name]) * turn.scale if _turns(turn) and labels else None,
-        prediction_deg=reading if _turns(turn) else None,
+        label_deg=float(labels[turn.name]) * turn.scale if turns(turn) and labels else None,
+        prediction_deg=reading if turns(turn) else None,
         label=driver.get(turn.name, ""),
         prediction=words[turn.name],
         worst=worst,

@@ -29,7 +29,7 @@ class Labels:
     Attributes:
         name: of the export, for messages.
         places: (drive, frame name) to position in the reference.
-        in_unit: (n,) the labels of the first output for all positions, in its unit, NaN without a label.
+        in_unit: (n, ...) the labels of the first output for all positions, in its unit, NaN without a label.
         output: the name of that one; `mark`, its unit as it stands behind a number.
     """
 
@@ -46,7 +46,7 @@ class Common:
 
     Attributes:
         drives: of each frame.
-        in_unit: (n,), the labels of the first output, in its unit.
+        in_unit: (n, ...), the labels of the first output, in its unit.
         mark: that unit, as it stands behind a number.
         index: for each export, in the order given, the positions (n,) of these frames in its reference.
         left: for each export, how many of its own frames are not among them.
@@ -124,9 +124,12 @@ def _require_same(everything: Sequence[Labels], keys: Sequence[Key], index: Sequ
     expected = first.in_unit[index[0]]
     for labels, places in zip(everything[1:], index[1:], strict=True):
         found = labels.in_unit[places]
-        if not np.allclose(found, expected, rtol=0, atol=1e-3):
-            worst = int(np.abs(found - expected).argmax())
-            drive, frame = keys[worst]
+        if not np.allclose(found, expected, rtol=0, atol=1e-3, equal_nan=True):
+            # What only one of them knows is furthest apart.
+            alone = np.isnan(found) != np.isnan(expected)
+            apart = np.where(alone, np.inf, np.nan_to_num(np.abs(found - expected)))
+            worst = np.unravel_index(int(apart.argmax()), apart.shape)
+            drive, frame = keys[int(worst[0])]
             raise RunError(
                 f"{first.name} and {labels.name} have different labels for frame {frame} of drive {drive}: "
                 f"{expected[worst]:.3f} and {found[worst]:.3f}{first.mark}; train both on the drive as it is now"

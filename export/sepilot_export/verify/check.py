@@ -31,6 +31,7 @@ from sepilot_export.verify.reference import Reference, read_reference
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError, UsageError
 from sepilot_runtime.base.files import gzip_size
 from sepilot_runtime.contract.contract import Output
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file
 from sepilot_runtime.engine.pilot import Pilot, answers_to, fed, load_pilot
@@ -53,9 +54,8 @@ def candidates_of(folder: Path, gates: Sequence[str] = ()) -> list[Candidate]:
     if folder.suffix in MODEL_SUFFIXES and folder.is_file():
         read_model_file(folder)  # What has no contract says what to do about it.
     if not folder.is_dir():
-        raise RunError(
-            f"{folder}: a directory of `sepilot export` expected, found {'a file' if folder.exists() else 'nothing'}"
-        )
+        what = "a file, which --data PATH scores on labelled data" if folder.exists() else "nothing"
+        raise RunError(f"{folder}: a directory of `sepilot export` expected, found {what}")
     record = read_export(folder)
     older = any(not file.outputs for file in record.files)
     outputs = [output.name for output in read_reference(folder).contract.outputs] if older else []
@@ -93,6 +93,7 @@ def check_files(
     candidates: Sequence[Candidate], reference: Reference, tick: Tick = lambda: None
 ) -> Iterator[FileCheck]:
     """Check one file after the other, a twin after its TFLite file."""
+    _require_limits(candidates, reference)
     done: dict[str, FileCheck] = {}
     for candidate in candidates:
         check = check_file(candidate, reference, tick)
@@ -102,6 +103,18 @@ def check_files(
             check = dataclasses.replace(check, advice=advice_of(check, done, reference))
         done[candidate.form.name] = check
         yield check
+
+
+def _require_limits(candidates: Sequence[Candidate], reference: Reference) -> None:
+    """Raises RunError: an export of another sepilot, whose gates are not all of today's."""
+    for candidate in candidates:
+        for output in reference.contract.outputs:
+            known = candidate.limits.get(output.name, {})
+            if missing := [rule.name for rule in task_of(output).gates() if rule.name not in known]:
+                raise RunError(
+                    f"{candidate.path.parent / EXPORT_NAME}: {candidate.form.name}: a limit of {output.name}'s "
+                    f"{missing[0]} expected, found {', '.join(known) or 'none'}; export again"
+                )
 
 
 def _held_against(check: FileCheck, twin: Twin, origin: FileCheck | None, reference: Reference) -> FileCheck:

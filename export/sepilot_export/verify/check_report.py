@@ -165,11 +165,9 @@ def print_table(checks: Sequence[FileCheck], reference: Reference, console: Cons
     outputs = reference.contract.outputs
     console.print(_headline(reference))
     console.print(_grid(checks, outputs))
-    for check in checks:
-        for name, found in check.outputs.items():
-            own = own_figures(found.fidelity.figures, check.candidate.limits[name])
-            if own:
-                console.print(f"{check.candidate.form.name}: {name}: {', '.join(own)}")
+    for output in outputs:
+        if grid := _own_grid(checks, output.name):
+            console.print(grid)
     units = {output.name: mark_of(output) for output in outputs}
     for pair in witnesses(checks, outputs):
         if pair.precision.startswith("int8"):
@@ -217,6 +215,27 @@ def _grid(checks: Sequence[FileCheck], outputs: Sequence[Output]) -> Any:
     return grid
 
 
+def _own_grid(checks: Sequence[FileCheck], output: str) -> Any:
+    """What an output's own gates go by, each beside its limit; None where it has none or no file answered."""
+    from rich.table import Table
+
+    found = {
+        check.candidate.form.name: own_figures(own.fidelity.figures, check.candidate.limits[output])
+        for check in checks
+        if (own := check.outputs.get(output))
+    }
+    if not any(found.values()):
+        return None
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    grid.add_column(f"gates of {output}", no_wrap=True)
+    for gate in next(iter(found.values())):
+        grid.add_column(gate, justify="right", no_wrap=True)
+        grid.add_column("at most", justify="right", no_wrap=True, style="dim")
+    for name, figures in found.items():
+        grid.add_row(name, *(f"{value:.4g}" for pair in figures.values() for value in pair))
+    return grid
+
+
 def _verdict(*, passed: bool) -> str:
     return "[green]pass[/green]" if passed else "[red]FAIL[/red]"
 
@@ -239,9 +258,9 @@ def _headline(reference: Reference) -> str:
         if task is None:
             continue
         of = f"{output.name}: " if len(outputs) > 1 else ""
-        r2 = "n/a" if task.r2 is None else f"{task.r2:.3f}"
+        r2 = "" if task.r2 is None else f"R² {task.r2:.3f}, "
         in_unit = f" ({task.mae * output.scale:.2f} {output.unit})" if output.unit else ""
-        lines.append(f"{of}R² {r2}, MAE {task.mae:.4f}{in_unit}; constant prediction MAE {task.constant_mae:.4f}")
+        lines.append(f"{of}{r2}MAE {task.mae:.4f}{in_unit}; constant prediction MAE {task.constant_mae:.4f}")
     return f"{text}:\n" + "\n".join(lines) if lines else f"{text}; without labels"
 
 

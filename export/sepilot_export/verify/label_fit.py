@@ -30,8 +30,6 @@ A net of ours that was trained with a crop of 0.25, on 1,000 held-out frames of 
 other `resize` the same. So these are not tried; labels do not tell a crop that is off by a twentieth of the frame.
 """
 
-DEGREES_PER_RADIAN = 57.29578
-
 CROPS = (0.0, 0.25, 1 / 3, 0.4, 0.5)
 """Of the top, as nets for roads have them."""
 
@@ -73,7 +71,7 @@ def label_faults(
     if not errors.known:
         return []
     found: dict[str, tuple[float, str]] = {}
-    for words, answers in itertools.chain(_without_asking(outputs, said), ((w, ask()) for w, ask in others.items())):
+    for words, answers in itertools.chain(_exchanged(outputs, said), ((w, ask()) for w, ask in others.items())):
         for name, share in errors.smaller(said, answers).items():
             if share > found.get(name, (0.0, ""))[0]:
                 found[name] = share, words
@@ -94,17 +92,12 @@ def no_better(outputs: Sequence[Output], said: Answers, labels: Answers, drives:
     return [f"{name}: no better against its labels than a constant" for name in errors.no_better_than_constant(said)]
 
 
-def _without_asking(outputs: Sequence[Output], said: Answers) -> Iterator[tuple[str, Answers]]:
-    """Answers under statements that differ in the outputs alone: sign, unit, one taken for the other."""
-    for output in outputs:
-        factors = {-1.0: "the other sign", 1 / output.scale: "degrees", DEGREES_PER_RADIAN / output.scale: "radians"}
-        for factor, what in factors.items():
-            if factor > 0 and (output.unit != "deg" or abs(np.log(factor)) < 0.2):
-                continue
-            words = f"--set outputs.{output.name}.factor={factor:.4g} on top ({what})"
-            yield words, {output.name: said[output.name] * np.float32(factor)}
-    for one, other in itertools.combinations([o.name for o in outputs], 2):
-        yield f"{one} and {other} exchanged", {one: said[other], other: said[one]}
+def _exchanged(outputs: Sequence[Output], said: Answers) -> Iterator[tuple[str, Answers]]:
+    """One output taken for another of its kind."""
+    for one, other in itertools.combinations(outputs, 2):
+        if (one.kind, one.shape) == (other.kind, other.shape):
+            a, b = one.name, other.name
+            yield f"{a} and {b} exchanged", {a: said[b], b: said[a]}
 
 
 class _Errors:

@@ -26,7 +26,7 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import PictureSet, load_pictures
-from sepilot_train.run.material import columns_of, set_labels
+from sepilot_train.run.material import alike, columns_of, set_labels
 from sepilot_train.run.recipe import load_recipe
 from sepilot_train.run.request import standing_still_left_out, wanted_frames
 from sepilot_train.run.run import read_request, read_split
@@ -93,7 +93,7 @@ def reference_on(
 def _labels(known: Reference, sets: Sequence[PictureSet], columns: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
     """By output, what answers are held against."""
     picture, outputs = known.contract.picture, known.contract.outputs
-    return {o.name: np.concatenate([set_labels(o, columns[o.name], s, picture) for s in sets]) for o in outputs}
+    return {o.name: np.concatenate(alike([set_labels(o, columns[o.name], s, picture) for s in sets])) for o in outputs}
 
 
 def _columns_of(vector: Vector, folder: Path) -> tuple[str, ...]:
@@ -108,13 +108,16 @@ def _columns_of(vector: Vector, folder: Path) -> tuple[str, ...]:
 
 def _vector(sets: Sequence[PictureSet], vector: Vector) -> NDArray[np.float32]:
     """(n, size), by the recordings' columns. Raises RunError where one has not a number for each frame."""
-    for drive, name in ((s.drive, name) for s in sets for name in vector.columns):
-        if lacking := np.count_nonzero(~np.isfinite(drive.labels[name])):
+    found = []
+    for drive in (s.drive for s in sets):
+        values = vector.numbers(drive.labels, drive.before)
+        if lacking := np.count_nonzero(~np.isfinite(values).all(axis=1)):
             raise RunError(
-                f"{drive.path}: column {name}: a number in each frame expected for the input {vector.name}, "
-                f"{lacking} of {len(drive)} have none"
+                f"{drive.path}: column {', '.join(vector.columns)}: a number in each frame expected for the input "
+                f"{vector.name}, {lacking} of {len(drive)} have none"
             )
-    return np.concatenate([np.stack([s.drive.labels[name] for name in vector.columns], axis=1) for s in sets])
+        found.append(values)
+    return np.concatenate(found)
 
 
 def _exported(folder: Path) -> tuple[Export, SeenDrives]:

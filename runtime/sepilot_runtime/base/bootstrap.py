@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Interval", "Ratio", "bootstrap_mean", "bootstrap_ratio", "paired_bootstrap_mean", "ratio_of_medians"]
+__all__ = ["BLOCK", "Interval", "Ratio", "bootstrap_mean", "bootstrap_ratio", "grouped_mean", "paired_bootstrap_mean",
+           "ratio_of_medians"]  # fmt: skip
 
 DRAWS = 4000
 
@@ -57,6 +58,29 @@ def paired_bootstrap_mean(
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = _ends(means)
     return Interval(mean=float(change.mean()), low=low, high=high)
+
+
+def grouped_mean(values: NDArray[np.float64], groups: Sequence[str], *, samples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of (n,) values, n >= 1, of which those of a group are alike: whole groups are drawn.
+
+    Where values of 0 and 1 stand alone, the interval is Wilson's, which is not sure of anything where all are the same.
+    """
+    _, which = np.unique(np.asarray(groups), return_inverse=True)
+    sums, counts = np.bincount(which, values), np.bincount(which)
+    mean = float(values.mean())
+    if len(counts) == len(values) and np.isin(values, (0.0, 1.0)).all():
+        return _wilson(mean, len(values))
+    rng, places = np.random.default_rng(seed), len(counts)
+    drawn = (rng.integers(0, places, places) for _ in range(samples))
+    low, high = _ends(np.array([sums[index].sum() / counts[index].sum() for index in drawn]))
+    return Interval(mean=mean, low=low, high=high)
+
+
+def _wilson(share: float, count: int) -> Interval:
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return Interval(mean=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
 
 
 def bootstrap_mean(values: NDArray[np.float64], *, seed: int = 0) -> Interval:

@@ -87,8 +87,11 @@ def require_place(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """Give a temporary path beside `path` with the same suffix; rename it to `path` when the block succeeds.
+
+    Args:
+        mode: of the file; nobody gets more than the mask of the process allows, nor anything before it is renamed.
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
@@ -101,7 +104,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             yield part
-            part.chmod(0o666 & ~_umask())
+            part.chmod(mode & ~_umask())
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -136,9 +139,12 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinity are refused, as JSON has no word for them."""
-    with atomic_file(path) as part:
+def write_json(path: Path, value: Any, *, mode: int = 0o666) -> None:
+    """Write `value` as indented JSON, atomically. NaN and infinity are refused, as JSON has no word for them.
+
+    `mode` is that of `atomic_file`.
+    """
+    with atomic_file(path, mode=mode) as part:
         part.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

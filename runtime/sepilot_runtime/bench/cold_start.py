@@ -1,4 +1,4 @@
-"""The cold start: a fresh process from nothing to its first angle, and the most memory that it ever held."""
+"""The cold start: a fresh process from nothing to its first answer, and the most memory that it ever held."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.base.processes import own_environment, python_words
 from sepilot_runtime.bench.latency_bench import Variant
 from sepilot_runtime.bench.record import ColdStart
+from sepilot_runtime.drive.actuation import steers
+from sepilot_runtime.engine.model_file import read_model_file
 
 __all__ = ["cold_start", "drive_command", "start_once"]
 
 
 def cold_start(variant: Variant, starts: int, *, height: int = 480, width: int = 640) -> ColdStart:
-    """Start `sepilot drive` on one frame of this size, golden frames and all, several times; a bare file by itself.
+    """Start `sepilot drive`, or `run`, on one frame of this size, golden frames and all, several times; a bare file by
+    itself.
 
     Raises:
-        ModelFileError: it does not drive.
+        ModelFileError: it gives no answer.
     """
     command = _bare_command(variant) if variant.bare else None
     with tempfile.TemporaryDirectory() as folder:
@@ -32,8 +35,8 @@ def cold_start(variant: Variant, starts: int, *, height: int = 480, width: int =
         cv2.imwrite(str(image), np.full((height, width, 3), 90, np.uint8))
         found = [start_once(command or drive_command(variant, str(image))) for _ in range(starts)]
     seconds = [s for s, _, _ in found]
-    if any((not line.strip() if variant.bare else b'"steering"' not in line) for _, _, line in found):
-        raise ModelFileError(f"{variant.path}: `sepilot drive` gave no angle in a process of its own")
+    if any((not line.strip() if variant.bare else b'"infer_us"' not in line) for _, _, line in found):
+        raise ModelFileError(f"{variant.path}: gave no answer in a process of its own")
     return ColdStart(
         starts=starts,
         seconds=statistics.median(seconds),
@@ -43,8 +46,9 @@ def cold_start(variant: Variant, starts: int, *, height: int = 480, width: int =
 
 
 def drive_command(variant: Variant, source: str) -> list[str]:
-    """The words that start `sepilot drive`."""
-    words = python_words("sepilot_runtime", "drive", str(variant.path), "--source", source, "--quiet")
+    """The words that start `sepilot drive`, or `sepilot run` where the file does not steer."""
+    verb = "drive" if steers(read_model_file(variant.path).contract) else "run"
+    words = python_words("sepilot_runtime", verb, str(variant.path), "--source", source, "--quiet")
     words += ["--threads", str(variant.threads)]
     return words + (["--engine", variant.engine] if variant.engine else [])
 

@@ -121,6 +121,7 @@ class _Answered:
 
     infer_us: float
     preprocess_us: float = 0.0
+    post_us: float = 0.0
 
 
 class _Bare:
@@ -154,7 +155,7 @@ class _Run:
         start = time.perf_counter()
         pilot.predict(frames[0])
         self._most_calls = max(FEWEST_CALLS, int(LONGEST_VISIT_S / (time.perf_counter() - start)))
-        self.preprocess, self.infer = array("d"), array("d")
+        self.preprocess, self.infer, self.post = array("d"), array("d"), array("d")
 
     def way(self, frames: Sequence[NDArray[np.uint8]], calls: int) -> Way:
         calls = min(calls, self._most_calls)
@@ -164,6 +165,7 @@ class _Run:
     def _took(self, prediction: Prediction | _Answered) -> None:
         self.preprocess.append(prediction.preprocess_us)
         self.infer.append(prediction.infer_us)
+        self.post.append(prediction.post_us)
 
     def result(self, taken_us: NDArray[np.float64], first_us: float) -> BenchRow:
         """
@@ -193,5 +195,6 @@ class _Run:
             count=total.count,
             preprocess=latency_of(self.preprocess),
             infer=latency_of(self.infer),
+            post=latency_of(self.post),
             ratio=total.p50_us / first_us,
         )

@@ -66,7 +66,8 @@ class BenchRow:
         us_p50_by_round: the median of each visit; how much they differ is how steady the machine was. Empty in what an
             older sepilot printed.
         preprocess: frame to picture.
-        infer: picture to answers: writing the input, running the model, dequantizing.
+        infer: picture to the model's numbers: writing the input, running the model, dequantizing.
+        post: from these to answers: decoding. None in what an older sepilot printed, which counted it to `infer`.
         ratio: median over that of the first row.
         paced: the live loop at a camera's rate; of its `resources` the last one, as all of them are in the slope.
         macs: multiplications of the model; None where nobody knows.
@@ -93,6 +94,7 @@ class BenchRow:
     count: int
     preprocess: Latency
     infer: Latency
+    post: Latency | None = None
     ratio: float
     macs: int | None = None
     floor_us: float | None = None

@@ -202,7 +202,7 @@ class MemoryCamera:
 
     def write(self, step: Step) -> None:
         if step.prediction is not None:
-            self._pilot_us = step.prediction.preprocess_us + step.prediction.infer_us
+            self._pilot_us = step.prediction.total_us
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -13,23 +13,31 @@ __all__ = ["comparison_table", "paced_table", "table"]
 
 WIDTH, NAME_WIDTH = 80, 22
 
+LEAST_POST = 0.05
+"""Of the whole path: from which share on decoding has a column of its own."""
+
 
 def table(bench: Benchmark, *, by_engine: bool) -> str:
     """Times, then what each file costs apart from them."""
-    lines = [f"{'file':{NAME_WIDTH}} thr  prep infer    min   p50   p90    p99    max  ratio"]
-    labels = _labels(row.file for row in bench.rows)
-    engine = None
+    post = any(row.post and row.post.p50_us > LEAST_POST * row.us_p50 for row in bench.rows)
+    name_width = NAME_WIDTH - 6 * post
+    heads = f"{'file':{name_width}} thr  prep infer {' post ' * post}   min   p50   p90    p99    max  ratio"
+    lines, labels, engine = [heads], _labels((row.file for row in bench.rows), name_width), None
     for row in bench.rows:
         heading = row.engine if by_engine or row.reference else None
         if heading and heading != engine:
             lines.append(f"on {heading}{', to compare with' * row.reference}")
         engine = heading
         stages = f"{_us(row.preprocess.p50_us) if row.contract else '-':>5} {_us(row.infer.p50_us):>5}"
+        if post:
+            stages += f" {_us(row.post.p50_us) if row.post and row.contract else '-':>5}"
         whole = f"{_us(row.us_min):>5} {_us(row.us_p50):>5} {_us(row.us_p90):>5}"
         tail = f"{_us(row.us_p99):>6} {_us(row.us_max):>6}  {row.ratio:>5.{0 if row.ratio >= 100 else 2}f}"
-        lines.append(f"{_head(row, labels)} {stages}  {whole} {tail}")
+        lines.append(f"{_head(row, labels, name_width)} {stages}  {whole} {tail}")
         if not row.contract:
             lines.append("  no contract: answers not checked; bring it under one with `sepilot adopt FILE`")
+    lines += _key(labels, name_width) if post else []
+    labels = _labels(row.file for row in bench.rows)
     lines += ["", f"{'file':{NAME_WIDTH}} thr engine        precision          kB cold s   MB floor"]
     for row in bench.rows:
         cold, over = row.cold_start, row.infer_over_floor
@@ -39,7 +47,7 @@ def table(bench: Benchmark, *, by_engine: bool) -> str:
     if bench.gemm_gmacs:
         lines += [
             "",
-            "cold s, MB: a fresh process to its first angle, and the most memory it held",
+            "cold s, MB: a fresh process to its first answer, and the most memory it held",
             f"floor: infer over what the model's multiplications take at {bench.gemm_gmacs:.1f} GMAC/s,",
             "the rate of a float32 matrix product on one thread of this machine just now",
         ]
@@ -84,31 +92,31 @@ def comparison_table(found: Sequence[RegressionTest]) -> str:
     return "\n".join([*lines, *_key(labels)])
 
 
-def _head(row: BenchRow | RegressionTest, labels: Mapping[str, str]) -> str:
-    return f"{labels[row.file]:{NAME_WIDTH}} {row.threads:>3}"
+def _head(row: BenchRow | RegressionTest, labels: Mapping[str, str], width: int = NAME_WIDTH) -> str:
+    return f"{labels[row.file]:{width}} {row.threads:>3}"
 
 
 def _us(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 99_999.5 else f"{value / 1000:.0f}k"
 
 
-def _labels(names: Iterable[str]) -> dict[str, str]:
+def _labels(names: Iterable[str], width: int = NAME_WIDTH) -> dict[str, str]:
     """What stands in the column for each name: numbers where cutting leaves nothing to tell two apart by."""
-    labels = {name: _short(name) for name in names}
+    labels = {name: _short(name, width) for name in names}
     times = Counter(labels.values())
     same = [name for name, label in labels.items() if times[label] > 1]
     return labels | {name: f"file {number}" for number, name in enumerate(same, start=1)}
 
 
-def _key(labels: Mapping[str, str]) -> list[str]:
+def _key(labels: Mapping[str, str], width: int = NAME_WIDTH) -> list[str]:
     """The names behind the numbers, one a line."""
-    lines = [f"{label}: {name}" for name, label in labels.items() if label != _short(name)]
+    lines = [f"{label}: {name}" for name, label in labels.items() if label != _short(name, width)]
     return ["", *lines] if lines else []
 
 
-def _short(name: str) -> str:
+def _short(name: str, width: int = NAME_WIDTH) -> str:
     """A name that fits its column. The middle is cut: the end tells files of one model apart."""
-    if len(name) <= NAME_WIDTH:
+    if len(name) <= width:
         return name
-    head = NAME_WIDTH // 3
-    return f"{name[:head]}…{name[head + 1 - NAME_WIDTH :]}"
+    head = width // 3
+    return f"{name[:head]}…{name[head + 1 - width :]}"

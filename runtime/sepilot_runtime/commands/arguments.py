@@ -53,11 +53,19 @@ def switch(help: str, **more: Any) -> Any:
 
 
 def request_from(
-    argv: Sequence[str], kind: type[Request], verb: str, description: str, epilog: str, **parts: Part
+    argv: Sequence[str],
+    kind: type[Request],
+    verb: str,
+    description: str,
+    epilog: str,
+    *,
+    hidden: Sequence[str] = (),
+    **parts: Part,
 ) -> Request:
     """The request (a dataclass) of a command line; argparse ends the process where it cannot be read.
 
     Args:
+        hidden: fields whose flags are read and not explained.
         parts: fields that take several flags.
 
     Raises:
@@ -70,8 +78,9 @@ def request_from(
     groups: dict[str, Any] = {}
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if field.name not in parts:
-            _add(parser, groups, field.name, hints[field.name], field.metadata["flag"])
+        if field.name not in parts and (given := field.metadata.get("flag")):
+            silent = {"help": argparse.SUPPRESS} if field.name in hidden else {}
+            _add(parser, groups, field.name, hints[field.name], {**given, **silent})
     for add, _ in parts.values():
         add(parser)
     arguments = parser.parse_args(argv)

@@ -1,4 +1,7 @@
-"""`sepilot drive FILE --source SOURCE`: steer by a camera, a video, a folder of images or a recorded drive."""
+"""`sepilot drive FILE --source SOURCE`: steer by a camera, a video, a folder of images or a recorded drive.
+
+`sepilot run` is the same for files that do not steer: what they say is shown, and no car obeys it.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,19 @@ if TYPE_CHECKING:
     from sepilot_runtime.source.pace import Pace
     from sepilot_runtime.source.protocol import LiveSource, Source
 
-__all__ = ["main"]
+__all__ = ["main", "outcome"]
 
 INTERRUPTED, TERMINATED = "interrupted", "terminated"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `sepilot drive`."""
-    summary = _drive(drive_request(argv))
+    return outcome(drive_request(argv))
+
+
+def outcome(request: DriveRequest) -> int:
+    """Do what is asked for, and give the exit code. Raises DriveError for a drive that ended by a fault."""
+    summary = _drive(request)
     if summary.ended == INTERRUPTED:
         return 130
     if summary.ended not in ("end of source", "max-frames", TERMINATED):
@@ -46,6 +54,7 @@ def _drive(request: DriveRequest) -> DriveSummary:
     from sepilot_runtime.commands.drive_models import DriveModels
     from sepilot_runtime.commands.drive_outputs import open_sinks, require_absent
     from sepilot_runtime.drive.car_config import load_car
+    from sepilot_runtime.drive.numbers import require_given
     from sepilot_runtime.drive.supervisor import Control
     from sepilot_runtime.source.opening import open_source
 
@@ -59,9 +68,11 @@ def _drive(request: DriveRequest) -> DriveSummary:
     watched = request.overlay or request.record or request.web
     picture = None if watched else models.picture()
     asked = dataclasses.replace(request.camera, picture=picture)
-    reader = request.reader.wishing(output.name for output in pilot.contract.outputs)
+    beside = [column for vector in pilot.contract.vectors for column in vector.columns]
+    reader = request.reader.wishing([*(output.name for output in pilot.contract.outputs), *beside])
     with open_source(request.source, asked, reader) as source, contextlib.ExitStack() as stack:
         stack.callback(models.close)
+        require_given(pilot, source.info)
         live = _as_live(source, request)
         if source.info.live:
             models.bind_to(picture)
@@ -79,7 +90,7 @@ def _drive(request: DriveRequest) -> DriveSummary:
             summary = _drive_recorded(request, car, pilot, source, sinks, control)
         # Before the outputs are closed: one that cannot be left in neutral ends the program with its own words.
         if not request.quiet:
-            print("\n".join(_summary_lines(summary)), file=sys.stderr)
+            print("\n".join(_summary_lines(summary, request)), file=sys.stderr)
         return summary
 
 
@@ -120,8 +131,8 @@ def _served(
     return page.serving(
         Watched(
             pilot=models.driving, control=control, lost=lambda: source.lost, outputs=sinks,
-            supervised=source.info.live, recorder=request.record is not None, horizon=request.horizon,
-            deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(request, source),
+            supervised=source.info.live and not request.shows, recorder=request.record is not None,
+            horizon=request.horizon, deadline_ms=car.limits.deadline_ms or 1000 / steps_hz(request, source),
         )
     )  # fmt: skip
 
@@ -163,10 +174,8 @@ def _drive_live(
 
     shadow, pilot = models.start_shadow(sinks, stack), models.driving()
     if car.limits.max_novelty == "auto" and novelty_of(pilot.contract, car.limits) is None:
-        name = pilot.engine.path.name
-        print(
-            f"warning: {name}: knows no limit for novel pictures, none will stop the car; train again", file=sys.stderr
-        )
+        name, then = pilot.engine.path.name, "be told of" if request.shows else "stop the car"
+        print(f"warning: {name}: knows no limit for novel pictures, none will {then}; train again", file=sys.stderr)
     summary = drive_live(
         pilot, source, sinks, limits=car.limits, actuation=car.actuation, control=control, new_pilot=models.newer,
         novelty=lambda pilot: novelty_of(pilot.contract, car.limits), max_frames=request.max_frames,
@@ -225,16 +234,22 @@ def _start_line(pilot: Pilot, source: Source) -> str:
     )
 
 
-def _summary_lines(summary: DriveSummary) -> list[str]:
+def _summary_lines(summary: DriveSummary, request: DriveRequest) -> list[str]:
     parts = [f"{summary.frames} frames in {summary.seconds:.1f} s"]
     if summary.total and summary.age:
-        parts.append(f"frame to angle p50 {summary.total.p50_us:.0f} µs, p99 {summary.total.p99_us:.0f} µs")
+        end = "answer" if request.shows else "angle"
+        parts.append(f"frame to {end} p50 {summary.total.p50_us:.0f} µs, p99 {summary.total.p99_us:.0f} µs")
         parts.append(f"age p50 {summary.age.p50_us / 1000:.2f} ms")
     if summary.late:
         parts.append(f"{summary.late} late")
     parts += [f"{n} {reason}" for reason, n in summary.lost.items() if n]
     parts.append(summary.ended)
     lines = ["; ".join(parts)]
+    if request.shows and summary.preprocess and summary.infer and summary.post:
+        stages = {"picture": summary.preprocess, "model": summary.infer, "decoding": summary.post}
+        lines.append("of it p50 " + ", ".join(f"{name} {stage.p50_us:.0f} µs" for name, stage in stages.items()))
+    if summary.doubtful:
+        lines.append("doubtful: " + ", ".join(f"{reason} ({n}x)" for reason, n in summary.doubtful.items()))
     if summary.neutral:
         causes = ", ".join(f"{reason} ({n}x)" for reason, n in summary.neutral.items())
         lines.append(f"neutral for {summary.seconds_in.get('neutral', 0.0):.1f} s: {causes}")

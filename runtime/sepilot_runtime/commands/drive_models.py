@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.base.errors import ModelFileError, SepilotError, UsageError
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.device.checked import failure_of
-from sepilot_runtime.drive.actuation import require_drivable
+from sepilot_runtime.drive.actuation import require_drivable, require_shown
 from sepilot_runtime.drive.car_config import CarConfig
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.engine.engines import engine_of
@@ -52,7 +52,7 @@ class DriveModels:
             request = _by_profile(request, request.profile)
         self._engine = engine_named(request.engine) if request.engine else None
         self._threads = request.threads or 1
-        self._limits, self._actuation = car.limits, car.actuation
+        self._limits, self._actuation, self._shows = car.limits, car.actuation, request.shows
         self._picture: Picture | None = None
         self._trial: subprocess.Popen[str] | None = None
         if request.file and request.slots:
@@ -65,7 +65,8 @@ class DriveModels:
             self._first = self._follower.loaded
         self._candidate = self._load_candidate(request)
         if request.file and (why := failure_of(request.file, self._engine)):
-            print(f"warning: {request.file.name} steers, though {why}", file=sys.stderr)
+            does = "is run" if request.shows else "steers"
+            print(f"warning: {request.file.name} {does}, though {why}", file=sys.stderr)
 
     def driving(self) -> Pilot:
         """What steers now."""
@@ -136,14 +137,18 @@ class DriveModels:
         """The same, where this drive can go on with it.
 
         Raises:
-            ContractError: it does not steer; limits.max_novelty is set and the model has no statistics.
+            ContractError: it does not steer, or does where no car is driven; limits.max_novelty is set and the
+                model has no statistics.
             UsageError: it needs other frames than the camera was asked for.
         """
         if self._limits.max_novelty not in ("auto", "off"):
             from sepilot_runtime.drive.novelty import NoveltyMonitor
 
             NoveltyMonitor(pilot.contract)
-        require_drivable(pilot.contract, path, self._actuation)
+        if self._shows:
+            require_shown(pilot.contract, path)
+        else:
+            require_drivable(pilot.contract, path, self._actuation)
         if self._picture is not None and _picture_alone(pilot) != self._picture:
             raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
         return pilot

@@ -139,11 +139,16 @@ def _optional(live: bool) -> Iterator[None]:
 def _video(
     path: Path, request: DriveRequest, pilot: Pilot, source: Source
 ) -> contextlib.AbstractContextManager[OverlaySink]:
-    from sepilot_runtime.view.overlay import Overlay
     from sepilot_runtime.view.video import overlay_video
 
-    rate_hz = steps_hz(request, source)
-    overlay = Overlay(pilot, title=pilot.contract.provenance.recipe, rate_hz=rate_hz, horizon=request.horizon)
+    rate_hz, title = steps_hz(request, source), pilot.contract.provenance.recipe
+    if request.shows:
+        from sepilot_runtime.view.shown_overlay import ShownOverlay
+
+        return overlay_video(path, ShownOverlay(pilot, title=title), rate_hz=rate_hz)
+    from sepilot_runtime.view.overlay import Overlay
+
+    overlay = Overlay(pilot, title=title, rate_hz=rate_hz, horizon=request.horizon)
     return overlay_video(path, overlay, rate_hz=rate_hz)
 
 

@@ -1,19 +1,20 @@
-"""What `sepilot drive` is asked for: its command line as one frozen request."""
+"""What `sepilot drive` and `sepilot run` are asked for: the command line as one frozen request."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from sepilot_runtime.commands.arguments import flag, number, request_from, switch
+from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.commands.arguments import Part, flag, number, request_from, switch
 from sepilot_runtime.commands.reader_arguments import READER
 from sepilot_runtime.engine.names import OWN, USUAL_ENGINES
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.source.camera_request import CameraRequest, PixelFormat
 
-__all__ = ["LEAST_LIVE_HZ", "DriveRequest", "drive_request"]
+__all__ = ["LEAST_LIVE_HZ", "DriveRequest", "drive_request", "run_request"]
 
 LEAST_LIVE_HZ = 5.0
 """The watchdog and the serial protocol's dead-man time-out are near a quarter of a second."""
@@ -29,13 +30,34 @@ examples:
   sepilot drive swift-f32.onnx --source data/my_tub --output steering.jsonl --max-frames 500
 
 Each line holds: frame (id), time_s, steering (-1 to 1, + = right), steering_deg, raw (before
-clipping), preprocess_us, infer_us, total_us (frame in memory to steering), age_ms (arrival of the
-frame to steering) and, where the source has it, the recorded steering. What else the model says
-stands under outputs by name, with value and raw.
+clipping), preprocess_us, infer_us, post_us (numbers to answer), total_us (frame in memory to
+steering), age_ms (arrival of the frame to steering) and, where the source has it, the recorded
+steering. What else the model says stands under outputs by name, with value and raw.
 A recording gives one line per frame, a camera also lines without one; its last is "stopped".
 A file that `sepilot check` failed, by the check.json beside it, drives with a warning on stderr.
 Ctrl-C ends a drive cleanly: the files hold what was driven until then, and the exit code is 130.
 """
+
+
+RUN_EPILOG = """\
+examples:
+  sepilot run signs-int8.tflite --source 0                      camera 0, JSON lines to stdout
+  sepilot run signs-int8.tflite --source signs/test --overlay out.mp4
+  sepilot run signs-int8.tflite --source road.mp4 --web
+
+Each line holds: frame (id), time_s, state, preprocess_us, infer_us, post_us (numbers to answer),
+total_us (frame in memory to answer), age_ms (arrival of the frame to answer) and, under outputs by
+name, value, raw and, where the source has it, what was recorded. State is running, or doubtful
+with a reason where the frame is black, frozen or unlike those of the training.
+A recording gives one line per frame, a camera also lines without one; its last is "stopped".
+"""
+
+FOR_CARS = ("to", "record", "horizon", "car")
+"""Fields that mean nothing where no car is driven."""
+
+
+UNRELATED = "limits.max_brightness_step=255"
+"""Pictures of a set, or of whatever a camera is pointed at, need not follow upon one another as those of a road do."""
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -57,7 +79,11 @@ def _new_file(text: str) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriveRequest:
-    """A field per flag, which says what it is; None where it was not given."""
+    """A field per flag, which says what it is; None where it was not given.
+
+    Attributes:
+        shows: what the model says is shown, and no car obeys it: `sepilot run`.
+    """
 
     file: Path | None = flag("a .tflite or .onnx file made by `sepilot export`", "FILE", positional=True, nargs="?")
     slots: Path | None = flag("drive by the model that `sepilot install` made active there", "DIR")
@@ -116,6 +142,7 @@ class DriveRequest:
         type=PixelFormat, choices=list(PixelFormat), default=PixelFormat.AUTO, group=CAMERA,
     )  # fmt: skip
     reader: ReaderOptions
+    shows: bool = False
 
     @property
     def camera(self) -> CameraRequest:
@@ -128,5 +155,26 @@ def drive_request(argv: Sequence[str]) -> DriveRequest:
     """The request of a command line; argparse ends the process where it makes no sense."""
     return request_from(
         argv, DriveRequest, "drive", "Steer by a camera, a video, a folder of images or a recorded drive.", EPILOG,
-        reader=READER,
+        reader=READER, shows=_always(False),
     )  # fmt: skip
+
+
+def run_request(argv: Sequence[str]) -> DriveRequest:
+    """The same of `sepilot run`. Raises UsageError for what only a car can be asked for."""
+    what = "Show what a file that does not steer says of a camera, a video or pictures."
+    request = request_from(
+        argv, DriveRequest, "run", what, RUN_EPILOG, hidden=FOR_CARS, reader=READER, shows=_always(True)
+    )
+    unset = {field.name: field.default for field in fields(DriveRequest)}
+    for name in FOR_CARS:
+        if (given := getattr(request, name)) not in (unset[name], ()):
+            said = " ".join(map(str, given)) if isinstance(given, tuple) else given
+            raise UsageError(f"--{name} {said}: for a car that is driven, by `sepilot drive`; nothing drives here")
+    for text in request.overrides:
+        if not text.startswith("limits."):
+            raise UsageError(f"--set {text}: a limit expected, as in limits.max_novelty=off; no car is driven")
+    return replace(request, overrides=(UNRELATED, *request.overrides))
+
+
+def _always(value: bool) -> Part:
+    return (lambda parser: None), (lambda arguments: value)

@@ -82,8 +82,13 @@ def golden_from(
     )
 
 
+ROUNDED = 256
+"""An answer of more numbers is written with five decimals, far finer than any tolerance, in a third of the bytes."""
+
+
 def _numbers(values: ArrayLike) -> tuple[float, ...]:
-    return tuple(np.asarray(values, np.float64).reshape(-1).tolist())
+    numbers = np.asarray(values, np.float64).reshape(-1)
+    return tuple((numbers.round(5) if numbers.size > ROUNDED else numbers).tolist())
 
 
 def golden_frame(golden: Golden) -> NDArray[np.uint8]:

@@ -20,27 +20,56 @@ if TYPE_CHECKING:
     from sepilot_runtime.engine.pilot import Prediction
     from sepilot_runtime.source.protocol import Frame
 
-__all__ = ["STEERING", "THROTTLE", "Actuation", "Actuator", "require_drivable"]
+__all__ = ["STEERING", "THROTTLE", "Actuation", "Actuator", "require_drivable", "require_shown", "steers"]
 
 STEERING, THROTTLE = "steering", "throttle"
 """Names of the outputs that a car is driven by."""
 
 
+def steers(contract: Contract) -> bool:
+    """Whether a car can be steered by the model: what it says is obeyed. What others say is shown."""
+    from sepilot_runtime.contract.outputs.scalar.output import Scalar
+
+    return any(
+        isinstance(o, Scalar) and (o.name, o.positive, o.unit) == (STEERING, "right", "deg") for o in contract.outputs
+    )
+
+
+def require_shown(contract: Contract, path: Path) -> None:
+    """A model whose answers can be shown: by its picture alone, and nothing that a car is to obey.
+
+    Raises:
+        ContractError: it is another one.
+    """
+    if steers(contract):
+        raise ContractError(f"{path}: it steers a car; drive by it: sepilot drive {path}")
+    _require_picture_alone(contract, path)
+
+
 def require_drivable(contract: Contract, path: Path, actuation: Actuation | None = None) -> None:
-    """A model that a car can be driven by says where to go, and how fast where it is asked; by its picture alone.
+    """A model that a car can be driven by says where to go, and how fast where it is asked.
 
     Raises:
         ContractError: it does not.
     """
     from sepilot_runtime.contract.outputs.scalar.output import Scalar
 
-    numbers = [output for output in contract.outputs if isinstance(output, Scalar)]
-    if STEERING not in [o.name for o in numbers if (o.positive, o.unit) == ("right", "deg")]:
+    if not steers(contract):
         found = ", ".join(output.name for output in contract.outputs)
-        raise ContractError(f"{path}: {STEERING!r} in degrees with + = right expected among its outputs, found {found}")
-    speeds = [output.name for output in numbers if output.positive != "right"]
+        raise ContractError(
+            f"{path}: {STEERING!r} in degrees with + = right expected among its outputs, found {found}; "
+            f"it does not steer, but runs: sepilot run {path}"
+        )
+    speeds = [o.name for o in contract.outputs if isinstance(o, Scalar) and o.positive != "right"]
     if actuation and actuation.throttle == "model" and THROTTLE not in speeds:
         raise ContractError(f'{path}: actuation.throttle = "model": it has no output {THROTTLE!r} to go by')
+    if nameless := [v.name for v in contract.vectors if not (v.columns or v.previous)]:
+        raise ContractError(
+            f"{path}: it takes {', '.join(nameless)} beside the picture, of which nobody knows the columns"
+        )
+
+
+def _require_picture_alone(contract: Contract, path: Path) -> None:
     if contract.vectors:
         found = ", ".join(vector.name for vector in contract.vectors)
         raise ContractError(f"{path}: it takes {found} beside the picture, which no source of a drive gives")
@@ -110,10 +139,15 @@ class Actuation:
 
 
 class Actuator:
-    """Applies an `Actuation` to one steering after the other."""
+    """Applies an `Actuation` to one steering after the other; where nobody obeys the model, the car gets nothing.
 
-    def __init__(self, settings: Actuation) -> None:
+    Attributes:
+        obeyed: as in the steps.
+    """
+
+    def __init__(self, settings: Actuation, *, obeyed: bool = True) -> None:
         self._settings = settings
+        self.obeyed = obeyed
         self._last: tuple[float, int] | None = None
 
     def steer(self, steering: float, now_ns: int) -> float:
@@ -139,7 +173,7 @@ class Actuator:
         now_ns: int,
         *,
         at_ns: int | None = None,
-        state: State = State.DRIVING,
+        state: State | None = None,
         reason: str = "",
         late: bool = False,
     ) -> Step:
@@ -148,19 +182,25 @@ class Actuator:
         Args:
             start_ns: when the frame was at hand.
             at_ns: the time that smoothing goes by, `now_ns` unless it is that of a recording.
+            state: None for the one in which all is well.
         """
-        settings = self._settings
+        settings, steering, throttle = self._settings, 0.0, 0.0
+        if self.obeyed:
+            state = state or State.DRIVING
+            steering = self.steer(prediction.values[STEERING], now_ns if at_ns is None else at_ns)
+            throttle = self._throttle(prediction) * (1.0 if state is State.DRIVING else settings.degraded_throttle)
         return Step(
             frame=frame,
             prediction=prediction,
-            steering=self.steer(prediction.values[STEERING], now_ns if at_ns is None else at_ns),
-            throttle=self._throttle(prediction) * (1.0 if state is State.DRIVING else settings.degraded_throttle),
-            state=state,
+            steering=steering,
+            throttle=throttle,
+            state=state or State.RUNNING,
             reason=reason,
             decided_ns=now_ns,
             total_us=(now_ns - start_ns) / 1000,
             age_ms=(now_ns - frame.arrived_ns) / 1e6,
             late=late,
+            obeyed=self.obeyed,
         )
 
     def _throttle(self, prediction: Prediction) -> float:
@@ -177,6 +217,6 @@ class Actuator:
 
     def neutral(self, now_ns: int) -> float:
         """Straight ahead, at once: safety is not smoothed. The filter goes on from there."""
-        straight = self._settings.straight
+        straight = self._settings.straight if self.obeyed else 0.0
         self._last = (straight, now_ns)
         return straight

@@ -2,6 +2,8 @@
 
 `drive_frames` steers by recorded frames, every one of them. `drive_live` steers by what a camera sees now, under a
 supervisor (`supervisor.py`): whatever goes wrong leads to neutral within two frame periods, and back when it is over.
+A model that does not steer goes through the same loop. Its answers are shown, not obeyed: what goes wrong is told
+beside them (`onlooker.py`).
 """
 
 from __future__ import annotations
@@ -9,13 +11,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
 from sepilot_runtime.contract.frame_shape import FrameShape
-from sepilot_runtime.drive.actuation import Actuation, Actuator
+from sepilot_runtime.drive.actuation import Actuation, Actuator, steers
 from sepilot_runtime.drive.delivery import Delivery
 from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
+from sepilot_runtime.drive.numbers import give
+from sepilot_runtime.drive.onlooker import Onlooker
 from sepilot_runtime.drive.recorded import stopped_step
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Sink, Step, neutral_step
@@ -108,9 +113,10 @@ class _LiveDrive:
         self.tally = Tally(clock_ns)
         self._pilot, self._limits = pilot, limits
         self._control, self._clock_ns = control, clock_ns
-        self._actuator = Actuator(actuation)
+        self._actuator = Actuator(actuation, obeyed=steers(pilot.contract))
         self._period_ns = round(period_s * 1e9)
-        self._supervisor = Supervisor(limits, self._period_ns)
+        obeyed = self._actuator.obeyed
+        self._supervisor: Supervisor | Onlooker = Supervisor(limits, self._period_ns) if obeyed else Onlooker()
         self._novelty = novelty
         self._content = self._content_check()
         self._shape = FrameShape()
@@ -120,6 +126,7 @@ class _LiveDrive:
         self._told_ns = 0
         self._throttle, self._time_s = 0.0, 0.0
         self._failures = 0
+        self._obeyed: Mapping[str, Any] = {}
 
     def run(self, source: LiveSource, new_pilot: NewPilot, max_frames: int | None) -> str:
         control, timeout_s = self._control, self._period_ns / 1e9 / 4
@@ -156,7 +163,7 @@ class _LiveDrive:
         self._throttle = step.throttle
         self.tally.add(step)
         self.delivery.pass_on(step)
-        if step.state.steers and self.delivery.verdict.level is Level.TROUBLE:
+        if step.obeyed and step.state.answers and self.delivery.verdict.level is Level.TROUBLE:
             # At once: the next frame is a period away, and another output may drive the throttle.
             self._supervisor.judge(self.delivery.verdict, self._clock_ns())
             self._pass_on(self._neutral_step(None))
@@ -169,11 +176,11 @@ class _LiveDrive:
         before = self._supervisor.state
         if (now_ns - self._last_ns) / self._period_ns >= self._limits.max_gap_periods:
             reason = "no frame" if source.connected else "the camera has gone"
-            self._supervisor.judge(Verdict(Level.TROUBLE, reason), now_ns)
+            self._supervisor.missing(reason, now_ns)
         state = self._supervisor.state
         # Whoever acts on the steps hears something in every period, so that silence means that nobody drives.
-        if state.steers or (state is before and now_ns - self._told_ns < self._period_ns):
-            if self.delivery.failing and not state.steers:
+        if state.answers or (state is before and now_ns - self._told_ns < self._period_ns):
+            if self.delivery.failing and not state.answers:
                 # More often than the frames come: a bus that answers again is to be in neutral soon.
                 self.delivery.retry(self._neutral_step(None))
             return None
@@ -191,12 +198,17 @@ class _LiveDrive:
             lateness = self._supervisor.lateness(late)
             if lateness.level > verdict.level:
                 verdict = lateness
-            if verdict.level is Level.GOOD and gap > 0.75 * self._limits.max_gap_periods:
+            odd = self._actuator.obeyed and gap > 0.75 * self._limits.max_gap_periods
+            if verdict.level is Level.GOOD and odd:
                 verdict = Verdict(Level.ODD, "after a gap")
         if self.delivery.verdict.level > verdict.level:
             verdict = self.delivery.verdict
-        state = self._supervisor.judge(verdict, now_ns)
-        if prediction is None or not state.steers:
+        if prediction is None:
+            state = self._supervisor.missing(verdict.reason, now_ns)
+        else:
+            state = self._supervisor.judge(verdict, now_ns)
+        self._obeyed = prediction.values if prediction is not None and state.answers else {}
+        if prediction is None or not state.answers:
             return self._neutral_step(frame, prediction, start_ns, late=late)
         return self._actuator.step(
             frame, prediction, start_ns, now_ns, state=state, reason=self._supervisor.reason, late=late
@@ -213,6 +225,7 @@ class _LiveDrive:
             self.tally.refused["another size"] += 1
             return Verdict(Level.TROUBLE, other), None
         try:
+            give(self._pilot, frame, self._obeyed)
             prediction = self._pilot.predict(frame.image)
         except FrameError as e:
             self.tally.refused[e.reason] += 1
@@ -251,4 +264,5 @@ class _LiveDrive:
             total_us=(now_ns - start_ns) / 1000 if frame is not None else 0.0,
             age_ms=(now_ns - frame.arrived_ns) / 1e6 if frame is not None else None,
             late=late,
+            obeyed=self._actuator.obeyed,
         )

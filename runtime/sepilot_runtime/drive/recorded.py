@@ -1,13 +1,15 @@
-"""Steering by recorded frames, every one of them."""
+"""Answers to recorded frames, to every one of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sepilot_runtime.base.errors import DriveError, FrameError
-from sepilot_runtime.drive.actuation import Actuation, Actuator
+from sepilot_runtime.drive.actuation import Actuation, Actuator, steers
 from sepilot_runtime.drive.delivery import tell_all
+from sepilot_runtime.drive.numbers import give
 from sepilot_runtime.drive.step import Sink, Step, neutral_step
 from sepilot_runtime.drive.summary import DriveSummary, Tally
 from sepilot_runtime.drive.supervisor import Control
@@ -44,7 +46,8 @@ def drive_frames(
         ModelFileError: the model answered with NaN or infinity.
         OutputError: a sink cannot write.
     """
-    actuator, tally, control = Actuator(actuation or Actuation()), Tally(clock_ns), control or Control()
+    actuator = Actuator(actuation or Actuation(), obeyed=steers(pilot.contract))
+    tally, control = Tally(clock_ns), control or Control()
     ended = "stopped by an error"
     try:
         for step in _steps(pilot, pace(source), actuator, tally, clock_ns):
@@ -72,17 +75,20 @@ def _steps(
     pilot: Pilot, frames: Iterable[Frame], actuator: Actuator, tally: Tally, clock_ns: Callable[[], int]
 ) -> Iterator[Step]:
     """A step for every frame that can be steered by; the others are counted."""
+    obeyed: Mapping[str, Any] = {}
     for frame in frames:
         start_ns = clock_ns()
         try:
+            give(pilot, frame, obeyed)
             prediction = pilot.predict(frame.image)
         except FrameError as e:
             tally.refused[e.reason] += 1
             continue
+        obeyed = prediction.values
         # The time of a recording is that of its frames, however fast they are gone through.
         yield actuator.step(frame, prediction, start_ns, clock_ns(), at_ns=round(frame.time_s * 1e9))
 
 
 def stopped_step(actuator: Actuator, reason: str, now_ns: int) -> Step:
     """The last word of a drive."""
-    return neutral_step(actuator.neutral(now_ns), reason, now_ns)
+    return neutral_step(actuator.neutral(now_ns), reason, now_ns, obeyed=actuator.obeyed)

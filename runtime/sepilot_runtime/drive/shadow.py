@@ -202,7 +202,7 @@ class Shadow:
             return
         with self._lock:
             self._total.add(total_us)
-            self._active_total.add(active.preprocess_us + active.infer_us)
+            self._active_total.add(active.total_us)
             self._frames += 1
             for name, differences in self._differences.items():
                 if name in active.values:

@@ -27,6 +27,8 @@ class Step:
         total_us: from the frame in memory to the steering; 0 without a frame.
         age_ms: from the arrival of the frame to the steering; None without a frame.
         late: the frame missed its deadline.
+        obeyed: False where the model does not steer: its answers are shown, no car gets anything, and steering and
+            throttle stay 0.
     """
 
     frame: Frame | None
@@ -39,6 +41,7 @@ class Step:
     total_us: float = 0.0
     age_ms: float | None = None
     late: bool = False
+    obeyed: bool = True
 
 
 def neutral_step(
@@ -52,6 +55,7 @@ def neutral_step(
     total_us: float = 0.0,
     age_ms: float | None = None,
     late: bool = False,
+    obeyed: bool = True,
 ) -> Step:
     """What the car gets when nobody drives: straight ahead and throttle 0, at once.
 
@@ -62,7 +66,7 @@ def neutral_step(
     """
     return Step(
         frame=frame, prediction=prediction, steering=straight, throttle=0.0, state=state, reason=reason,
-        decided_ns=decided_ns, total_us=total_us, age_ms=age_ms, late=late,
+        decided_ns=decided_ns, total_us=total_us, age_ms=age_ms, late=late, obeyed=obeyed,
     )  # fmt: skip
 
 

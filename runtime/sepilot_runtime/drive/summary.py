@@ -20,12 +20,14 @@ class DriveSummary:
     Attributes:
         frames: that were steered by.
         seconds: from the first frame to the end.
-        preprocess, infer, total: latencies; None without frames. `total` is from the frame in memory to the answer.
+        preprocess, infer, post, total: latencies; None without frames. `total` is from the frame in memory to the
+            answer.
         age: of a frame when its answer was known, in microseconds; None without frames.
         late: frames that missed their deadline.
         lost: frames that did not come through, by reason.
         seconds_in: time spent in each state.
         neutral: how often each reason led to neutral.
+        doubtful: of a run, how many answers each reason casts a doubt on, or kept from being given.
         unwritten: how many steps an output did not take, by what it said.
         ended: "end of source", "max-frames", "interrupted", or what went wrong on the way.
     """
@@ -34,12 +36,14 @@ class DriveSummary:
     seconds: float
     preprocess: Latency | None
     infer: Latency | None
+    post: Latency | None
     total: Latency | None
     age: Latency | None
     late: int
     lost: dict[str, int]
     seconds_in: dict[str, float]
     neutral: dict[str, int]
+    doubtful: dict[str, int]
     unwritten: dict[str, int]
     ended: str
 
@@ -51,7 +55,8 @@ class Tally:
         self.frames, self.late = 0, 0
         self.refused: Counter[str] = Counter()
         self.neutral: Counter[str] = Counter()
-        self._stages = [LatencyHistogram() for _ in range(4)]
+        self.doubtful: Counter[str] = Counter()
+        self._stages = [LatencyHistogram() for _ in range(5)]
         self._clock_ns, self._start_ns = clock_ns, clock_ns()
         self._since_ns, self._state = self._start_ns, State.WAITING
         self._seconds_in: dict[str, float] = {}
@@ -60,9 +65,14 @@ class Tally:
         if step.prediction is not None and step.age_ms is not None:
             self.frames += 1
             self.late += step.late
-            values = (step.prediction.preprocess_us, step.prediction.infer_us, step.total_us, step.age_ms * 1000)
+            prediction = step.prediction
+            values = (
+                prediction.preprocess_us, prediction.infer_us, prediction.post_us, step.total_us, step.age_ms * 1000
+            )  # fmt: skip
             for stage, value in zip(self._stages, values, strict=True):
                 stage.add(value)
+        if not step.obeyed and step.reason and (step.state is State.DOUBTFUL or step.frame is not None):
+            self.doubtful[step.reason] += 1
         if step.state is not self._state:
             if step.state is State.NEUTRAL:
                 self.neutral[step.reason] += 1
@@ -70,18 +80,20 @@ class Tally:
 
     def result(self, lost: Mapping[str, int], ended: str, unwritten: Mapping[str, int] | None = None) -> DriveSummary:
         self._leave(self._state)
-        preprocess, infer, total, age = (stage.result() for stage in self._stages)
+        preprocess, infer, post, total, age = (stage.result() for stage in self._stages)
         return DriveSummary(
             frames=self.frames,
             seconds=(self._clock_ns() - self._start_ns) / 1e9,
             preprocess=preprocess,
             infer=infer,
+            post=post,
             total=total,
             age=age,
             late=self.late,
             lost=dict(Counter(lost) + self.refused),
             seconds_in={state: round(seconds, 3) for state, seconds in self._seconds_in.items()},
             neutral=dict(self.neutral),
+            doubtful=dict(self.doubtful),
             unwritten=dict(unwritten or {}),
             ended=ended,
         )

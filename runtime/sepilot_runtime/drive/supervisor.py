@@ -138,6 +138,10 @@ class Supervisor:
             self._enter(State.DRIVING, "")
         return self.state
 
+    def missing(self, reason: str, now_ns: int) -> State:
+        """Take in that there is no frame, or none that the model can answer to."""
+        return self.judge(Verdict(Level.TROUBLE, reason), now_ns)
+
     def lateness(self, late: bool) -> Verdict:
         """What a missed deadline, or a kept one, means after those before it."""
         self._late.append(late)

@@ -16,6 +16,7 @@ from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileErro
 from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import Preprocessor, write_input
+from sepilot_runtime.contract.window import window_of
 from sepilot_runtime.engine.engines import Engine, open_engine
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.names import EngineName
@@ -27,11 +28,13 @@ class Prediction(NamedTuple):
     """What the model says to one frame. A tuple, as it is made anew for each and takes a third of a dataclass's time.
 
     Attributes:
-        values: of each output, by name, as the car obeys it; of a scalar, a number in its [low, high].
+        values: of each output, by name, as the car obeys it; of a scalar, a number in its [low, high]. Places are in
+            pixels of the frame.
         raw: of each output, the model's own number, or numbers.
         outputs: of the contract, by name.
         preprocess_us: from frame to picture; nothing where the model makes the picture by itself.
-        infer_us: from picture (or frame) to answers: writing the input, running the model, dequantizing, decoding.
+        infer_us: from picture (or frame) to the model's numbers: writing the input, running the model, dequantizing.
+        post_us: from these to answers: decoding, and places in pixels of the frame.
     """
 
     values: Mapping[str, Any]
@@ -39,10 +42,16 @@ class Prediction(NamedTuple):
     outputs: Mapping[str, Output]
     preprocess_us: float
     infer_us: float
+    post_us: float = 0.0
 
     def said(self, name: str) -> NDArray[np.float32]:
         """(1, *shape): the model's own answer, as `OutputTask` takes answers."""
         return np.asarray(self.raw[name], np.float32).reshape(1, *self.outputs[name].shape)
+
+    @property
+    def total_us(self) -> float:
+        """From frame to answers."""
+        return self.preprocess_us + self.infer_us + self.post_us
 
     def in_unit(self, name: str) -> float:
         """A scalar in its output's unit, such as degrees."""
@@ -63,7 +72,9 @@ class Pilot:
         self.engine = engine
         self.contract = contract
         self._outputs = {output.name: output for output in contract.outputs}
-        self._decoders = tuple((output.name, task_of(output).decode) for output in contract.outputs)
+        tasks = {output.name: task_of(output) for output in contract.outputs}
+        self._decoders = tuple((name, task.decode) for name, task in tasks.items())
+        self._placers = tuple((name, task.in_frame) for name, task in tasks.items() if task.has_places)
         self._preprocessor = Preprocessor(contract.picture)
         self.seen: NDArray[np.uint8] = np.zeros(contract.picture.shape, np.uint8)
         self.vectors = {vector.name: np.zeros(vector.size, np.float32) for vector in contract.vectors}
@@ -109,6 +120,7 @@ class Pilot:
         self.seen = pixels = self._input_of(frame)
         seen = time.perf_counter_ns()
         answers = self._ask(pixels)
+        answered = time.perf_counter_ns()
         values: dict[str, Any] = {}
         raw: dict[str, Any] = {}
         for name, decode in self._decoders:
@@ -120,8 +132,14 @@ class Pilot:
             else:
                 raw[name] = self._finite(name, answer).copy()
             values[name] = decode(answer)
+        if self._placers:
+            window = window_of(frame.shape[0], frame.shape[1], self.contract.picture)
+            for name, in_frame in self._placers:
+                values[name] = in_frame(values[name], window)
         done = time.perf_counter_ns()
-        return Prediction(values, raw, self._outputs, (seen - start) / 1000, (done - seen) / 1000)
+        return Prediction(
+            values, raw, self._outputs, (seen - start) / 1000, (answered - seen) / 1000, (done - answered) / 1000
+        )
 
     def _ask(self, pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         engine = self.engine

@@ -17,7 +17,7 @@ from sepilot_runtime.explain.saliency import Occlusion, Saliency
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing
 from sepilot_runtime.view.drawing import PAPER, QUIET, SOFT, WARNING, Canvas
-from sepilot_runtime.view.overlay import CANVAS_HEIGHT
+from sepilot_runtime.view.stage import CANVAS_HEIGHT
 from sepilot_runtime.view.video import VideoWriter, require_video_path
 
 __all__ = ["SaliencyVideo", "draw_sheet", "saliency_video"]
@@ -43,7 +43,7 @@ def draw_sheet(explanation: Explanation, pilot: Pilot, occlusion: Occlusion, whe
     dark = "; dark: cut off before the model" if _cuts(pilot) else ""
     drawing.text(
         head,
-        f"orange: what is there moves it {up}; blue: {down}{dark}",
+        f"what is there moves the answer, orange: {up}; blue: {down}{dark}",
         (contact_sheet.MARGIN, 90),
         size=15,
         color=SOFT,

@@ -17,6 +17,7 @@ from sepilot_runtime.contract.outputs.units import mark_of
 from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.contract.window import crop_box
 from sepilot_runtime.explain.saliency import Influence, Saliency
+from sepilot_runtime.source.labels import recorded_value
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import contact_sheet, drawing
 from sepilot_runtime.view.drawing import LEFT_COLOR, QUIET, RECORDED_COLOR, RIGHT_COLOR, SOFT, Canvas
@@ -82,11 +83,12 @@ def draw_legend(canvas: Canvas, at: tuple[int, int], scale: float, output: Outpu
 def answer_words(saliency: Saliency, frame: Frame) -> list[contact_sheet.Words]:
     """What the model says to the frame, and what was recorded."""
     output, task = saliency.output, task_of(saliency.output)
-    prediction, label = saliency.prediction, frame.labels.get(output.name)
+    prediction, label = saliency.prediction, recorded_value(frame, output)
     says = f"{output.name}: {task.words(prediction.values[output.name])}"
     words = [(says, RIGHT_COLOR if saliency.reading > 0 else LEFT_COLOR)]
     if label is not None:
-        words.append((f"recorded {task.words(label)}", RECORDED_COLOR))
+        told = label if isinstance(label, str) else task.words(label)
+        words.append((f"recorded {told}", RECORDED_COLOR))
     return words
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from sepilot_runtime.base.errors import DriveError, UsageError
 from sepilot_runtime.base.latency import Latency, latency_of
 from sepilot_runtime.contract.outputs.kinds import Output, task_of
 from sepilot_runtime.engine.pilot import Pilot, Prediction
+from sepilot_runtime.source.labels import label_of, recorded_value
 from sepilot_runtime.source.protocol import Frame
 
 __all__ = ["Answers", "Difference", "Judgement", "Said", "answers_of", "difference", "judgement", "latencies",
@@ -42,15 +43,15 @@ class Said:
         values: (2, n) readings of their answers, after each contract's limits, about what A says; of what turns,
             + = right.
         contrary: (n,) whether they say contrary things.
-        recorded: (n,), NaN where nothing was recorded.
-        errors: (3, n) of A, of B and of the recording's own best constant against `recorded`, NaN likewise.
+        recorded: of each frame, what was recorded: a number, or words; None for nothing.
+        errors: (3, n) of A, of B and of the recording's own best constant against it, NaN where nothing is known.
     """
 
     outputs: tuple[Output, Output]
     decoded: tuple[Sequence[Any], Sequence[Any]]
     values: Values
     contrary: NDArray[np.bool_]
-    recorded: Values
+    recorded: Sequence[float | str | None]
     errors: Values
 
     @property
@@ -138,6 +139,7 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
         DriveError: there are no frames; and what `Pilot.predict` raises.
     """
     outputs, seen = _common(first, second), list[Frame]()
+    labels: dict[str, list[_Label]] = {output.name: [] for output in outputs}
     said: list[tuple[Prediction, Prediction]] = []
     for turn, frame in enumerate(frames):
         if not turn:
@@ -147,6 +149,8 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
         pair = (second, first) if turn % 2 else (first, second)
         answers = [pilot.predict(frame.image) for pilot in pair]
         said.append((answers[turn % 2], answers[1 - turn % 2]))
+        for name, found in labels.items():
+            found.append(_label(frame, name, (first, second)))
         # The picture is not kept: a recording may have any length.
         seen.append(dataclasses.replace(frame, image=NOTHING))
     if not seen:
@@ -155,27 +159,52 @@ def answers_of(first: Pilot, second: Pilot, frames: Iterable[Frame]) -> Answers:
     return Answers(
         ids=np.array([frame.id for frame in seen], np.int64),
         times_s=np.array([frame.time_s for frame in seen]),
-        said={o.name: _said(o, sides, np.array([frame.labels.get(o.name, np.nan) for frame in seen])) for o in outputs},
-        latency_us=np.array([[p.preprocess_us + p.infer_us for p in side] for side in sides]),
+        said={output.name: _said(output, sides, labels[output.name]) for output in outputs},
+        latency_us=np.array([[p.total_us for p in side] for side in sides]),
     )
 
 
-def _said(output: Output, sides: Sequence[Sequence[Prediction]], labels: Values) -> Said:
-    """One output of both. Labels, and contraries, are in A's label units."""
+class _Label(NamedTuple):
+    """What was recorded of one output: as people are told, and as the tasks of A and of B take it."""
+
+    told: float | str | None
+    taken: tuple[Any, Any]
+
+
+def _label(frame: Frame, name: str, pilots: tuple[Pilot, Pilot]) -> _Label:
+    outputs = [pilot.contract.output(name) for pilot in pilots]
+    first, second = (label_of(frame, o, p.contract.picture) for o, p in zip(outputs, pilots, strict=True))
+    told = recorded_value(frame, outputs[0])
+    if isinstance(told, float):
+        # The recording's numbers are in A's label units.
+        told, second = told * outputs[0].scale, told * outputs[0].scale / outputs[1].scale
+    return _Label(told, (first, second))
+
+
+def _stacked(labels: Sequence[Any]) -> Values:
+    """(n, ...), NaN where there is none."""
+    like = next((np.asarray(label, np.float64) for label in labels if label is not None), np.array(np.nan))
+    return np.stack([np.full_like(like, np.nan) if label is None else np.asarray(label) for label in labels])
+
+
+def _said(output: Output, sides: Sequence[Sequence[Prediction]], found: Sequence[_Label]) -> Said:
+    """One output of both. Contraries are in A's label units."""
     tasks = [task_of(side[0].outputs[output.name]) for side in sides]
     raw = [np.array([prediction.raw[output.name] for prediction in side]) for side in sides]
     scales = [task.output.scale for task in tasks]
-    recorded, errors = labels * output.scale, np.full((3, len(labels)), np.nan)
-    if (known := tasks[0].known(labels)).any():
-        constant = np.broadcast_to(tasks[0].constant(labels[known]), raw[0].shape)
-        for row, (task, answers) in enumerate(zip([*tasks, tasks[0]], [*raw, constant], strict=True)):
-            errors[row] = task.error(answers, recorded / task.output.scale) * task.output.scale
+    labels = [_stacked([label.taken[side] for label in found]) for side in (0, 1)]
+    errors = np.full((3, len(found)), np.nan)
+    if (known := tasks[0].known(labels[0])).any():
+        constant = np.broadcast_to(tasks[0].constant(labels[0][known]), raw[0].shape)
+        ways = zip([*tasks, tasks[0]], [*raw, constant], [*labels, labels[0]], strict=True)
+        for row, (task, answers, label) in enumerate(ways):
+            errors[row] = task.error(answers, label) * task.output.scale
     return Said(
         outputs=(sides[0][0].outputs[output.name], sides[1][0].outputs[output.name]),
         decoded=([p.values[output.name] for p in sides[0]], [p.values[output.name] for p in sides[1]]),
         values=np.array([np.clip(t.reading(a, raw[0]), *t.span) for t, a in zip(tasks, raw, strict=True)]),
         contrary=tasks[0].contrary(raw[0], raw[1] * (scales[1] / scales[0])),
-        recorded=recorded,
+        recorded=[label.told for label in found],
         errors=errors,
     )
 
@@ -213,7 +242,7 @@ def difference(said: Said) -> Difference:
 
 def judgement(said: Said) -> Judgement | None:
     """Which of the two is nearer to what was recorded; None where nothing was."""
-    known = np.isfinite(said.recorded)
+    known = np.isfinite(said.errors).all(axis=0)
     if not known.any():
         return None
     ours, theirs, constant = said.errors[:, known]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -61,15 +60,15 @@ def _output(answers: Answers, said: Said, found: Difference, judged: Judgement |
                 "time_s": round(float(answers.times_s[place]), 4),
                 "a": round(float(said.values[0, place]), 4),
                 "b": round(float(said.values[1, place]), 4),
-                "recorded": _finite(float(said.recorded[place])),
+                "recorded": _told(said.recorded[place]),
             }
             for place in worst_frames(answers, said, count)
         ],
     }
 
 
-def _finite(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
+def _told(recorded: float | str | None) -> float | str | None:
+    return round(recorded, 4) if isinstance(recorded, float) else recorded
 
 
 def table(pilots: tuple[Pilot, Pilot], answers: Answers, found: Found) -> str:
@@ -95,7 +94,7 @@ def _output_lines(said: Said, found: Difference, judged: Judgement | None) -> li
     correlation = "-" if found.correlation is None else f"{found.correlation:.4f}"
     sizes = [("mean", found.mean), ("p50", found.p50), ("p99", found.p99), ("max", found.max)]
     far = "1/3°" if said.output.unit == "deg" else told(said.far)
-    further = f"{told(abs(found.bias))} further {task.ends[found.bias >= 0]}"
+    further = f"{told(abs(found.bias))} {'further ' * (task.ends == ('left', 'right'))}{task.ends[found.bias >= 0]}"
     lines = [
         "difference   " + "   ".join(f"{name} {told(size)}" for name, size in sizes),
         f"             B is {further} in the mean",

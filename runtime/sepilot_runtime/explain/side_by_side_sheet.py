@@ -46,7 +46,7 @@ def draw_sheet(
     head = contact_sheet.empty_head(HEAD_HEIGHT, columns)
     title = f"Largest differences of {said.output.name} on {Path(where).name}"
     drawing.text(head, title, (contact_sheet.MARGIN, 40), size=26, weight=600)
-    recorded = bool(np.isfinite(said.recorded).any())
+    recorded = any(told is not None for told in said.recorded)
     for row, (letter, name, color) in enumerate((("A", names[0], MODEL_COLOR), ("B", names[1], SECOND_COLOR))):
         y = 70 + 25 * row
         drawing.polyline(head, [(contact_sheet.MARGIN, y - 5), (contact_sheet.MARGIN + 36, y - 5)], color, thickness=4)
@@ -66,9 +66,9 @@ def _tile(said: Said, place: int, frame: Frame, horizon: float) -> tuple[Canvas,
     view = RoadView(width=tile.shape[1], height=tile.shape[0], horizon=horizon)
     tasks = [task_of(output) for output in said.outputs]
     a, b = (float(v) for v in said.values[:, place])
-    recorded = float(said.recorded[place])
+    recorded = said.recorded[place]
     if tasks[0].ends == ("left", "right"):
-        if np.isfinite(recorded):
+        if isinstance(recorded, float):
             _draw_way(tile, recorded, view, RECORDED_COLOR, dashed=True)
         # The first is the wider one, so that it is seen where the two are one.
         _draw_way(tile, a, view, MODEL_COLOR, thickness=7)
@@ -79,8 +79,9 @@ def _tile(said: Said, place: int, frame: Frame, horizon: float) -> tuple[Canvas,
     ]  # fmt: skip
     told = [task.words(decoded[place]) for task, decoded in zip(tasks, said.decoded, strict=True)]
     second: list[contact_sheet.Words] = [(f"A {told[0]}", MODEL_COLOR), (f"B {told[1]}", SECOND_COLOR)]
-    if np.isfinite(recorded):
-        second.append((tasks[0].words(recorded / said.output.scale), RECORDED_COLOR))
+    if recorded is not None:
+        words = recorded if isinstance(recorded, str) else tasks[0].words(recorded / said.output.scale)
+        second.append((words, RECORDED_COLOR))
     return tile, [first, second]
 
 

@@ -80,7 +80,7 @@ class TubRecorder:
         if not self._control.recording or step.frame is None:
             self._paused = True
             return
-        if step.prediction is None or not step.state.steers:
+        if step.prediction is None or not step.state.answers:
             return
         try:
             self._add(step.frame, step.prediction, step)

@@ -99,9 +99,9 @@ class Drive:
         return len(self.rows)
 
     def has(self, label: str) -> bool:
-        """Every frame has this label."""
+        """Every frame has this label, or, of boxes and points, which not every frame shows, any has."""
         values = self.labels.get(label)
-        return values is not None and bool(np.isfinite(values).reshape(len(values), -1).any(axis=1).all())
+        return values is not None and bool(np.isfinite(values).all() if values.ndim == 1 else np.isfinite(values).any())
 
     @property
     def duration_s(self) -> float:

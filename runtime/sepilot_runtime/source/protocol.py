@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,17 @@ class Frame:
         image: (H, W, 3) uint8 BGR; or (H, W) uint8, gray or `LimitedLuma`, where a model sees gray and the
             camera gives it so; such an image may be a view with steps between its pixels.
         arrived_ns: `time.monotonic_ns()` when it was received or decoded.
-        labels: what was recorded beside it, by the column's name; without those that are not known.
+        labels: what was recorded beside it, by the column's name; without those that are not known. A number, or
+            float32 as `Drive.labels` has them for boxes and points.
+        label_names: by label, what its numbers stand for, where they stand for something (`Drive.label_names`).
     """
 
     id: int
     time_s: float
     image: NDArray[np.uint8]
     arrived_ns: int
-    labels: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class SourceInfo:
     """What a source turned out to be, read back after opening.
 
     Attributes:
-        kind: "camera", "stream", "video", "images" or "drive".
+        kind: "camera", "stream", "video", "images", "pictures" (a set) or "drive".
         live: frames come whether or not anyone is ready; only the newest counts.
         width, height: of its frames as announced, 0 where that is not known before the first.
         rate_hz: frames per second as announced or estimated.

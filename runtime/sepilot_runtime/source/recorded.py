@@ -7,7 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from sepilot_runtime.base.errors import DriveError, FrameError
 from sepilot_runtime.base.images import IMAGE_SUFFIXES, read_image
@@ -64,7 +66,7 @@ class RecordedSource(_FileSource):
         first = drives[0]
         self.info = SourceInfo(
             where=where,
-            kind=first.kind if first.kind in ("images", "video") else "drive",
+            kind=first.kind if first.kind in ("images", "video") else "pictures" if first.groups else "drive",
             live=False,
             height=first.frames.size[0],
             width=first.frames.size[1],
@@ -80,8 +82,7 @@ class RecordedSource(_FileSource):
         begin_s, id_, given = 0.0, -1, 0
         unread: Counter[str] = Counter()
         for drive in self._drives:
-            # Boxes and points are no numbers that go with a frame.
-            columns = {name: values.tolist() for name, values in drive.labels.items() if values.ndim == 1}
+            columns = {name: v.tolist() if v.ndim == 1 else v for name, v in drive.labels.items()}
             for index, time_s in enumerate(drive.time_s.tolist()):
                 id_ += 1
                 try:
@@ -91,13 +92,20 @@ class RecordedSource(_FileSource):
                     self.lost[e.reason] += 1
                     continue
                 given += 1
-                labels = {name: v[index] for name, v in columns.items() if not math.isnan(v[index])}
+                labels = {name: v[index] for name, v in columns.items() if _known(v[index])}
                 now_ns = time.monotonic_ns()
-                yield Frame(id=id_, time_s=begin_s + time_s, image=image, arrived_ns=now_ns, labels=labels)
+                yield Frame(
+                    id=id_, time_s=begin_s + time_s, image=image, arrived_ns=now_ns, labels=labels,
+                    label_names=drive.label_names,
+                )  # fmt: skip
             begin_s += float(drive.time_s[-1]) + 1 / drive.rate_hz
         if not given:
             reasons = ", ".join(f"{count} {reason}" for reason, count in unread.items())
             raise DriveError(f"{self.info.where}: not one frame can be read ({reasons})")
+
+
+def _known(label: Any) -> bool:
+    return not math.isnan(label) if isinstance(label, float) else bool(np.isfinite(label).any())
 
 
 def open_recorded(path: Path, options: ReaderOptions | None) -> RecordedSource | PictureSource:

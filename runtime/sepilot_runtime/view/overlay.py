@@ -18,27 +18,24 @@ from sepilot_runtime.base.latency import RollingLatency
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.drive.actuation import STEERING
-from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Pilot, Prediction
-from sepilot_runtime.source.pixel_formats import color_of
+from sepilot_runtime.source.labels import label_of
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import drawing
 from sepilot_runtime.view.drawing import (
-    ALARM,
     INK,
     MODEL_COLOR,
     QUIET,
     RECORDED_COLOR,
     SOFT,
-    WARNING,
     Canvas,
 )
 from sepilot_runtime.view.road_path import RoadView, ribbon
+from sepilot_runtime.view.stage import CANVAS_HEIGHT, draw_seen, draw_state, duration, enlarged
 
-__all__ = ["CANVAS_HEIGHT", "Overlay"]
+__all__ = ["Overlay"]
 
-CANVAS_HEIGHT = 720
 NARROWEST, WIDEST = 840, 1600
 MARGIN = 28
 
@@ -86,18 +83,18 @@ class Overlay:
             raise ValueError("a step with a frame and a prediction expected")
         self._latency.add(step.total_us)
         self._trace.append((prediction.values[STEERING], frame.labels.get(STEERING)))
-        canvas = _enlarged(frame.image)
+        canvas = enlarged(frame.image, narrowest=NARROWEST, widest=WIDEST)
         layout = _layout(canvas.shape[1])
         self._draw_scrim(canvas)
         self._draw_path(canvas, frame, prediction)
         self._draw_title(canvas, frame)
-        self._draw_picture(canvas, frame)
+        draw_seen(canvas, self._pilot.picture_of(frame.image), (canvas.shape[1] - MARGIN, MARGIN))
         self._draw_trace(canvas, layout)
         self._draw_wheel(canvas, layout, frame, prediction)
         self._draw_angle(canvas, layout, prediction)
         self._draw_others(canvas, layout, frame, prediction)
-        if step.state is not State.DRIVING:
-            _draw_state(canvas, step)
+        if not step.state.well:
+            draw_state(canvas, step)
         return canvas
 
     def _draw_path(self, canvas: Canvas, frame: Frame, prediction: Prediction) -> None:
@@ -142,7 +139,7 @@ class Overlay:
         median_us = self._latency.median_us()
         x = float(MARGIN)
         for value, name in (
-            (_duration(median_us), "frame to angle"),
+            (duration(median_us), "frame to angle"),
             (f"{1e6 / max(median_us, 1e-3):,.0f}", "frames/s"),
             (f"{frame.time_s:.1f}", "s"),
         ):
@@ -150,20 +147,6 @@ class Overlay:
             x += drawing.text_width(value, size=18, weight=600) + 6
             drawing.text(canvas, name, (x, 108), size=15, color=SOFT)
             x += drawing.text_width(name, size=15) + 18
-
-    def _draw_picture(self, canvas: Canvas, frame: Frame) -> None:
-        seen = self._pilot.picture_of(frame.image)
-        height, width, channels = seen.shape
-        scale = min(208 / width, 150 / height)
-        size = (round(width * scale), round(height * scale))
-        shown = cv2.resize(seen, size, interpolation=cv2.INTER_NEAREST)
-        if channels == 1:
-            shown = cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
-        x, y = canvas.shape[1] - MARGIN - size[0], MARGIN
-        drawing.card(canvas, (x - 6, y - 6, size[0] + 12, size[1] + 36), radius=10, color=INK, opacity=0.62)
-        canvas[y : y + size[1], x : x + size[0]] = shown
-        kind = "gray" if channels == 1 else "colour"
-        drawing.text(canvas, f"model sees {width}×{height} {kind}", (x + 2, y + size[1] + 20), size=14, color=QUIET)
 
     def _draw_trace(self, canvas: Canvas, layout: _Layout) -> None:
         x, y, width, height = layout.trace
@@ -218,48 +201,15 @@ class Overlay:
         """Whatever else the model says, from the trace upwards, each as its kind is drawn."""
         x, y, width, _ = layout.trace
         for row, (name, task) in enumerate(self._others.items()):
-            value, top = prediction.values.get(name), y - 70 - 44 * row
-            if value is None:
+            top = y - 70 - 44 * row
+            if (value := prediction.values.get(name)) is None:
                 continue
+            drawn = task.decode(prediction.said(name)[0]) if task.has_places else value
             drawing.card(canvas, (x - 12, top - 8, width + 24, 40), radius=10, color=INK, opacity=0.5)
             drawing.text(canvas, name, (x, top + 18), size=14, color=QUIET)
             drawing.text(canvas, task.words(value), (x + width, top + 18), size=15, weight=600, align="right")
             box = (x + width // 3, top + 9, width // 3, 8)
-            task.draw(canvas, value, box, MODEL_COLOR, frame.labels.get(name))
-
-
-def _draw_state(canvas: Canvas, step: Step) -> None:
-    """A label in the middle: the car does not get what the model says, or not all of it."""
-    words = f"{step.state.value}: {step.reason}" if step.reason else step.state.value
-    width = round(drawing.text_width(words, size=26, weight=650))
-    x, y = (canvas.shape[1] - width) // 2, 150
-    color = WARNING if step.state.steers else ALARM
-    drawing.card(canvas, (x - 18, y - 32, width + 36, 48), radius=12, color=INK, opacity=0.72)
-    drawing.text(canvas, words, (x, y), size=26, weight=650, color=color)
-
-
-def _duration(us: float) -> str:
-    return f"{us:.0f} µs" if us < 1000 else f"{us / 1000:.1f} ms"
-
-
-def _enlarged(frame: NDArray[np.uint8]) -> Canvas:
-    """The frame on a canvas of 720 rows; very wide and very narrow ones get bars."""
-    if frame.ndim == 2:
-        frame = color_of(frame)
-    height, width = frame.shape[:2]
-    scale = min(CANVAS_HEIGHT / height, WIDEST / width)
-    size = (max(2, round(width * scale)), max(2, round(height * scale)))
-    # At six times the size Lanczos cannot be told from cubic, and takes 25 times as long.
-    method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-    picture = cv2.resize(frame, size, interpolation=method)
-    # Video encoders want even sizes.
-    canvas_width = max(NARROWEST, size[0] + size[0] % 2)
-    if (size[1], size[0]) == (CANVAS_HEIGHT, canvas_width):
-        return picture.astype(np.uint8, copy=False)
-    canvas = np.zeros((CANVAS_HEIGHT, canvas_width, 3), np.uint8)
-    x, y = (canvas_width - size[0]) // 2, (CANVAS_HEIGHT - size[1]) // 2
-    canvas[y : y + size[1], x : x + size[0]] = picture
-    return canvas
+            task.draw(canvas, drawn, box, MODEL_COLOR, label_of(frame, task.output))
 
 
 def _layout(width: int) -> _Layout:

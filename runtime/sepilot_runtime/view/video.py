@@ -7,13 +7,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from sepilot_runtime.base.errors import OutputError, UsageError
 from sepilot_runtime.base.files import atomic_file, require_new, writing
 from sepilot_runtime.base.opencv import cv2, require_name, silenced
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.view.drawing import Canvas
-from sepilot_runtime.view.overlay import Overlay
 
 __all__ = ["VIDEO_CODECS", "OverlaySink", "VideoWriter", "overlay_video", "require_video_path", "require_video_suffix"]
 
@@ -83,6 +83,13 @@ class VideoWriter:
             count = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
         return count
+
+
+class Overlay(Protocol):
+    """Draws steps; it may remember those before."""
+
+    def draw(self, step: Step) -> Canvas:
+        """The canvas (h, w, 3) for a step with frame and prediction."""
 
 
 class OverlaySink:

@@ -20,7 +20,7 @@ import pytest
 
 from device.conftest import Device
 from drive_factory import write_tub
-from model_factory import write_frames, write_tflite
+from model_factory import write_classes, write_frames, write_tflite
 from repository import ROOT
 from sepilot_runtime.base.processes import own_environment, python_words
 from sepilot_runtime.base.safe_path import leave_out_working_directory
@@ -67,6 +67,7 @@ def folder(tmp_path: Path, marks: Path) -> Path:
             (planted / name / f"{module}.py").write_text(MARKING.format(marks=str(marks)))
     write_tflite(planted / "m.tflite")
     write_tflite(planted / "n.tflite", int8=True)
+    write_classes(planted / "c.tflite")
     write_frames(planted / "frames", 6)
     write_tub(planted / "tub", 12)
     return planted
@@ -99,6 +100,7 @@ VERBS: dict[str, Sequence[Sequence[str]]] = {
     "slots": [[*FILES]],
     "rollback": [[*FILES]],
     "drive": [[*FILES, "--source", "frames", "--to", "pca9685:"], ["m.tflite", "--source", "tub", "--as-camera"]],
+    "run": [["c.tflite", "--source", "frames"]],
     "bench": [["m.tflite", "--frames", "frames", "--cold-starts", "1", "--rounds", "1", "--calls", "9"]],
     "compare": [["m.tflite", "n.tflite", "--frames", "tub", "--out", "compared.png"]],
     "explain": [["m.tflite", "--frames", "tub", "--count", "1", "--out", "explained.png"]],

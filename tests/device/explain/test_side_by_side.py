@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from fakes import ConstantEngine
 from model_factory import (
     BIAS,
+    CLASSES,
     STEERING,
     THROTTLE_BIAS,
+    classes_contract,
     contract_of,
     frames,
     two_output_contract,
@@ -214,3 +216,25 @@ def test_files_without_a_common_output_do_not_compare() -> None:
     metres = Pilot(ConstantEngine(contract_of(outputs=(Scalar(name="speed", unit="m/s"),), golden=0)))
     with pytest.raises(UsageError, match="speed: one unit expected, found '' and 'm/s'"):
         answers_of(pilots[0], metres, [])
+
+
+def test_two_files_with_their_classes_in_another_order_are_held_against_the_same_names() -> None:
+    """B says the opposite of what A says, by numbers; by names the two are one."""
+    contract = classes_contract()
+    other = dataclasses.replace(contract, outputs=(dataclasses.replace(CLASSES, names=CLASSES.names[::-1]),))
+    pilots = [Pilot(ConstantEngine(c)) for c in (contract, other)]
+    for pilot, numbers in zip(pilots, ((0.0, 2.0), (2.0, 0.0)), strict=True):
+        pilot.engine.run()["class"][:] = numbers  # type: ignore[index]
+    seen = [
+        Frame(id=i, time_s=i, image=f, arrived_ns=0, labels={"class": float(i % 3)}, label_names={"class": SHOWN})
+        for i, f in enumerate(frames(6))
+    ]
+    found = answers_of(*pilots, seen).said["class"]
+    assert found.recorded == [*SHOWN, *SHOWN]
+    # The class "behind" is none of theirs: of nobody's error.
+    np.testing.assert_equal(found.errors[:2], [[0, np.nan, 1] * 2] * 2)
+    judged = judgement(found)
+    assert judged is not None and judged.frames == 4 and judged.mae == (0.5, 0.5)
+
+
+SHOWN = ("right", "behind", "left")

@@ -79,7 +79,7 @@ def crooked(patch: pytest.MonkeyPatch) -> None:
     write = ServoSink.write
 
     def bent(self: ServoSink, step: Step) -> None:
-        write(self, step if step.state.steers else dataclasses.replace(step, steering=0.0))
+        write(self, step if step.state.answers else dataclasses.replace(step, steering=0.0))
 
     patch.setattr(ServoSink, "write", bent)
 

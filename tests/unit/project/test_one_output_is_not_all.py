@@ -19,7 +19,6 @@ MAY = {
     "runtime": {
         "cli": "what the verbs do, for people",
         "drive.actuation": "turns answers into what a car gets",
-        "drive.recorded": "says what the last step is",
         "drive.step": "what a car gets",
         "drive.supervisor": "says what each state gives the car",
         "output.*": "protocols of what drives a car, and shows it",
@@ -30,7 +29,6 @@ MAY = {
         "commands.reader_arguments": "which column of a recording it is",
         "contract.older": "the one task of contracts of version 1",
         "contract.outputs.scalar.output": "recordings tell the wheel's angle",
-        "bench.cold_start": "reads the lines of `drive`",
     },
     "train": {
         "base.*": "columns of recordings, and their pictures",

@@ -24,7 +24,7 @@ EPILOG = """examples:
   sepilot drives driving_log.csv --cameras all
   sepilot drives clips/ --csv-unit deg --positive left
   sepilot drives signs/ --label class --sheet signs.jpg
-  sepilot drives blood-cells/
+  sepilot drives blood-cells/ --anchors 6
 
 Reads Donkeycar tubs (v1, v2), Udacity logs, pictures with a table or with the angle in their names,
 video + CSV, plain pictures and videos; sets of labelled pictures as Pascal VOC, COCO, YOLO, tables of
@@ -44,6 +44,7 @@ PURPOSE = {"train": "train on", "val": "choose by (val)", "test": "judge by (tes
 class DrivesRequest:
     paths: tuple[Path, ...] = flag("a recording, or a folder of recordings", "PATH", positional=True, nargs="+")
     sheet: Path | None = flag("write a contact sheet, .jpg or .png", "FILE")
+    anchors: int | None = flag("find N usual sizes of boxes, for a recipe's `anchors`", "N")
     verify: bool = switch("decode every frame, to find the corrupt ones")
     json: bool = switch("print the list as JSON")
     reader: ReaderOptions
@@ -66,18 +67,44 @@ def main(argv: Sequence[str]) -> int:
     if not drives:
         raise DriveError(str(left_out[0]))
     rows = [_row(d, _corrupt(d) if request.verify else {}) for d in drives]
+    anchors = _anchors(drives, request.anchors) if request.anchors else {}
     if request.sheet is not None:
         from sepilot_train.base.contact_sheet import draw_sheet
 
         draw_sheet(drives, request.sheet)
     if request.json:
         others = [{"path": str(other.path), "reason": other.reason} for other in left_out]
-        print(json.dumps({"drives": rows, "left_out": others}, indent=2, allow_nan=False))
+        more = {"anchors": anchors} if anchors else {}
+        print(json.dumps({"drives": rows, "left_out": others, **more}, indent=2, allow_nan=False))
         return 0
     _print(rows, [str(other) for other in left_out])
+    for fit, found in anchors.items():
+        sizes = ",".join(f"[{width},{height}]" for width, height in found["sizes"])
+        print(f"\n{fit}, mean IoU {found['mean_iou']:.2f} of {found['boxes']:,} boxes")
+        print(f"  --set 'outputs.boxes.anchors=[{sizes}]'")
     if request.sheet is not None:
         print(f"contact sheet: {request.sheet}")
     return 0
+
+
+def _anchors(drives: Sequence[Drive], count: int) -> dict[str, Any]:
+    """By how frames are made pictures, `count` usual sizes of the boxes in them."""
+    from sepilot_runtime.base.errors import DriveError
+    from sepilot_runtime.contract.picture import Picture
+    from sepilot_train.fit.outputs.boxes.anchors import anchors_of, box_sizes, mean_iou
+
+    square = {
+        "anchors of pictures that are stretched": Picture(height=1000, width=1000),
+        "anchors of pictures in a square letterbox": Picture(height=1000, width=1000, fit="letterbox"),
+    }
+    found = {}
+    for fit, picture in square.items():
+        sizes = box_sizes(drives, "boxes", picture)
+        if len(sizes) < count:
+            raise DriveError(f"{drives[0].path}: --anchors: {count} boxes or more expected, found {len(sizes)}")
+        anchors = anchors_of(sizes, count)
+        found[fit] = {"sizes": anchors, "mean_iou": round(mean_iou(sizes, anchors), 4), "boxes": len(sizes)}
+    return found
 
 
 def _found(paths: Sequence[Path], options: ReaderOptions, wanted: DriveFilter) -> tuple[list[Drive], list[LeftOut]]:

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Mapping
 
 from sepilot_runtime.contract.contract import Output
+from sepilot_train.fit.outputs.protocol import COLLAPSED, Comparing
 from sepilot_train.run.material import Material
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.run import Run
 from sepilot_train.run.training import constant_errors
 from sepilot_train.run.validation import Validation
 
-__all__ = ["EpochWatch", "print_figures"]
+__all__ = ["EpochWatch", "collapsed", "print_figures"]
 
 PATIENCE_EPOCHS = 5
 """After so many a net that learns is better than a constant."""
@@ -36,7 +37,7 @@ class EpochWatch:
         self._best = float("inf")
 
     def __call__(self, row: dict[str, float]) -> None:
-        self.last = row
+        before, self.last = self.last, row
         self._best = min(self._best, row["val_mae"])
         if row["epoch"] == 1 and len(self._recipe.targets) > 1:
             self._tell(self._shares(row))
@@ -44,6 +45,12 @@ class EpochWatch:
             self._tell(
                 f"epoch {row['epoch']:.0f}/{self._recipe.training.epochs}: loss {row['loss']:.4f}, validation "
                 f"{row['val_loss']:.4f}, error {row['val_mae']:.4f}, {row['seconds']:.1f} s"
+            )
+        for name, spread in collapsed(self._recipe, row, before).items():
+            self._tell(
+                f"warning: epoch {row['epoch']:.0f}: {name}: all pictures get nearly the same vector (spread "
+                f"{spread:.3f} of 1): the training has collapsed; a lower training.learning_rate or "
+                f'outputs.{name}.mining = "semi-hard" is what to try first'
             )
         if row["epoch"] == PATIENCE_EPOCHS < self._recipe.training.epochs and self._best >= self._constant:
             self._tell(
@@ -63,6 +70,20 @@ class EpochWatch:
 
     def _tell(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+
+def collapsed(recipe: Recipe, row: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """By output, the spread of answers that say nothing and do not begin to: those of a new net are alike too.
+
+    Args:
+        row, before: of the history, and the one before, if there is one.
+    """
+    found = {}
+    for name in (name for name, target in recipe.targets.items() if isinstance(target, Comparing)):
+        key = f"spread:{name}"
+        if row[key] < COLLAPSED and row[key] <= before.get(key, 0.0):
+            found[name] = row[key]
+    return found
 
 
 def print_figures(run: Run, found: Validation, last: Mapping[str, float]) -> None:
@@ -117,7 +138,8 @@ def _others(output: Output, run: Run, found: Validation) -> object:
     table = Table(box=None, pad_edge=False, show_header=False)
     for told in found.of(output.name).told(output):
         table.add_row(f"{output.name}: {told.name.lower()}", told.value, f"[dim]{told.remark}[/dim]")
-    if output is run.contract.outputs[0]:
+    # Of a label that is not trained on a look-up knows nothing.
+    if output is run.contract.outputs[0] and not isinstance(run.recipe.targets[output.name], Comparing):
         leak, what = f"{found.leak.lookup_mae:.3f}", "[dim]nearest training picture; the leak figure[/dim]"
         table.add_row(f"{output.name}: error of a look-up", leak, what)
     return table

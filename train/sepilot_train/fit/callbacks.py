@@ -23,8 +23,8 @@ from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.progress import progress_bar
 from sepilot_train.fit.augment import Augmentation, stated
 from sepilot_train.fit.data import Batches
-from sepilot_train.fit.outputs.protocol import Target, parted
-from sepilot_train.fit.predict import predict
+from sepilot_train.fit.measuring import error, figures
+from sepilot_train.fit.outputs.protocol import Target
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
 from sepilot_train.fit.settings import stated as stated_settings
 
@@ -130,30 +130,12 @@ class EpochKeeper(keras.callbacks.Callback):  # type: ignore[misc]
         if self._settings.ema:
             # On JAX the net now shares its arrays with the optimizer, and predicting would consume them.
             _assign(self._net.variables, self._candidate)
-        labels, said = self._validation.labels, predict(self._net, self._validation.pictures, self._validation.vectors)
-        loss, mae = {}, {}
-        for name, target in self._targets.items():
-            wanted, answers = target.wanted(name, labels[name]), parted(said[name], self._outputs[name])
-            found = [self._losses[tensor](wanted[tensor], answers[tensor]) for tensor in wanted]
-            loss[name] = float(sum(float(keras.ops.convert_to_numpy(part)) for part in found))
-            mae[name] = target.mae(labels[name], said[name])
-        learned = self._learned()
+        row = figures(self._net, self._validation, self._targets, self._losses, self._settings.batch_size)
+        if len(self._of_training):
+            row["train_mae"] = error(self._net, self._of_training, self._targets)
         if self._settings.ema:
             _assign(self._net.variables, trained)
-        total = sum(target.weight * loss[name] for name, target in self._targets.items())
-        row = {"val_loss": total, "val_mae": next(iter(mae.values())), **learned}
-        if len(loss) > 1:
-            row |= {f"val_loss:{name}": value for name, value in loss.items()}
-            row |= {f"val_mae:{name}": value for name, value in mae.items()}
         return row
-
-    def _learned(self) -> dict[str, float]:
-        """The first output's error on some of the training frames."""
-        frames = self._of_training
-        if not len(frames):
-            return {}
-        name, target = next(iter(self._targets.items()))
-        return {"train_mae": target.mae(frames.labels[name], predict(self._net, frames.pictures, frames.vectors)[name])}
 
     def _judge(self, epoch: int, loss: float) -> None:
         watch, settings = self._watch, self._settings

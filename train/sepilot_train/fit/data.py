@@ -15,7 +15,7 @@ from sepilot_train.base.stored import Pictures
 from sepilot_train.fit import augment
 from sepilot_train.fit.augment import Augmentation
 from sepilot_train.fit.numbers import Numbers, Vectors, given
-from sepilot_train.fit.outputs.protocol import Target
+from sepilot_train.fit.outputs.protocol import Comparing, Target
 from sepilot_train.fit.predict import by_name, inputs_of
 
 
@@ -130,13 +130,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         passes = []
         for _ in range(self._passes):
             straight = random.choice(self._straight, self._straight_kept, replace=False)
-            passes.append(random.permutation(np.concatenate([self._turning, straight])))
+            passes.append(self._order(np.concatenate([self._turning, straight]), random))
         order = np.concatenate(passes)[: self._steps * self._batch_size]
         return Epoch(
             index=order.astype(np.int32).reshape(shape),
             uniforms=augment.draw_uniforms(random, shape, self._augmentation),
             chances=random.random((*shape, len(self._vectors)), np.float32),
         )
+
+    def _order(self, places: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """By chance, or as the first target arranges them whose answers are compared within a batch."""
+        for name, target in self._targets.items():
+            if isinstance(target, Comparing):
+                return places[target.arranged(self._labels[name][places], random)]
+        return random.permutation(places)
 
 
 def asked(

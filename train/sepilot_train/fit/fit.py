@@ -43,8 +43,8 @@ def fit(
 
     Writes `history.csv`, `tensorboard/` (where the tensorboard package is installed) and `checkpoint/state.npz` into
     `workdir`, after each epoch. With `resume` it goes on from that checkpoint, and ends with the same weights as an
-    uninterrupted run with the same settings on the same machine. `told` and `views` are those of `data.Batches`; `numbers`, what it is given
-    beside the pictures, by input.
+    uninterrupted run with the same settings on the same machine. `told` and `views` are those of
+    `data.Batches`; `numbers`, what it is given beside the pictures, by input.
 
     Raises:
         RecipeError: the settings leave no frame to train on.

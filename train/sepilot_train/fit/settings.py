@@ -105,7 +105,8 @@ class History:
 
     Where there are several outputs, `val_mae` is that of the first, and `loss`, `val_loss` are sums by weight, of which
     `loss:NAME`, `val_loss:NAME` and `val_mae:NAME` tell the parts, before the weight. `train_mae` is the error of the
-    first on training frames as they are, where `training_frames_judged` asks for it.
+    first on training frames as they are, where `training_frames_judged` asks for it. `spread:NAME` is that of
+    an output whose answers are compared, see `outputs.protocol.Comparing`.
     """
 
     rows: tuple[dict[str, float], ...]

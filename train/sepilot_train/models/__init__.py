@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
-from sepilot_train.models import classifiers, steering
+from sepilot_train.models import classifiers, detectors, embedding, landmarks, steering
 from sepilot_train.models.blocks import NO_VECTORS, STEERING, Shape, Vectors
 
 __all__ = ["BUILDERS", "EXAMPLES", "build_model"]
@@ -22,6 +22,10 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "wide": classifiers.build_wide,
     "inception": classifiers.build_inception,
     "stereo": classifiers.build_stereo,
+    "spot": detectors.build_spot,
+    "locate": detectors.build_locate,
+    "landmarks": landmarks.build_landmarks,
+    "tower": embedding.build_tower,
 }
 
 EXAMPLES: Mapping[str, tuple[Shape, int]] = {
@@ -31,6 +35,8 @@ EXAMPLES: Mapping[str, tuple[Shape, int]] = {
     "wide": ((512, 512, 3), 5),
     "inception": ((64, 64, 3), 10),
     "stereo": ((64, 192, 1), 1),
+    "landmarks": ((96, 96, 1), 136),
+    "tower": ((64, 64, 1), 64),
 }
 """Of nets beside the steering ones, the picture and the numbers of the one answer that they were made for."""
 

@@ -46,7 +46,10 @@ def beside(K: Any, image: Any, features: Any, vectors: Vectors) -> tuple[Any, An
 
 
 def with_heads(K: Any, image: Any, features: Any, name: str, outputs: Outputs, *, use_bias: bool = True) -> Any:
-    """The net from `image`, or several inputs, to a Dense layer without activation for each of `outputs`, on the same features."""
+    """The net from `image` to a Dense layer without activation for each of `outputs`, on the same features.
+
+    `image` may be several inputs.
+    """
     heads = [K.layers.Dense(size, use_bias=use_bias, name=output)(features) for output, size in outputs.items()]
     return K.Model(image, heads if len(heads) > 1 else heads[0], name=name)
 

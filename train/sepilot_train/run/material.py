@@ -20,13 +20,14 @@ from sepilot_runtime.recording.options import DriveFilter
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.stored import StoredPictures
+from sepilot_train.fit.outputs.protocol import Comparing
 from sepilot_train.run import split
 from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
 
-__all__ = ["Material", "Side", "columns_of", "gather", "input_columns_of", "labels_of", "load_sets", "material_of",
-           "open_sides", "set_labels", "vectors_of"]  # fmt: skip
+__all__ = ["Material", "Side", "alike", "columns_of", "gather", "input_columns_of", "labels_of", "load_sets",
+           "material_of", "open_sides", "set_labels", "vectors_of"]  # fmt: skip
 
 Side = Literal["train", "validation"]
 
@@ -113,17 +114,19 @@ def gather(
     first, given = sides or open_sides(request)
     sets = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(sets, columns_of(recipe))
-    for drive, column in ((s.drive, column) for s in sets for column in input_columns_of(recipe)):
-        if not np.isfinite(drive.labels.get(column, np.empty(0))).any():
-            raise DriveError(f"{drive.path}: column {column}: numbers expected, as the recipe's inputs ask for, found none")
+    _require_numbers(sets, recipe)
     sets, labels, vectors = _labelled(sets, recipe)
+    compared = [target.label for target in recipe.targets.values() if isinstance(target, Comparing)]
+    if compared:
+        sets = [_grouped_by(compared[0], s) for s in sets]
+        _require_others(sets[: len(first)], sets[len(first) :])
     if given:
         parts = split.by_drive("given", sets, range(len(first), len(sets)))
     else:
         data = recipe.data
         parts = split.split_frames(
             sets, fraction=data.validation_fraction, block_s=data.block_s, guard_s=data.guard_s, seed=request.seed,
-            strata=labels[next(iter(labels))],
+            strata=() if compared else labels[next(iter(labels))],
         )  # fmt: skip
     # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
     judging = tuple(v[s.drive.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
@@ -153,7 +156,21 @@ def outputs_of(recipe: Recipe, sets: Sequence[PictureSet]) -> tuple[Output, ...]
 def labels_of(recipe: Recipe, sets: Sequence[PictureSet]) -> dict[str, list[NDArray[np.float32]]]:
     """By output, of each set, what answers are held against, (n, ...) as the output's kind has labels."""
     columns = columns_of(recipe)
-    return {o.name: [set_labels(o, columns[o.name], s, recipe.picture) for s in sets] for o in outputs_of(recipe, sets)}
+    return {
+        o.name: alike([set_labels(o, columns[o.name], s, recipe.picture) for s in sets])
+        for o in outputs_of(recipe, sets)
+    }
+
+
+def alike(labels: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Labels (n, ...) of several sets, filled up with NaN to one shape: each has room for as many boxes as it needs."""
+    most = max((found.shape[1] for found in labels if found.ndim > 1), default=0)
+    return [
+        np.pad(found, ((0, 0), (0, most - found.shape[1]), *((0, 0),) * (found.ndim - 2)), constant_values=np.nan)
+        if found.ndim > 1
+        else found
+        for found in labels
+    ]
 
 
 def vectors_of(recipe: Recipe, sets: Sequence[PictureSet]) -> dict[str, list[NDArray[np.float32]]]:
@@ -177,8 +194,29 @@ def _labelled(sets: Sequence[PictureSet], recipe: Recipe) -> tuple[list[PictureS
         left = given[label]
         kept.append(part if left.all() else part.taken(np.flatnonzero(left), "no number for an input"))
     both = [k & t for k, t in zip(known, told, strict=True)]
-    parts = ({n: [y[k] for y, k in zip(by_set, both, strict=True)] for n, by_set in v.items()} for v in (labels, vectors))
-    return kept, *parts
+    labels, vectors = (
+        {name: [y[k] for y, k in zip(by_set, both, strict=True)] for name, by_set in values.items()}
+        for values in (labels, vectors)
+    )
+    return kept, labels, vectors
+
+
+def _grouped_by(label: str, found: PictureSet) -> PictureSet:
+    """A set of which no split parts what has the same label."""
+    drive = found.drive
+    groups = tuple(drive.label_names[label][int(place)] for place in drive.labels[label])
+    return dataclasses.replace(found, drive=dataclasses.replace(drive, groups=groups))
+
+
+def _require_others(train: Sequence[PictureSet], judge: Sequence[PictureSet]) -> None:
+    """Raise DriveError where a label that judges is trained on."""
+    seen = {name for s in train for name in s.drive.groups}
+    for drive in (s.drive for s in judge):
+        if both := sorted(seen.intersection(drive.groups)):
+            raise DriveError(
+                f"{drive.path}: identities that are not trained on expected, found {len(both)} that are, such as "
+                f"{both[0]}; give the training's pictures alone, and whole identities are held out"
+            )
 
 
 def open_sides(request: Request, told: Callable[[str], None] = lambda line: None) -> tuple[list[Drive], list[Drive]]:
@@ -206,6 +244,13 @@ def load_sets(drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, 
     kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
     labels = tuple(columns_of(recipe).values())
     return [load_pictures(drive, recipe.picture, labels=labels, progress=progress) for drive in kept]
+
+
+def _require_numbers(sets: Sequence[PictureSet], recipe: Recipe) -> None:
+    for name, numbers in recipe.numbers.items():
+        for drive, column in ((s.drive, column) for s in sets for column in numbers.columns):
+            if not np.isfinite(drive.labels.get(column, np.empty(0))).any():
+                raise DriveError(f"{drive.path}: column {column}: numbers expected for inputs.{name}, found none")
 
 
 def _require_usable(sets: Sequence[PictureSet], columns: Mapping[str, str]) -> None:

@@ -111,13 +111,19 @@ class Recipe:
         for key, text in (("name", self.name), ("summary", self.summary)):
             if one_line(text) != text or len(text) > TEXT_LENGTH:
                 raise RecipeError(f"{key}: a printable text expected, found {one_line(text)[:80]}")
-        for name, target in self.outputs.items():
+        for name, target in self.targets.items():
             if not name.isidentifier():
                 raise RecipeError(f"outputs.{name}: a name of letters, digits and _ expected")
             target.output(name, 1.0)
         self._require_inputs()
         if self.augmentation.mixup and (solid := [name for name, t in self.targets.items() if not t.mixes]):
             raise RecipeError(f"augmentation.mixup: what {solid[0]} says of two pictures cannot be mixed; 0 expected")
+        flips = self.augmentation.mirror or self.augmentation.flip_vertical
+        if flips and (blind := [name for name, t in self.targets.items() if not t.mirrors]):
+            raise RecipeError(
+                f"augmentation: mirror and flip_vertical of 0 expected, or outputs.{blind[0]}.flip_pairs, the points "
+                "that change places in a mirror ([] for none)"
+            )
         for precision in self.gates:
             if precision not in get_args(Precision):
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
@@ -151,7 +157,8 @@ class Recipe:
     @property
     def targets(self) -> Mapping[str, AnyTarget]:
         """What the net learns, by the outputs' names."""
-        return self.outputs or {"steering": ScalarTarget(**USUAL["steering"])}
+        outputs = self.outputs or {"steering": ScalarTarget(**USUAL["steering"])}
+        return {name: target.fitted(self.picture) for name, target in outputs.items()}
 
     @property
     def numbers(self) -> Mapping[str, Numbers]:
@@ -193,7 +200,8 @@ class Recipe:
         """
         if not self.outputs:
             return self
-        return dataclasses.replace(self, outputs={name: t.settled(name, drives) for name, t in self.outputs.items()})
+        settled = {name: target.settled(name, drives, self.picture) for name, target in self.outputs.items()}
+        return dataclasses.replace(self, outputs=settled)
 
     def with_choices(self, *, seed: int, min_throttle: float | None) -> Recipe:
         """The recipe as a training uses it, with what its command line says in place of its own values.

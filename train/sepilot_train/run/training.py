@@ -22,7 +22,7 @@ from sepilot_runtime.drive.novelty import statistics_of
 from sepilot_train.base import plots
 from sepilot_train.base.frame_set import Answers, FrameSet
 from sepilot_train.fit.fit import fit
-from sepilot_train.fit.outputs.protocol import Metrics
+from sepilot_train.fit.outputs.protocol import Comparing, Metrics
 from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.run import split
@@ -122,7 +122,10 @@ def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, histor
     metrics = {}
     for name, target in recipe.targets.items():
         constant = task_of(target.output(name, 1.0)).constant(train.labels[name])
-        metrics[name] = target.metrics(validation.labels[name], answers.values[name], constant)
+        found = target.metrics(validation.labels[name], answers.values[name], constant)
+        if isinstance(target, Comparing):
+            found = target.beside_pixels(found, validation.labels[name], validation.pictures)
+        metrics[name] = found
     answers.save(out / "predictions.npz")
     _write_figures(out, material, metrics, history, seconds)
     write_text(out / "contract.json", _contract(recipe, material, net, train, answers, metrics).to_json())
@@ -167,7 +170,10 @@ def _contract(
     recipe: Recipe, material: Material, net: Any, train: FrameSet, answers: Answers, metrics: Figures
 ) -> Contract:
     fingerprints = [s.fingerprint for s, i in zip(material.sets, material.split.train, strict=True) if len(i)]
-    outputs = material.outputs
+    outputs = tuple(
+        target.judged(output, metrics[output.name]) if isinstance(target, Comparing) else output
+        for output, target in zip(material.outputs, recipe.targets.values(), strict=True)
+    )
     return Contract(
         inputs=recipe.inputs_of_net,
         outputs=outputs,

@@ -218,11 +218,19 @@ class OutputTask(Protocol):
     def tails(self, said: Array, label: Array | None) -> list[Tail]:
         """What calibration must not miss."""
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        """What an answer (1, *shape) could mean, in words, and how probable each is, the most probable first; nothing
+        where an answer means one thing."""
+
     def words(self, value: Any) -> str:
         """A decoded answer, or a label, for people."""
 
     def draw(self, canvas: NDArray[np.uint8], value: Any, box: Box, color: Color, recorded: Any = None) -> None:
         """Draw a decoded answer, and the label that was recorded, as a gauge into a box of a canvas (H, W, 3) BGR."""
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        """Draw the places that an answer names, in pixels of a frame (H, W, 3) BGR, into it, and the label that was
+        recorded, which is in fractions of the frame. Not for outputs without places."""
 
 
 def joined(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -8,8 +8,8 @@ __all__ = ["amount", "key_suffix", "mark_of"]
 
 
 def mark_of(output: Output) -> str:
-    """The unit, as it stands behind a number: "°", " m/s", or nothing."""
-    return "°" if output.unit == "deg" else f" {output.unit}".rstrip()
+    """The unit, as it stands behind a number: "°", " %", " m/s", or nothing."""
+    return {"deg": "°", "percent": " %"}.get(output.unit) or f" {output.unit}".rstrip()
 
 
 def amount(number: float, output: Output, digits: int = 2) -> str:

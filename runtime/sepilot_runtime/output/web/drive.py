@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sepilot_runtime.base.documents import plain
-from sepilot_runtime.drive.actuation import STEERING
+from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_runtime.drive.actuation import STEERING, steers
 from sepilot_runtime.drive.step import Sink
 from sepilot_runtime.drive.supervisor import Control
 from sepilot_runtime.engine.pilot import Pilot
@@ -60,7 +61,7 @@ class Answers:
         if word == "about":
             return self._about()
         if word == "picture":
-            return put_frame(self._sink.seen, self._sink.frame)
+            return put_frame(self._sink.seen, self._sink.frame, self._watched.pilot().contract.picture)
         if word == "stop":
             control.stop(STOP_REASON)
         elif word == "start":
@@ -102,7 +103,9 @@ class Answers:
 def model_card(pilot: Pilot) -> dict[str, Any]:
     """What the contract in the file says, and the file's checksum."""
     contract, engine = pilot.contract, pilot.engine
-    provenance, picture, output = contract.provenance, contract.picture, contract.output(STEERING)
+    provenance, picture, steered = contract.provenance, contract.picture, steers(contract)
+    output = contract.output(STEERING) if steered else contract.outputs[0]
+    task = task_of(output)
     try:
         data = engine.path.read_bytes()
     except OSError:  # Taken away since it was loaded.
@@ -127,9 +130,11 @@ def model_card(pilot: Pilot) -> dict[str, Any]:
             "crop": [picture.crop_top, picture.crop_bottom, picture.crop_left, picture.crop_right],
         },
         "frame": [contract.frame.width, contract.frame.height] if contract.frame else None,
-        "full_scale_deg": output.scale,
+        "steers": steered,
+        "reading": {"name": output.name, "span": list(task.span)},
+        "full_scale_deg": output.scale if steered else None,
         "golden": len(contract.golden),
-        "tolerance": contract.tolerance[STEERING],
+        "tolerance": contract.tolerance[output.name],
         "outputs": [plain(output) for output in contract.outputs],
     }
 

@@ -19,9 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.drive.actuation import STEERING
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
+from sepilot_runtime.engine.pilot import Prediction
 
 __all__ = ["FRAME_BYTES", "LONGEST_SIDE", "RECORDS", "Change", "Feed", "Record", "WebSink", "small_enough"]
 
@@ -51,8 +53,9 @@ class Record(NamedTuple):
         late_ns: when the last frame missed its deadline.
         frames, late: how many steps had a frame, and how many of those missed their deadline, until now.
         missed: this one did.
-        throttle: what the car gets, as `steering`.
-        model, model_deg: what the model said, before calibration; None where it was not asked.
+        steering, throttle: what the car gets; None where no car is driven.
+        model, model_deg: what the model said, before calibration; None where it was not asked. Of one that does not
+            steer, the reading of its first output, within its span.
         recorded: steering of the recording that is played.
     """
 
@@ -63,8 +66,8 @@ class Record(NamedTuple):
     late: int
     state: State
     missed: bool
-    steering: float
-    throttle: float
+    steering: float | None
+    throttle: float | None
     model: float | None
     model_deg: float | None
     recorded: float | None
@@ -108,6 +111,13 @@ class WebSink:
             self._late_ns = step.decided_ns
         if step.reason is not self._reason:
             self._reason, self._reason_bytes = step.reason, step.reason.encode(errors="replace")
+        deg, recorded = NOTHING, NOTHING
+        if not step.obeyed:
+            model = NOTHING if prediction is None else reading_of(prediction)
+        else:
+            model = NOTHING if prediction is None else prediction.values[STEERING]
+            deg = NOTHING if prediction is None else prediction.in_unit(STEERING)
+            recorded = NOTHING if frame is None else frame.labels.get(STEERING, NOTHING)
         record = FIELDS.pack(
             self._number,
             step.decided_ns,
@@ -116,11 +126,11 @@ class WebSink:
             self._late,
             STATES.index(step.state),
             step.late,
-            step.steering,
-            step.throttle,
-            NOTHING if prediction is None else prediction.values[STEERING],
-            NOTHING if prediction is None else prediction.in_unit(STEERING),
-            NOTHING if frame is None else frame.labels.get(STEERING, NOTHING),
+            step.steering if step.obeyed else NOTHING,
+            step.throttle if step.obeyed else NOTHING,
+            model,
+            deg,
+            recorded,
             step.total_us,
             NOTHING if step.age_ms is None else step.age_ms,
             self._reason_bytes,
@@ -184,8 +194,10 @@ class Feed:
         values = FIELDS.unpack(fields)
         if values[0] % RECORDS != slot or not values[0]:
             return None
-        number, decided_ns, late_ns, frames, late, state, missed, steering, throttle, *maybe, reason = values
-        model, model_deg, recorded, total_us, age_ms = (None if math.isnan(value) else value for value in maybe)
+        number, decided_ns, late_ns, frames, late, state, missed, *maybe, reason = values
+        steering, throttle, model, model_deg, recorded, total_us, age_ms = (
+            None if math.isnan(value) else value for value in maybe
+        )
         return Record(
             number, decided_ns, late_ns, frames, late, STATES[state], bool(missed), steering, throttle, model,
             model_deg, recorded, total_us or 0.0, age_ms, reason.decode(errors="ignore"),
@@ -204,6 +216,14 @@ class Feed:
     def _note(self, record: Record) -> None:
         self.changes.append(Change(record.decided_ns, record.state, record.reason))
         self.change_count += 1
+
+
+def reading_of(prediction: Prediction) -> float:
+    """How much the first output says of what it says, within its span, such as the probability of the class."""
+    name, output = next(iter(prediction.outputs.items()))
+    task = task_of(output)
+    low, high = task.span
+    return float(min(max(task.reading(prediction.said(name))[0], low), high))
 
 
 def small_enough(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

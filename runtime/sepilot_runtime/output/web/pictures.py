@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 
 from sepilot_runtime.base.opencv import cv2
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_runtime.contract.picture import Picture
+from sepilot_runtime.contract.window import window_of
 from sepilot_runtime.drive.actuation import STEERING
+from sepilot_runtime.drive.said import said_of
 from sepilot_runtime.drive.step import Step
 from sepilot_runtime.engine.pilot import Prediction
 from sepilot_runtime.output.web.feed import small_enough
+from sepilot_runtime.source.labels import label_of
 from sepilot_runtime.source.pixel_formats import color_of
 
 __all__ = ["MOST_PER_S", "Shot", "jpeg_of", "put_frame"]
@@ -40,10 +44,14 @@ class Shot:
     jpeg: bytes | None
 
 
-def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[str, Any]:
+def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8], picture: Picture) -> dict[str, Any]:
     """Copy the newest frame into the shared memory, and give what belongs to it; {} before the first.
 
-    The copy is made without Python's lock: it costs the loop nothing but memory bandwidth.
+    The copy is made without Python's lock: it costs the loop nothing but memory bandwidth. Boxes and points are drawn
+    into it.
+
+    Args:
+        picture: of the model.
     """
     if seen is None:
         return {}
@@ -51,7 +59,9 @@ def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[
     assert step.frame is not None
     image = small_enough(step.frame.image)
     if image is not None:
-        np.copyto(memory[: image.size].reshape(image.shape), image)
+        shown = memory[: image.size].reshape(image.shape)
+        np.copyto(shown, image)
+        _draw_places(shown, step, picture)
     return {
         "number": number,
         "arrived_ns": step.frame.arrived_ns,
@@ -60,12 +70,40 @@ def put_frame(seen: tuple[int, Step] | None, memory: NDArray[np.uint8]) -> dict[
             "number": number,
             "id": step.frame.id,
             "time_s": round(step.frame.time_s, 2),
-            "deg": round(step.prediction.in_unit(STEERING), 2) if step.prediction else None,
-            "recorded": step.frame.labels.get(STEERING),
-            "steers": step.state.steers,
-            "further": _further(step.prediction) if step.prediction else "",
+            "steers": step.state.answers,
+            **(_steered(step) if step.obeyed else _shown(step, picture)),
         },
     }
+
+
+def _steered(step: Step) -> dict[str, Any]:
+    assert step.frame is not None
+    return {
+        "deg": round(step.prediction.in_unit(STEERING), 2) if step.prediction else None,
+        "recorded": step.frame.labels.get(STEERING),
+        "further": _further(step.prediction) if step.prediction else "",
+    }
+
+
+def _shown(step: Step, picture: Picture) -> dict[str, Any]:
+    assert step.frame is not None
+    found = said_of(step.frame, step.prediction, picture) if step.prediction else []
+    said = [[said.task.output.name, said.words, said.recorded, said.wrong] for said in found]
+    return {"deg": None, "recorded": None, "said": said}
+
+
+def _draw_places(shown: NDArray[np.uint8], step: Step, picture: Picture) -> None:
+    """Into a frame of which every second or third pixel may have been taken."""
+    frame, prediction = step.frame, step.prediction
+    if frame is None or prediction is None or shown.ndim != 3:
+        return
+    left, top, width, height = window_of(frame.image.shape[0], frame.image.shape[1], picture)
+    along, down = (shown.shape[1] / frame.image.shape[1]), (shown.shape[0] / frame.image.shape[0])
+    for name, output in prediction.outputs.items():
+        if (task := task_of(output)).has_places:
+            value = task.decode(prediction.said(name)[0])
+            placed = task.in_frame(value, (left * along, top * down, width * along, height * down))
+            task.draw_on(shown, placed, label_of(frame, output))
 
 
 def _further(prediction: Prediction) -> str:

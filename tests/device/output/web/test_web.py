@@ -16,14 +16,19 @@ import cv2
 import numpy as np
 import pytest
 
+from fakes import ConstantEngine
+from model_factory import classes_contract, frames
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import OutputError
+from sepilot_runtime.drive.actuation import Actuation, Actuator
 from sepilot_runtime.drive.state import State
 from sepilot_runtime.drive.step import Step
-from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_runtime.engine.pilot import Pilot, load_pilot
 from sepilot_runtime.output.background import Background
 from sepilot_runtime.output.web import feed
 from sepilot_runtime.output.web.feed import Feed, WebSink
+from sepilot_runtime.output.web.pictures import put_frame
+from sepilot_runtime.source.protocol import Frame
 from web_site import BEARER, IMAGE, TOKEN, Serve, serving_pages, stall, step_of
 
 
@@ -133,6 +138,26 @@ def test_another_model_shows_with_its_card(serve: Serve, files: dict[str, Path])
     assert second == hashlib.sha256(files["float32.tflite"].read_bytes()).hexdigest()
     card = site.get("/about")["model"]
     assert (card["sha256"], card["precision"]) == (second, "float32")
+
+
+def test_a_model_that_does_not_steer_is_shown_in_words(serve: Serve) -> None:
+    """No steering anywhere: the answer, how sure it is, what was recorded, and whether that is something else."""
+    engine = ConstantEngine(classes_contract())
+    engine.answers["class"][:] = (0.0, 3.0)
+    pilot = Pilot(engine)
+    site = serve(pilot=pilot, supervised=False)
+    image = frames(1)[0]
+    frame = Frame(id=0, time_s=0.0, image=image, arrived_ns=0, labels={"class": 0.0}, label_names={"class": ["left"]})
+    step = Actuator(Actuation(), obeyed=False).step(frame, pilot.predict(image), 0, time.monotonic_ns())
+    site.page.sink.write(step)
+    card = site.get("/about")["model"]
+    assert (card["steers"], card["full_scale_deg"]) == (False, None)
+    assert card["reading"] == {"name": "class", "span": [0.0, 1.0]}
+    status = site.get("/live")
+    assert status["state"] == "running" and status["steering"] is None and status["throttle"] is None
+    assert status["samples"][-1][2] == pytest.approx(0.953, abs=1e-3)
+    shot = put_frame(site.page.sink.seen, site.page.sink.frame, pilot.contract.picture)
+    assert shot["about"]["said"] == [["class", "right 95%", "left", True]] and shot["about"]["deg"] is None
 
 
 def test_the_feed_gives_every_step_and_never_a_torn_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,15 @@ from pathlib import Path
 import pytest
 
 from chromium import Chromium, chromium_path
+from fakes import ConstantEngine
+from model_factory import classes_contract
+from sepilot_runtime.drive.actuation import Actuation, Actuator
 from sepilot_runtime.drive.state import State
+from sepilot_runtime.drive.step import Step
+from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.output.web.drive import STOP_REASON
-from web_site import TOKEN, Serve, Site, serving_pages, step_of
+from sepilot_runtime.source.protocol import Frame
+from web_site import IMAGE, TOKEN, Serve, Site, serving_pages, step_of
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ class Feeder:
             stopped = self._site.control.stopped
             state, reason = (State.STOPPED, stopped) if stopped else (self.state, self.reason)
             if not self.silent:
-                steering = 0.36 if state.steers else 0.0
+                steering = 0.36 if state.answers else 0.0
                 self._site.page.sink.write(step_of(number, steering, state=state, reason=reason, throttle=0.25))
 
 
@@ -85,6 +91,34 @@ def test_a_person_sees_and_stops(serve: Serve, browser: Chromium) -> None:
         assert browser.errors == []
     finally:
         feeder.close()
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_steer_shows_words_and_no_wheel(serve: Serve, browser: Chromium) -> None:
+    engine = ConstantEngine(classes_contract())
+    engine.answers["class"][:] = (0.0, 3.0)
+    pilot, actuator = Pilot(engine), Actuator(Actuation(), obeyed=False)
+    site = serve(pilot=pilot, supervised=False, recorder=False)
+    site.page.sink.write(shown_step(pilot, actuator))
+    browser.open(site.page.url)
+    browser.wait(link_is("live"))
+    browser.wait("document.getElementById('angle').textContent == 'right 95%'")
+    assert (browser.text("#state"), browser.text("#servo")) == ("running", "recorded: left")
+    assert browser.evaluate("document.getElementById('servo').classList.contains('wrong')")
+    shown = "getComputedStyle(document.querySelector({!r})).display"
+    for gone in ("#wheel", ".car", "footer"):
+        assert browser.evaluate(shown.format(gone)) == "none", gone
+    assert browser.evaluate("document.getElementById('stop').hidden && document.getElementById('gate').hidden")
+    assert browser.text("#chart-name") == "How sure of class" and "left, right" in browser.text("#card")
+    assert browser.errors == []
+
+
+def shown_step(pilot: Pilot, actuator: Actuator) -> Step:
+    now_ns = time.monotonic_ns()
+    frame = Frame(
+        id=0, time_s=0.0, image=IMAGE, arrived_ns=now_ns, labels={"class": 0.0}, label_names={"class": ["left"]}
+    )
+    return actuator.step(frame, pilot.predict(IMAGE), now_ns, now_ns)
 
 
 def locked(site: Site, browser: Chromium) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_factory import contract_of, frames, write_frames, write_onnx, write_tflite
+from model_factory import contract_of, frames, write_classes, write_frames, write_onnx, write_tflite
 from sepilot_runtime import cli
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.base.latency import Way, interleave
@@ -44,6 +44,17 @@ def test_the_table_fits_a_terminal(files: list[str], capsys: pytest.CaptureFixtu
     assert sum(line.startswith("small.tflite") for line in table) == 4
     assert any("…" in line and "large.tflite" in line for line in table), "both ends of a long name are shown"
     assert "interleaved" in printed and "Python" in printed
+
+
+def test_decoding_has_a_column_where_it_takes_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file of classes, which runs from a cold start as well; a steering file has none."""
+    classes = write_classes(tmp_path / "a-name-that-is-longer-than-its-column.tflite")
+    assert cli.main(["bench", str(classes), "--rounds", "2", "--calls", "5", "--cold-starts", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    head = next(line for line in lines if " prep infer " in line)
+    row = lines[lines.index(head) + 1]
+    assert "  post " in head and len(head) <= 80 and len(row) <= 80
+    assert row[head.index("post") - 1 :].split()[0].replace(".", "").isdecimal()
 
 
 def test_json_holds_every_figure_and_the_conditions(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def evidence(said: list[float], expected: list[float], labels: list[float] | Non
 
 
 def test_every_kind_has_its_task() -> None:
-    assert set(KINDS) == {"scalar", "classes"} and task_of(THROTTLE).output is THROTTLE
+    assert set(KINDS) == {"scalar", "classes", "boxes", "points", "embedding"} and task_of(THROTTLE).output is THROTTLE
 
 
 @given(st.floats(-10, 10, width=32))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fakes import ConstantEngine, ListSink
 from live_script import PERIOD_NS, Event, LiveScript, at_period
-from model_factory import PICTURE, contract_of
+from model_factory import PICTURE, classes_contract, contract_of
 from sepilot_runtime.base.errors import DriveError, ModelFileError, OutputError
 from sepilot_runtime.contract.frame_shape import other_shape
 from sepilot_runtime.drive.actuation import Actuation
@@ -412,3 +412,21 @@ def test_calibration_is_defined_in_time(tmp_path: Path) -> None:
     assert actuator.steer(1.0, 0) == pytest.approx(-0.3)
     assert actuator.steer(-1.0, 1) == pytest.approx(0.6)
     assert actuator.neutral(2) == pytest.approx(0.1), "straight ahead is where the trim says"
+
+
+def test_a_model_that_does_not_steer_is_doubted_frame_by_frame_and_never_neutral() -> None:
+    """The same loop and checks; the first good frame after a bad one is answered to."""
+    script = [good, good, plain(2), good, frozen, frozen, frozen, good, *[none] * 4, old, fresh]
+    steps, summary, _ = drive(
+        script, pilot=Pilot(ConstantEngine(classes_contract(), 0.5)), limits=Limits(max_brightness_step=255),
+        actuation=Actuation(trim=0.2, throttle=0.5),
+    )  # fmt: skip
+    states = [(step.state.value, step.reason) for step in steps]
+    well = [state == "running" for state, _ in states[:8]]
+    assert well == [True, True, False, True, True, False, False, True]
+    assert states[2] == ("doubtful", "the picture is black") and states[6] == ("doubtful", "the picture is frozen")
+    assert ("waiting", "no frame") in states and ("waiting", "the frame is too old") in states
+    assert states[-2:] == [("running", ""), ("stopped", "end of script")]
+    assert not any(step.steering or step.throttle or step.obeyed for step in steps)
+    assert all(step.prediction for step in steps if step.state.answers)
+    assert summary.doubtful["the picture is frozen"] == 1 and summary.neutral == {}

@@ -129,8 +129,8 @@ def test_lateness_counts_within_its_window() -> None:
 
 
 def test_states_that_steer() -> None:
-    assert [state.steers for state in State] == [False, True, True, False, False]
-    assert [state.value for state in State] == ["waiting", "driving", "degraded", "neutral", "stopped"]
+    assert [state.answers for state in State] == [False, True, True, False, False, True, True]
+    assert [state.value for state in State][:5] == ["waiting", "driving", "degraded", "neutral", "stopped"]
     assert Level.GOOD < Level.ODD < Level.TROUBLE and GOOD.level is Level.GOOD
 
 

@@ -7,7 +7,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from fakes import ConstantEngine
 from model_factory import PICTURE, contract_of, frames, steering_of, steering_output, write_onnx, write_tflite
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
 from sepilot_runtime.contract.contract import Contract, Golden, Picture, golden_from
+from sepilot_runtime.contract.outputs.points.output import Points
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.pilot import Pilot, load_pilot
@@ -217,3 +218,17 @@ def test_no_array_is_made_per_frame(write: Writer, name: str, tmp_path: Path) ->
     finally:
         tracemalloc.stop()
     assert peak < 0.75 * picture.height * picture.width and now < 20_000
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_places_are_in_pixels_of_the_frame(fit: Literal["stretch", "letterbox"]) -> None:
+    """The middle of the picture is the middle of what the model sees of the frame, wherever its crop lies."""
+    picture = Picture(height=12, width=20, crop_top=0.25, fit=fit)
+    points = Points(name="points", names=("middle", "corner"))
+    contract = dataclasses.replace(contract_of(picture, golden=0), outputs=(points,), tolerance={"points": 1e-3})
+    engine = ConstantEngine(contract)
+    engine.answers["points"][:] = (0.5, 0.5, 0.0, 0.0)
+    prediction = Pilot(engine).predict(np.zeros((80, 100, 3), np.uint8))
+    # Of 80 rows the lower 60 are seen; they and the 100 columns have the picture's own proportions.
+    assert prediction.values["points"]["points"] == {"middle": [50.0, 50.0], "corner": [0.0, 20.0]}
+    assert prediction.post_us > 0 and prediction.total_us >= prediction.infer_us + prediction.post_us

@@ -20,8 +20,9 @@ from sepilot_runtime.engine.pilot import Pilot
 from sepilot_runtime.source.protocol import Frame
 from sepilot_runtime.view import drawing
 from sepilot_runtime.view.drawing import MODEL_COLOR
-from sepilot_runtime.view.overlay import CANVAS_HEIGHT, Overlay
+from sepilot_runtime.view.overlay import Overlay
 from sepilot_runtime.view.road_path import RoadView, ribbon
+from sepilot_runtime.view.stage import CANVAS_HEIGHT
 from sepilot_runtime.view.video import VideoWriter, overlay_video
 
 VIEW = RoadView(width=960, height=720, horizon=0.45)

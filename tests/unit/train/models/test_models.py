@@ -46,6 +46,7 @@ def test_published_parameter_counts(builder: str, parameters: int) -> None:
         ("cifar-under-100k", 94_911, 12.4, [3, 5, 6, 10, 14, 16, 24, 28, 28, 52]),
         ("cifar-sep", 95_514, 20.2, None),
         ("wide", 148_541, 96.0, None),
+        ("landmarks", 229_608, 5.0, None),
     ],
 )
 def test_classifiers_have_the_size_that_they_are_described_with(

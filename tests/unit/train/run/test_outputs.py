@@ -142,7 +142,10 @@ def test_an_output_may_learn_a_column_of_another_name(tmp_path: Path) -> None:
     ("override", "says"),
     [
         ("outputs.brake=1", "outputs.brake: a table expected, found 1"),
-        ("outputs.brake={kind='boxes'}", "outputs.brake.kind: one of scalar, classes expected, found 'boxes'"),
+        (
+            "outputs.brake={kind='sound'}",
+            "outputs.brake.kind: one of scalar, classes, boxes, points, embedding expected, found 'sound'",
+        ),
         ("outputs.brake={weigth=1}", "outputs.brake.weigth: unknown key; known: kind, label, "),
         ("outputs.brake={low=1.0}", "outputs.brake: low must lie below high, found 1.0 and 1.0"),
         ("outputs.brake={weight=-1}", "outputs.brake: weight: expected a value from 0"),

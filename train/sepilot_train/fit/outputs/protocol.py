@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.outputs.protocol import Array, Output
+from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
+from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["Labels", "Metrics", "Motion", "Target", "Told", "losses_of", "parted"]
+__all__ = ["COLLAPSED", "Comparing", "Labels", "Metrics", "Motion", "Target", "Told", "losses_of", "parted"]
+
+COLLAPSED = 0.1
+"""`Comparing.spread` below which answers say nothing any more: all lie within 6 degrees."""
 
 Labels = NDArray[np.float32]
 
@@ -40,11 +45,12 @@ class Motion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A figure for people."""
+    """A figure for people; `plain`: the mean error, or the constant's, which may be told with an interval instead."""
 
     name: str
     value: str
     remark: str
+    plain: bool = False
 
 
 class Metrics(Protocol):
@@ -100,11 +106,18 @@ class Target(Protocol):
         """A mirrored picture asks for the opposite; straight ahead is 0."""
 
     @property
+    def mirrors(self) -> bool:
+        """Does it know what is asked of a mirrored picture?"""
+
+    @property
     def mixes(self) -> bool:
         """Half of what is asked of one picture and half of another's is asked of a picture that is half of each."""
 
-    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
-        """With what only the recordings know, such as the names of classes.
+    def fitted(self, picture: Picture) -> Self:
+        """With what follows from the picture that the net takes, such as a number of cells."""
+
+    def settled(self, name: str, drives: Sequence[Drive], picture: Picture) -> Self:
+        """With what only the recordings know, such as the names of classes; `picture` is what the net takes.
 
         Raises:
             DriveError: they contradict each other, or the recipe.
@@ -139,6 +152,27 @@ class Target(Protocol):
 
     def plots(self, labels: Array, answers: Array, metrics: Any, output: Any) -> Sequence[Plot]:
         """The figures of held-out frames; `metrics` and `output` are this target's own."""
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """What a target has besides, whose answers are compared with each other, where a label says what belongs together.
+
+    It is judged by labels that it was not trained on: whole classes are held out, and what they tell of the answers,
+    such as a threshold, goes into the contract.
+    """
+
+    def arranged(self, labels: Labels, random: np.random.Generator) -> NDArray[np.int64]:
+        """The order (n,) of an epoch's pictures (n,) in which every batch has what is to be compared."""
+
+    def spread(self, answers: Labels) -> float:
+        """How different answers (n, *shape) are, 0 to 1: below `COLLAPSED`, all the same."""
+
+    def beside_pixels(self, metrics: Any, labels: Labels, pictures: Pictures) -> Metrics:
+        """The metrics with what comparing the pictures alone would give."""
+
+    def judged(self, output: Any, metrics: Any) -> Output:
+        """What the contract says of it once it is known how good it is."""
 
 
 def losses_of(targets: Mapping[str, Target], settings: TrainingSettings) -> tuple[dict[str, Any], dict[str, float]]:

@@ -46,9 +46,12 @@ class ClassesTask:
 
     def decode(self, raw: NDArray[np.float32]) -> dict[str, Any]:
         """{"class": its name, None where it is below `reject_below`; "probability": of the most probable one}."""
-        said = self._of(raw.reshape(1, -1))[0]
-        best = int(said.argmax())
-        sure = float(said[best])
+        numbers = raw.reshape(-1).astype(np.float64)
+        best = int(numbers.argmax())
+        sure = float(numbers[best])
+        if self.output.gives == "logits":
+            # The best one's share of the softmax alone, as this runs for every frame.
+            sure = 1.0 / float(np.exp(numbers - sure).sum())
         return {"class": self.output.names[best] if sure >= self.output.reject_below else None, "probability": sure}
 
     def in_frame(self, value: Any, window: Window) -> Any:
@@ -118,6 +121,10 @@ class ClassesTask:
             Tail(reason="least sure", share=0.16, order=np.argsort(sure, kind="stable")),
         ]
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        mine = self._of(said)[0]
+        return [(self.output.names[place], float(mine[place])) for place in np.argsort(-mine, kind="stable").tolist()]
+
     def words(self, value: Any) -> str:
         """Of an answer "stop 97 %", of a label "stop"."""
         if not isinstance(value, Mapping):
@@ -129,6 +136,9 @@ class ClassesTask:
 
         wrong = recorded is not None and np.isfinite(recorded) and self.words(recorded) != value["class"]
         draw_probability(canvas, value["probability"], box, color, wrong=bool(wrong))
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        """The whole picture is of a class."""
 
     def gates(self) -> tuple[GateRule, ...]:
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,9 @@ class ScalarTask:
             keys.append(("largest label", 0.06, -np.abs(np.nan_to_num(_column(label)))))
         return [Tail(reason=why, share=share, order=np.argsort(key, kind="stable")) for why, share, key in keys]
 
+    def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
+        return ()
+
     def words(self, value: float) -> str:
         from sepilot_runtime.contract.outputs.scalar.drawing import words
 
@@ -114,6 +118,9 @@ class ScalarTask:
         from sepilot_runtime.contract.outputs.scalar.drawing import draw_gauge
 
         draw_gauge(canvas, value, self.output, box, color, recorded)
+
+    def draw_on(self, frame: NDArray[np.uint8], value: Any, recorded: Any = None) -> None:
+        """A number is in no place."""
 
     def gates(self) -> tuple[GateRule, ...]:
         sides = (GateRule(name="sign_flips", figure=self._sign_flips, fault=self._flip_fault),)

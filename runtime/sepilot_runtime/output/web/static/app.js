@@ -11,7 +11,7 @@ const LOST_MS = 1400, SILENT_MS = 1200, OLD_PICTURE_MS = 800, LINK_WORDS = {
   none: "connecting", locked: "locked", live: "live", silent: "drive silent", lost: "no connection", ended: "ended",
 };
 
-let about = null, now = null, madeAt = 0, state = "none", shotAt = -Infinity, shotSeen = false;
+let said = [], about = null, now = null, madeAt = 0, state = "none", shotAt = -Infinity, shotSeen = false;
 const samples = new Samples(), changeTimes = new Map();
 
 function text(id, value) { if ($(id).textContent !== value) $(id).textContent = value; }
@@ -56,9 +56,9 @@ function show() {
   } else if (found === "silent") {
     say("Drive silent", `no step for ${words.ago(now.silent_ms + old)}; last: ${now.state}`, "Its outputs go neutral by their own time-outs");
   } else if (found === "ended") {
-    say(now.state === "stopped" ? "Stopped" : "Ended", `the drive is over: ${now.ended}`, about.supervised ? words.GETS.stopped : words.UNSUPERVISED);
+    say(now.state === "stopped" ? "Stopped" : "Ended", `the drive is over: ${now.ended}`, gets("stopped"));
   } else if (found === "live") {
-    say(now.state, now.reason || words.REASONS[now.state] || "", about.supervised ? words.GETS[now.state] : words.UNSUPERVISED);
+    say(now.state, now.reason || words.REASONS[now.state] || "", gets(now.state));
   } else {
     say(found === "locked" ? "Locked" : "…", found === "locked" ? "enter the token of this drive" : "connecting to the car", "");
   }
@@ -67,6 +67,11 @@ function show() {
   showFigures(found === "live");
   if (now) { showOutputs(); showChanges(); }
   controls.render(found);
+}
+
+function gets(name) {
+  if (!about.model.steers) return words.SHOWN;
+  return about.supervised ? words.GETS[name] : words.UNSUPERVISED;
 }
 
 function say(name, reason, gets) {
@@ -84,10 +89,8 @@ function showPicture(found) {
 
 function showFigures(live) {
   const value = (id, known, make) => text(id, live && known !== null && known !== undefined ? make(known) : "–");
-  value("angle", now?.model_deg, words.angle);
-  const servo = live && now.steering !== null ? `to the car ${words.signed(now.steering)}, throttle ${now.throttle.toFixed(2)}` : "–";
-  text("servo", servo);
-  $("wheel").style.transform = live && now.model_deg !== null ? `rotate(${110 * Math.max(-1, Math.min(1, now.model_deg / about.model.full_scale_deg))}deg)` : "";
+  if (about && !about.model.steers) showSaid(live);
+  else showSteering(live, value);
   value("age", now?.age_ms, words.ms);
   value("age-p", now?.ages_ms, (p) => `p50 ${words.ms(p.p50)}, p99 ${words.ms(p.p99)}`);
   value("total", now?.total_us, (p) => words.ms(p.p50 / 1000));
@@ -97,11 +100,27 @@ function showFigures(live) {
   value("late", now?.late, words.count);
   text("late-ago", live ? (now.late ? `last ${words.ago(now.late_ago_ms)} ago` : `over ${words.ms(about.deadline_ms)}`) : "–");
   value("dropped", now?.lost, (counts) => words.count(counts.dropped || 0));
-  text("lost", live ? words.lost(now.lost) || "never steered by" : "–");
+  text("lost", live ? words.lost(now.lost) || about.model.steers ? "never steered by" : "never answered to" : "–");
   const machine = now?.machine;
   text("temperature", !live ? "–" : machine.temperature_c !== null ? `${Math.round(machine.temperature_c)} °C` : machine.load !== null ? `load ${machine.load.toFixed(1)}` : "–");
   text("load", live && machine.load !== null ? (machine.temperature_c !== null ? `load ${machine.load.toFixed(1)}, ` : "") + `${machine.cores} cores` : "–");
   $("late").classList.toggle("alarm", live && now.late > 0 && now.late_ago_ms < 5000);
+}
+
+function showSteering(live, value) {
+  value("angle", now?.model_deg, words.angle);
+  const servo = live && now.steering !== null ? `to the car ${words.signed(now.steering)}, throttle ${now.throttle.toFixed(2)}` : "–";
+  text("servo", servo);
+  $("wheel").style.transform = live && now.model_deg !== null ? `rotate(${110 * Math.max(-1, Math.min(1, now.model_deg / about.model.full_scale_deg))}deg)` : "";
+}
+
+/** What a model says that does not steer: of its first output large, with what was recorded; then of the others. */
+function showSaid(live) {
+  const [first, ...others] = live ? said : [];
+  text("angle", first ? first[1] : "–");
+  text("servo", first && first[2] !== null ? `recorded: ${first[2]}` : "");
+  $("servo").classList.toggle("wrong", Boolean(first && first[3]));
+  text("further", others.map(([name, says]) => `${name}: ${says}`).join(", "));
 }
 
 function replace(list, items) {
@@ -139,6 +158,11 @@ function showChanges() {
 }
 
 function showModel() {
+  const { steers, reading } = about.model;
+  document.body.classList.toggle("shows", !steers);
+  text("total-name", steers ? "Frame to angle" : "Frame to answer");
+  text("key-total", steers ? "frame to angle" : "frame to answer");
+  text("chart-name", steers ? "Steering" : `How sure of ${reading.name}`);
   text("title", `${about.model.recipe} ${about.model.precision}, ${about.model.engine}`);
   replace($("card"), words.card(about.model).map(([name, value]) => [`${name} ${value}`, () => {
     const pair = document.createDocumentFragment();
@@ -156,7 +180,8 @@ function showShot(shot, sent) {
   shotAt = sent - shot.age_ms;
   drawPicture($("picture"), shot.bitmap, shot, about);
   text("picture-number", `frame ${shot.id}, ${shot.time_s.toFixed(1)} s`);
-  text("further", shot.further ? `model: ${shot.further}` : "");
+  if (shot.said) said = shot.said;
+  else text("further", shot.further ? `model: ${shot.further}` : "");
 }
 
 function draw() {

@@ -86,7 +86,7 @@ function shade({ context, height }, rows, xAt, step) {
     const begin = rows[i], state = begin[STATE];
     let end = begin;
     while (++i < rows.length && rows[i][STATE] === state && rows[i][BUCKET] - end[BUCKET] <= TOGETHER) end = rows[i];
-    if (state === "driving") continue;
+    if (state === "driving" || state === "running") continue;
     // A state holds until the next row says otherwise.
     const until = i < rows.length && rows[i][BUCKET] - end[BUCKET] <= TOGETHER ? xAt(rows[i]) : xAt(end) + step;
     context.fillStyle = color(state);
@@ -104,7 +104,8 @@ export function drawCharts(steering, time, samples, about, now) {
     const xAt = (row) => xOf(area.width, Math.max(0, now - row[BUCKET]) / perSecond, seconds);
     const inner = area.height - TOP - BOTTOM;
     shade(area, rows, xAt, (area.width - LEFT - RIGHT) / seconds / perSecond);
-    if (kind === "steering") drawSteering(area, rows, xAt, inner, seconds);
+    if (kind === "steering" && !about.model.steers) drawReading(area, rows, xAt, inner, seconds, about.model.reading);
+    else if (kind === "steering") drawSteering(area, rows, xAt, inner, seconds);
     else drawTimes(area, rows, xAt, inner, seconds, about.deadline_ms);
   }
 }
@@ -116,6 +117,13 @@ function drawSteering(area, rows, xAt, inner, seconds) {
   line(area, rows, RECORDED, place, { color: color("faint"), width: 1.2, dash: [3, 3] });
   line(area, rows, MODEL, place, { color: color("second"), width: 1.2 });
   line(area, rows, STEERING, place, { color: color("accent"), width: 2 });
+}
+
+/** How much a model that does not steer says of what it says, such as the probability of the class. */
+function drawReading(area, rows, xAt, inner, seconds, { span: [low, high] }) {
+  const yOf = (value) => TOP + inner * (1 - (value - low) / (high - low));
+  frame(area, seconds, [high, (low + high) / 2, low].map((value) => [value, `${value}`]), yOf);
+  line(area, rows, MODEL, (row, value) => [xAt(row), yOf(value)], { color: color("second"), width: 2 });
 }
 
 function drawTimes(area, rows, xAt, inner, seconds, deadlineMs) {

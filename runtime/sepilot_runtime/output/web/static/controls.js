@@ -117,7 +117,9 @@ export function render(link = last) {
   if (about === null || waiting) return;
   if (about.control && !unlocked && $("gate").hidden && (supervised || about.recorder)) showGate("To stop, start or record, enter the token of this drive:");
   $("read-only").hidden = about.control && supervised;
-  $("read-only").textContent = about.control
+  $("read-only").textContent = about.model && !about.model.steers
+    ? "Nothing drives here: there is nothing to stop."
+    : about.control
     ? "This recording is gone through frame by frame: there is nothing to stop."
     : "Only to look at: the drive was started without a token, so this page cannot stop it.";
 }

@@ -8,9 +8,11 @@ export const GETS = {
   stopped: "The car gets: straight ahead, throttle 0",
 };
 
+export const SHOWN = "What the model says is shown; nothing drives by it";
+
 export const UNSUPERVISED = "The frames of a recording, one by one";
 
-export const REASONS = { driving: "all is well" };
+export const REASONS = { driving: "all is well", running: "all is well" };
 
 export function ms(value) {
   if (value < 1) return `${Math.round(value * 1000)} µs`;
@@ -40,24 +42,27 @@ export function lost(counts) {
   return Object.entries(counts).filter(([why]) => why !== "dropped").map(([why, n]) => `${count(n)} ${why}`).join(", ");
 }
 
+/** An output of a model that does not steer. */
+const answer = (output) => [output.name, (output.names || []).slice(0, 12).join(", ")].filter(Boolean).join(": ");
+
 /** The model card: [[name, value], …]. */
 export function card(model) {
   const { picture, validation: v } = model;
   const cut = picture.crop.map((part, i) => part && `${Math.round(part * 100)} % cut off the ${["top", "bottom", "left", "right"][i]}`);
-  const deg = (value) => `${(value * model.full_scale_deg).toFixed(1)}°`;
+  const deg = (value) => model.steers ? ` (${(value * model.full_scale_deg).toFixed(1)}°)` : "";
   const rows = [
     ["Recipe", `${model.recipe}, ${model.precision}${model.sparsity ? `, ${Math.round(model.sparsity * 100)} % sparse` : ""}`],
     ["Runs on", `${model.engine}, ${model.threads} thread${model.threads > 1 ? "s" : ""}`],
     ["File", `${model.file}${model.bytes ? `, ${count(Math.round(model.bytes / 1000))} kB` : ""}`],
     ["SHA-256", model.sha256 || "the file cannot be read any more"],
     ["Picture", [`${picture.width}×${picture.height} ${picture.color}`, ...cut.filter(Boolean)].join(", ")],
-    ["Full scale", `±${model.full_scale_deg}°`],
+    ...(model.steers ? [["Full scale", `±${model.full_scale_deg}°`]] : model.outputs.map((o) => ["Says", answer(o)])),
     ["Trained on", model.drives.join(", ") || "not said"],
     ["Judged on", model.validation_drives.join(", ") || "parts of the same drives"],
   ];
   if (v.mae !== undefined) {
-    const constant = v.constant_mae === undefined ? "" : `; a constant: ${v.constant_mae.toFixed(3)} (${deg(v.constant_mae)})`;
-    rows.push(["Mean error", `${v.mae.toFixed(3)} (${deg(v.mae)})${constant}`]);
+    const constant = v.constant_mae === undefined ? "" : `; a constant: ${v.constant_mae.toFixed(3)}${deg(v.constant_mae)}`;
+    rows.push(["Mean error", `${v.mae.toFixed(3)}${deg(v.mae)}${constant}`]);
   }
   if (v.r2 !== undefined) rows.push(["R²", `${v.r2.toFixed(3)}; a constant: 0${v.frames ? `, over ${count(v.frames)} frames` : ""}`]);
   rows.push(["Proof at load", `${model.golden} golden frames within ${model.tolerance}`]);

@@ -61,8 +61,18 @@ class ClassesMetrics:
         found = [(recall, name) for recall, name in zip(self.recall, names, strict=False) if recall is not None]
         worst = min(found, default=None)
         return (
-            Told(name="Accuracy", value=f"{1 - self.mae:.1%}", remark=f"of {self.count:,} pictures"),
-            Told(name="Most frequent class", value=f"{1 - self.constant_mae:.1%}", remark="said to every picture"),
+            Told(name="Accuracy", value=f"{1 - self.mae:.1%}", remark=f"of {self.count:,} pictures", plain=True),
+            Told(
+                name="Most frequent class",
+                value=f"{1 - self.constant_mae:.1%}",
+                remark="said to every picture",
+                plain=True,
+            ),
+            *(
+                [Told(name="Top 5", value=f"{self.top5:.1%}", remark="among the five surest")]
+                if self.top5 is not None
+                else ()
+            ),
             *([Told(name="Weakest class", value=f"{worst[0]:.1%}", remark=f"found of {worst[1]}")] if worst else ()),
             Told(name="Macro F1", value=f"{self.macro_f1:.3f}", remark="every class counts the same"),
             Told(name="Calibration error", value=f"{self.calibration_error:.1%}", remark="of the probabilities"),

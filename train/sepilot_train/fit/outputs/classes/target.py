@@ -15,6 +15,7 @@ from sepilot_runtime.base.images import natural_key
 from sepilot_runtime.contract.outputs.classes.output import Classes
 from sepilot_runtime.contract.outputs.classes.task import ClassesTask, probabilities
 from sepilot_runtime.contract.outputs.protocol import Array
+from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
 from sepilot_train.base.ranges import require_in
@@ -45,6 +46,7 @@ class ClassesTarget:
 
     kind: ClassVar[Literal["classes"]] = "classes"
     sideways: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
     label: str = "class"
@@ -63,7 +65,10 @@ class ClassesTarget:
         if self.names and (strange := set(paired) - set(self.names)):
             raise RecipeError(f"mirror_pairs: classes among {', '.join(self.names)} expected, found {min(strange)}")
 
-    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
+    def fitted(self, picture: Picture) -> Self:
+        return self
+
+    def settled(self, name: str, drives: Sequence[Drive], picture: Picture) -> Self:
         found = {n for drive in drives for n in drive.label_names.get(self.label, ())}
         if not found:
             return self  # Who opens them says that they have no such label.

@@ -75,9 +75,11 @@ class ScalarMetrics:
         sides = self.bins[0].low < 0
         return (
             Told(name="R²", value=r2, remark="1 is perfect, 0 knows nothing"),
-            Told(name="Mean error", value=size(self.mae), remark=f"{self.mae:.4f} of full scale"),
+            Told(name="Mean error", value=size(self.mae), remark=f"{self.mae:.4f} of full scale", plain=True),
             Told(name="Mean error, label ≠ 0", value=size(self.mae_nonzero), remark="where the driver did something"),
-            Told(name="Constant answer", value=size(self.constant_mae), remark="mean of the training labels"),
+            Told(
+                name="Constant answer", value=size(self.constant_mae), remark="mean of the training labels", plain=True
+            ),
             *([Told(name="Wrong side", value=f"{self.sign_errors:.1%}", remark="of turning frames")] if sides else ()),
         )
 

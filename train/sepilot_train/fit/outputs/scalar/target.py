@@ -11,6 +11,7 @@ import numpy as np
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.contract.outputs.protocol import Array
 from sepilot_runtime.contract.outputs.scalar.output import Scalar
+from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
 from sepilot_train.base.ranges import require_in
@@ -39,6 +40,7 @@ class ScalarTarget:
     """
 
     kind: ClassVar[Literal["scalar"]] = "scalar"
+    mirrors: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
     label: str = ""
@@ -68,7 +70,10 @@ class ScalarTarget:
         scale = self.scale if self.scale is not None else full_scale_deg if self.unit == "deg" else 1.0
         return Scalar(name=name, unit=self.unit, scale=scale, low=self.low, high=self.high, positive=self.positive)
 
-    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
+    def fitted(self, picture: Picture) -> Self:
+        return self
+
+    def settled(self, name: str, drives: Sequence[Drive], picture: Picture) -> Self:
         return self
 
     def remarks(self, train: Labels, validation: Labels) -> Sequence[str]:

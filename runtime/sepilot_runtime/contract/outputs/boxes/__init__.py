@@ -1,0 +1,1 @@
+"""What things a picture shows, and where."""

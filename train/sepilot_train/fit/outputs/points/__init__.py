@@ -1,0 +1,1 @@
+"""Named points of one thing, and whether it is there."""
