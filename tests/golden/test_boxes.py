@@ -15,6 +15,8 @@ from sepilot_runtime.recording.opening import open_apart
 from sepilot_runtime.recording.options import ReaderOptions
 from set_factory import NAMES, scenes, write_voc
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "picture.height=48", "picture.width=64", "training.epochs=10", "training.ema=0", "training.learning_rate=0.01",
     "training.min_epoch_frames=256", "outputs.boxes.anchor_count=2", "outputs.boxes.strides=[8,16]",
@@ -59,3 +61,11 @@ def test_every_file_finds_the_same_boxes(made: Path) -> None:
         assert isinstance(json.dumps(said[name]), str), "JSON can hold it"
     assert [thing["class"] for thing in said["float32"]] == [thing["class"] for thing in said["int8"]]
     assert window == (0, 0, 64, 48)
+
+
+def test_a_line_says_boxes_and_not_thousands_of_numbers(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    words = ["--source", str(made / "set"), "--max-frames", "3"]
+    assert sepilot(["run", str(made / "files" / "spot-float32.tflite"), *words]) == 0
+    lines = [json.loads(line)["outputs"]["boxes"] for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 3 and all(line.keys() == {"value", "recorded"} for line in lines)

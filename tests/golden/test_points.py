@@ -67,7 +67,7 @@ def test_a_run_learns_points_and_says_what_it_learned(run: Path) -> None:
     assert isinstance(output, Points) and output.names == ("corner", "other", "middle") and output.presence
     figures = json.loads((run / "validation.json").read_text())["metrics"]
     assert figures["mae"] < 0.5 * figures["constant_mae"] and figures["presence_accuracy"] > 0.9
-    assert {path.stem for path in (run / "figures").glob("*.png")} >= {"errors", "points", "examples", "training"}
+    assert {path.stem for path in (run / "figures").glob("*.png")} >= {"errors", "points", "examples", "pictures"}
 
 
 def test_files_pass_their_own_gates_and_answer_by_name(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

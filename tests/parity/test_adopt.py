@@ -177,10 +177,16 @@ def test_other_drives_are_checked_with_what_stands_beside_their_pictures(
     # What the net says beside the label is the speed's part: another speed would be another error.
     expected = float(np.abs(speed[:100] / 9).mean())
     assert row["outputs"]["steering"]["task_mae"] == pytest.approx(expected, rel=0.1)
+    file = str(next((tmp_path / "out").glob("*.onnx")))
+    assert run_verb(lambda: check.main([file, "--data", str(tmp_path / "other"), "--json"])) == 0
+    (scored,) = json.loads(capsys.readouterr().out)["engines"].values()
+    assert scored["steering"]["error"]["mean"] == pytest.approx(expected, rel=0.1)
     for name, known in (("some", 90), ("none", 0)):
-        assert run_verb(lambda: check.main([*argv, str(write(name, 100, known))])) == 2  # noqa: B023
-        (line,) = capsys.readouterr().err.splitlines()
-        assert f"{tmp_path / name}: " in line and "speed" in line, line
+        other = str(write(name, 100, known))
+        for words in ([*argv, other], [file, "--data", other]):
+            assert run_verb(lambda: check.main(words)) == 2  # noqa: B023
+            (line,) = capsys.readouterr().err.splitlines()
+            assert f"{tmp_path / name}: " in line and "speed" in line, line
 
 
 def test_a_keras_net_gets_the_formats_of_an_export(

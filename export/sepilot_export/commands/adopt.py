@@ -32,6 +32,8 @@ EPILOG = """examples:
   sepilot adopt mobilenet.tflite --contract mine.toml --drives tubs/sunday --out adopted
   sepilot adopt pilot.onnx --set picture.color=rgb --set picture.range=0..1 --set outputs.steering.unit=deg \\
       --set outputs.steering.scale=25 --set outputs.steering.positive=right --drives tubs --out adopted
+  sepilot adopt resnet.tflite --set picture.color=rgb --set picture.range=0..255 --set outputs.class.kind=classes \\
+      --drives signs/test --out adopted
   sepilot adopt any.keras --show                   what the file says itself
 
 mine.toml says what the file does not:
@@ -44,12 +46,17 @@ mine.toml says what the file does not:
   unit = "deg"
   scale = 25.0               # degrees at 1.0
   positive = "right"         # or left
+  [outputs.class]            # of a classifier: the whole tensor
+  kind = "classes"
+  names = ["cat", "dog"]     # in the file's order; without them, the folders of the pictures in natural order
+  gives = "probabilities"    # or logits; without it, the answers tell
   [vectors.speed]            # where it takes numbers beside the picture
   tensor = "speed_in"
   columns = ["speed"]
 
 A Keras net is held against Keras, any other file against another interpreter than the one that will run it, picture by
-picture. Where the recordings have labels, these are asked whether colours, range, crop, sign and unit are as stated.
+picture. Where the recordings have labels, these are asked whether colours, range, crop, sign, unit and the order of
+class names are as stated.
 They tell a missing crop, or one that is off by a tenth of the frame, not one of 0.3 for 0.25, and no `resize`.
 A Keras net gets the formats of `sepilot export`, int8 calibrated on every other frame of the drives.
 Keras 3 reads the .h5 files of Keras 2 as well.
@@ -171,10 +178,13 @@ def _stated(request: AdoptRequest) -> StatedContract:
 
 def _with_columns(reader: ReaderOptions, stated: StatedContract) -> ReaderOptions:
     """The options, with the columns of outputs and vectors among those to read."""
+    from sepilot_runtime.recording.opening import SET_LABELS
+
     columns = [column for vector in stated.vectors.values() for column in vector.columns]
     further = dict.fromkeys([*reader.labels, *stated.outputs, *columns])
-    labels = tuple(n for n in further if n not in ("steering", "throttle"))
-    return dataclasses.replace(reader, labels=labels)
+    labels = tuple(n for n in further if n not in ("steering", "throttle", *SET_LABELS - {*reader.labels}))
+    # A classifier is adopted with plain pictures as well, as what steers is.
+    return dataclasses.replace(reader, labels=labels).wishing(SET_LABELS & further.keys())
 
 
 def _require_full_scale(drives: Sequence[Drive], stated: StatedContract) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sepilot_runtime.base.errors import UsageError
+from sepilot_runtime.contract.outputs.units import amount
 from sepilot_runtime.recording.options import ReaderOptions
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def check_data(
     """Score `file`, print it, and draw what its kind is drawn as.
 
     Raises:
-        DriveError, UsageError: the data cannot be taken; see `open_data`.
+        DriveError, UsageError, RunError: the data cannot be taken; see `open_data`.
         ModelFileError, ContractError: the file cannot be opened, or answers with what is no number.
     """
     from sepilot_export.verify.scoring import open_data, score
@@ -95,21 +96,22 @@ def _print(file: Path, data: DataSet, found: Mapping[str, Sequence[OutputScore]]
 
 
 def _rows(score: OutputScore) -> list[tuple[str, str, str]]:
-    """The error as people tell it, with its interval, a constant's beside it, then what its kind tells further."""
+    """Name, figure, remark: the error as people tell it, its interval, a constant's, then what its kind tells."""
     figures = score.metrics.figures if score.metrics else {}
-    error, constant = score.error, score.constant_error
-    alone = score.groups == len(score.labels)
-    drawn = "by picture" if alone else f"by {score.groups:,} groups"
+    error, constant, output = score.error, score.constant_error, score.output
     if "accuracy" in figures:  # The error is 0 or 1.
-        interval = f"95 % within {1 - error.high:.1%} to {1 - error.low:.1%} ({drawn})"
-        rows = [("Accuracy", f"{1 - error.mean:.2%}", f"of {len(score.labels):,}; {interval}")]
-        rows.append(("Constant", f"{1 - constant:.2%}", "the most frequent class of these labels, said to all"))
+        mean, low, high, still = (f"{1 - value:.2%}" for value in (error.mean, error.high, error.low, constant))
+        names = "Accuracy", "the most frequent class of these labels"
     else:
-        size = [f"{value * score.output.scale:.4g}" for value in (error.mean, error.low, error.high, constant)]
-        unit = f" {score.output.unit}" if score.output.unit else ""
-        interval = f"95 % within {size[1]} to {size[2]}{unit} ({drawn})"
-        rows = [("Mean error", f"{size[0]}{unit}", f"of {len(score.labels):,}; {interval}")]
-        rows.append(("Constant", f"{size[3]}{unit}", "the best one answer to all of these labels"))
+        found = (error.mean, error.low, error.high, constant)
+        mean, low, high, still = (amount(value * output.scale, output, 3) for value in found)
+        names = "Mean error", "the best one answer to these labels"
+    drawn = "pictures" if score.groups == len(score.labels) else "groups of pictures"
+    rows = [
+        (names[0], mean, f"of {len(score.labels):,} pictures"),
+        ("95 % within", f"{low} to {high}", f"by {score.groups:,} {drawn}"),
+        ("Constant", still, names[1]),
+    ]
     further = score.metrics.told(score.output) if score.metrics else ()
     return [*rows, *((told.name, told.value, told.remark) for told in further if not told.plain)]
 
@@ -120,5 +122,5 @@ def _draw(scores: Sequence[OutputScore], png: Path) -> None:
 
     plots = [plot for score in scores for plot in plots_of(score)]
     if not plots:
-        raise UsageError("--png: a file with classes expected, whose confusion matrix is drawn")
+        raise UsageError("--png: an output that is no number expected, found nothing to draw")
     save_plot(plots[0], png)

@@ -92,13 +92,16 @@ def adopt(
     against = _held_against_labels(foreign, stated, plan, frames, expected)
     if against and not accept_labels:
         return Written(files=(), warnings=tuple(notes), left_out=(), failed=()), against
-    notes += [*against, *no_better(plan.outputs, expected, frames.labels, frames.drives)]
-    if foreign.single:
-        notes.append(f"held against {foreign.reference.name}, which runs it: nobody else has checked its answers")
+    notes += [*against, *no_better(plan.outputs, expected, frames.labels, frames.drives), *_single(foreign)]
     contract = _contract(foreign, stated, plan, sets, frames, expected)
     written = _write(foreign, plan, contract, frames, expected, notes, out, int8=int8, command=command,
                      seen=_seen(sets, reader))  # fmt: skip
     return written, []
+
+
+def _single(foreign: Foreign) -> list[str]:
+    line = f"held against {foreign.reference.name}, which runs it: nobody else has checked its answers"
+    return [line] if foreign.single else []
 
 
 def _settled(stated: StatedContract, drives: Sequence[Drive]) -> tuple[StatedContract, list[str]]:

@@ -77,7 +77,7 @@ def adoption_frames(sets: Sequence[PictureSet], plan: Plan, most: int) -> tuple[
         else:
             notes.append(f"{vector.name}: made-up numbers in [0, 1), as the recordings have no columns for it")
     for output in plan.outputs:
-        labels[output.name] = np.concatenate([labels_in(s, output, plan.picture) for s in sets])[taken]
+        labels[output.name] = np.concatenate(labels_in(sets, output, plan.picture))[taken]
         if not task_of(output).known(labels[output.name]).any():
             notes.append(f"{output.name}: no labels, so nobody can tell whether the picture is as stated")
         notes += strangers(output, sets, plan.picture)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_export.verify.raw_frames import resized
-from sepilot_export.verify.set_labels import labels_in, strangers
+from sepilot_export.verify.set_labels import columns_beside, labels_in, numbers_beside, strangers
 from sepilot_runtime.base.bootstrap import BLOCK, Interval, grouped_mean
-from sepilot_runtime.base.errors import DriveError, UsageError
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.contract.contract import Contract, Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.names import EngineName
@@ -26,8 +26,14 @@ from sepilot_runtime.recording.opening import open_drives
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.plots import Plot
+from sepilot_train.fit.outputs.boxes.metrics import boxes_metrics
+from sepilot_train.fit.outputs.boxes.plots import plots_of as plots_of_boxes
 from sepilot_train.fit.outputs.classes.metrics import classes_metrics
 from sepilot_train.fit.outputs.classes.plots import plots_of as plots_of_classes
+from sepilot_train.fit.outputs.embedding.metrics import embedding_metrics
+from sepilot_train.fit.outputs.embedding.plots import plots_of as plots_of_embedding
+from sepilot_train.fit.outputs.points.metrics import points_metrics
+from sepilot_train.fit.outputs.points.plots import plots_of as plots_of_points
 from sepilot_train.fit.outputs.protocol import Metrics
 from sepilot_train.fit.outputs.scalar.metrics import scalar_metrics
 
@@ -38,10 +44,20 @@ Tick = Callable[[], None]
 METRICS: Mapping[str, Callable[[Any, Any, Any, Any], Metrics]] = {
     "scalar": lambda labels, answers, constant, _task: scalar_metrics(labels, answers, constant),
     "classes": classes_metrics,
+    "boxes": boxes_metrics,
+    "points": points_metrics,
+    "embedding": lambda labels, answers, constant, task: embedding_metrics(
+        labels, answers, constant, task, task.output.false_accept_rate
+    ),
 }
 """By kind, further figures of labels, answers, the constant's answer and the task. Others have their error alone."""
 
-PLOTS: Mapping[str, Callable[[Any, Any, Any, Any], Sequence[Plot]]] = {"classes": plots_of_classes}
+PLOTS: Mapping[str, Callable[[Any, Any, Any, Any], Sequence[Plot]]] = {
+    "classes": plots_of_classes,
+    "boxes": plots_of_boxes,
+    "points": plots_of_points,
+    "embedding": plots_of_embedding,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,30 +110,30 @@ def open_data(
 
     Raises:
         DriveError: nothing there can be read.
-        UsageError: no picture has a label that the file knows, or what goes beside the pictures is lacking.
+        UsageError: no picture has a label that the file knows.
+        RunError: what goes beside the pictures is lacking.
     """
     outputs, picture = contract.outputs, contract.picture
-    columns = [column for vector in contract.vectors for column in vector.columns]
+    columns = [column for vector in contract.vectors for column in columns_beside(vector, file)]
     asked = dict.fromkeys([*options.labels, *(o.name for o in outputs), *columns])
-    reader = options.wishing(n for n in asked if n not in ("steering", "throttle", *options.labels))
-    drives, notes = _test_part(open_drives(paths, reader))
+    reader = options.wishing(name for name in asked if name not in options.labels)
+    drives, notes = _judging_part(open_drives(paths, reader))
     sets = [load_pictures(drive, picture, labels=(), progress=progress) for drive in drives]
-    labels = {o.name: [labels_in(s, o, picture) for s in sets] for o in outputs}
-    known = {o.name: [task_of(o).known(of) for of in labels[o.name]] for o in outputs}
-    taken = [i for i in range(len(sets)) if any(known[name][i].any() for name in known)]
+    labels = {o.name: labels_in(sets, o, picture) for o in outputs}
+    taken = [i for i in range(len(sets)) if any(_known(o, labels[o.name][i]).any() for o in outputs)]
     notes += [line for o in outputs for line in strangers(o, sets, picture)]
     if not taken:
         names = " or ".join(o.name for o in outputs)
         raise UsageError("; ".join([f"{paths[0]}: labels of {names} that {file} knows expected, found none", *notes]))
     notes += [f"{s.drive.path}: left out, no label that the file knows" for i, s in enumerate(sets) if i not in taken]
-    notes += [f"{s.drive.path}: {n:,} times {reason}" for s in sets for reason, n in s.drive.skipped.items()]
+    notes += [f"{s.drive.path}: {n:,} left out: {reason}" for s in sets for reason, n in s.drive.skipped.items()]
     trained = {*contract.provenance.drives} & {s.drive.id for s in sets}
     notes += [f"{name}: the file was trained on a set of this name" for name in sorted(trained)]
     sets = [sets[i] for i in taken]
     return DataSet(
         sets=tuple(sets),
         labels={name: np.concatenate([of[i] for i in taken]) for name, of in labels.items()},
-        vectors=_vectors(contract, file, sets),
+        vectors={vector.name: numbers_beside(sets, vector) for vector in contract.vectors},
         groups=tuple(group for s in sets for group in _groups(s.drive)),
         notes=tuple(notes),
     )
@@ -136,7 +152,7 @@ def score(
     answers = answers_to(infer, _inputs(pilot, data, tick))
     scores = []
     for output in pilot.contract.outputs:
-        known = task_of(output).known(data.labels[output.name])
+        known = _known(output, data.labels[output.name])
         if known.any():
             groups = [group for group, k in zip(data.groups, known, strict=True) if k]
             scores.append(_scored(output, answers[output.name][known], data.labels[output.name][known], groups))
@@ -156,15 +172,24 @@ def _scored(
     constant = task.constant(labels)
     still = np.broadcast_to(np.asarray(constant, np.float32), answers.shape)
     made = METRICS.get(output.kind)
+    errors = task.error(answers, labels)
+    sure = np.isfinite(errors)  # A picture without another one of its kind has no error.
+    if not sure.any():
+        raise UsageError(f"{output.name}: labels that an error can be told of expected, found none")
     return OutputScore(
         output=output,
         answers=answers,
         labels=labels,
         groups=len(set(groups)),
-        error=grouped_mean(task.error(answers, labels), groups),
-        constant_error=float(task.error(still, labels).mean()),
+        error=grouped_mean(errors[sure], [group for group, s in zip(groups, sure, strict=True) if s]),
+        constant_error=float(np.nanmean(task.error(still, labels))),
         metrics=made(labels, answers, constant, task) if made else None,
     )
+
+
+def _known(output: Output, labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,): nothing where no set has the label, and so nobody knows its shape."""
+    return task_of(output).known(labels) if np.isfinite(labels).any() else np.zeros(len(labels), bool)
 
 
 def _inputs(pilot: Pilot, data: DataSet, tick: Tick) -> Iterator[NDArray[np.uint8]]:
@@ -179,13 +204,15 @@ def _inputs(pilot: Pilot, data: DataSet, tick: Tick) -> Iterator[NDArray[np.uint
             place += 1
 
 
-def _test_part(drives: Sequence[Drive]) -> tuple[list[Drive], list[str]]:
-    """The test parts alone where others lie beside them: those were trained or chosen on."""
-    test = [drive for drive in drives if drive.side == "test"]
-    if not test or len(test) == len(drives):
+def _judging_part(drives: Sequence[Drive]) -> tuple[list[Drive], list[str]]:
+    """The test part alone, or else the val part, where other parts lie beside it: those were learned or chosen on."""
+    sides = {drive.side for drive in drives}
+    side = next((side for side in ("test", "val") if side in sides), "")
+    if not side or len(sides) == 1:
         return list(drives), []
-    left = sorted({drive.side or "unnamed" for drive in drives} - {"test"})
-    return test, [f"the test part alone is scored, {' and '.join(left)} left out; name a folder to score that"]
+    left = " and ".join(sorted(other or "what is neither" for other in sides - {side}))
+    taken = [drive for drive in drives if drive.side == side]
+    return taken, [f"the {side} part alone is scored, {left} left out; name a folder to score that"]
 
 
 def _groups(drive: Drive) -> list[str]:
@@ -193,21 +220,3 @@ def _groups(drive: Drive) -> list[str]:
     length = max(1, min(BLOCK, len(drive) // 20))
     own = drive.groups or [str(i // length) for i in range(len(drive))]
     return [f"{drive.id}\n{group}" for group in own]
-
-
-def _vectors(contract: Contract, file: Path, sets: Sequence[PictureSet]) -> dict[str, NDArray[np.float32]]:
-    """What goes beside the pictures, by the recordings' columns. Raises UsageError where one has not all of it."""
-    found = {}
-    for vector in contract.vectors:
-        if not vector.columns:
-            raise UsageError(
-                f"{file}: columns of a recording expected for the input {vector.name}, its contract names none"
-            )
-        for drive in (s.drive for s in sets):
-            if lacking := [name for name in vector.columns if not drive.has(name)]:
-                raise DriveError(
-                    f"{drive.path}: column {lacking[0]}: a number for each picture expected for the input {vector.name}"
-                )
-        parts = [np.stack([s.drive.labels[name] for name in vector.columns], axis=1) for s in sets]
-        found[vector.name] = np.concatenate(parts)
-    return found

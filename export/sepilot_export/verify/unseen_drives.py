@@ -18,8 +18,9 @@ from sepilot_export.record.exports import EXPORT_NAME, Export, SeenDrive, SeenDr
 from sepilot_export.verify.check import inputs_of
 from sepilot_export.verify.raw_frames import frame_count, resized
 from sepilot_export.verify.reference import Reference
+from sepilot_export.verify.set_labels import columns_beside, numbers_beside
 from sepilot_runtime.base.errors import DriveError, FrameError, RunError, UsageError
-from sepilot_runtime.contract.contract import FrameInput, Output, Picture, Vector
+from sepilot_runtime.contract.contract import FrameInput, Output, Picture
 from sepilot_runtime.contract.preprocess import picture_of
 from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 from sepilot_runtime.recording.drive import Drive
@@ -63,7 +64,7 @@ def reference_on(
     """
     record, trained_on = _exported(folder)
     columns = {output.name: trained_on.columns.get(output.name, output.name) for output in known.contract.outputs}
-    beside = [column for vector in known.contract.vectors for column in _columns_of(vector, folder)]
+    beside = [column for vector in known.contract.vectors for column in columns_beside(vector, folder)]
     options = dataclasses.replace(options, labels=tuple(dict.fromkeys([*columns.values(), *beside])))
     drives = [standing_still_left_out(d, record.min_throttle) for d in open_drives(paths, options, labelled=True)]
     seen = dataclasses.replace(trained_on, columns=columns)
@@ -81,7 +82,7 @@ def reference_on(
     other = dataclasses.replace(
         known,
         pictures=pictures,
-        vectors={vector.name: _vector(sets, vector) for vector in known.contract.vectors},
+        vectors={vector.name: numbers_beside(sets, vector) for vector in known.contract.vectors},
         drives=tuple(s.drive.id for s in sets for _ in s.drive.names),
         names=tuple(name for s in sets for name in s.drive.names),
         labels=_labels(known, sets, columns),
@@ -94,30 +95,6 @@ def _labels(known: Reference, sets: Sequence[PictureSet], columns: Mapping[str, 
     """By output, what answers are held against."""
     picture, outputs = known.contract.picture, known.contract.outputs
     return {o.name: np.concatenate(alike([set_labels(o, columns[o.name], s, picture) for s in sets])) for o in outputs}
-
-
-def _columns_of(vector: Vector, folder: Path) -> tuple[str, ...]:
-    """Where its numbers stand in a recording. Raises RunError where nobody knows."""
-    if not vector.columns:
-        raise RunError(
-            f"{folder}: --drives: columns of a recording expected for the input {vector.name}, its contract names "
-            f"none; say vectors.{vector.name}.columns when it is adopted"
-        )
-    return vector.columns
-
-
-def _vector(sets: Sequence[PictureSet], vector: Vector) -> NDArray[np.float32]:
-    """(n, size), by the recordings' columns. Raises RunError where one has not a number for each frame."""
-    found = []
-    for drive in (s.drive for s in sets):
-        values = vector.numbers(drive.labels, drive.before)
-        if lacking := np.count_nonzero(~np.isfinite(values).all(axis=1)):
-            raise RunError(
-                f"{drive.path}: column {', '.join(vector.columns)}: a number in each frame expected for the input "
-                f"{vector.name}, {lacking} of {len(drive)} have none"
-            )
-        found.append(values)
-    return np.concatenate(found)
 
 
 def _exported(folder: Path) -> tuple[Export, SeenDrives]:

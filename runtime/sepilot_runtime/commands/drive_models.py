@@ -53,6 +53,9 @@ class DriveModels:
         self._engine = engine_named(request.engine) if request.engine else None
         self._threads = request.threads or 1
         self._limits, self._actuation, self._shows = car.limits, car.actuation, request.shows
+        self._gallery, self._claim = request.gallery, request.claim
+        if request.claim is not None and request.gallery is None:
+            raise UsageError(f"--claim {request.claim}: --gallery FILE expected beside it")
         self._picture: Picture | None = None
         self._trial: subprocess.Popen[str] | None = None
         if request.file and request.slots:
@@ -138,8 +141,8 @@ class DriveModels:
 
         Raises:
             ContractError: it does not steer, or does where no car is driven; limits.max_novelty is set and the
-                model has no statistics.
-            UsageError: it needs other frames than the camera was asked for.
+                model has no statistics; the gallery is another model's.
+            UsageError: it needs other frames than the camera was asked for, or nobody is called as is claimed.
         """
         if self._limits.max_novelty not in ("auto", "off"):
             from sepilot_runtime.drive.novelty import NoveltyMonitor
@@ -151,6 +154,12 @@ class DriveModels:
             require_drivable(pilot.contract, path, self._actuation)
         if self._picture is not None and _picture_alone(pilot) != self._picture:
             raise UsageError(f"{path.name}: needs other frames than the camera gives now; drive anew for it")
+        if self._gallery is not None:
+            from sepilot_runtime.contract.outputs.embedding.gallery import gallery_for
+            from sepilot_runtime.contract.outputs.embedding.recognition import Recognizer
+
+            gallery = gallery_for(pilot.contract, path.name, self._gallery)
+            pilot.decode_by(gallery.output, Recognizer(gallery, self._claim).named)
         return pilot
 
     def _follow(self, slots: Path | None) -> ModelReloader[Pilot]:

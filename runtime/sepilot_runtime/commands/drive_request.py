@@ -21,6 +21,7 @@ LEAST_LIVE_HZ = 5.0
 
 PAGE = "web page (docs/web.md)"
 CAMERA = "camera (what to ask it for; the start line says what it gives)"
+RECOGNITION = "recognition (docs/recognition.md)"
 DEFAULT_PAGE = "127.0.0.1:8887"
 
 EPILOG = """\
@@ -141,6 +142,10 @@ class DriveRequest:
         "auto, nv12, grey, yuyv or mjpg; auto takes the cheapest that is fast enough (default)", "FORMAT",
         type=PixelFormat, choices=list(PixelFormat), default=PixelFormat.AUTO, group=CAMERA,
     )  # fmt: skip
+    gallery: Path | None = flag(
+        "tell who is seen, of those that `sepilot enrol` put there, in place of a vector", "FILE", group=RECOGNITION
+    )
+    claim: str | None = flag("tell only whether it is this one", "NAME", group=RECOGNITION)
     reader: ReaderOptions
     shows: bool = False
 

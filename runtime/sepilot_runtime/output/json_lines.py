@@ -20,10 +20,10 @@ class JsonLinesSink:
     """One JSON object per step and line, flushed at once, so that a program behind a pipe steers without delay.
 
     Keys: state, reason (unless empty), and with a frame: frame (id), time_s, total_us, age_ms; with a prediction:
-    preprocess_us, infer_us, post_us; and outputs, each by its name with value, raw, and recorded where the source has
-    it. Where a car is driven, also steering in [-1, 1] with + = right and throttle as the car gets them, recorded
-    (steering) where the source has it, and with a prediction steering_deg and raw (before clipping); steering is then
-    none of the outputs.
+    preprocess_us, infer_us, post_us; and outputs, each by its name with value, raw (of few numbers), and recorded where
+    the source has it. Where a car is driven, also steering in [-1, 1] with + = right and throttle as the car gets them,
+    recorded (steering) where the source has it, and with a prediction steering_deg and raw (before clipping); steering
+    is then none of the outputs.
     """
 
     def __init__(self, file: TextIO, shown_as: str = "standard output", *, frames_only: bool = False) -> None:
@@ -46,6 +46,10 @@ class JsonLinesSink:
 
     def close(self) -> None:
         """The file belongs to whoever opened it."""
+
+
+MOST_RAW = 256
+"""Numbers of a raw answer that a line holds: those of a grid of cells, thousands a frame, say nothing to anybody."""
 
 
 def line_of(step: Step) -> dict[str, Any]:
@@ -92,7 +96,9 @@ def _others(step: Step, prediction: Prediction) -> dict[str, Any]:
     others: dict[str, Any] = {}
     for name, value in prediction.values.items():
         if name != STEERING or not step.obeyed:
-            others[name] = {"value": _rounded(value), "raw": _rounded(prediction.raw[name])}
+            others[name] = {"value": _rounded(value)}
+            if getattr(raw := prediction.raw[name], "size", 1) <= MOST_RAW:
+                others[name]["raw"] = _rounded(raw)
             if frame is not None and name in frame.labels:
                 # Here, as the watchdog's process imports this module.
                 from sepilot_runtime.source.labels import recorded_value

@@ -19,7 +19,7 @@ from sepilot_runtime.recording.frames import ImageFrames
 from sepilot_runtime.recording.options import ReaderOptions
 from sepilot_runtime.recording.places import Folder
 
-__all__ = ["LeftOut", "formats", "meet", "open_apart", "open_drives"]
+__all__ = ["SET_LABELS", "LeftOut", "formats", "meet", "open_apart", "open_drives"]
 
 MAX_DEPTH = 4
 

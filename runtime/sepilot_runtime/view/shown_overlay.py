@@ -101,17 +101,16 @@ class ShownOverlay:
         """One output; its height. One for which there is no room is left out."""
         task, name = said.task, said.task.output.name
         rivals = task.ranked(prediction.said(name))[1 : 1 + MOST_RIVALS]
-        height = 96 + ROW * len(rivals) + (ROW + 6) * (said.recorded is not None)
+        row = top + (74 if task.has_places else 92)  # Places are seen in the frame.
+        height = row - top + 4 + ROW * len(rivals) + (ROW + 6) * (said.recorded is not None)
         if top + height > CANVAS_HEIGHT - 8:
             return 0
         x, room = MARGIN + 8, PANEL - 2 * MARGIN - 16
         drawing.card(panel, (MARGIN - 8, top, PANEL - 2 * MARGIN + 16, height), radius=12, color=INK, opacity=0.9)
         drawing.text(panel, name, (x, top + 24), size=14, color=QUIET)
         _fitted(panel, said.words, (x, top + 58), room, size=28, weight=650)
-        # A gauge shows places in the picture, wherever that lies in the frame.
-        value = task.decode(prediction.said(name)[0]) if task.has_places else prediction.values[name]
-        task.draw(panel, value, (x, top + 72, room, 8), MODEL_COLOR)
-        row = top + 92
+        if not task.has_places:
+            task.draw(panel, prediction.values[name], (x, top + 72, room, 8), MODEL_COLOR)
         for words, share in rivals:
             _draw_rival(panel, words, share, (x, row), room)
             row += ROW

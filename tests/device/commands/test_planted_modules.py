@@ -20,11 +20,12 @@ import pytest
 
 from device.conftest import Device
 from drive_factory import write_tub
-from model_factory import write_classes, write_frames, write_tflite
+from model_factory import classes_contract, write_classes, write_frames, write_tflite
 from repository import ROOT
 from sepilot_runtime.base.processes import own_environment, python_words
 from sepilot_runtime.base.safe_path import leave_out_working_directory
 from sepilot_runtime.cli import RUNTIME_VERBS, SUMMARIES
+from sepilot_runtime.contract.outputs.embedding.output import Embedding
 
 PLANTED = (
     "argparse", "cryptography", "cv2", "dataclasses", "hashlib", "json", "keras", "multiprocessing", "numpy", "onnx",
@@ -68,6 +69,7 @@ def folder(tmp_path: Path, marks: Path) -> Path:
     write_tflite(planted / "m.tflite")
     write_tflite(planted / "n.tflite", int8=True)
     write_classes(planted / "c.tflite")
+    write_classes(planted / "v.tflite", classes_contract(outputs=(Embedding(name="class", size=2),)))
     write_frames(planted / "frames", 6)
     write_tub(planted / "tub", 12)
     return planted
@@ -101,6 +103,7 @@ VERBS: dict[str, Sequence[Sequence[str]]] = {
     "rollback": [[*FILES]],
     "drive": [[*FILES, "--source", "frames", "--to", "pca9685:"], ["m.tflite", "--source", "tub", "--as-camera"]],
     "run": [["c.tflite", "--source", "frames"]],
+    "enrol": [["g.json", "left", "frames", "--model", "v.tflite"], ["g.json", "--list"]],
     "bench": [["m.tflite", "--frames", "frames", "--cold-starts", "1", "--rounds", "1", "--calls", "9"]],
     "compare": [["m.tflite", "n.tflite", "--frames", "tub", "--out", "compared.png"]],
     "explain": [["m.tflite", "--frames", "tub", "--count", "1", "--out", "explained.png"]],

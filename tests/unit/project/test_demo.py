@@ -56,17 +56,17 @@ def leave(demo: ModuleType, path: Path) -> None:
     """What a step's command would have written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     contents: dict[Path, dict[str, Any]] = {
-        demo.CHECK: {"files": ROWS, "not_exported": [LOST]},
-        demo.BENCH: {"rows": [{"file": name, "us_p50": 30.0} for name in ("a.tflite", "b.onnx")]},
-        demo.CLOSED_LOOP: {"results": []},
+        demo.DRIVING.check: {"files": ROWS, "not_exported": [LOST]},
+        demo.DRIVING.bench: {"rows": [{"file": name, "us_p50": 30.0} for name in ("a.tflite", "b.onnx")]},
+        demo.DRIVING.closed_loop: {"results": []},
     }
     if path in contents:
         path.write_text(json.dumps(contents[path]))
     elif path.suffix in (".keras", ".mp4", ".html"):
         path.write_bytes(b"")
         metrics = {"r2": 0.9, "mae": 0.1, "constant_mae": 0.5}
-        demo.RUN.mkdir(parents=True, exist_ok=True)
-        (demo.RUN / "validation.json").write_text(json.dumps({"metrics": metrics, "seconds": 1}))
+        demo.DRIVING.run.mkdir(parents=True, exist_ok=True)
+        (demo.DRIVING.run / "validation.json").write_text(json.dumps({"metrics": metrics, "seconds": 1}))
     else:
         path.mkdir()
         (path / "manifest.json").write_text("")
@@ -89,7 +89,7 @@ def test_a_failing_file_does_not_end_the_demo_and_is_named_last(
     assert bench[1:3] == loop[1:3] == ["demo/export/a.tflite", "demo/export/b.onnx"] and "c.onnx" not in " ".join(bench)
     assert drive[1] == "demo/export/b.onnx"
     assert capsys.readouterr().out.splitlines()[-3:] == FAILED
-    summary = json.loads(demo.SUMMARY.read_text())
+    summary = json.loads(demo.DRIVING.summary.read_text())
     assert [f["file"] for f in summary["failed"]] == ["a.tflite", "c.onnx", "int8-twin.onnx"]
     assert [f["us_p50"] for f in summary["formats"]] == [30.0, 30.0, None]
 
@@ -105,4 +105,4 @@ def test_a_demo_that_is_kept_still_says_what_failed(demo: ModuleType, capsys: py
 @pytest.mark.parametrize("verb", ["train", "export", "bench"])
 def test_a_command_that_breaks_ends_the_demo(demo: ModuleType, verb: str) -> None:
     demo.codes[verb] = 2
-    assert demo.main() == 2 and demo.said[-1][0] == verb and not demo.SUMMARY.exists()
+    assert demo.main() == 2 and demo.said[-1][0] == verb and not demo.DRIVING.summary.exists()

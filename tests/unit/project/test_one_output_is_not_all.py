@@ -41,9 +41,10 @@ MAY = {
     "export": {
         "commands.*": "for people",
         "convert.formats": "for people",
-        "convert.stated": "outputs that a foreign file has",
+        "convert.stated*": "outputs that a foreign file has",
         "report.*": "pictures of drives",
         "tradeoff.*": "files of one drive",
+        "verify.scoring": "columns of recordings",
         "verify.unseen_drives": "columns of recordings",
     },
 }

@@ -1,10 +1,10 @@
-"""`sepilot record`: drives from a simulator, as ordinary Donkeycar tubs."""
+"""`sepilot record`: drives from a simulator, as ordinary Donkeycar tubs, or sets of labelled pictures."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sepilot_runtime.commands.arguments import flag, request_from, seed, switch
 
 if TYPE_CHECKING:
+    from sepilot_train.closed_loop.object_sets import SideCounts
     from sepilot_train.closed_loop.recorder import Recording
 
 __all__ = ["main"]
@@ -21,6 +22,15 @@ EPILOG = """examples:
   sepilot record --slow-for-bends --out drives               for nets that learn the throttle, too
   sepilot record --simulator carracing --drives 4 --seed 100 --out drives
   sepilot train drives/* --recipe swift --out run            what to do with them
+  sepilot record --objects --count 2000 --out objects        cones, cars and signs to learn to find
+  sepilot drives objects/scenes --sheet scenes.jpg
+
+--objects writes sets with train, val and test, each in worlds of its own:
+  scenes/   320x240 pictures with exact boxes of what is visible (COCO)
+  crops/    a folder of 48x48 pictures for each class, and background (read with --label class)
+  target/   pictures with a table of the place on the centre line 1.2 m ahead: image, target_x, target_y
+  cones/    crops of cones with a table of tip and base
+  objects.json  seed, version and counts, also of what has no box since it is hidden or small
 """
 
 
@@ -33,6 +43,8 @@ class RecordRequest:
     seed: int = flag("of the first world; the next drives take the next (default: 0)", "S", type=seed, default=0)
     no_kicks: bool = switch("perfect driving only; nets trained on it get lost")
     slow_for_bends: bool = switch("slow down for bends, so that a net can learn the throttle")
+    objects: bool = switch("write sets of pictures with cones, cars and signs instead of drives")
+    count: int = flag("pictures with --objects (default: 1000)", "N", type=int, default=1000)
     json: bool = switch("print the table as JSON")
 
 
@@ -43,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
         "saw with what it steered. Random kicks on the steering, which the labels do not follow, record the way back "
         "to the middle. The worlds are synthetic and say nothing about real roads.", EPILOG,
     )  # fmt: skip
+    if request.objects:
+        return _record_objects(request)
     from sepilot_runtime.base.claims import claimed
     from sepilot_runtime.base.files import require_new
     from sepilot_train.base.progress import progress_bar
@@ -62,6 +76,35 @@ def main(argv: Sequence[str]) -> int:
     else:
         _print(request.out, recordings)
     return 0
+
+
+def _record_objects(request: RecordRequest) -> int:
+    from sepilot_runtime.base.claims import claimed
+    from sepilot_runtime.base.errors import UsageError
+    from sepilot_runtime.base.files import require_new
+    from sepilot_train.base.progress import progress_bar
+    from sepilot_train.closed_loop.object_sets import record_objects
+
+    if request.simulator != "builtin":
+        raise UsageError(f"--objects --simulator {request.simulator}: only builtin can draw them")
+    with claimed(request.out):
+        require_new(request.out)
+        with progress_bar("recording", request.count) as advance:
+            sides = record_objects(request.out, count=request.count, seed=request.seed, progress=advance)
+    if request.json:
+        print(json.dumps({side: dataclasses.asdict(found) for side, found in sides.items()}, indent=2))
+    else:
+        _print_sides(request.out, sides)
+    return 0
+
+
+def _print_sides(out: Path, sides: Mapping[str, SideCounts]) -> None:
+    print(f"{out}: {sum(found.pictures for found in sides.values())} pictures")
+    print(f"{'side':<8}{'worlds':>8}{'pictures':>10}{'boxes':>8}{'crops':>8}{'targets':>9}{'hidden':>8}{'small':>8}")
+    for side, found in sides.items():
+        counts = f"{found.boxes.total():>8}{found.crops.total():>8}{found.targets:>9}"
+        dropped = f"{found.dropped['hidden']:>8}{found.dropped['small']:>8}"
+        print(f"{side:<8}{len(found.worlds):>8}{found.pictures:>10}{counts}{dropped}")
 
 
 MOST_ROWS = 12

@@ -52,16 +52,15 @@ def fit(
     """
     from sepilot_train.fit.callbacks import EpochKeeper, ProgressBar
 
-    model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views,
-                                     numbers=numbers)  # fmt: skip
+    beside: Any = {"told": told, "views": views, "numbers": numbers}
+    model, data = compiled_training(net, train, targets, settings, augmentation, **beside)
     keeper = EpochKeeper(
         model=model, net=net, data=data, train=train, validation=validation, targets=targets, settings=settings,
         augmentation=augmentation, workdir=workdir, on_epoch=on_epoch,
     )  # fmt: skip
-    start = keeper.restore() if resume else 0
-    if start < settings.epochs and not keeper.stopped_early:
+    epochs = {"initial_epoch": keeper.restore() if resume else 0, "epochs": settings.epochs}
+    if epochs["initial_epoch"] < settings.epochs and not keeper.stopped_early:
         callbacks = [keeper, *([ProgressBar(keeper, steps=len(data))] if show_progress else [])]
-        epochs = {"initial_epoch": start, "epochs": settings.epochs}
         model.fit(feed(data), **epochs, callbacks=callbacks, verbose=0, shuffle=False)
     return keeper.finish()
 
@@ -83,21 +82,11 @@ def compiled_training(
     shape = train.pictures.shape[1:]
     on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
     data = Batches(
-        None if on_device else train.pictures,
-        train.labels,
-        shape=shape,
-        targets=targets,
-        augmentation=augmentation,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        straight=_straight(train, targets, settings),
-        straight_keep=settings.straight_keep,
-        min_frames=settings.min_epoch_frames,
-        told=told,
-        views=views,
-        vectors=train.vectors,
-        numbers=numbers,
-    )
+        None if on_device else train.pictures, train.labels, shape=shape, targets=targets, augmentation=augmentation,
+        batch_size=settings.batch_size, seed=settings.seed, straight=_straight(train, targets, settings),
+        straight_keep=settings.straight_keep, min_frames=settings.min_epoch_frames, told=told, views=views,
+        vectors=train.vectors, numbers=numbers,
+    )  # fmt: skip
     if len(data) == 0:
         raise RecipeError(
             f"training.straight_keep: {settings.straight_keep} leaves none of {len(train)} frames to train on"

@@ -17,14 +17,14 @@ def build_spot(
     outputs: Outputs = STEERING,
     *,
     stem: int = 16,
-    widths: Sequence[int] = (24, 48, 96, 128),
-    repeats: Sequence[int] = (0, 1, 2, 2),
-    strides: Sequence[int] = (16, 32),
+    widths: Sequence[int] = (24, 48, 96),
+    repeats: Sequence[int] = (0, 2, 3),
+    strides: Sequence[int] = (8, 16),
     head: int = 64,
     activation: str = "relu",
     dropout: float = 0.0,
 ) -> Any:
-    """A detector for the edge: with three classes and six anchors 101,000 parameters at any size of picture.
+    """A detector for the edge: with three classes and four anchors 58,196 parameters, 12.4 million MACs at 160x160x3.
 
     An ordinary convolution, then separable blocks, each stage on half of the map before it. Each scale of boxes has a
     separable block and a 1x1 convolution for each of its tensors. Other outputs have heads on the last map's average.

@@ -27,6 +27,7 @@ from sepilot_train.fit.predict import predict
 from sepilot_train.fit.settings import History, OnEpoch
 from sepilot_train.run import split
 from sepilot_train.run.golden import golden_frames
+from sepilot_train.run.held_out_sheet import draw_held_out
 from sepilot_train.run.leak import measure_leak
 from sepilot_train.run.material import Material
 from sepilot_train.run.net import build_net
@@ -224,5 +225,10 @@ def _draw(out: Path, recipe: Recipe, material: Material, answers: Answers, metri
     for place, (name, found) in enumerate(metrics.items()):
         target, before = recipe.targets[name], f"{name}-" if place else ""
         output = target.output(name, material.drives[0].full_scale_deg)
-        for plot in target.plots(answers.frames.labels[name], answers.values[name], found, output):
+        labels, said = answers.frames.labels[name], answers.values[name]
+        for plot in target.plots(labels, said, found, output):
             plots.save_plot(plot, folder / f"{before}{plot.name}.png")
+        if task_of(output).has_places:
+            draw_held_out(
+                folder / f"{before}pictures.png", output, material.frames("validation").pictures, labels, said
+            )

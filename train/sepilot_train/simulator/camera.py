@@ -92,8 +92,12 @@ class Camera:
 
     def render(self, x_m: float, y_m: float, yaw_rad: float, exposure: float = 1.0) -> Picture:
         """The frame, (height_px, width_px, 3) uint8 BGR, with the rear axle at a pose on the map of `track.py`."""
-        frame = self._scene(x_m, y_m, yaw_rad)
+        frame = self.scene(x_m, y_m, yaw_rad)
         self._draw_posts(frame, x_m, y_m, yaw_rad)
+        return self.develop(frame, exposure)
+
+    def develop(self, frame: Picture, exposure: float = 1.0) -> Picture:
+        """What lens and sensor make of a scene, (height_px, width_px, 3) uint8 BGR."""
         if self._blur_px > 0.2:
             frame = cv2.GaussianBlur(frame, (3, 3), self._blur_px)
         frame = cv2.multiply(frame, self._light, scale=exposure * self._full / 255)
@@ -149,8 +153,8 @@ class Camera:
                 bands.append((row, row + 1, median))
         return bands
 
-    def _scene(self, x_m: float, y_m: float, yaw_rad: float) -> Picture:
-        """Ground, haze, hills and sky."""
+    def scene(self, x_m: float, y_m: float, yaw_rad: float) -> Picture:
+        """Ground, haze, hills and sky, before lens and sensor."""
         world, first = self._world, self._first_row
         sky = np.empty((self.mount.height_px, self.mount.width_px, 3), np.uint8)
         turned = math.degrees(yaw_rad) % 360 / PANORAMA_STEP_DEG

@@ -64,7 +64,7 @@ def test_a_cold_start_is_a_whole_process(tmp_path: Path) -> None:
     assert 0.02 < found.best_s <= found.seconds < 30
     # numpy and OpenCV alone take more than this; a test process that counted itself would be far above.
     assert 30e6 < found.peak_rss_bytes < 200e6
-    with pytest.raises(ModelFileError, match="no angle"):
+    with pytest.raises(ModelFileError, match="no answer"):
         cold_start(Variant(path=write_tflite(tmp_path / "bad.tflite", gain=2.0), threads=1), 1)
 
 

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from model_factory import frames, write_classes, write_frames, write_onnx
+from model_factory import classes_contract, frames, write_classes, write_frames, write_onnx
 from sepilot_runtime import cli
+from sepilot_runtime.contract.outputs.embedding.output import Embedding
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,55 @@ def test_either_verb_names_the_other(model: Path, tmp_path: Path, capsys: pytest
         assert cli.main([verb, str(path), "--source", str(folder)]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and f"{other} {path}" in err
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    """A model whose vector says which side is the brighter one: of two numbers, each the other's opposite."""
+    return write_classes(
+        tmp_path / "vectors.tflite", classes_contract(outputs=(Embedding(name="class", size=2, threshold=0.9),))
+    )
+
+
+def test_a_gallery_names_who_is_seen_and_a_claim_is_held_against_one(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen, team = write_frames(tmp_path / "seen", 4), tmp_path / "team.json"
+    assert cli.main(["enrol", str(team), "lefty", str(seen / "0.png"), "--model", str(vectors)]) == 0
+    run = ["run", str(vectors), "--source", str(seen), "--quiet"]
+
+    def said(*words: str) -> list[dict[str, object]]:
+        capsys.readouterr()
+        assert cli.main([*run, *words]) == 0
+        return [line["outputs"]["class"]["value"] for line in lines_of(capsys.readouterr().out)]  # type: ignore[index]
+
+    names = [one["name"] for one in said("--gallery", str(team), "--overlay", str(tmp_path / "out.mp4"))]
+    assert names == ["lefty", "lefty", None, None]
+    assert cli.main(["enrol", str(team), "righty", str(seen / "3.png"), "--model", str(vectors)]) == 0
+    assert [one["name"] for one in said("--gallery", str(team))] == ["lefty", "lefty", "righty", "righty"]
+    claimed = said("--gallery", str(team), "--claim", "righty")
+    assert [one["name"] for one in claimed] == [None, None, "righty", "righty"]
+    assert claimed[3]["similarity"] == 1 and set(said()[0]) == {"vector"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--gallery", "team.json", "--claim", "nobody"], "nobody: somebody who is enrolled expected"),
+        (["--claim", "lefty"], "--claim lefty: --gallery FILE expected beside it"),
+        (["--gallery", "no.json"], "no.json: no such file"),
+    ],
+)
+def test_a_gallery_that_does_not_fit_is_one_line(
+    vectors: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "seen", 2)
+    assert cli.main(["enrol", "team.json", "lefty", "seen", "--model", str(vectors)]) == 0
+    capsys.readouterr()
+    assert cli.main(["run", str(vectors), "--source", "seen", *words]) == 2
+    assert says in (line := capsys.readouterr().err) and line.count("\n") == 1
+    # Of a model without vectors there is nobody to name.
+    assert cli.main(["run", str(model), "--source", "seen", "--gallery", "team.json"]) == 2
+    assert "a model with an embedding expected" in capsys.readouterr().err

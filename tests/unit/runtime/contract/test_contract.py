@@ -185,7 +185,7 @@ STATISTICS = {
         ("provenance.recipe", "\ud800", "'\\ud800'"),
         ("provenance.recipe", "swift\u202egnp", "printable"),
         ("provenance.drives", ["a\nb"], "provenance.drives[0]: a printable text"),
-        ("provenance.drives", ["a"] * 10_001, "at most 10000"),
+        ("provenance.drives", ["a"] * 30_001, "at most 30000"),
         ("provenance.versions", {"numpy\x1b[2J": "1"}, "provenance.versions: printable names"),
         ("provenance.created", "x" * 5000, "at most 4096"),
         ("statistics", {**STATISTICS, "contrast": [5.0, 1.0, 9.0]}, "contrast: three rising"),

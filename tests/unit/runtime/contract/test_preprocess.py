@@ -205,6 +205,7 @@ def test_an_input_of_another_shape_or_type_is_refused(tensor: NDArray[np.generic
 MAY_RESIZE = {
     "runtime/sepilot_runtime/contract/preprocess.py": "the one implementation, and the shrinking of golden frames",
     "runtime/sepilot_runtime/view/overlay.py": "draws for people",
+    "runtime/sepilot_runtime/view/stage.py": "draws for people",
     "runtime/sepilot_runtime/explain/heatmap.py": "draws for people",
     "runtime/sepilot_runtime/view/contact_sheet.py": "draws for people",
     "runtime/sepilot_runtime/output/web/": "draws for people",

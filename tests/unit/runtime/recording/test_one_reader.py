@@ -97,12 +97,14 @@ def test_what_is_played_is_what_is_trained_on(write: Callable[[Path], Path], tmp
     assert all(np.array_equal(frame.image, image) for frame, image in zip(played, pixels, strict=True))
     assert [frame.time_s for frame in played] == drive.time_s[rows].tolist()
     for name, values in drive.labels.items():
-        if values.ndim > 1:  # Boxes and points do not go with a frame that is played.
-            assert not any(name in frame.labels for frame in played)
+        if values.ndim > 1:
+            for row, frame in zip(rows, played, strict=True):
+                np.testing.assert_array_equal(frame.labels.get(name, np.full_like(values[row], np.nan)), values[row])
             continue
         labels = [frame.labels.get(name, math.nan) for frame in played]
         assert labels == pytest.approx(values[rows].tolist(), abs=0, nan_ok=True)
-    assert not any(math.isnan(value) for frame in played for value in frame.labels.values())
+    assert all(np.isfinite(value).any() for frame in played for value in frame.labels.values())
+    assert all(frame.label_names == drive.label_names for frame in played)
     assert source.info.frames == len(drive) and not source.info.live
     unread = len(drive) - len(rows)
     assert sum(source.lost.values()) == sum(drive.skipped.values()) + unread

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from sepilot_runtime.base.errors import DriveError, RecipeError
+from sepilot_runtime.cli import main as sepilot
 from sepilot_runtime.contract.contract import Picture
 from sepilot_runtime.contract.outputs.boxes.geometry import Slots
 from sepilot_runtime.contract.outputs.boxes.task import BoxesTask
@@ -22,6 +25,9 @@ from sepilot_train.fit.outputs.boxes.losses import box_loss, score_loss
 from sepilot_train.fit.outputs.boxes.plots import plots_of
 from sepilot_train.fit.outputs.boxes.target import BoxesTarget
 from sepilot_train.fit.settings import TrainingSettings
+from sepilot_train.run.net import build_net
+from sepilot_train.run.recipe import load_recipe
+from set_factory import scenes, write_voc
 
 NAMES = ("cone", "car", "sign")
 TARGET = BoxesTarget(names=NAMES, grid=((6, 6), (3, 3)), anchors=((0.1, 0.1), (0.2, 0.15), (0.3, 0.3), (0.6, 0.5)))
@@ -155,13 +161,37 @@ def test_anchors_are_usual_sizes() -> None:
     assert mean_iou(sizes, found) > 0.85 > 0.5 > mean_iou(sizes, found[:1])
 
 
+def test_drives_prints_anchors_for_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a letterbox of a picture that is wider than high, things are less high."""
+    write_voc(tmp_path / "set", scenes(12, np.random.default_rng(0)))
+    assert sepilot(["drives", str(tmp_path / "set"), "--anchors", "2", "--json"]) == 0
+    stretched, boxed = json.loads(capsys.readouterr().out)["anchors"].values()
+    for (width, height), (wide, high) in zip(stretched["sizes"], boxed["sizes"], strict=True):
+        assert (wide, high) == pytest.approx((width, height * 48 / 64), abs=0.03)
+    assert sepilot(["drives", str(tmp_path / "set"), "--anchors", "2"]) == 0
+    printed = next(line for line in capsys.readouterr().out.splitlines() if "--set" in line)
+    recipe = load_recipe("spot", [printed.split("'")[1]])
+    assert np.array(recipe.outputs["boxes"].anchors).tolist() == stretched["sizes"]  # type: ignore[attr-defined]
+    assert sepilot(["drives", str(tmp_path / "set"), "--anchors", "500"]) == 2
+    assert "--anchors: 500 boxes or more expected, found" in capsys.readouterr().err
+
+
+def test_net_and_output_have_the_same_cells() -> None:
+    for wrong, message in (
+        ("model.options.strides=[4,8]", "a multiple of the 2000 cells of strides 4, 8 expected, found 1000 slots"),
+        ("model.options.strides=[5]", r"strides: some of 4, 8, 16 expected, found \[5\]"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            build_net(load_recipe("spot", [wrong]))
+
+
 def test_a_recipe_that_fits_nothing_is_refused_in_a_line() -> None:
     with pytest.raises(RecipeError, match=r"strides: pixels to a cell of each scale expected, such as \[16, 32\]"):
         BoxesTarget()
     with pytest.raises(RecipeError, match="anchors: as many for each of 2 scales expected, found 3"):
         BoxesTarget(strides=(16, 32), anchor_count=3)
     fine = BoxesTarget(strides=(2,)).fitted(Picture(height=160, width=160))
-    with pytest.raises(RecipeError, match="at most 10,000 numbers expected, found 6,400 slots of 4 and 3; take a"):
+    with pytest.raises(RecipeError, match="at most 30,000 numbers expected, found 6,400 slots of 4 and 3; take a"):
         fine.output("boxes", 1.0)
     grid = BoxesTarget(strides=(16, 32)).fitted(Picture(height=100, width=160)).grid
     assert grid == ((7, 10), (4, 5)), "maps are rounded up, as the nets pad them"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.contract.outputs.boxes.output import Boxes
 
 __all__ = ["LEAST_LEFT", "Slots", "boxes_of", "inside", "iou_matrix", "matched", "moved_by", "real_boxes",
-           "shape_iou"]  # fmt: skip
+           "shape_iou", "sigmoid"]  # fmt: skip
 
 Numbers = NDArray[np.floating]
 
@@ -146,3 +146,8 @@ def matched(
             found[place] = best
             overlap[:, best] = 0
     return found
+
+
+def sigmoid(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of numbers of any size."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(np.asarray(scores, np.float64), -60, 60))))

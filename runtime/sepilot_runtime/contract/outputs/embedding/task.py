@@ -139,9 +139,12 @@ class EmbeddingTask:
         return f"vector of {self.output.size}"
 
     def draw(self, canvas: NDArray[np.uint8], value: Any, box: Box, color: Color, recorded: Any = None) -> None:
-        from sepilot_runtime.contract.outputs.embedding.drawing import draw_vector
+        from sepilot_runtime.contract.outputs.embedding.drawing import draw_similarity, draw_vector
 
-        draw_vector(canvas, np.array(value["vector"]), box, color)
+        if "similarity" in value:
+            draw_similarity(canvas, value["similarity"], self.output.threshold, box, color)
+        else:
+            draw_vector(canvas, np.array(value["vector"]), box, color)
 
     def ranked(self, said: Array) -> Sequence[tuple[str, float]]:
         return ()

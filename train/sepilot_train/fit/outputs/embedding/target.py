@@ -14,6 +14,7 @@ from sepilot_runtime.base.errors import DriveError
 from sepilot_runtime.contract.outputs.embedding.output import Embedding
 from sepilot_runtime.contract.outputs.embedding.task import EmbeddingTask
 from sepilot_runtime.contract.outputs.protocol import Array
+from sepilot_runtime.contract.picture import Picture
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.plots import Plot
 from sepilot_train.base.ranges import require_in
@@ -56,6 +57,7 @@ class EmbeddingTarget:
     kind: ClassVar[Literal["embedding"]] = "embedding"
     sideways: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
 
     label: str = "class"
     size: int = 64
@@ -73,7 +75,10 @@ class EmbeddingTarget:
         require_in("margin", self.margin, 0, 4)
         require_in("pictures_of_each", self.pictures_of_each, 2, 1000)
 
-    def settled(self, name: str, drives: Sequence[Drive]) -> Self:
+    def fitted(self, picture: Picture) -> Self:
+        return self
+
+    def settled(self, name: str, drives: Sequence[Drive], picture: Picture) -> Self:
         found = {n for drive in drives for n in drive.label_names.get(self.label, ())}
         if found and len(found) < FEWEST:
             raise DriveError(

@@ -65,8 +65,8 @@ class PointsMetrics:
             ((e, n) for e, n in zip(self.by_point, names, strict=False) if e is not None), default=None
         )  # fmt: skip
         return (
-            Told(name="Error", value=f"{self.mae:.2%}", remark=f"NME: mean distance, of the {measure(output)}"),
-            Told(name="Mean shape", value=f"{self.constant_mae:.2%}", remark="said to every picture"),
+            Told(name="Error", value=f"{self.mae:.2%}", remark=f"NME, of the {measure(output)}"),
+            Told(name="Mean shape", value=f"{self.constant_mae:.2%}", remark="said to every picture", plain=True),
             *_told("Points found", self.pck, f"within {CORRECT:.0%} (PCK)"),
             *_told("Area under the curve", self.auc, f"of pictures by error, to {AUC_TO:.0%} (AUC)"),
             *_told("Failures", self.failures, f"pictures beyond {AUC_TO:.0%}"),
