@@ -13,6 +13,7 @@ from sepilot_export.compress.kernels import joined
 from sepilot_export.compress.recipe import Compression, Distill
 from sepilot_export.compress.step import StepOutcome, Work, training_settings
 from sepilot_export.record.compressions import LayerNote
+from sepilot_runtime.base.errors import RunError
 from sepilot_train.fit.fit import fit
 from sepilot_train.fit.settings import History
 from sepilot_train.run.material import Material
@@ -127,7 +128,12 @@ def _student(name: str, recipe: Recipe) -> Recipe:
 
 
 def require_supported(model: Any, recipe: Recipe, compressions: Sequence[Compression]) -> None:
-    """Whatever a step cannot handle is said before anything is trained."""
+    """Whatever a step cannot handle is said before anything is trained. Raises RunError."""
+    if recipe.numbers:
+        found = next(iter(recipe.numbers))
+        raise RunError(
+            f"{recipe.name}: a net of its picture alone expected by `compress`, found inputs.{found} beside it"
+        )
     earlier: list[str] = []
     for compression in compressions:
         if compression.distill is not None and compression.distill.student:

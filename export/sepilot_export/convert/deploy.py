@@ -64,10 +64,7 @@ def load_training_model(path: Path, contract: Contract) -> Any:
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise RunError(f"{path}: a Functional Keras model expected, found {type(model).__name__}")
-    expected = (None, *contract.picture.shape)
-    found = [tuple(t.shape) for t in model.inputs]
-    if found != [expected]:
-        raise RunError(f"{path}: one input of {expected} expected from the contract, found {found}")
+    _require_inputs(model, path, contract)
     named, names = outputs_of(model), list(contract.tensors)
     if len(named) == len(names) == 1 and names != list(named):
         return keras.Model(model.inputs, {names[0]: model.outputs[0]}, name=model.name)
@@ -76,13 +73,28 @@ def load_training_model(path: Path, contract: Contract) -> Any:
     return model
 
 
+def _require_inputs(model: Any, path: Path, contract: Contract) -> None:
+    if not contract.vectors:
+        expected, found = (None, *contract.picture.shape), [tuple(t.shape) for t in model.inputs]
+        if found != [expected]:
+            raise RunError(f"{path}: one input of {expected} expected from the contract, found {found}")
+        return
+    asked = {i.name: (None, *i.shape) for i in contract.inputs}
+    inputs = {str(t.name): tuple(t.shape) for t in model.inputs}
+    if inputs != asked:
+        raise RunError(f"{path}: inputs {asked} expected from the contract, found {inputs}")
+
+
 def deploy_graph(model: Any, contract: Contract) -> Any:
-    """The deploy graph of a Functional `model`: a new Keras model, input (1, h, w, c), outputs a dict by name."""
+    """The deploy graph of a Functional `model`: a new Keras model with a batch of 1, outputs a dict by name.
+
+    Inputs are in the contract's order.
+    """
     return plain_graph(model, contract.picture.name)
 
 
 def plain_graph(model: Any, image_name: str, *, fold: bool = True) -> Any:
-    """The deploy graph, with a name of one's own for the input.
+    """The deploy graph, with a name of one's own for the picture.
 
     Args:
         fold: fold batch normalizations into their layers where that is possible; else these stay as they are.
@@ -90,12 +102,16 @@ def plain_graph(model: Any, image_name: str, *, fold: bool = True) -> Any:
     import keras
 
     rewriting = _Rewriting.of(model, fold=fold)
-    image = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]), dtype="float32", name=image_name)
-    inputs = keras.tree.pack_sequence_as(model.input, [image])
+    given = [
+        keras.Input(batch_shape=(1, *t.shape[1:]), dtype="float32", name=image_name if len(t.shape) == 4 else t.name)
+        for t in model.inputs
+    ]
+    inputs = keras.tree.pack_sequence_as(model.input, given)
     copy = keras.models.clone_model(
         model, input_tensors=inputs, clone_function=rewriting.clone, call_function=rewriting.call
     )
-    deployed = keras.Model(image, dict(zip(outputs_of(model), copy.outputs, strict=True)), name=model.name)
+    outputs = dict(zip(outputs_of(model), copy.outputs, strict=True))
+    deployed = keras.Model(given if len(given) > 1 else given[0], outputs, name=model.name)
     rewriting.carry_weights(model, deployed)
     return deployed
 
@@ -231,13 +247,15 @@ def _folded_weights(layer: Any, scale: NDArray[np.float64], shift: NDArray[np.fl
     return [*kernels, bias * scale + shift]
 
 
-def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> float:
-    """Largest difference between the two over `pictures` (n, h, w, c), in output values.
+def require_parity(
+    model: Any, deployed: Any, pictures: NDArray[np.uint8], vectors: Mapping[str, NDArray[np.float32]] | None = None
+) -> float:
+    """Largest difference between the two over `pictures` (n, h, w, c) and what goes beside them, in output values.
 
     Raises:
         RunError: above `FLOAT_PARITY` (naming the first layer that differs), not finite, or one answer to all pictures.
     """
-    expected, found = predict(model, pictures), predict(deployed, pictures, batch=1)
+    expected, found = predict(model, pictures, vectors), predict(deployed, pictures, vectors, batch=1)
     for name, answers in expected.items():
         if not np.isfinite(answers).all():
             raise RunError("the training model answers with NaN or infinity; train again with a lower learning rate")
@@ -258,6 +276,11 @@ def require_parity(model: Any, deployed: Any, pictures: NDArray[np.uint8]) -> fl
     return worst
 
 
+def _fed(model: Any, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """A picture (1, h, w, c), and zeros for what goes beside it."""
+    return [image if len(t.shape) == 4 else np.zeros((1, *t.shape[1:]), np.float32) for t in model.inputs]
+
+
 def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> str:
     import keras
 
@@ -267,7 +290,7 @@ def _first_difference(model: Any, deployed: Any, picture: NDArray[np.uint8]) -> 
         if kept is None or layer.name in foldable_norms(model).values():
             continue
         before, after = (
-            keras.ops.convert_to_numpy(keras.Model(m.inputs, x.output)([image], training=False))
+            keras.ops.convert_to_numpy(keras.Model(m.inputs, x.output)(_fed(m, image), training=False))
             for m, x in ((model, layer), (deployed, kept))
         )
         allowed = 10 * FLOAT_PARITY * max(1.0, float(np.abs(before).max()))

@@ -102,7 +102,12 @@ def _reach(deployed: Any, pairs: list[_Pair], pictures: NDArray[np.uint8]) -> li
 
     probe = keras.Model(deployed.inputs, [pair.seen for pair in pairs])
     # Compiled once, a picture takes a millisecond instead of thirty.
-    values_of = tf.function(lambda image: probe([image], training=False))
+
+    def fed(image: Any) -> list[Any]:
+        # What goes beside the picture comes after all that is rescaled for int8.
+        return [image if len(t.shape) == 4 else tf.zeros((1, *t.shape[1:])) for t in deployed.inputs]
+
+    values_of = tf.function(lambda image: probe(fed(image), training=False))
     reach = [np.zeros(pair.seen.shape[-1]) for pair in pairs]
     for picture in pictures:
         values = values_of(as_input(picture))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sepilot_export.convert import onnx_file
 from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.in_memory import pilot_of
+from sepilot_export.convert.tflite import tensor_names
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Output
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
@@ -83,7 +84,7 @@ def to_onnx(int8: bytes, contract: Contract, pictures: NDArray[np.uint8]) -> tup
         path = Path(folder) / "int8.tflite"
         path.write_bytes(readable)
         model, _ = tf2onnx.convert.from_tflite(str(path), opset=onnx_file.OPSET)
-    _name_ends(model, contract, _heads(readable))
+    _name_ends(model, contract, tensor_names(readable), _heads(readable))
     onnx_file.keep_float_nodes(model)
     content = onnx_file.finished(model)
     steps, pilots = output_steps(int8), (pilot_of(int8, "tflite", contract), pilot_of(content, "onnx", contract))
@@ -152,12 +153,13 @@ def _heads(int8: bytes) -> dict[str, _Head]:
     return found
 
 
-def _name_ends(model: Any, contract: Contract, heads: Mapping[str, _Head]) -> None:
-    """Give a converted file the contract's names, and float32 at both ends."""
+def _name_ends(model: Any, contract: Contract, given: Mapping[str, str], heads: Mapping[str, _Head]) -> None:
+    """Give a converted file the contract's names, and float32 at both ends. `given`: tensors of the inputs."""
     from onnx import TensorProto, helper
 
     graph, name = model.graph, contract.picture.name
-    (image,), answers = graph.input, {answer.name: answer for answer in graph.output}
+    inputs, answers = {i.name: i for i in graph.input}, {answer.name: answer for answer in graph.output}
+    image = inputs[given[name]]
 
     def constants(prefix: str, affine: Affine) -> list[str]:
         graph.initializer.append(helper.make_tensor(f"{prefix}_scale", TensorProto.FLOAT, [], [affine.scale]))
@@ -166,6 +168,10 @@ def _name_ends(model: Any, contract: Contract, heads: Mapping[str, _Head]) -> No
 
     quantize = helper.make_node("QuantizeLinear", [name, *constants(name, INT8_INPUT)], [image.name], name="quantize")
     graph.node.insert(0, quantize)
+    for vector in contract.vectors:
+        behind = given[vector.name]
+        graph.node.insert(0, helper.make_node("Identity", [vector.name], [behind], name=f"{vector.name}_given"))
+        inputs[behind].CopyFrom(helper.make_tensor_value_info(vector.name, TensorProto.FLOAT, (1, vector.size)))
     for said in contract.tensors:
         head = heads[said]
         prefix = f"{said}_" if len(contract.tensors) > 1 else ""

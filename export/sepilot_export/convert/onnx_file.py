@@ -20,8 +20,8 @@ from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.quantization import INT8_INPUT
 
-__all__ = ["OPSET", "Constants", "activations_of", "convert_float32", "finished", "from_function", "keep_float_nodes",
-           "prepare", "quantize", "to_float16"]  # fmt: skip
+__all__ = ["OPSET", "Constants", "activations_of", "beside_pictures", "convert_float32", "finished", "from_function",
+           "keep_float_nodes", "prepare", "quantize", "to_float16"]  # fmt: skip
 
 OPSET = 17
 
@@ -30,10 +30,10 @@ def convert_float32(deployed: Any, contract: Contract) -> bytes:
     """The deploy graph as a float32 ONNX file. Raises what `from_function` raises."""
     import tensorflow as tf
 
-    names = list(contract.tensors)
+    names, inputs = list(contract.tensors), [i.name for i in contract.inputs]
 
     def answers(*values: Any) -> dict[str, Any]:
-        found = deployed(values if len(values) > 1 else values[0], training=False)
+        found = deployed(dict(zip(inputs, values, strict=True)) if len(values) > 1 else values[0], training=False)
         return {name: found[name] for name in names}
 
     return from_function(answers, [tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs])
@@ -79,7 +79,10 @@ def to_float16(float32: bytes) -> bytes:
 
 
 def activations_of(float32: bytes, contract: Contract, only: Sequence[str] = ()) -> Activations:
-    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named."""
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named.
+
+    Vectors are zeros: what depends on them stays in float32 (`beside_pictures`), and is of no account here.
+    """
     import onnx
     import onnxruntime as ort
 
@@ -96,11 +99,24 @@ def activations_of(float32: bytes, contract: Contract, only: Sequence[str] = ())
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = list(only) or outputs + inner
+    beside = {v.name: np.zeros((1, v.size), np.float32) for v in contract.vectors}
 
     def run(picture: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
-        return dict(zip(names, session.run(names, {contract.picture.name: as_input(picture)}), strict=True))
+        return dict(zip(names, session.run(names, {contract.picture.name: as_input(picture), **beside}), strict=True))
 
     return run
+
+
+def beside_pictures(float32: bytes, contract: Contract) -> list[str]:
+    """Nodes that depend on a vector input."""
+    import onnx
+
+    known, found = {v.name for v in contract.vectors}, []
+    for node in onnx.load_model_from_string(float32).graph.node:
+        if known.intersection(node.input):
+            known.update(node.output)
+            found.append(node.name)
+    return found
 
 
 def prepare(float32: bytes) -> bytes:
@@ -169,7 +185,7 @@ def quantize(
         quantize_static(
             str(source),
             str(result),
-            _Reader(contract.picture.name, pictures),
+            _Reader(contract, pictures),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QInt8,
@@ -221,8 +237,9 @@ def keep_float_nodes(model: Any) -> None:
 class _Reader:
     """Feeds pictures to the calibrator, one a time, as float32."""
 
-    def __init__(self, name: str, pictures: NDArray[np.uint8]) -> None:
-        self._feed: Iterator[dict[str, Any]] = ({name: as_input(p)} for p in pictures)
+    def __init__(self, contract: Contract, pictures: NDArray[np.uint8]) -> None:
+        name, beside = contract.picture.name, {v.name: np.zeros((1, v.size), np.float32) for v in contract.vectors}
+        self._feed: Iterator[dict[str, Any]] = ({name: as_input(p), **beside} for p in pictures)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._feed, None)

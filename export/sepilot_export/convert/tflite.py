@@ -18,14 +18,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sepilot_export.convert.embed import tflite_model
+from sepilot_export.convert.embed import tflite_content, tflite_model
 from sepilot_export.convert.ranges import Activations, Range
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract
 from sepilot_runtime.contract.preprocess import write_input
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 
-__all__ = ["SIGNATURE", "activations_of", "convert", "from_function", "quantize", "quantize_alone",
+__all__ = ["SIGNATURE", "activations_of", "beside_pictures", "convert", "from_function", "quantize", "quantize_alone",
            "require_exact_input", "save_graph", "save_net", "tensor_names"]  # fmt: skip
 
 SIGNATURE = "serve"
@@ -36,7 +36,12 @@ def save_graph(deployed: Any, contract: Contract, folder: Path) -> None:
     import tensorflow as tf
 
     specs = [tf.TensorSpec((1, *i.shape), tf.float32, name=i.name) for i in contract.inputs]
-    save_net(deployed, lambda *v: deployed(v if len(v) > 1 else v[0], training=False), specs, folder)
+    names = [i.name for i in contract.inputs]
+
+    def serve(image: Any, *beside: Any) -> Any:
+        return deployed(dict(zip(names, (image, *beside), strict=True)) if beside else image, training=False)
+
+    save_net(deployed, serve, specs, folder)
 
 
 def save_net(net: Any, function: Callable[..., Any], specs: Sequence[Any], folder: Path) -> None:
@@ -82,7 +87,10 @@ def convert(saved: Path, way: Literal["float32", "float16", "dynamic", "sparse",
 
 
 def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
-    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named."""
+    """All activations of a float32 file, or of an int8 file as numbers, by tensor name; or only those named.
+
+    Vectors are zeros: what depends on them stays in float32 (`beside_pictures`), and is of no account here.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # A delegate would keep what happens inside it to itself.
@@ -92,7 +100,9 @@ def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    (image,) = interpreter.get_input_details()
+    image = _picture_of(interpreter.get_input_details())
+    for vector in (t for t in interpreter.get_input_details() if t["index"] != image["index"]):
+        interpreter.set_tensor(vector["index"], np.zeros(vector["shape"], vector["dtype"]))
     names = only or _activation_names(content)
     details = [t for t in interpreter.get_tensor_details() if t["name"] in names]
     places = {t["name"]: (t["index"], *t["quantization"]) for t in details}
@@ -111,15 +121,64 @@ def activations_of(content: bytes, only: Collection[str] = ()) -> Activations:
     return run
 
 
+def _picture_of(details: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of a file's inputs the one that is no vector."""
+    return next(t for t in details if len(t["shape"]) == 4)
+
+
+def beside_pictures(content: bytes) -> list[str]:
+    """Tensors that depend on a vector input."""
+    graph = tflite_model(content).subgraphs[0]
+    vectors = _vectors(graph)
+    found = dict.fromkeys(vectors)
+    for operator in graph.operators:
+        if any(i in found for i in operator.inputs.tolist()):
+            found |= dict.fromkeys(operator.outputs.tolist())
+    return [graph.tensors[i].name.decode() for i in found if i not in vectors]
+
+
+def _vectors(graph: Any) -> list[int]:
+    """Places of the input tensors that are no picture."""
+    return [i for i in graph.inputs.tolist() if len(graph.tensors[i].shape) != 4]
+
+
+def _with_float_vectors(content: bytes) -> bytes:
+    """An int8 file that takes its vectors in float32.
+
+    The quantizer has one rule for all inputs: what depends on a vector is float32, but the vector itself comes as int8
+    and is turned into float32 first. It is taken behind that.
+    """
+    model = tflite_model(content)
+    graph, (signature,) = model.subgraphs[0], model.signatureDefs
+    behind = {
+        operator.inputs[0]: (operator.outputs[0], operator)
+        for operator in graph.operators
+        if operator.inputs[0] in _vectors(graph)
+    }
+    if not behind:
+        return content
+    graph.inputs = np.array([behind[i][0] if i in behind else i for i in graph.inputs], np.int32)
+    for entry in signature.inputs:
+        if entry.tensorIndex in behind:
+            entry.tensorIndex = behind[entry.tensorIndex][0]
+    turned = [operator for _, operator in behind.values()]
+    graph.operators = [operator for operator in graph.operators if not any(operator is t for t in turned)]
+    return tflite_content(model)
+
+
 def _activation_names(content: bytes) -> dict[str, int]:
     """Names of the float32 and int8 tensors that are no constants, each with its number of dimensions."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = tflite_model(content)
+    graph = model.subgraphs[0]
+    # `_with_float_vectors` leaves tensors that nothing reads or writes.
+    alive = {*graph.inputs.tolist(), *(i for operator in graph.operators for i in operator.outputs.tolist())}
     return {
         tensor.name.decode(): len(tensor.shape)
-        for tensor in model.subgraphs[0].tensors
-        if tensor.type in (schema.TensorType.FLOAT32, schema.TensorType.INT8)
+        for place, tensor in enumerate(graph.tensors)
+        if place in alive
+        and tensor.type in (schema.TensorType.FLOAT32, schema.TensorType.INT8)
         and model.buffers[tensor.buffer].data is None
     }
 
@@ -154,7 +213,7 @@ def quantize(
         manager.add_quantization_config(
             _scope(name), qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
         )
-    content = _quantized(float32, contract, ranges, manager)
+    content = _with_float_vectors(_quantized(float32, contract, ranges, manager))
     require_exact_input(content, contract)
     return content
 
@@ -196,7 +255,7 @@ def require_exact_input(content: bytes, contract: Contract) -> None:
     """Raise RunError unless the int8 input is `pixel - 128`, as the runtime writes it."""
     from ai_edge_litert.interpreter import Interpreter
 
-    (detail,) = Interpreter(model_content=content).get_input_details()
+    detail = _picture_of(Interpreter(model_content=content).get_input_details())
     scale, zero_point = detail["quantization"]
     exact = np.float32(scale) == np.float32(INT8_INPUT.scale) and zero_point == INT8_INPUT.zero_point
     if detail["dtype"] != np.int8 or not exact:

@@ -87,8 +87,8 @@ def source_of(run: Run, *, moved_to: Sequence[Path] = (), progress: bool = False
     Raises:
         RunError: a drive is missing or has changed, or the run's parts do not belong together.
     """
-    if run.contract.picture != run.recipe.picture:
-        raise RunError(f"{run.path}: contract.json and recipe.toml disagree about the picture; train again")
+    if run.contract.inputs != run.recipe.inputs_of_net:
+        raise RunError(f"{run.path}: contract.json and recipe.toml disagree about the inputs; train again")
     held_out = run.frames("validation", moved_to=moved_to, progress=progress)
     saved = run.predictions()
     if (saved.frames.drives, saved.frames.names) != (held_out.drives, held_out.names):

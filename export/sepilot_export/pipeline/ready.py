@@ -22,6 +22,7 @@ from sepilot_export.verify.reference import Reference
 from sepilot_runtime.base.errors import ContractError, ModelFileError, RunError
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.pilot import load_pilot
+from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.base.quiet import quiet
 from sepilot_train.fit.predict import predict
 
@@ -81,6 +82,11 @@ def make_ready(
     Raises:
         RunError: it cannot be loaded, answers differently than in training, or none of `formats` can be made of it.
     """
+    if raw is not None and source.contract.vectors:
+        raise RunError(
+            f"{source.model_path}: --with-preprocessing: a net that takes its picture alone expected, found "
+            f"{source.contract.vectors[0].name} beside it"
+        )
     limits = {form.name: limits_of(form, source.gates, source.contract.outputs, int8.max_drop) for form in FORMATS}
     step("loading the model")
     model = deploy.load_training_model(source.model_path, source.contract)
@@ -91,7 +97,8 @@ def make_ready(
     with quiet("deploy graph"):
         reference = _reference(source, model)
         deployed = deploy.deploy_graph(model, source.contract)
-        parity = deploy.require_parity(model, deployed, _spread(source, reference.predictions))
+        some = _spread(source, reference.predictions)
+        parity = deploy.require_parity(model, deployed, np.asarray(some.pictures), some.vectors)
     frames = None
     if raw is not None:
         step("preprocessing")
@@ -113,7 +120,7 @@ def nothing_made(source: ExportInputs, failed: Sequence[Failure], left_out: Sequ
 def _reference(source: ExportInputs, model: Any) -> Reference:
     """The held-out frames with the model's answers, computed here and held against those that the training saved."""
     held = source.held_out
-    answers = predict(model, held.pictures)
+    answers = predict(model, held.pictures, held.vectors)
     for name, now in answers.items():
         difference = np.abs(now - source.saved[name])
         if not float(difference.max()) <= AGREEMENT:
@@ -133,14 +140,15 @@ def _reference(source: ExportInputs, model: Any) -> Reference:
         predictions={name: values[index] for name, values in answers.items()},
         constant=source.constant,
         contract=source.contract,
+        vectors=held.vectors,
     )
 
 
-def _spread(source: ExportInputs, predictions: Mapping[str, NDArray[np.float32]], count: int = 32) -> NDArray[np.uint8]:
-    """Pictures from one end of each output's predictions to the other."""
+def _spread(source: ExportInputs, predictions: Mapping[str, NDArray[np.float32]], count: int = 32) -> FrameSet:
+    """Frames from one end of each output's predictions to the other."""
     chosen: dict[int, None] = {}
     for output in source.contract.outputs:
         order = task_of(output).ordered(predictions[output.name])
         places = np.linspace(0, len(order) - 1, min(count, len(order))).astype(np.int64)
         chosen |= dict.fromkeys(order[places].tolist())
-    return source.held_out.pictures[np.fromiter(chosen, np.int64)]
+    return source.held_out.take(np.fromiter(chosen, np.int64))

@@ -65,7 +65,7 @@ def calibrate(model: Any, source: ExportInputs, *, count: int, seed: int, choice
         RunError: too few frames, or the equalized graph is another function.
     """
     training, held, outputs = source.training, source.held_out, source.contract.outputs
-    predictions = predict(model, training.pictures)
+    predictions = predict(model, training.pictures, training.vectors)
     known = set(zip(held.drives, held.names, strict=True))
     selections = {
         each: calibration.select(training, predictions, outputs, count=count, seed=seed, choice=each, held_out=known)
@@ -75,7 +75,8 @@ def calibrate(model: Any, source: ExportInputs, *, count: int, seed: int, choice
     pictures = training.pictures[frames[choice]]
     graph = deploy.deploy_graph(model, source.contract)
     equalize(graph, pictures)
-    deploy.require_parity(model, graph, pictures[:32])
+    some = training.take(frames[choice][:32])
+    deploy.require_parity(model, graph, np.asarray(some.pictures), some.vectors)
     return Calibrated(
         graph=graph,
         choice=choice,
@@ -100,4 +101,5 @@ def _trial(
         labels=training.labels,
         predictions={name: values[index] for name, values in predictions.items()},
         contract=source.contract,
+        vectors=training.vectors,
     )

@@ -121,6 +121,7 @@ class Int8:
         held = TuningSet(
             pictures=source.held_out.pictures, drives=source.held_out.drives, labels=source.held_out.labels,
             predictions=source.saved, contract=source.contract, name="held-out frames",
+            vectors=source.held_out.vectors,
         )  # fmt: skip
         trial = self._calibrate().require_trial()
         decided, judged = (frames.figures(found.content, suffix, limits) for frames in (trial, held))

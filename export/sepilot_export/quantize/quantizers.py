@@ -44,8 +44,13 @@ class _FileQuantizer:
 
     @property
     def layers(self) -> list[str]:
-        """In the order of computation."""
-        return list(self.parts)
+        """In the order of computation; without those that take numbers beside the picture, which are never int8."""
+        beside = set(self._beside())
+        return [layer for layer, parts in self.parts.items() if not beside.intersection(parts)]
+
+    def _beside(self) -> list[str]:
+        """Parts that depend on a vector: a few small dense layers, whose ranges pictures do not tell."""
+        raise NotImplementedError
 
     def _parts_of(self, layers: Iterable[str]) -> list[str]:
         return [name for layer in layers for name in self.parts[layer]]
@@ -78,8 +83,12 @@ class TfliteQuantizer(_FileQuantizer):
 
     def quantize(self, kept: Sequence[str]) -> bytes:
         """All layers but `kept` in int8."""
-        content = tflite.quantize(self.float32, self.contract, self.ranges, keep_float=self._parts_of(kept))
+        float_ = [*self._parts_of(kept), *self._beside()]
+        content = tflite.quantize(self.float32, self.contract, self.ranges, keep_float=float_)
         return correct_biases(TfliteBiases(fit_tflite(content, self.float32), self.float32), self.pictures)
+
+    def _beside(self) -> list[str]:
+        return tflite.beside_pictures(self.float32)
 
     def quantize_alone(self, layer: str) -> bytes:
         """One layer in int8, all others in float32."""
@@ -116,8 +125,11 @@ class OnnxQuantizer(_FileQuantizer):
 
     def quantize(self, kept: Sequence[str]) -> bytes:
         """All layers but `kept` in int8."""
-        content = self._converted(keep_float=self._parts_of(kept))
+        content = self._converted(keep_float=[*self._parts_of(kept), *self._beside()])
         return correct_biases(OnnxBiases(content, self.float32, self.contract), self.pictures)
+
+    def _beside(self) -> list[str]:
+        return onnx_file.beside_pictures(self.float32, self.contract)
 
     def quantize_alone(self, layer: str) -> bytes:
         """One layer in int8, all others in float32."""

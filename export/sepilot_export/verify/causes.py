@@ -145,7 +145,9 @@ def _in_float32(case: _Case, output: Output, index: NDArray[np.int64]) -> NDArra
         inputs = [as_input(picture) for picture in reference.pictures[index]]
     else:
         inputs = [frame[np.newaxis] for frame in reference.frames[index]]
-    return np.concatenate([session.run([head], {name: image})[0] for image in inputs])
+    beside = [{n: values[[i]] for n, values in reference.vectors.items()} for i in index]
+    feeds = [{name: image, **vectors} for image, vectors in zip(inputs, beside, strict=True)]
+    return np.concatenate([session.run([head], feed)[0] for feed in feeds])
 
 
 def _golden(case: _Case) -> Advice | None:

@@ -34,7 +34,7 @@ from sepilot_runtime.contract.contract import Output
 from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.model_file import MODEL_SUFFIXES, read_model_file
-from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
+from sepilot_runtime.engine.pilot import Pilot, answers_to, fed, load_pilot
 
 __all__ = ["candidates_of", "check_file", "check_files", "inputs_of", "stand_in"]
 
@@ -210,9 +210,8 @@ def inputs_of(
     """How the file is asked, and what; vectors are put in place as their picture comes."""
 
     def told() -> Iterator[NDArray[np.uint8]]:
-        for i, pixels in enumerate(reference.pictures if reference.frames is None else reference.frames):
-            for vector, values in reference.vectors.items():
-                pilot.vectors[vector][:] = values[i]
+        items = reference.pictures if reference.frames is None else reference.frames
+        for pixels in fed(pilot, items, reference.vectors):
             yield pixels
             tick()
 

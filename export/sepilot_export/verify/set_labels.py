@@ -53,10 +53,13 @@ def columns_beside(vector: Vector, where: Path) -> tuple[str, ...]:
 
 def numbers_beside(sets: Sequence[PictureSet], vector: Vector) -> NDArray[np.float32]:
     """(n, size), by the recordings' columns. Raises RunError where one has not a number for each frame."""
-    for drive, name in ((s.drive, name) for s in sets for name in vector.columns):
-        if lacking := np.count_nonzero(~np.isfinite(drive.labels[name])):
+    found = []
+    for drive in (s.drive for s in sets):
+        values = vector.numbers(drive.labels, drive.before)
+        if lacking := np.count_nonzero(~np.isfinite(values).all(axis=1)):
             raise RunError(
-                f"{drive.path}: column {name}: a number in each frame expected for the input {vector.name}, "
-                f"{lacking} of {len(drive)} have none"
+                f"{drive.path}: column {', '.join(vector.columns)}: a number in each frame expected for the input "
+                f"{vector.name}, {lacking} of {len(drive)} have none"
             )
-    return np.concatenate([np.stack([s.drive.labels[name] for name in vector.columns], axis=1) for s in sets])
+        found.append(values)
+    return np.concatenate(found)

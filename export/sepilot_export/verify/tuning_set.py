@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from sepilot_export.verify.fidelity import Fidelity, measure
 from sepilot_export.verify.gates import judge, remarks
 from sepilot_runtime.base.errors import ModelFileError
 from sepilot_runtime.contract.contract import Contract, Output
-from sepilot_runtime.engine.pilot import answers_to
+from sepilot_runtime.engine.pilot import answers_to, fed
 from sepilot_train.base.stored import Pictures
 
 __all__ = ["MINIMUM", "MOST", "TuningSet"]
@@ -42,6 +42,7 @@ class TuningSet:
         drives: of each frame.
         labels, predictions: by output, (n,) float32; labels may be NaN.
         name: what frames they are, in words.
+        vectors: what goes beside the pictures, (n, size) by input.
     """
 
     pictures: Pictures
@@ -50,6 +51,7 @@ class TuningSet:
     predictions: Mapping[str, NDArray[np.float32]]
     contract: Contract
     name: str = "training frames beside the calibration"
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def thinned(self, most: int) -> TuningSet:
         """At most so many of the frames, evenly spaced."""
@@ -60,6 +62,7 @@ class TuningSet:
             drives=tuple(self.drives[i] for i in index),
             labels={name: values[index] for name, values in self.labels.items()},
             predictions={name: values[index] for name, values in self.predictions.items()},
+            vectors={name: values[index] for name, values in self.vectors.items()},
         )
 
     def answers(self, content: bytes, suffix: Suffix) -> Mapping[str, NDArray[np.float32]]:
@@ -69,7 +72,7 @@ class TuningSet:
             ModelFileError: it does not run, or answers NaN.
         """
         pilot = pilot_of(content, suffix, self.contract)
-        return answers_to(pilot.infer_picture, self.pictures)
+        return answers_to(pilot.infer_picture, fed(pilot, self.pictures, self.vectors))
 
     def fidelity(self, content: bytes, suffix: Suffix) -> Mapping[str, Fidelity]:
         """How far a file is from the training model, by output. Raises what `answers` raises."""

@@ -67,10 +67,10 @@ def _drive(request: DriveRequest) -> DriveSummary:
     watched = request.overlay or request.record or request.web
     picture = None if watched else models.picture()
     asked = dataclasses.replace(request.camera, picture=picture)
-    reader = request.reader.wishing(output.name for output in pilot.contract.outputs)
+    reader = request.reader.wishing(_columns(pilot))
     with open_source(request.source, asked, reader) as source, contextlib.ExitStack() as stack:
         stack.callback(models.close)
-        live = _as_live(source, request)
+        live = _as_live(source, request, pilot)
         if source.info.live:
             models.bind_to(picture)
         if not request.quiet:
@@ -134,8 +134,17 @@ def _served(
     )  # fmt: skip
 
 
-def _as_live(source: Source, request: DriveRequest) -> LiveSource | None:
+def _columns(pilot: Pilot) -> list[str]:
+    """Of a recording: what the model says, and what it takes beside the picture."""
+    contract = pilot.contract
+    return [*(o.name for o in contract.outputs), *(column for v in contract.vectors for column in v.columns)]
+
+
+def _as_live(source: Source, request: DriveRequest, pilot: Pilot) -> LiveSource | None:
     """The source, where it is to be driven live."""
+    from sepilot_runtime.drive.numbers import require_given
+
+    require_given(pilot, source.info)
     if not source.info.live and not request.as_camera:
         if request.shadow:
             raise UsageError(f"--shadow {request.shadow}: for a camera, or a recording with --as-camera")

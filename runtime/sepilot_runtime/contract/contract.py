@@ -54,7 +54,8 @@ CONTRACT_VERSION = "2.1"
 1.1: `picture.resize` may be "exact".
 1.2: `statistics.frame_size`, `statistics.flat_rows`, `statistics.likeness.limit`.
 2.0: several inputs and outputs, each of a kind; a tolerance for each output. What is of 1.x is read as 2.0.
-2.1: `picture.fit`; outputs of the kinds "classes", "boxes", "points" and "embedding".
+2.1: `picture.fit`; `vector.one_hot`, `vector.previous`; outputs of the kinds "classes", "boxes", "points" and
+"embedding".
 """
 
 METADATA_KEY = "sepilot.contract"

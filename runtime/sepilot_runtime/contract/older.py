@@ -26,7 +26,7 @@ def of_version_2(body: Mapping[str, Any], version: str) -> dict[str, Any]:
     whole = {**body, "version": version}
     if (task := whole.pop("task", None)) != THE_TASK:
         raise ContractError(f"task: {THE_TASK} expected, found {task!r}")
-    whole["inputs"] = [_stretched(_tagged("picture", whole.pop("picture", None)))]
+    whole["inputs"] = [_whole(_tagged("picture", whole.pop("picture", None)))]
     if isinstance(outputs := body.get("outputs"), list):
         whole["outputs"] = [_tagged("scalar", output) for output in outputs]
         if "tolerance" in body:
@@ -44,14 +44,19 @@ def of_version_2(body: Mapping[str, Any], version: str) -> dict[str, Any]:
 
 
 def of_version_2_1(body: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """A contract of version 2.0 (without its digest) as one of `version`: the key that came since has one meaning."""
+    """A contract of version 2.0 (without its digest) as one of `version`: the keys that came since have one meaning."""
     inputs = body.get("inputs")
-    stretched = [_stretched(i) for i in inputs] if isinstance(inputs, list) else inputs
-    return {**body, "version": version, "inputs": stretched}
+    whole = [_whole(i) for i in inputs] if isinstance(inputs, list) else inputs
+    return {**body, "version": version, "inputs": whole}
 
 
-def _stretched(entry: Any) -> Any:
-    return {"fit": "stretch", **entry} if isinstance(entry, dict) and entry.get("kind") == "picture" else entry
+_SINCE: Mapping[Any, Mapping[str, Any]] = {"picture": {"fit": "stretch"}, "vector": {"one_hot": [], "previous": ""}}
+"""What inputs of a kind had no key for."""
+
+
+def _whole(entry: Any) -> Any:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    return {**_SINCE[kind], **entry} if isinstance(kind, str) and kind in _SINCE else entry
 
 
 def _tagged(kind: str, value: Any) -> Any:

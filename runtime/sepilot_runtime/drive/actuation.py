@@ -47,7 +47,7 @@ def require_shown(contract: Contract, path: Path) -> None:
 
 
 def require_drivable(contract: Contract, path: Path, actuation: Actuation | None = None) -> None:
-    """A model that a car can be driven by says where to go, and how fast where it is asked; by its picture alone.
+    """A model that a car can be driven by says where to go, and how fast where it is asked.
 
     Raises:
         ContractError: it does not.
@@ -63,7 +63,10 @@ def require_drivable(contract: Contract, path: Path, actuation: Actuation | None
     speeds = [o.name for o in contract.outputs if isinstance(o, Scalar) and o.positive != "right"]
     if actuation and actuation.throttle == "model" and THROTTLE not in speeds:
         raise ContractError(f'{path}: actuation.throttle = "model": it has no output {THROTTLE!r} to go by')
-    _require_picture_alone(contract, path)
+    if nameless := [v.name for v in contract.vectors if not (v.columns or v.previous)]:
+        raise ContractError(
+            f"{path}: it takes {', '.join(nameless)} beside the picture, of which nobody knows the columns"
+        )
 
 
 def _require_picture_alone(contract: Contract, path: Path) -> None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sepilot_runtime.base.errors import ContractError, FrameError, ModelFileError
 from sepilot_runtime.contract.frame_shape import FrameShape
 from sepilot_runtime.drive.actuation import Actuation, Actuator, steers
 from sepilot_runtime.drive.delivery import Delivery
 from sepilot_runtime.drive.frame_checks import FrameChecks, Novelty
+from sepilot_runtime.drive.numbers import give
 from sepilot_runtime.drive.onlooker import Onlooker
 from sepilot_runtime.drive.recorded import stopped_step
 from sepilot_runtime.drive.state import State
@@ -124,6 +126,7 @@ class _LiveDrive:
         self._told_ns = 0
         self._throttle, self._time_s = 0.0, 0.0
         self._failures = 0
+        self._obeyed: Mapping[str, Any] = {}
 
     def run(self, source: LiveSource, new_pilot: NewPilot, max_frames: int | None) -> str:
         control, timeout_s = self._control, self._period_ns / 1e9 / 4
@@ -204,6 +207,7 @@ class _LiveDrive:
             state = self._supervisor.missing(verdict.reason, now_ns)
         else:
             state = self._supervisor.judge(verdict, now_ns)
+        self._obeyed = prediction.values if prediction is not None and state.answers else {}
         if prediction is None or not state.answers:
             return self._neutral_step(frame, prediction, start_ns, late=late)
         return self._actuator.step(
@@ -221,6 +225,7 @@ class _LiveDrive:
             self.tally.refused["another size"] += 1
             return Verdict(Level.TROUBLE, other), None
         try:
+            give(self._pilot, frame, self._obeyed)
             prediction = self._pilot.predict(frame.image)
         except FrameError as e:
             self.tally.refused[e.reason] += 1

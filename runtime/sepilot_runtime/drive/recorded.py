@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sepilot_runtime.base.errors import DriveError, FrameError
 from sepilot_runtime.drive.actuation import Actuation, Actuator, steers
 from sepilot_runtime.drive.delivery import tell_all
+from sepilot_runtime.drive.numbers import give
 from sepilot_runtime.drive.step import Sink, Step, neutral_step
 from sepilot_runtime.drive.summary import DriveSummary, Tally
 from sepilot_runtime.drive.supervisor import Control
@@ -73,13 +75,16 @@ def _steps(
     pilot: Pilot, frames: Iterable[Frame], actuator: Actuator, tally: Tally, clock_ns: Callable[[], int]
 ) -> Iterator[Step]:
     """A step for every frame that can be steered by; the others are counted."""
+    obeyed: Mapping[str, Any] = {}
     for frame in frames:
         start_ns = clock_ns()
         try:
+            give(pilot, frame, obeyed)
             prediction = pilot.predict(frame.image)
         except FrameError as e:
             tally.refused[e.reason] += 1
             continue
+        obeyed = prediction.values
         # The time of a recording is that of its frames, however fast they are gone through.
         yield actuator.step(frame, prediction, start_ns, clock_ns(), at_ns=round(frame.time_s * 1e9))
 

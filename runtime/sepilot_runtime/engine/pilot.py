@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from sepilot_runtime.engine.engines import Engine, open_engine
 from sepilot_runtime.engine.golden import verify_golden
 from sepilot_runtime.engine.names import EngineName
 
-__all__ = ["Pilot", "Prediction", "answers_to", "load_pilot"]
+__all__ = ["Pilot", "Prediction", "answers_to", "fed", "load_pilot"]
 
 Decode = Callable[[NDArray[np.float32]], Any]
 """What the car obeys, of one answer (*shape)."""
@@ -199,6 +199,16 @@ def load_pilot(
     if verify:
         verify_golden(pilot.engine)
     return pilot
+
+
+def fed(
+    pilot: Pilot, items: Iterable[NDArray[np.uint8]], vectors: Mapping[str, NDArray[np.float32]]
+) -> Iterator[NDArray[np.uint8]]:
+    """The items, each with its row of `vectors` (n, size) put into the pilot as it comes."""
+    for i, item in enumerate(items):
+        for name, values in vectors.items():
+            pilot.vectors[name][:] = values[i]
+        yield item
 
 
 def answers_to(

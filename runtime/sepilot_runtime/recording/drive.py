@@ -19,6 +19,9 @@ __all__ = ["NOMINAL_RATE_HZ", "Drive", "Frames", "frames_of", "median"]
 NOMINAL_RATE_HZ = 20.0
 """For recordings whose time stamps are missing or cannot be used."""
 
+LONGEST_STEP_S = 1.0
+"""From frame to frame; a longer one is a pause."""
+
 
 class Frames(Protocol):
     """The pictures of a whole recording, by row.
@@ -109,13 +112,23 @@ class Drive:
     def pauses_s(self) -> NDArray[np.float64]:
         """Lengths of the stretches of over a second without a frame: the recorder paused, or frames were deleted."""
         steps = np.diff(self.time_s)
-        return np.asarray(steps[steps > 1.0], np.float64)
+        return np.asarray(steps[steps > LONGEST_STEP_S], np.float64)
 
     @property
     def rate_hz(self) -> float:
         """Frames per second by the median interval; the nominal rate for a single frame."""
         steps = np.diff(self.time_s)
         return 1.0 / median(steps[steps > 0]) if (steps > 0).any() else NOMINAL_RATE_HZ
+
+    @property
+    def before(self) -> NDArray[np.int64]:
+        """Of each frame the place of the one before it, by the same camera and at most a second ago; -1: none."""
+        found = np.full(len(self), -1, np.int64)
+        for camera in set(self.camera.tolist()):
+            places = np.flatnonzero(self.camera == camera)
+            follow = np.diff(self.time_s[places]) <= LONGEST_STEP_S
+            found[places[1:][follow]] = places[:-1][follow]
+        return found
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """The kept frame at `index`: BGR (H, W, 3) uint8. Raises FrameError."""

@@ -9,7 +9,7 @@ import dataclasses
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,11 +35,13 @@ class FrameLabels:
     Attributes:
         labels: by output, float32 (n,), NaN where none is known.
         drives, names: id and frame name of each frame; both empty where nobody asks.
+        vectors: what a model is given beside the pictures, float32 (n, size) by input.
     """
 
     labels: Mapping[str, NDArray[np.float32]]
     drives: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.labels.values())))
@@ -51,6 +53,7 @@ class FrameLabels:
             labels={name: values[index] for name, values in self.labels.items()},
             drives=tuple(self.drives[i] for i in index) if self.drives else (),
             names=tuple(self.names[i] for i in index) if self.names else (),
+            vectors={name: values[index] for name, values in self.vectors.items()},
         )
 
 

@@ -117,7 +117,7 @@ def _as_begun(out: Path) -> dict[str, Any]:
 
 def _request(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     from sepilot_runtime.commands.reader_arguments import drive_filter, reader_options
-    from sepilot_train.run.material import columns_of
+    from sepilot_train.run.material import columns_of, input_columns_of
     from sepilot_train.run.recipe import load_recipe
     from sepilot_train.run.request import Request
 
@@ -132,7 +132,7 @@ def _request(arguments: argparse.Namespace) -> tuple[Request, Recipe]:
     if throttle is not None:
         _require_one_of("--min-throttle", throttle, "data.min_throttle", recipe.data.min_throttle, arguments.overrides)
     reader = reader_options(arguments)
-    columns = dict.fromkeys((*reader.labels, *columns_of(recipe).values()))
+    columns = dict.fromkeys((*reader.labels, *columns_of(recipe).values(), *input_columns_of(recipe)))
     further = tuple(name for name in columns if name not in ("steering", "throttle"))
     request = Request(
         drives=tuple(str(p.resolve()) for p in arguments.drives),

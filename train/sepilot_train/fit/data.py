@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit import augment
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.numbers import Numbers, Vectors, given
 from sepilot_train.fit.outputs.protocol import Comparing, Target
-from sepilot_train.fit.predict import by_name
+from sepilot_train.fit.predict import by_name, inputs_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,9 +25,13 @@ class Epoch:
 
     index: NDArray[np.int32]  # (steps, batch)
     uniforms: NDArray[np.float32]  # (steps, batch, augment.uniform_count)
+    chances: NDArray[np.float32]  # (steps, batch, vectors)
 
 
 Labels = Mapping[str, NDArray[np.float32]]
+
+BESIDE = "beside_"
+"""Before the names of vectors among the inputs of a training."""
 
 Told = Callable[[Epoch], Labels]
 """What is to be said to the augmented pictures of an epoch in place of their labels: by tensor, as `Target.wanted` has
@@ -49,6 +54,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         straight: bool (n,), the frames of which only the part `straight_keep` is used, other ones each epoch.
         min_frames: of an epoch; a smaller data set is gone through as often as that takes, in a new order each time.
         told: takes the place of the labels.
+        vectors: what goes beside the pictures, (n, size) by input, with what `numbers` says of each.
         views: so many epochs differ in order and augmentation, then they begin again; 0 repeats none. With `told`
             answers that cost much to get, which are kept.
     """
@@ -68,8 +74,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         min_frames: int = 0,
         told: Told | None = None,
         views: int = 0,
+        vectors: Vectors | None = None,
+        numbers: Mapping[str, Numbers] | None = None,
     ) -> None:
         super().__init__()
+        self._vectors, self._numbers = vectors or {}, numbers or {}
         self._pictures = pictures
         self._labels = {name: labels[name] for name in targets}
         self._shape = shape
@@ -100,7 +109,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         else:
             wanted = {name: values[step] for name, values in self._told(number).items()}
         frames = {"index": index} if self._pictures is None else {"pictures": self._pictures[index]}
-        return {**frames, "uniforms": uniforms}, wanted
+        return {**frames, **self._beside(index, uniforms, epoch.chances[step]), "uniforms": uniforms}, wanted
+
+    def _beside(
+        self, index: NDArray[np.int32], uniforms: NDArray[np.float32], chances: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        if not self._vectors:
+            return {}
+        here = {name: values[index] for name, values in self._vectors.items()}
+        mirrored = augment.motion_of(uniforms, self._augmentation, self._shape).sign < 0
+        found = given(self._numbers, here, mirrored, chances)
+        if self._augmentation.mixup:
+            shares = augment.shares_of(uniforms, self._augmentation)
+            found = {name: _mixed(values, shares) for name, values in found.items()}
+        return {BESIDE + name: values for name, values in found.items()}
 
     def _draw(self, epoch: int) -> Epoch:
         random = np.random.default_rng([self._seed, epoch])
@@ -113,6 +135,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return Epoch(
             index=order.astype(np.int32).reshape(shape),
             uniforms=augment.draw_uniforms(random, shape, self._augmentation),
+            chances=random.random((*shape, len(self._vectors)), np.float32),
         )
 
     def _order(self, places: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
@@ -183,17 +206,24 @@ def _applied(augmentation: Augmentation) -> Callable[[Any, Any], Any]:
 
 
 def training_model(
-    net: Any, augmentation: Augmentation, frames: NDArray[np.uint8] | None, picture_shape: tuple[int, ...]
+    net: Any,
+    augmentation: Augmentation,
+    frames: NDArray[np.uint8] | None,
+    picture_shape: tuple[int, ...],
+    vectors: Mapping[str, int] | None = None,
 ) -> Any:
-    """A model around `net` that gathers, augments and answers, by the outputs' names."""
+    """A model around `net` that gathers, augments and answers, by the outputs' names. `vectors`: sizes by input."""
     inputs = {"uniforms": keras.Input((augment.uniform_count(augmentation),), name="uniforms")}
     if frames is None:
         inputs["pictures"] = keras.Input(picture_shape, dtype="uint8", name="pictures")
     else:
         inputs["index"] = keras.Input((), dtype="int32", name="index")
     pictures, names = AugmentedPictures(augmentation, frames)(inputs), net.output_names
+    beside = {name: keras.Input((size,), name=BESIDE + name) for name, size in (vectors or {}).items()}
+    fed = inputs_of(net, pictures, beside)
+    inputs |= {BESIDE + name: tensor for name, tensor in beside.items()}
     if keras.backend.backend() == "tensorflow":
         from sepilot_train.fit.on_tensorflow import FusedNorms
 
         net = FusedNorms(net)
-    return keras.Model(inputs, by_name(names, net(pictures)), name="training")
+    return keras.Model(inputs, by_name(names, net(fed)), name="training")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.base.frame_set import FrameSet
 from sepilot_train.fit.augment import Augmentation
+from sepilot_train.fit.numbers import Numbers
 from sepilot_train.fit.outputs.protocol import Target, losses_of
 from sepilot_train.fit.predict import compiles
 from sepilot_train.fit.settings import History, OnEpoch, TrainingSettings
@@ -36,12 +37,14 @@ def fit(
     show_progress: bool = False,
     told: Told | None = None,
     views: int = 0,
+    numbers: Mapping[str, Numbers] | None = None,
 ) -> History:
     """Fit `net` in place to `targets`, by output, and leave the kept weights in it.
 
     Writes `history.csv`, `tensorboard/` (where the tensorboard package is installed) and `checkpoint/state.npz` into
     `workdir`, after each epoch. With `resume` it goes on from that checkpoint, and ends with the same weights as an
-    uninterrupted run with the same settings on the same machine. `told` and `views` are those of `data.Batches`.
+    uninterrupted run with the same settings on the same machine. `told` and `views` are those of
+    `data.Batches`; `numbers`, what it is given beside the pictures, by input.
 
     Raises:
         RecipeError: the settings leave no frame to train on.
@@ -49,15 +52,15 @@ def fit(
     """
     from sepilot_train.fit.callbacks import EpochKeeper, ProgressBar
 
-    model, data = compiled_training(net, train, targets, settings, augmentation, told=told, views=views)
+    beside: Any = {"told": told, "views": views, "numbers": numbers}
+    model, data = compiled_training(net, train, targets, settings, augmentation, **beside)
     keeper = EpochKeeper(
         model=model, net=net, data=data, train=train, validation=validation, targets=targets, settings=settings,
         augmentation=augmentation, workdir=workdir, on_epoch=on_epoch,
     )  # fmt: skip
-    start = keeper.restore() if resume else 0
-    if start < settings.epochs and not keeper.stopped_early:
+    epochs = {"initial_epoch": keeper.restore() if resume else 0, "epochs": settings.epochs}
+    if epochs["initial_epoch"] < settings.epochs and not keeper.stopped_early:
         callbacks = [keeper, *([ProgressBar(keeper, steps=len(data))] if show_progress else [])]
-        epochs = {"initial_epoch": start, "epochs": settings.epochs}
         model.fit(feed(data), **epochs, callbacks=callbacks, verbose=0, shuffle=False)
     return keeper.finish()
 
@@ -71,6 +74,7 @@ def compiled_training(
     *,
     told: Told | None = None,
     views: int = 0,
+    numbers: Mapping[str, Numbers] | None = None,
 ) -> tuple[Any, Any]:
     """The compiled model around `net` and the data that its `fit` takes."""
     from sepilot_train.fit.data import Batches, training_model
@@ -78,24 +82,17 @@ def compiled_training(
     shape = train.pictures.shape[1:]
     on_device = _has_accelerator() and train.pictures.nbytes <= settings.device_limit_mb * 2**20
     data = Batches(
-        None if on_device else train.pictures,
-        train.labels,
-        shape=shape,
-        targets=targets,
-        augmentation=augmentation,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        straight=_straight(train, targets, settings),
-        straight_keep=settings.straight_keep,
-        min_frames=settings.min_epoch_frames,
-        told=told,
-        views=views,
-    )
+        None if on_device else train.pictures, train.labels, shape=shape, targets=targets, augmentation=augmentation,
+        batch_size=settings.batch_size, seed=settings.seed, straight=_straight(train, targets, settings),
+        straight_keep=settings.straight_keep, min_frames=settings.min_epoch_frames, told=told, views=views,
+        vectors=train.vectors, numbers=numbers,
+    )  # fmt: skip
     if len(data) == 0:
         raise RecipeError(
             f"training.straight_keep: {settings.straight_keep} leaves none of {len(train)} frames to train on"
         )
-    model = training_model(net, augmentation, np.asarray(train.pictures) if on_device else None, shape)
+    model = training_model(net, augmentation, np.asarray(train.pictures) if on_device else None, shape,
+                           {name: values.shape[1] for name, values in train.vectors.items()})  # fmt: skip
     losses, weights = losses_of(targets, settings)
     optimizer = _optimizer(settings, steps_per_epoch=len(data))
     model.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=compiles())

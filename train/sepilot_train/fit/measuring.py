@@ -25,7 +25,8 @@ def figures(
         losses: by tensor.
         batch_size: of the training.
     """
-    said, loss, mae, spread = predict(net, frames.pictures), dict[str, float](), dict[str, float](), dict[str, float]()
+    said = predict(net, frames.pictures, frames.vectors)
+    loss, mae, spread = dict[str, float](), dict[str, float](), dict[str, float]()
     for name, target in targets.items():
         labels = frames.labels[name]
         loss[name] = _loss(name, target, labels, said[name], losses, batch_size)
@@ -43,7 +44,7 @@ def figures(
 def error(net: Any, frames: FrameSet, targets: Mapping[str, Target]) -> float:
     """The first output's."""
     name, target = next(iter(targets.items()))
-    return target.mae(frames.labels[name], predict(net, frames.pictures)[name])
+    return target.mae(frames.labels[name], predict(net, frames.pictures, frames.vectors)[name])
 
 
 def _loss(

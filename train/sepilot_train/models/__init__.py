@@ -6,7 +6,7 @@ from typing import Any
 
 from sepilot_runtime.base.errors import RecipeError
 from sepilot_train.models import classifiers, detectors, embedding, landmarks, steering
-from sepilot_train.models.blocks import STEERING, Shape
+from sepilot_train.models.blocks import NO_VECTORS, STEERING, Shape, Vectors
 
 __all__ = ["BUILDERS", "EXAMPLES", "build_model"]
 
@@ -47,11 +47,12 @@ def build_model(
     options: Mapping[str, Any],
     outputs: Mapping[str, int] = STEERING,
     K: Any = None,
+    vectors: Vectors = NO_VECTORS,
 ) -> Any:
     """Build the net `builder` for pictures of (height, width, channels).
 
     The net has a head for each of `outputs`, of so many numbers. `options` are the builder's keyword arguments. `K` is
-    the layer namespace; Keras 3 when not given.
+    the layer namespace; Keras 3 when not given. `vectors` go beside the picture: how many numbers, and their scale.
 
     Raises:
         RecipeError: the builder or an option is not known, or the picture is too small for the net.
@@ -60,6 +61,10 @@ def build_model(
         raise RecipeError(f"model.builder: expected one of {', '.join(BUILDERS)}; found {builder!r}")
     build = BUILDERS[builder]
     known = [name for name, p in inspect.signature(build).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    if vectors and "vectors" not in known:
+        able = ", ".join(name for name, b in BUILDERS.items() if "vectors" in inspect.signature(b).parameters)
+        raise RecipeError(f"inputs: {builder} takes nothing beside its picture, but one of {able} or code of your own")
+    known = [name for name in known if name != "vectors"]
     unknown = [name for name in options if name not in known]
     if unknown:
         raise RecipeError(
@@ -70,7 +75,7 @@ def build_model(
 
         K = keras
     try:
-        return build(K, picture_shape, outputs, **options)
+        return build(K, picture_shape, outputs, **options, **({"vectors": vectors} if vectors else {}))
     except (TypeError, ValueError) as e:
         # Keras names the layer and the size in the first line; the rest is a list of arguments.
         height, width, channels = picture_shape

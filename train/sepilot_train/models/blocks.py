@@ -11,7 +11,9 @@ from typing import Any
 
 Shape = tuple[int, int, int]
 Outputs = Mapping[str, int]
+Vectors = Mapping[str, tuple[int, float]]
 STEERING: Outputs = MappingProxyType({"steering": 1})
+NO_VECTORS: Vectors = MappingProxyType({})
 
 #: Keras's 0.99 needs hundreds of steps to forget its start: with a small recording the moving statistics would
 #: still be wrong after several epochs, and the validation error meaningless.
@@ -26,8 +28,28 @@ def require_equal_lengths(**lists: Sequence[Any]) -> None:
         )
 
 
+def beside(K: Any, image: Any, features: Any, vectors: Vectors) -> tuple[Any, Any]:
+    """The inputs of a net, and its features (batch, n) of the image with 16 of each of `vectors` behind them.
+
+    Args:
+        vectors: by input, how many numbers, and what they are divided by.
+    """
+    if not vectors:
+        return image, features
+    inputs, parts = [image], [features]
+    for name, (size, scale) in vectors.items():
+        numbers = K.Input((size,), name=name)
+        inputs.append(numbers)
+        x = K.layers.Rescaling(1 / scale, name=f"{name}_scaled")(numbers)
+        parts.append(dense_relu(K, x, (16,), f"{name}_dense"))
+    return inputs, K.layers.Concatenate(name="beside")(parts)
+
+
 def with_heads(K: Any, image: Any, features: Any, name: str, outputs: Outputs, *, use_bias: bool = True) -> Any:
-    """The net from `image` to a Dense layer without activation for each of `outputs`, on the same features."""
+    """The net from `image` to a Dense layer without activation for each of `outputs`, on the same features.
+
+    `image` may be several inputs.
+    """
     heads = [K.layers.Dense(size, use_bias=use_bias, name=output)(features) for output, size in outputs.items()]
     return K.Model(image, heads if len(heads) > 1 else heads[0], name=name)
 

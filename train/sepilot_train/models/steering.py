@@ -1,14 +1,15 @@
 """The steering nets. Input "image": float32 in [0, 1], NHWC; a head for each output, on the same features.
 
 Each builder takes the layer namespace `K` (`keras` or `tf_keras`), the picture's (height, width, channels), the outputs
-with how many numbers each has, and keyword options, which a recipe may set.
+with how many numbers each has, and keyword options, which a recipe may set. One with `vectors` can take numbers beside
+the picture: by input how many, and what they are divided by.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from sepilot_train.models import blocks
-from sepilot_train.models.blocks import STEERING, Outputs, Shape
+from sepilot_train.models.blocks import NO_VECTORS, STEERING, Outputs, Shape, Vectors
 
 
 def build_v27(
@@ -78,6 +79,7 @@ def build_swift(
     dense: Sequence[int] = (64,),
     dropout: float = 0.2,
     activation: str = "relu",
+    vectors: Vectors = NO_VECTORS,
 ) -> Any:
     """sepilot's own net for the edge: 50,113 parameters at 64x96x1.
 
@@ -93,16 +95,22 @@ def build_swift(
         dense: widths of the layers between the average and the output.
         dropout: of the averaged features.
         activation: of the convolutions, a name of `blocks.activation`.
+        vectors: numbers beside the picture, which join the averaged features.
     """
     image = K.Input(picture_shape, name="image")
     x = blocks.conv(K, image, stem, "stem", stride=2, activation=activation)
     x = blocks.separable_stages(K, x, widths, repeats, residual=residual, activation=activation)
-    x = blocks.averaged(K, x, dropout)
-    return blocks.with_heads(K, image, blocks.dense_relu(K, x, tuple(dense)), "swift", outputs)
+    inputs, x = blocks.beside(K, image, blocks.averaged(K, x, dropout), vectors)
+    return blocks.with_heads(K, inputs, blocks.dense_relu(K, x, tuple(dense)), "swift", outputs)
 
 
 def build_pilotnet(
-    K: Any, picture_shape: Shape, outputs: Outputs = STEERING, *, dense: Sequence[int] = (100, 50, 10)
+    K: Any,
+    picture_shape: Shape,
+    outputs: Outputs = STEERING,
+    *,
+    dense: Sequence[int] = (100, 50, 10),
+    vectors: Vectors = NO_VECTORS,
 ) -> Any:
     """NVIDIA's PilotNet (Bojarski et al. 2016, arXiv 1604.07316, figure 4): 252,219 parameters at 66x200x3.
 
@@ -113,8 +121,8 @@ def build_pilotnet(
         ((24, 5, 2), (36, 5, 2), (48, 5, 2), (64, 3, 1), (64, 3, 1)), start=1
     ):
         x = K.layers.Conv2D(filters, kernel, strides=stride, activation="relu", name=f"conv{number}")(x)
-    x = K.layers.Flatten(name="flat")(x)
-    return blocks.with_heads(K, image, blocks.dense_relu(K, x, tuple(dense)), "pilotnet", outputs)
+    inputs, x = blocks.beside(K, image, K.layers.Flatten(name="flat")(x), vectors)
+    return blocks.with_heads(K, inputs, blocks.dense_relu(K, x, tuple(dense)), "pilotnet", outputs)
 
 
 def build_donkey_linear(K: Any, picture_shape: Shape, outputs: Outputs = STEERING, *, dropout: float = 0.2) -> Any:

@@ -23,19 +23,26 @@ def golden_frames(
 ) -> tuple[Golden, ...]:
     """Small copies of held-out frames with the training model's answers: from end to end of each output's."""
     owners = {drive.id: drive for drive in drives}
-    frames = []
+    frames, kept = [], list[int]()
     for place in _places(outputs, answers):
         drive, name = owners[answers.frames.drives[place]], answers.frames.names[place]
         try:
             frames.append(golden_copy(drive.read(drive.names.index(name))))
         except FrameError:
             continue
+        kept.append(place)
     if not frames:
         raise DriveError(f"{drives[0].path}: no frame can be read any more for the golden frames")
     pictures = np.stack([picture_of(frame, picture) for frame in frames])
-    expected = predict(net, pictures)
+    vectors = {name: values[kept] for name, values in answers.frames.vectors.items()}
+    expected = predict(net, pictures, vectors)
     return tuple(
-        golden_from(frame, {name: values[i] for name, values in expected.items()}, pictures[i])
+        golden_from(
+            frame,
+            {name: values[i] for name, values in expected.items()},
+            pictures[i],
+            {name: values[i] for name, values in vectors.items()},
+        )
         for i, frame in enumerate(frames)
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +26,8 @@ from sepilot_train.run.recipe import Recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import Split
 
-__all__ = ["Material", "Side", "alike", "columns_of", "gather", "labels_of", "load_sets", "material_of", "open_sides",
-           "set_labels"]  # fmt: skip
+__all__ = ["Material", "Side", "alike", "columns_of", "gather", "input_columns_of", "labels_of", "load_sets",
+           "material_of", "open_sides", "set_labels", "vectors_of"]  # fmt: skip
 
 Side = Literal["train", "validation"]
 
@@ -40,6 +40,7 @@ class Material:
         outputs: what is learned, as the contract will say it.
         columns: by output, the recordings' column that it learns.
         labels: by output, of each of `sets`, what its answers are held against.
+        vectors: by input beside the picture, of each of `sets`, its values, (n, size).
         split: its index arrays go with `sets`.
     """
 
@@ -48,6 +49,7 @@ class Material:
     sets: tuple[PictureSet, ...]
     labels: Mapping[str, tuple[NDArray[np.float32], ...]]
     split: Split
+    vectors: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
 
     @property
     def drives(self) -> tuple[Drive, ...]:
@@ -59,10 +61,8 @@ class Material:
         parts = [(s, i) for s, i in zip(self.sets, indices, strict=True) if len(i)]
         return FrameSet(
             pictures=StoredPictures.joined([(s.pictures, i) for s, i in parts]),
-            labels={
-                name: np.concatenate([labels[i] for labels, i in zip(by_set, indices, strict=True) if len(i)])
-                for name, by_set in self.labels.items()
-            },
+            labels=_joined(self.labels, indices),
+            vectors=_joined(self.vectors, indices),
             drives=tuple(s.drive.id for s, i in parts for _ in i),
             names=tuple(s.drive.names[j] for s, i in parts for j in i),
         )
@@ -70,6 +70,22 @@ class Material:
     def ids(self, side: Side) -> tuple[str, ...]:
         """The drives that have frames on one side."""
         return tuple(s.drive.id for s, i in zip(self.sets, getattr(self.split, side), strict=True) if len(i))
+
+
+ByDrive = Mapping[str, Sequence[NDArray[np.float32]]]
+"""By output or input, of each drive (n, ...)."""
+
+
+def _joined(values: ByDrive, indices: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
+    return {
+        name: np.concatenate([of_set[i] for of_set, i in zip(by_set, indices, strict=True) if len(i)])
+        for name, by_set in values.items()
+    }
+
+
+def input_columns_of(recipe: Recipe) -> tuple[str, ...]:
+    """The recordings' columns that the net is given beside its picture."""
+    return tuple(dict.fromkeys(column for numbers in recipe.numbers.values() for column in numbers.columns))
 
 
 def columns_of(recipe: Recipe) -> dict[str, str]:
@@ -98,7 +114,8 @@ def gather(
     first, given = sides or open_sides(request)
     sets = load_sets([*first, *given], recipe, request.filter, progress=progress)
     _require_usable(sets, columns_of(recipe))
-    sets, labels = _labelled(sets, recipe)
+    _require_numbers(sets, recipe)
+    sets, labels, vectors = _labelled(sets, recipe)
     compared = [target.label for target in recipe.targets.values() if isinstance(target, Comparing)]
     if compared:
         sets = [_grouped_by(compared[0], s) for s in sets]
@@ -114,18 +131,19 @@ def gather(
     # Side cameras widen what is trained on; the car drives by the centre one, so that one judges.
     judging = tuple(v[s.drive.camera[v] == 0] for s, v in zip(sets, parts.validation, strict=True))
     parts = dataclasses.replace(parts, validation=judging)
-    return material_of(recipe, sets, labels, parts)
+    return material_of(recipe, sets, labels, vectors, parts)
 
 
 def material_of(
-    recipe: Recipe, sets: Sequence[PictureSet], labels: Mapping[str, Sequence[NDArray[np.float32]]], parts: Split
+    recipe: Recipe, sets: Sequence[PictureSet], labels: ByDrive, vectors: ByDrive, parts: Split
 ) -> Material:
-    """What a split makes of sets and their labels."""
+    """What a split makes of sets, their labels and what goes beside the pictures."""
     return Material(
         outputs=outputs_of(recipe, sets),
         columns=columns_of(recipe),
         sets=tuple(sets),
         labels={name: tuple(by_set) for name, by_set in labels.items()},
+        vectors={name: tuple(by_set) for name, by_set in vectors.items()},
         split=parts,
     )
 
@@ -155,16 +173,32 @@ def alike(labels: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     ]
 
 
-def _labelled(
-    sets: Sequence[PictureSet], recipe: Recipe
-) -> tuple[list[PictureSet], dict[str, list[NDArray[np.float32]]]]:
-    """The sets without pictures whose labels say nothing to one of the outputs, and the labels of what is left."""
-    found = labels_of(recipe, sets)
+def vectors_of(recipe: Recipe, sets: Sequence[PictureSet]) -> dict[str, list[NDArray[np.float32]]]:
+    """By input beside the picture, of each set, its values (n, size), NaN where the recording does not tell."""
+    vectors = {name: numbers.vector(name) for name, numbers in recipe.numbers.items()}
+    return {name: [v.numbers(s.drive.labels, s.drive.before) for s in sets] for name, v in vectors.items()}
+
+
+def _labelled(sets: Sequence[PictureSet], recipe: Recipe) -> tuple[list[PictureSet], ByDrive, ByDrive]:
+    """The sets without pictures of which a label or an input is not known; labels and inputs of what is left."""
+    labels, vectors = labels_of(recipe, sets), vectors_of(recipe, sets)
     tasks = {output.name: task_of(output) for output in outputs_of(recipe, sets)}
-    known = [np.all([tasks[n].known(found[n][i]) for n in found], axis=0) for i in range(len(sets))]
-    why = "label unknown to the training"
-    kept = [s if k.all() else s.taken(np.flatnonzero(k), why) for s, k in zip(sets, known, strict=True)]
-    return kept, {name: [y[k] for y, k in zip(by_set, known, strict=True)] for name, by_set in found.items()}
+    known = [np.all([tasks[n].known(labels[n][i]) for n in labels], axis=0) for i in range(len(sets))]
+    told = [
+        np.all([np.ones(len(s.drive), bool), *(np.isfinite(v[i]).all(axis=1) for v in vectors.values())], axis=0)
+        for i, s in enumerate(sets)
+    ]
+    kept = []
+    for s, label, given in zip(sets, known, told, strict=True):
+        part = s if label.all() else s.taken(np.flatnonzero(label), "label unknown to the training")
+        left = given[label]
+        kept.append(part if left.all() else part.taken(np.flatnonzero(left), "no number for an input"))
+    both = [k & t for k, t in zip(known, told, strict=True)]
+    labels, vectors = (
+        {name: [y[k] for y, k in zip(by_set, both, strict=True)] for name, by_set in values.items()}
+        for values in (labels, vectors)
+    )
+    return kept, labels, vectors
 
 
 def _grouped_by(label: str, found: PictureSet) -> PictureSet:
@@ -210,6 +244,13 @@ def load_sets(drives: Sequence[Drive], recipe: Recipe, filter_: DriveFilter, *, 
     kept = [wanted_frames(drive, filter_, recipe.data.min_throttle) for drive in drives]
     labels = tuple(columns_of(recipe).values())
     return [load_pictures(drive, recipe.picture, labels=labels, progress=progress) for drive in kept]
+
+
+def _require_numbers(sets: Sequence[PictureSet], recipe: Recipe) -> None:
+    for name, numbers in recipe.numbers.items():
+        for drive, column in ((s.drive, column) for s in sets for column in numbers.columns):
+            if not np.isfinite(drive.labels.get(column, np.empty(0))).any():
+                raise DriveError(f"{drive.path}: column {column}: numbers expected for inputs.{name}, found none")
 
 
 def _require_usable(sets: Sequence[PictureSet], columns: Mapping[str, str]) -> None:

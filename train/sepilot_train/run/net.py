@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -42,14 +43,29 @@ def _built(recipe: Recipe) -> Any:
     if own := model.own_code:
         path, name = own
         build = _function(path, name)
+        beside = {"vectors": sizes_of(recipe)} if recipe.numbers else {}
+        if beside and not _takes(build, "vectors"):
+            raise RecipeError(
+                f"{path}:{name}: a parameter `vectors` expected, as the recipe has inputs.{next(iter(recipe.numbers))}"
+            )
         try:
             import keras
 
-            net = build(keras, recipe.picture.shape, heads, **model.options)
+            net = build(keras, recipe.picture.shape, heads, **model.options, **beside)
         except Exception as e:  # What a person's own code raises is theirs to choose.
             raise RecipeError(f"{path}:{name}: {_line(e)}") from e
         return _fitting(net, f"{path}:{name}", recipe)
-    return build_model(model.builder, recipe.picture.shape, model.options, heads)
+    return build_model(model.builder, recipe.picture.shape, model.options, heads, vectors=sizes_of(recipe))
+
+
+def sizes_of(recipe: Recipe) -> dict[str, tuple[int, float]]:
+    """Of each input beside the picture, how many numbers and what a builder divides them by."""
+    return {name: (n.vector(name).size, n.scale) for name, n in recipe.numbers.items()}
+
+
+def _takes(build: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(build).parameters.values()
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _require_within(limits: ModelSettings, net: Any) -> None:
@@ -106,9 +122,7 @@ def _fitting(net: Any, where: str, recipe: Recipe) -> Any:
         raise RecipeError(
             f"{where}: layer {own[0].name} is a {type(own[0]).__name__}; files are made of Keras's own layers alone"
         )
-    expected, found = _sizes([recipe.picture.shape]), _sizes([tensor.shape[1:] for tensor in net.inputs])
-    if found != expected:
-        raise RecipeError(f"{where}: one input of {expected} expected as `picture` has it, found {found}")
+    _require_inputs(net, where, recipe)
     if isinstance(net, keras.Sequential):
         net = keras.Model(net.inputs, net.outputs)
     if len(net.outputs) == 1 and not isinstance(net.output, dict):
@@ -121,6 +135,20 @@ def _fitting(net: Any, where: str, recipe: Recipe) -> Any:
             asked = "one number" if shapes[name] == (1,) else f"shape {shapes[name]}"
             raise RecipeError(f"{where}: {name}: {asked} expected, found shape {found_shape}")
     return net
+
+
+def _require_inputs(net: Any, where: str, recipe: Recipe) -> None:
+    """The picture, under any name where it is all; and by name what goes beside it."""
+    if not recipe.numbers:
+        expected, found = _sizes([recipe.picture.shape]), _sizes([tensor.shape[1:] for tensor in net.inputs])
+        if found != expected:
+            raise RecipeError(f"{where}: one input of {expected} expected as `picture` has it, found {found}")
+        return
+    asked = {i.name: i.shape for i in recipe.inputs_of_net}
+    inputs = {str(tensor.name): tuple(tensor.shape[1:]) for tensor in net.inputs}
+    if inputs != asked:
+        expected, found = (", ".join(f"{n} of {_sizes([s])}" for n, s in each.items()) for each in (asked, inputs))
+        raise RecipeError(f"{where}: inputs {expected} expected, found {found}")
 
 
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:

@@ -23,10 +23,12 @@ from sepilot_runtime.base.errors import RecipeError
 from sepilot_runtime.base.terminal import one_line
 from sepilot_runtime.contract.contract import Picture, Precision
 from sepilot_runtime.contract.outputs.kinds import task_of
+from sepilot_runtime.contract.vector import Vector
 from sepilot_runtime.recording.drive import Drive
 from sepilot_train.base.ranges import require_in
 from sepilot_train.fit import settings
 from sepilot_train.fit.augment import Augmentation, stated
+from sepilot_train.fit.numbers import Numbers
 from sepilot_train.fit.outputs.kinds import AnyTarget
 from sepilot_train.fit.outputs.scalar.target import ScalarTarget
 from sepilot_train.fit.settings import TrainingSettings
@@ -88,6 +90,7 @@ class Recipe:
     Attributes:
         task: what recipes say that were written out while there was no other output.
         outputs: by name, in the order of the contract; steering alone where there is none.
+        inputs: numbers that the net is given beside its picture, by name.
         gates: by precision ("int8") its limits; what is not said stays as the format table has it.
     """
 
@@ -98,6 +101,7 @@ class Recipe:
     training: TrainingSettings
     task: Literal["steering"] = "steering"
     outputs: Mapping[str, AnyTarget] = field(default_factory=dict)
+    inputs: Mapping[str, Numbers] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
     data: DataSettings = field(default_factory=DataSettings)
     gates: Mapping[str, Gates] = field(default_factory=dict)
@@ -111,6 +115,7 @@ class Recipe:
             if not name.isidentifier():
                 raise RecipeError(f"outputs.{name}: a name of letters, digits and _ expected")
             target.output(name, 1.0)
+        self._require_inputs()
         if self.augmentation.mixup and (solid := [name for name, t in self.targets.items() if not t.mixes]):
             raise RecipeError(f"augmentation.mixup: what {solid[0]} says of two pictures cannot be mixed; 0 expected")
         flips = self.augmentation.mirror or self.augmentation.flip_vertical
@@ -124,6 +129,15 @@ class Recipe:
                 raise RecipeError(f"gates.{precision}: one of {', '.join(get_args(Precision))} expected")
         for precision, gates in self.gates.items():
             self._require_gates(gates, f"gates.{precision}")
+
+    def _require_inputs(self) -> None:
+        for name, numbers in self.inputs.items():
+            if not name.isidentifier() or name == self.picture.name:
+                raise RecipeError(f"inputs.{name}: another name than the picture's, of letters, digits and _ expected")
+            try:
+                numbers.settled(name, self.targets).vector(name)
+            except RecipeError as e:
+                raise RecipeError(f"inputs.{name}: {e}") from e
 
     def _require_gates(self, gates: Gates, where: str) -> None:
         tasks = {name: task_of(target.output(name, 1.0)) for name, target in self.targets.items()}
@@ -147,6 +161,16 @@ class Recipe:
         return {name: target.fitted(self.picture) for name, target in outputs.items()}
 
     @property
+    def numbers(self) -> Mapping[str, Numbers]:
+        """What the net is given beside its picture, with everything said, by the inputs' names."""
+        return {name: numbers.settled(name, self.targets) for name, numbers in self.inputs.items()}
+
+    @property
+    def inputs_of_net(self) -> tuple[Picture | Vector, ...]:
+        """All of them, as the contract says it."""
+        return (self.picture, *(numbers.vector(name) for name, numbers in self.numbers.items()))
+
+    @property
     def sha256(self) -> str:
         """Of the resolved values, whatever file and overrides they came from.
 
@@ -156,8 +180,9 @@ class Recipe:
         values = {**dataclasses.asdict(self), "outputs": plain(self.outputs)}
         values["training"] = {**settings.stated(self.training), "seed": 0}
         values["augmentation"] = stated(self.augmentation)
-        if not self.outputs:
-            del values["outputs"]
+        for key in ("outputs", "inputs"):
+            if not values[key]:
+                del values[key]
         for gates in values["gates"].values():
             gates.update({gate: gates.get(gate) for gate in ("max_error", "mae_increase")})
         if self.picture.fit == "stretch":

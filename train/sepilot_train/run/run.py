@@ -34,7 +34,7 @@ from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
 from sepilot_train.base.cache import PictureSet, load_pictures
 from sepilot_train.base.frame_set import Answers, FrameSet, read_answers
-from sepilot_train.run.material import Material, Side, columns_of, labels_of, material_of
+from sepilot_train.run.material import Material, Side, columns_of, labels_of, material_of, vectors_of
 from sepilot_train.run.recipe import Recipe, load_recipe
 from sepilot_train.run.request import Request, wanted_frames
 from sepilot_train.run.split import DriveSplit, Split, SplitRecord
@@ -112,7 +112,7 @@ class Run:
         sets, train, validation = zip(*found, strict=True)
         parts = Split(kind=split.kind, train=train, validation=validation)
         seen = dataclasses.replace(self.recipe, picture=picture) if picture else self.recipe
-        return material_of(seen, sets, labels_of(seen, sets), parts)
+        return material_of(seen, sets, labels_of(seen, sets), vectors_of(seen, sets), parts)
 
     def drives(self, moved_to: Sequence[Path] = ()) -> list[Drive]:
         """All recordings of the run, as they are now.

@@ -101,7 +101,7 @@ def train_run(
     resume = resume and (out / "checkpoint" / "state.npz").exists()
     history = fit(
         net, train, validation, recipe.targets, recipe.training, recipe.augmentation, out, resume=resume,
-        on_epoch=on_epoch, show_progress=progress,
+        on_epoch=on_epoch, show_progress=progress, numbers=recipe.numbers,
     )  # fmt: skip
     complete_run(out, recipe, material, net, history, time.perf_counter() - begin)
     return open_run(out)
@@ -119,7 +119,7 @@ def complete_run(out: Path, recipe: Recipe, material: Material, net: Any, histor
     """
     write_json(out / "split.json", dataclasses.asdict(split.record_of(material.sets, material.split)))
     train, validation = material.frames("train"), material.frames("validation")
-    answers = Answers(frames=validation, values=predict(net, validation.pictures))
+    answers = Answers(frames=validation, values=predict(net, validation.pictures, validation.vectors))
     metrics = {}
     for name, target in recipe.targets.items():
         constant = task_of(target.output(name, 1.0)).constant(train.labels[name])
@@ -176,7 +176,7 @@ def _contract(
         for output, target in zip(material.outputs, recipe.targets.values(), strict=True)
     )
     return Contract(
-        inputs=(recipe.picture,),
+        inputs=recipe.inputs_of_net,
         outputs=outputs,
         tolerance={output.name: FLOAT_TOLERANCE * output.magnitude for output in outputs},
         provenance=Provenance(

@@ -103,6 +103,7 @@ def spoil(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 OUTPUT = plain_values(steering_output())
 PICTURE = plain_values(Picture(height=66, width=100))
+VECTOR = {"kind": "vector", "name": "speed", "size": 1, "columns": [], "one_hot": [], "previous": ""}
 FRAME = plain_values(FrameInput(height=120, width=160))
 STATISTICS = {
     "likeness": None,
@@ -149,9 +150,21 @@ STATISTICS = {
         ("inputs.0.kind", "sound", "inputs[0].kind: one of picture, vector expected, found 'sound'"),
         ("inputs", [], "one picture expected"),
         ("inputs", [PICTURE, {**PICTURE, "name": "behind"}], "one picture expected"),
-        ("inputs", [PICTURE, {"kind": "vector", "name": "image", "size": 1, "columns": []}], "names must differ"),
-        ("inputs", [PICTURE, {"kind": "vector", "name": "speed", "size": 0, "columns": []}], "a size of 1 to"),
-        ("inputs", [PICTURE, {"kind": "vector", "name": "v", "size": 3, "columns": ["a"]}], "3 columns expected"),
+        (
+            "inputs",
+            [PICTURE, {**VECTOR, "name": "image", "size": 1, "columns": []}],
+            "names must differ",
+        ),
+        (
+            "inputs",
+            [PICTURE, {**VECTOR, "name": "speed", "size": 0, "columns": []}],
+            "a size of 1 to",
+        ),
+        (
+            "inputs",
+            [PICTURE, {**VECTOR, "name": "v", "size": 3, "columns": ["a"]}],
+            "3 columns expected",
+        ),
         ("tolerance", {}, "tolerance: one for each of steering expected"),
         ("tolerance", {"throttle": 0.1}, "tolerance: one for each of steering expected"),
         ("outputs.0.low", 0.0, "around 0"),
