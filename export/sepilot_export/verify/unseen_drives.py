@@ -21,7 +21,9 @@ from sepilot_export.verify.reference import Reference
 from sepilot_export.verify.set_labels import columns_beside, numbers_beside
 from sepilot_runtime.base.errors import DriveError, FrameError, RunError, UsageError
 from sepilot_runtime.contract.contract import FrameInput, Output, Picture
+from sepilot_runtime.contract.outputs.kinds import task_of
 from sepilot_runtime.contract.preprocess import picture_of
+from sepilot_runtime.contract.window import window_of
 from sepilot_runtime.engine.pilot import Pilot, answers_to, load_pilot
 from sepilot_runtime.recording.drive import Drive
 from sepilot_runtime.recording.opening import open_drives
@@ -162,8 +164,25 @@ def _on_frames(
         drives=tuple(drive.id for drive, _, _ in found),
         names=tuple(drive.names[i] for drive, i, _ in found),
         labels={
-            name: np.array([drive.labels[column][i] for drive, i, _ in found], np.float32)
-            for name, column in columns.items()
+            o.name: _frame_labels(
+                o, columns[o.name], [(drive, i) for drive, i, _ in found], known.contract.picture, size
+            )
+            for o in known.contract.outputs
         },
         predictions=answers_to(pilot.infer, frames),
     )
+
+
+def _frame_labels(
+    output: Output, column: str, places: Sequence[tuple[Drive, int]], picture: Picture, size: FrameInput
+) -> NDArray[np.float32]:
+    """What answers to frames of one size are held against, (n, ...) as the output's kind has labels."""
+    task = task_of(output)
+    window = np.array([window_of(size.height, size.width, picture)]) / (
+        size.width,
+        size.height,
+        size.width,
+        size.height,
+    )
+    found = [task.labels(d.labels[column][i : i + 1], d.label_names.get(column, ()), window) for d, i in places]
+    return np.concatenate(alike(found))
