@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sepilot_runtime.base.errors import UsageError
 from sepilot_runtime.commands.arguments import flag, request_from, seed, switch
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
         "saw with what it steered. Random kicks on the steering, which the labels do not follow, record the way back "
         "to the middle. The worlds are synthetic and say nothing about real roads.", EPILOG,
     )  # fmt: skip
+    _require_acting(request)
     if request.objects:
         return _record_objects(request)
     from sepilot_runtime.base.claims import claimed
@@ -78,9 +80,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _require_acting(request: RecordRequest) -> None:
+    """Refuse what the other of the two writes by. Raises UsageError."""
+    others = ("drives", "frames", "no_kicks", "slow_for_bends") if request.objects else ("count",)
+    for name, found in ((f.name, f) for f in dataclasses.fields(RecordRequest) if f.name in others):
+        if getattr(request, name) != found.default:
+            where = "without --objects" if request.objects else "with --objects"
+            raise UsageError(f"--{name.replace('_', '-')}: is for recording {where}")
+
+
 def _record_objects(request: RecordRequest) -> int:
     from sepilot_runtime.base.claims import claimed
-    from sepilot_runtime.base.errors import UsageError
     from sepilot_runtime.base.files import require_new
     from sepilot_train.base.progress import progress_bar
     from sepilot_train.closed_loop.object_sets import record_objects

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sepilot_runtime.cli import main
 from sepilot_train.simulator.builtin import BuiltinSimulator
 from sepilot_train.simulator.painter import Pose, Seen, Sun, paint
 from sepilot_train.simulator.signs import SIGNS
@@ -112,3 +114,9 @@ def test_equal_seeds_give_equal_pictures_and_others_others() -> None:
         assert a.target == b.target
     assert not np.array_equal(first[0].picture, other[0].picture)
     assert set(SIGNS) < set(CLASSES)
+
+
+@pytest.mark.parametrize("words", [["--objects", "--drives", "3"], ["--objects", "--no-kicks"], ["--count", "30"]])
+def test_what_says_nothing_is_refused(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", *words, "--out", str(tmp_path / "out")]) == 2
+    assert "is for recording with" in capsys.readouterr().err and not (tmp_path / "out").exists()
