@@ -89,7 +89,7 @@ def test_what_was_trained_stands_in_the_contract(run: Path) -> None:
 
 def test_every_file_keeps_its_gates_and_listens(exported: Path, folder: Path) -> None:
     assert main(["check", str(exported)]) == 0
-    reference = read_reference(exported / REFERENCE_NAME)
+    reference = read_reference(exported)
     place = int(np.abs(reference.predictions["steering"]).argmax())
     for path in exported.glob("numbers-*.*"):
         pilot, said = load_pilot(path), []
@@ -107,7 +107,7 @@ def test_numbers_that_are_not_given_fail_the_check(
     """Planted: what the held-out frames were given beside the pictures is gone."""
     other = folder / "zeros"
     shutil.copytree(exported, other)
-    reference = read_reference(other / REFERENCE_NAME)
+    reference = read_reference(other)
     (other / REFERENCE_NAME).unlink()
     none = {name: np.zeros_like(values) for name, values in reference.vectors.items()}
     dataclasses.replace(reference, vectors=none).save(other / REFERENCE_NAME)
