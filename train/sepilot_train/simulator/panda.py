@@ -51,7 +51,7 @@ class PandaCamera(Camera):
         self._air, self._view = veil, 1 - veil
         self._haze = np.full((mount.height_px, mount.width_px, 3), world.haze_bgr, np.float64).astype(np.uint8)
 
-    def _scene(self, x_m: float, y_m: float, yaw_rad: float) -> NDArray[np.uint8]:
+    def scene(self, x_m: float, y_m: float, yaw_rad: float) -> NDArray[np.uint8]:
         self._graphs.place_car(x_m, y_m, yaw_rad)
         land = self._stage.render(self._graphs.land.camera)[..., :3]
         if land[::4, ::4].std() < LEAST_CONTRAST:

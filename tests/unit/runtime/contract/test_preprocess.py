@@ -216,6 +216,7 @@ MAY_RESIZE = {
     "train/sepilot_train/base/contact_sheet.py": "contact sheets for people",
     "export/sepilot_export/verify/raw_frames.py": "whole frames to another camera's size, before there is a picture",
     "export/sepilot_export/compress/distill.py": "a teacher's picture from the student's, in training only",
+    "train/sepilot_train/closed_loop/object_sets.py": "crops of drawn scenes, before they are pictures of a set",
     "train/sepilot_train/simulator/": "textures of the world, before there is a frame",
 }
 """Module, or folder, to reason. What touches the picture that a model sees must not be added here."""
