@@ -284,7 +284,7 @@ def test_a_twin_with_a_changed_scale_is_caught(v27: Bench, twins: dict[str, Any]
     assert load_pilot(path) and not any("twin" in r for r in check_file(planted, v27.reference).reasons)
     original, check = check_files([twins["int8.tflite"], planted], v27.reference)
     assert original.passed
-    assert any("output steps from int8.tflite, whose twin it is, at most 4 allowed" in r for r in check.reasons)
+    assert any("output steps from int8.tflite, whose twin it is, at most 6 allowed" in r for r in check.reasons)
 
 
 def test_a_twin_that_strays_is_not_written(v27: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +304,7 @@ def test_a_twin_that_strays_is_not_written(v27: Bench, monkeypatch: pytest.Monke
         return {name: dataclasses.replace(head, affine=dataclasses.replace(affine, zero_point=affine.zero_point + 9))}
 
     monkeypatch.setattr(twin, "_heads", wrong)
-    with quiet("conversion"), pytest.raises(RunError, match=r"int8-twin\.onnx: at most 4 output steps.*found 9"):
+    with quiet("conversion"), pytest.raises(RunError, match=r"int8-twin\.onnx: at most 6 output steps.*found 9"):
         to_onnx(content, v27.source.contract, pictures)
 
 

@@ -126,7 +126,10 @@ def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypat
     assert found(tmp_path) == (["good"], [f"{tmp_path}/locked: cannot be read: Permission denied"])
 
 
-def test_the_verb_lists_everything_and_why_it_was_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_lists_everything_and_why_it_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # However long the path, it is not broken.
     make.write_tub(tmp_path / "good", 8, throttle=[0.0] * 4 + [0.5] * 4)
     make.write_tub(tmp_path / "still", 8, throttle=0.0)
     all_deleted(tmp_path / "bad")
