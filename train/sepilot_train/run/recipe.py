@@ -118,6 +118,9 @@ class Recipe:
         self._require_inputs()
         if self.augmentation.mixup and (solid := [name for name, t in self.targets.items() if not t.mixes]):
             raise RecipeError(f"augmentation.mixup: what {solid[0]} says of two pictures cannot be mixed; 0 expected")
+        colors = [name for name in ("saturation", "hue_deg") if getattr(self.augmentation, name)]
+        if colors and self.picture.color == "gray":
+            raise RecipeError(f"augmentation.{colors[0]}: does nothing to gray pictures; 0 expected, or picture.color")
         flips = self.augmentation.mirror or self.augmentation.flip_vertical
         if flips and (blind := [name for name, t in self.targets.items() if not t.mirrors]):
             raise RecipeError(

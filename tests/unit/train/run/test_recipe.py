@@ -100,3 +100,16 @@ def test_not_toml_names_the_line(tmp_path: Path) -> None:
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     with pytest.raises(RecipeError, match="swift"):
         load_recipe("swfit")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["augmentation.hue_deg=10.0"], "augmentation.hue_deg: does nothing to gray pictures"),
+        (["augmentation.saturation=0.2"], "augmentation.saturation: does nothing to gray pictures"),
+    ],
+)
+def test_a_setting_that_does_nothing_is_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load_recipe("swift", overrides)
+    load_recipe("swift", [*overrides, "picture.color=bgr"])
