@@ -63,6 +63,12 @@ def test_every_file_finds_the_same_boxes(made: Path) -> None:
     assert window == (0, 0, 64, 48)
 
 
+def test_the_report_draws_every_class(made: Path) -> None:
+    out = made / "report.html"
+    assert sepilot(["report", str(made / "run"), "--export", str(made / "files"), "--out", str(out)]) == 0
+    assert "What is found, and at what price" in out.read_text()
+
+
 def test_a_line_says_boxes_and_not_thousands_of_numbers(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     words = ["--source", str(made / "set"), "--max-frames", "3"]

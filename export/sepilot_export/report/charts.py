@@ -18,7 +18,7 @@ from sepilot_export.record.checks import ErrorHistogram
 from sepilot_runtime.contract.outputs.kinds import Output
 from sepilot_runtime.contract.outputs.units import mark_of
 from sepilot_train.base import plots
-from sepilot_train.base.plots import ACCENT, BAD, FAINT, GRID, INK, SECOND, Plot, axes
+from sepilot_train.base.plots import ACCENT, BAD, FAINT, GOOD, GRID, INK, SECOND, Plot, axes
 from sepilot_train.closed_loop.evaluation import ClosedLoopResult
 from sepilot_train.closed_loop.tables import ClosedLoop
 
@@ -32,7 +32,9 @@ __all__ = [
     "log_scale",
 ]
 
-_VARIABLES = {INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--faint", GRID: "--grid", BAD: "--bad"}
+_VARIABLES = {
+    INK: "--ink", ACCENT: "--accent", SECOND: "--second", FAINT: "--faint", GRID: "--grid", GOOD: "--good", BAD: "--bad"
+}  # fmt: skip
 
 COLUMN, FULL, PHONE, SMALL = (520, 300), (1080, 260), (330, 240), (250, 130)
 """Width and height in CSS pixels."""

@@ -15,7 +15,7 @@ from sepilot_train.fit.outputs.boxes.metrics import BoxesMetrics
 
 __all__ = ["plots_of"]
 
-COLORS = (ACCENT, SECOND, GOOD, BAD, "#7a4fb5", "#1f8a8a", "#8a6d1f", INK)
+COLORS = (ACCENT, SECOND, GOOD, BAD, INK, FAINT)
 
 NAMED = len(COLORS)
 """Curves of so many classes can be told apart, those with the most boxes; more are drawn as one bundle."""
