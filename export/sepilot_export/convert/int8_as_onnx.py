@@ -23,9 +23,9 @@ from sepilot_export.convert.in_memory import pilot_of
 from sepilot_export.convert.tflite import tensor_names
 from sepilot_runtime.base.errors import RunError
 from sepilot_runtime.contract.contract import Contract, Output
+from sepilot_runtime.contract.outputs.protocol import parted
 from sepilot_runtime.contract.quantization import INT8_INPUT, Affine
 from sepilot_runtime.engine.pilot import answers_to
-from sepilot_train.fit.outputs.protocol import parted
 
 __all__ = ["ALLOWED_STEPS", "Twin", "output_steps", "to_onnx"]
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepilot_runtime.contract.contract import Contract
+from sepilot_runtime.contract.outputs.protocol import parted
 from sepilot_runtime.contract.quantization import Affine
 
 __all__ = ["answer_buffers", "input_buffers", "reader"]
@@ -26,13 +27,7 @@ def input_buffers(contract: Contract, dtype: np.dtype[Any]) -> dict[str | None, 
 def answer_buffers(contract: Contract) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
     """Memory for all answers by output, as the contract shapes them, and views of it by tensor, as those are shaped."""
     answers = {output.name: np.zeros(output.shape, np.float32) for output in contract.outputs}
-    views: dict[str, NDArray[np.float32]] = {}
-    for output in contract.outputs:
-        flat, start = answers[output.name].reshape(-1), 0
-        for name, shape in sorted(output.tensors.items()):
-            size = int(np.prod(shape))
-            views[name] = flat[start : start + size].reshape(shape)
-            start += size
+    views = {name: view[0] for o in contract.outputs for name, view in parted(answers[o.name][np.newaxis], o).items()}
     return answers, views
 
 

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from sepilot_runtime.contract.outputs.protocol import parted
 from sepilot_train.base.frame_set import FrameSet
-from sepilot_train.fit.outputs.protocol import Comparing, Target, parted
+from sepilot_train.fit.outputs.protocol import Comparing, Target
 from sepilot_train.fit.predict import predict
 
 __all__ = ["error", "figures"]

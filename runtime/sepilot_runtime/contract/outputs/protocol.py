@@ -9,6 +9,7 @@ their own. They are called `<output>.<part>`, and the answer is all their number
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from sepilot_runtime.base.bootstrap import Interval
 
 __all__ = ["Array", "Box", "Color", "Evidence", "Figure", "GateRule", "Output", "OutputTask", "Tail",
-           "Window", "joined"]  # fmt: skip
+           "Window", "joined", "parted"]  # fmt: skip
 
 Array = NDArray[np.floating]
 """Answers (n, *output.shape), or labels, as the kind has them."""
@@ -244,3 +245,13 @@ def joined(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         else np.concatenate([tensors[name].reshape(len(tensors[name]), -1) for name in sorted(names)], axis=1)
         for output, names in outputs.items()
     }
+
+
+def parted(answers: Array, output: Output) -> dict[str, Array]:
+    """Answers (n, *shape), or (n,), by tensor: the reverse of `joined`. Those of one answer are views of its memory."""
+    flat, found, start = answers.reshape(len(answers), -1), dict[str, Array](), 0
+    for name, shape in sorted(output.tensors.items()):
+        size = math.prod(shape)
+        found[name] = flat[:, start : start + size].reshape(len(answers), *shape)
+        start += size
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -17,7 +16,7 @@ from sepilot_train.base.plots import Plot
 from sepilot_train.base.stored import Pictures
 from sepilot_train.fit.settings import TrainingSettings
 
-__all__ = ["COLLAPSED", "Comparing", "Labels", "Metrics", "Motion", "Target", "Told", "losses_of", "parted"]
+__all__ = ["COLLAPSED", "Comparing", "Labels", "Metrics", "Motion", "Target", "Told", "losses_of"]
 
 COLLAPSED = 0.1
 """`Comparing.spread` below which answers say nothing any more: all lie within 6 degrees."""
@@ -183,13 +182,3 @@ def losses_of(targets: Mapping[str, Target], settings: TrainingSettings) -> tupl
         losses |= own
         weights |= dict.fromkeys(own, target.weight)
     return losses, weights
-
-
-def parted(answers: Array, output: Output) -> dict[str, Array]:
-    """Answers (n, *shape), or (n,), by tensor: the reverse of `joined`."""
-    flat, found, start = answers.reshape(len(answers), -1), dict[str, Array](), 0
-    for name, shape in sorted(output.tensors.items()):
-        size = math.prod(shape)
-        found[name] = flat[:, start : start + size].reshape(len(answers), *shape)
-        start += size
-    return found
